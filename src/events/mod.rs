@@ -1,0 +1,5 @@
+//! The events room.
+
+mod settings;
+
+pub use settings::Settings;

@@ -1,0 +1,16 @@
+//! What the operator sets for the event log.
+
+/// `[events]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `events.max_file_bytes`: the file is rotated when it has grown past this, and each day.
+    pub max_file_bytes: u64,
+    /// `events.retention_days`: rotated files older than this are deleted (WorkMail guide 2044).
+    pub retention_days: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_file_bytes: 100 * 1024 * 1024, retention_days: 30 }
+    }
+}

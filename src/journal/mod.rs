@@ -1,0 +1,5 @@
+//! The journal room.
+
+mod settings;
+
+pub use settings::Settings;

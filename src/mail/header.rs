@@ -1,0 +1,99 @@
+//! The header section as bytes: where fields begin and end, nothing more.
+//!
+//! Parsing values is mail-parser's work; this is for the two things that must keep every byte as
+//! it came: cutting a field out, and finding where the body begins.
+
+use std::ops::Range;
+
+use memchr::memchr;
+
+/// Where the body begins: after the empty line, or at the end if there is none.
+pub fn body_offset(message: &[u8]) -> usize {
+    let mut fields = FieldLines::new(message);
+    while fields.next().is_some() {}
+    match message.get(fields.position..) {
+        Some([b'\r', b'\n', ..]) => fields.position + 2,
+        Some([b'\n', ..]) => fields.position + 1,
+        _ => fields.position,
+    }
+}
+
+/// The fields of a header section, one after the other, each with its name and the range of all
+/// its lines with their ends. Stops at the empty line.
+#[derive(Clone, Debug)]
+pub struct FieldLines<'a> {
+    message: &'a [u8],
+    position: usize,
+}
+
+impl<'a> FieldLines<'a> {
+    /// The fields of `message`.
+    pub fn new(message: &'a [u8]) -> Self {
+        Self { message, position: 0 }
+    }
+
+    fn line_end(&self, start: usize) -> usize {
+        let rest = self.message.get(start..).unwrap_or_default();
+        memchr(b'\n', rest).map_or(self.message.len(), |at| start + at + 1)
+    }
+}
+
+impl<'a> Iterator for FieldLines<'a> {
+    /// The field's name without the colon (empty for a line that has none), and its bytes.
+    type Item = (&'a [u8], Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.position;
+        let rest = self.message.get(start..)?;
+        if rest.is_empty() || rest.starts_with(b"\r\n") || rest.starts_with(b"\n") {
+            return None;
+        }
+        let mut end = self.line_end(start);
+        // RFC 5322 §2.2.3: a line that begins with white space continues the field.
+        while matches!(self.message.get(end), Some(b' ' | b'\t')) {
+            end = self.line_end(end);
+        }
+        self.position = end;
+        let field = self.message.get(start..end)?;
+        let name = memchr(b':', field).and_then(|colon| field.get(..colon)).unwrap_or_default();
+        Some((name.trim_ascii_end(), start..end))
+    }
+}
+
+/// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8.
+pub fn unfolded(field: &[u8]) -> String {
+    let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..)).unwrap_or_default();
+    let value = String::from_utf8_lossy(value);
+    value.split(['\r', '\n']).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_their_continuation_lines() {
+        let message = b"A: 1\r\n two\r\nnonsense\r\nB : x\r\n\r\nC: body\r\n";
+        let fields: Vec<_> = FieldLines::new(message)
+            .map(|(name, range)| (name.to_vec(), message[range].to_vec()))
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                (b"A".to_vec(), b"A: 1\r\n two\r\n".to_vec()),
+                (b"".to_vec(), b"nonsense\r\n".to_vec()),
+                (b"B".to_vec(), b"B : x\r\n".to_vec()),
+            ]
+        );
+        assert_eq!(&message[body_offset(message)..], b"C: body\r\n");
+        assert_eq!(unfolded(b"A: 1\r\n two\r\n"), "1 two");
+    }
+
+    #[test]
+    fn a_message_may_lack_either_part() {
+        assert_eq!(body_offset(b""), 0);
+        assert_eq!(body_offset(b"\r\nbody"), 2);
+        assert_eq!(body_offset(b"A: 1\r\n"), 6);
+        assert_eq!(body_offset(b"A: 1"), 4);
+    }
+}

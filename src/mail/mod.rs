@@ -1,0 +1,12 @@
+//! The nouns of mail: addresses, envelopes and messages. No I/O, no policy.
+
+mod address;
+mod envelope;
+mod header;
+
+pub use address::{Address, AddressError, Domain};
+pub use envelope::{
+    BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, MailParameters, Origin, Peer,
+    RcptParameters, ReversePath,
+};
+pub use header::{FieldLines, body_offset, unfolded};

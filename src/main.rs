@@ -1,0 +1,3 @@
+//! The mailweir binary: arguments and exit codes, no logic.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! The pipeline room.
+
+mod settings;
+
+pub use settings::{OnReject, Settings};

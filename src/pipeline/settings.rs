@@ -1,0 +1,52 @@
+//! What the operator sets for the path of a message.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What becomes of a message whose author's domain says `p=reject`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReject {
+    /// Refused in session with 550 5.7.1.
+    #[default]
+    Reject,
+    /// Accepted and dropped, as WorkMail does (guide 4430).
+    Drop,
+}
+
+/// Settings of the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `hostname`: in `Received` and in what we send.
+    pub hostname: String,
+    /// `access.allow`: if present, only these networks may connect.
+    pub allow: Option<Vec<IpNet>>,
+    /// `access.deny`: these networks may not connect; deny wins.
+    pub deny: Vec<IpNet>,
+    /// `dmarc.on_reject`; an organization's own `dmarc_on_reject` wins.
+    pub on_reject: OnReject,
+    /// `limits.attachments` of a message (guide 3460).
+    pub max_attachments: usize,
+    /// `limits.hops`: `Received` fields of a message (RFC 5321 §6.3 asks for at least 100).
+    pub max_hops: usize,
+    /// `limits.group_members`: mailboxes that one recipient address may expand to.
+    pub max_group_members: usize,
+    /// `store.mailbox_full_grace_s`: for this long after a mailbox became full its mail is
+    /// deferred with 452 instead of refused with 552; zero refuses at once.
+    pub mailbox_full_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            allow: None,
+            deny: Vec::new(),
+            on_reject: OnReject::Reject,
+            max_attachments: 500,
+            max_hops: 100,
+            max_group_members: 10_000,
+            mailbox_full_grace: Duration::ZERO,
+        }
+    }
+}

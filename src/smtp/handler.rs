@@ -1,0 +1,74 @@
+//! The door through which a session asks what to do: implemented by the pipeline.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::net::IpAddr;
+
+use super::reason::Reason;
+use crate::id::TraceId;
+use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+
+/// A refusal: the reply's code and text come from the reason, its `[word trace-id]` from both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// Under which id it can be looked up.
+    pub trace_id: TraceId,
+}
+
+/// A refusal that the session itself decided, with what is known of the circumstances, for the
+/// operational log and `events trace`.
+#[derive(Clone, Debug)]
+pub struct SessionRefusal<'a> {
+    /// What is answered.
+    pub refusal: Refusal,
+    /// Who was refused.
+    pub peer: &'a Peer,
+    /// The command line or what stands for it, printable, at most 200 characters; never a
+    /// credential or a body.
+    pub about: &'a str,
+}
+
+/// What the session asks of the rest of the daemon. A transaction begins with [`Handler::mail`]
+/// and ends with exactly one of [`Handler::message`] and [`Handler::abandon`].
+pub trait Handler: Send + Sync + 'static {
+    /// A mail transaction as the handler knows it (RFC 5321 §3.3).
+    type Transaction: Send;
+    /// Proof that a message is durable; prints as the text of the 250.
+    type Accepted: Display + Send;
+
+    /// May this client talk to us at all? Asked before the banner.
+    fn connect(&self, ip: IpAddr) -> impl Future<Output = Result<(), Reason>> + Send;
+
+    /// MAIL: begins a transaction under `trace_id`.
+    fn mail(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> impl Future<Output = Result<Self::Transaction, Refusal>> + Send;
+
+    /// RCPT: adds a recipient, or refuses it and leaves the transaction as it was. A domain-less
+    /// `postmaster` (RFC 5321 §4.5.1) arrives as `postmaster@<our hostname>`.
+    fn rcpt(
+        &self,
+        transaction: &mut Self::Transaction,
+        recipient: EnvelopeRecipient,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The end of DATA or of the last BDAT: the message, dot-stuffing undone. `Ok` means that it
+    /// is durable and the 250 may be sent.
+    fn message(
+        &self,
+        transaction: Self::Transaction,
+        content: Vec<u8>,
+    ) -> impl Future<Output = Result<Self::Accepted, Refusal>> + Send;
+
+    /// The transaction ended without a message: RSET, EHLO, QUIT, a lost connection.
+    fn abandon(&self, transaction: Self::Transaction) -> impl Future<Output = ()> + Send;
+
+    /// The session refused something by itself; for the records only.
+    fn refused(&self, refusal: SessionRefusal<'_>);
+}

@@ -1,0 +1,179 @@
+//! Why something is refused: one table of reason words, each with its reply code, enhanced status
+//! code and text. A refusal ends with `[word trace-id]`; the README lists the same table.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One row of the table.
+struct Row {
+    reason: Reason,
+    word: &'static str,
+    code: u16,
+    enhanced: &'static str,
+    text: &'static str,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal, $code:literal, $enhanced:literal, $text:literal;)+) => {
+        /// Why a command, a recipient or a message is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        static TABLE: &[Row] = &[
+            $(Row { reason: Reason::$name, word: $word, code: $code, enhanced: $enhanced, text: $text },)+
+        ];
+    };
+}
+
+reasons! {
+    // The connection.
+    /// The client's network is denied by configuration.
+    NetworkDenied = "network-denied", 554, "5.7.1", "Your network may not send here";
+    /// The client talked before the banner.
+    EarlyTalker = "early-talker", 554, "5.5.0", "You spoke before the banner";
+    /// All connections are taken.
+    TooManyConnections = "too-many-connections", 421, "4.3.2", "Too many connections, try again later";
+    /// This network's share of the connections is taken.
+    TooManyFromNetwork = "too-many-from-network", 421, "4.7.0", "Too many connections from your network, try again later";
+    /// The daemon is stopping.
+    ShuttingDown = "shutting-down", 421, "4.3.2", "Shutting down, try again later";
+    /// No PROXY header where one is required, or one that cannot be read.
+    BadProxyHeader = "bad-proxy-header", 421, "4.3.0", "PROXY protocol header missing or invalid";
+    /// The client was silent or slow for too long.
+    TimedOut = "timed-out", 421, "4.4.2", "Timed out waiting for you";
+    /// More bad commands than are tolerated.
+    TooManyErrors = "too-many-errors", 421, "4.7.0", "Too many errors";
+    /// More transactions than one connection may have.
+    TooManyTransactions = "too-many-transactions", 421, "4.7.0", "Too many messages on this connection, open another";
+    // Commands.
+    /// The command is not known.
+    UnknownCommand = "unknown-command", 500, "5.5.2", "Command not recognized";
+    /// The line is longer than allowed.
+    LineTooLong = "line-too-long", 500, "5.5.2", "Line too long";
+    /// The line has a bare CR, a bare LF or a NUL.
+    BadLineEnding = "bad-line-ending", 500, "5.5.2", "Lines end with CR LF and hold neither NUL nor a bare CR or LF";
+    /// The argument cannot be read.
+    BadSyntax = "bad-syntax", 501, "5.5.4", "Syntax error in the argument";
+    /// The address cannot be read.
+    BadAddress = "bad-address", 501, "5.1.3", "Syntax error in the address";
+    /// The reverse-path cannot be read.
+    BadSender = "bad-sender", 501, "5.1.7", "Syntax error in the sender's address";
+    /// A known command that this listener does not offer.
+    NotImplemented = "not-implemented", 502, "5.5.1", "Command not implemented";
+    /// The command may not come now.
+    BadSequence = "bad-sequence", 503, "5.5.1", "Command out of sequence";
+    /// MAIL or RCPT has a parameter that is not known.
+    UnknownParameter = "unknown-parameter", 555, "5.5.4", "Parameter not recognized";
+    /// TLS is already running.
+    AlreadyTls = "already-tls", 503, "5.5.1", "TLS is already active";
+    /// TLS cannot be started.
+    TlsUnavailable = "tls-unavailable", 454, "4.7.0", "TLS not available, try again later";
+    /// An internationalized address without SMTPUTF8.
+    NeedsSmtpUtf8 = "needs-smtputf8", 553, "5.6.7", "This address needs SMTPUTF8";
+    // Recipients.
+    /// There is nobody of that name.
+    UnknownUser = "unknown-user", 550, "5.1.1", "No such user here";
+    /// The user, group or resource is disabled.
+    DisabledUser = "disabled-user", 550, "5.2.1", "Mailbox disabled";
+    /// The domain is not one of ours.
+    RelayDenied = "relay-denied", 550, "5.7.1", "Relaying denied";
+    /// The recipient is a user whose mail is delivered elsewhere, which is not possible yet.
+    RemoteUser = "remote-user", 550, "5.1.6", "This user's mailbox is elsewhere";
+    /// A group that expands to more recipients than allowed.
+    GroupTooLarge = "group-too-large", 550, "5.2.4", "The group has too many members";
+    /// A group without a single deliverable member.
+    EmptyGroup = "empty-group", 550, "5.2.4", "The group has no members";
+    /// More recipients than a message may have.
+    TooManyRecipients = "too-many-recipients", 452, "4.5.3", "Too many recipients";
+    /// The mailbox has reached its quota.
+    MailboxFull = "mailbox-full", 552, "5.2.2", "Mailbox full";
+    /// The mailbox has reached its quota, and the grace has not ended.
+    MailboxFullGrace = "mailbox-full-grace", 452, "4.2.2", "Mailbox full, try again later";
+    // The message.
+    /// Larger than the limit.
+    MessageTooBig = "message-too-big", 552, "5.3.4", "Message too big";
+    /// A bare CR or LF inside DATA (smuggling).
+    BareNewline = "bare-newline", 550, "5.6.0", "Bare CR or LF in the message";
+    /// More Received fields than allowed: a loop.
+    TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";
+    /// Two From fields, or authors of several domains.
+    AmbiguousAuthor = "ambiguous-author", 550, "5.7.1", "The message must have one From field, of one domain";
+    /// More attachments than a message may have.
+    TooManyAttachments = "too-many-attachments", 552, "5.6.0", "Too many attachments";
+    /// The domain's DMARC policy says reject.
+    DmarcReject = "dmarc-reject", 550, "5.7.1", "Refused by the DMARC policy of the author's domain";
+    /// An email flow rule bounces it for every recipient.
+    RuleBounce = "rule-bounce", 550, "5.7.1", "Refused by the recipient organization's rules";
+    /// The store cannot take it now.
+    StoreFailure = "store-failure", 452, "4.3.1", "Cannot store the message now, try again later";
+    /// Too much mail is in flight.
+    Overloaded = "overloaded", 421, "4.3.2", "Overloaded, try again later";
+    /// A fault of ours.
+    InternalError = "internal-error", 451, "4.3.0", "Internal error, try again later";
+}
+
+impl Reason {
+    /// The word in replies, logs and `events trace`.
+    pub fn word(self) -> &'static str {
+        self.row().word
+    }
+
+    /// The reply code.
+    pub fn code(self) -> u16 {
+        self.row().code
+    }
+
+    /// The enhanced status code (RFC 3463); its class is always that of [`Reason::code`].
+    pub fn enhanced(self) -> &'static str {
+        self.row().enhanced
+    }
+
+    /// The text for the peer: generic, without detail of ours.
+    pub fn text(self) -> &'static str {
+        self.row().text
+    }
+
+    /// Whether the client may try again.
+    pub fn is_transient(self) -> bool {
+        self.code() < 500
+    }
+
+    /// Every reason, in the order of the documented table.
+    pub fn all() -> impl Iterator<Item = Reason> {
+        TABLE.iter().map(|row| row.reason)
+    }
+
+    fn row(self) -> &'static Row {
+        // The macro lists variants and rows in the same order, so the discriminant is the index.
+        &TABLE[self as usize]
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_row_is_its_own_and_its_two_codes_agree() {
+        let mut words = HashSet::new();
+        for reason in Reason::all() {
+            assert_eq!(reason.row().reason, reason);
+            assert!(words.insert(reason.word()), "{reason} stands twice");
+            let class = reason.code() / 100;
+            assert!(reason.enhanced().starts_with(&class.to_string()), "{reason}");
+            let json = serde_json::to_string(&reason).expect("serializes");
+            assert_eq!(json, format!("\"{}\"", reason.word()), "one spelling everywhere");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The store room.
+
+mod settings;
+
+pub use settings::Settings;

@@ -1,0 +1,22 @@
+//! What the operator sets for the store.
+
+use std::path::PathBuf;
+
+/// Settings of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `data_dir`: everything that lasts is below it.
+    pub data_dir: PathBuf,
+    /// `store.master_key_file`: 32 bytes in hexadecimal; absent: made in
+    /// `data_dir/keys/master.key` on first start.
+    pub master_key_file: Option<PathBuf>,
+    /// `store.segment_bytes`: a log segment is closed when it has grown past this.
+    pub segment_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults for a data folder.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self { data_dir, master_key_file: None, segment_bytes: 64 * 1024 * 1024 }
+    }
+}
