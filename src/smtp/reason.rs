@@ -73,7 +73,7 @@ reasons! {
     /// TLS cannot be started.
     TlsUnavailable = "tls-unavailable", 454, "4.7.0", "TLS not available, try again later";
     /// An internationalized address without SMTPUTF8.
-    NeedsSmtpUtf8 = "needs-smtputf8", 553, "5.6.7", "This address needs SMTPUTF8";
+    NeedsSmtpUtf8 = "needs-smtp-utf8", 553, "5.6.7", "This address needs SMTPUTF8";
     // Recipients.
     /// There is nobody of that name.
     UnknownUser = "unknown-user", 550, "5.1.1", "No such user here";
