@@ -20,6 +20,6 @@ pub mod store;
 pub mod journal;
 pub mod rules;
 
-pub mod pipeline;
+//pub mod pipeline;
 
 pub mod config;

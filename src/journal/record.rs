@@ -149,6 +149,9 @@ mod tests {
                 "To: carl@example.test, Expanded: sales@example.test",
             ]
         );
-        assert_eq!(parsed.message_id(), Some("01939e10-0000-7000-8000-000000000001@mx.example.test"));
+        assert_eq!(
+            parsed.message_id(),
+            Some("01939e10-0000-7000-8000-000000000001@mx.example.test")
+        );
     }
 }
