@@ -3,13 +3,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ppp::{PartialResult, v1, v2};
+use ppp::{v1, v2};
 
 /// The longest header: version 1 has at most 107 octets, version 2 as many as fit its TLVs, of
 /// which real proxies send a few hundred.
 pub(crate) const MAX_HEADER: usize = 2048;
+/// The longest version 1 header, with its CR LF.
+const MAX_V1: usize = 107;
+/// What begins a version 1 header.
+const V1_PREFIX: &[u8] = b"PROXY ";
 /// What begins a version 2 header.
-const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// A version 2 header's length without addresses and TLVs.
 const V2_FIXED: usize = 16;
 
@@ -36,15 +40,14 @@ pub(crate) fn parse(input: &[u8]) -> Header {
 }
 
 fn parse_v1(input: &[u8]) -> Header {
-    // `parse` of the crate takes what follows the line for a part of the header.
+    let prefix = V1_PREFIX.get(..input.len()).unwrap_or(V1_PREFIX);
+    // The crate reads whole lines only, and nothing that follows them.
     let line = match memchr::memchr(b'\n', input) {
         Some(end) => input.get(..=end).unwrap_or_default(),
-        None => input,
+        None if input.starts_with(prefix) && input.len() < MAX_V1 => return Header::Incomplete,
+        None => return Header::Invalid,
     };
     let parsed = v1::Header::try_from(line);
-    if parsed.is_incomplete() && line.last() != Some(&b'\n') && line.len() <= 107 {
-        return Header::Incomplete;
-    }
     let client = match parsed.map(|header| header.addresses) {
         Ok(v1::Addresses::Tcp4(ip)) => Some((IpAddr::V4(ip.source_address), ip.source_port)),
         Ok(v1::Addresses::Tcp6(ip)) => Some((IpAddr::V6(ip.source_address), ip.source_port)),
