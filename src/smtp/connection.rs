@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::body::Body;
 use super::budget::{NetworkPlace, Reservation};
 use super::handler::{Handler, SessionRefusal};
-use super::listener::Shared;
+use super::listener::{Shared, stopped};
 use super::proxy;
 use super::reason::Reason;
 use super::reply::Reply;
@@ -477,7 +477,7 @@ impl Patience {
                 biased;
                 // Cancelling a wait for a flag or a timer loses nothing; the future itself is
                 // dropped only when the connection is given up or the future is cancel-safe.
-                _ = self.stop.wait_for(|stop| *stop), if !self.stopping => {
+                () = stopped(&mut self.stop), if !self.stopping => {
                     self.stopping = true;
                     self.deadline = self.deadline.min(Instant::now() + DRAIN_GRACE);
                 }

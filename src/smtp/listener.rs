@@ -151,7 +151,7 @@ impl<H: Handler> Listener<H> {
                     }
                 },
                 Some(ended) = connections.join_next() => report(ended),
-                _ = stopping.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stopping) => break,
             }
         }
         drop(self.listener);
@@ -194,6 +194,12 @@ impl<H: Handler> Listener<H> {
         // A client that is gone already needs no answer.
         stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
     }
+}
+
+/// Waits until `stop` is true, or nobody is left who could make it so.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and with it the daemon.
+    stop.wait_for(|stop| *stop).await.map(drop).ok();
 }
 
 /// A connection's task ends well, unless it panicked, which is a fault of ours.

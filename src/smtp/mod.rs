@@ -23,3 +23,6 @@ mod wire;
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
 pub use tls::{Tls, TlsError, WATCH_INTERVAL};
+
+#[cfg(test)]
+mod tests;

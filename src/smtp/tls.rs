@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::listener::stopped;
 use super::settings::TlsSettings;
 use crate::mail::Domain;
 
@@ -109,7 +110,7 @@ impl Tls {
             tokio::select! {
                 // Cancelling a timer or a wait for a flag loses nothing.
                 () = tokio::time::sleep(interval) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
             }
             let now = stamps(self.files.clone()).await;
             if now != seen {
