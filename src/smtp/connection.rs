@@ -321,6 +321,9 @@ where
                 self.reservation.clear();
             }
             if progress == Progress::End {
+                if body.refusal().is_some() {
+                    self.message_over();
+                }
                 return Outcome::Input(Input::Received(body));
             }
             let until = whole.min(Instant::now() + self.limits.data_timeout);
@@ -354,10 +357,7 @@ where
         on_stop: OnStop,
     ) -> Result<(), Interruption> {
         self.flush().await?;
-        if self.buffer.is_empty() && self.buffer.capacity() > 4 * amount {
-            self.buffer = BytesMut::new();
-        }
-        self.buffer.reserve(amount);
+        make_room(&mut self.buffer, amount);
         // Reading is cancel-safe: bytes are in the buffer or still to be read.
         let read = self.stream.read_buf(&mut self.buffer);
         match self.patience.wait(read, until, on_stop).await {
@@ -440,6 +440,14 @@ where
     }
 }
 
+/// Makes room to read `amount` octets, and gives back the room that a message needed.
+fn make_room(buffer: &mut BytesMut, amount: usize) {
+    if buffer.capacity() > 4 * amount && buffer.len() < buffer.capacity() / 4 {
+        *buffer = BytesMut::from(buffer.as_ref());
+    }
+    buffer.reserve(amount);
+}
+
 /// Whether a wait goes on when the daemon is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnStop {
@@ -486,6 +494,22 @@ impl Patience {
                     return Err(if self.stopping { Reason::ShuttingDown } else { Reason::TimedOut });
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_gives_back_what_a_message_needed() {
+        for waiting in [b"".as_slice(), b"NOO"] {
+            let mut buffer = BytesMut::with_capacity(DATA_READ);
+            buffer.extend_from_slice(waiting);
+            make_room(&mut buffer, LINE_READ);
+            assert_eq!(buffer, waiting);
+            assert!(buffer.capacity() <= 2 * LINE_READ, "{}", buffer.capacity());
         }
     }
 }

@@ -114,7 +114,6 @@ impl<H: Handler> Listener<H> {
     ///
     /// # Errors
     /// The system's, for example that the port is taken.
-    #[expect(clippy::unused_async, reason = "binding needs the runtime, and async says so")]
     pub async fn bind(settings: ListenerSettings, shared: Arc<Shared<H>>) -> io::Result<Self> {
         let socket = match settings.bind {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,

@@ -332,3 +332,38 @@ fn starttls_forgets_what_was_said_before_it() {
         .collect();
     assert_eq!(mails, [("after.test".to_owned(), true, "<a@example.org>".to_owned())]);
 }
+
+#[test]
+fn the_handler_learns_what_the_client_said() {
+    for (hello, esmtp) in [("EHLO", true), ("HELO", false)] {
+        let mut machine = Machine::new(&Limits::default());
+        let said = format!("{hello} client.test\r\nMAIL FROM:<A@Example.org> ENVID=x+2By\r\n");
+        machine.feed(said.as_bytes());
+        machine.feed(b"RCPT TO:<postmaster> NOTIFY=NEVER ORCPT=rfc822;p+3Dq@example.org\r\n");
+        let [Told::Mail(peer, path, mail), Told::Rcpt(rcpt)] = &machine.handler.told()[..] else {
+            panic!("{:?}", machine.handler.told())
+        };
+        assert_eq!((peer.helo.as_str(), peer.esmtp), ("client.test", esmtp));
+        assert_eq!(path.to_string(), "<A@example.org>");
+        assert_eq!(mail.envid.as_deref(), Some("x+y"));
+        assert_eq!(rcpt.address.to_string(), "postmaster@mx.example.test");
+        assert_eq!(rcpt.parameters.orcpt.as_deref(), Some("rfc822;p=q@example.org"));
+        assert!(rcpt.parameters.notify.is_some_and(|notify| notify.never));
+    }
+}
+
+/// One message's refusals carry one id, and it is not the next one's.
+#[test]
+fn each_transaction_has_its_own_id() {
+    let mut machine = Machine::new(&Limits::default());
+    machine.feed(b"EHLO a\r\nJUNK\r\nMAIL FROM:<>\r\nRCPT TO:<x@elsewhere.test>\r\nRCPT TO:<>\r\n");
+    machine.feed(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<x@elsewhere.test>\r\nRSET\r\nJUNK\r\n");
+    let output = String::from_utf8(std::mem::take(&mut machine.output)).expect("ASCII");
+    let ids: Vec<TraceId> = output
+        .lines()
+        .filter_map(|line| line.strip_suffix(']')?.rsplit_once(' ')?.1.parse().ok())
+        .collect();
+    let [outside, first, same, second, outside_again] = ids[..] else { panic!("{output}") };
+    assert_eq!((outside, first), (outside_again, same));
+    assert!(outside != first && first != second && outside != second);
+}

@@ -9,12 +9,11 @@ use crate::smtp::body::Body;
 use crate::smtp::reason::Reason;
 use crate::smtp::wire::{Framing, Line, Lines, Progress};
 
+/// A message, and what follows its end.
+type Decoded = (Result<Vec<u8>, Reason>, Vec<u8>);
+
 /// Feeds pieces; returns the message and what follows its end, or `None` if it does not end.
-fn decode(
-    mut framing: Framing,
-    limit: u64,
-    pieces: &[&[u8]],
-) -> Option<(Result<Vec<u8>, Reason>, Vec<u8>)> {
+fn decode(mut framing: Framing, limit: u64, pieces: &[&[u8]]) -> Option<Decoded> {
     let mut body = Body::new(limit, 0);
     let mut buffer = BytesMut::new();
     let mut pieces = pieces.iter();
@@ -40,7 +39,7 @@ fn pieces<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 }
 
 /// DATA as the RFC's sentences say it, one after the other.
-fn slow_data(input: &[u8]) -> Option<(Result<Vec<u8>, Reason>, Vec<u8>)> {
+fn slow_data(input: &[u8]) -> Option<Decoded> {
     let (raw, rest) = match input.strip_prefix(b".\r\n") {
         Some(rest) => (&input[..0], rest),
         None => {
