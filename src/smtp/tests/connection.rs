@@ -268,6 +268,24 @@ async fn what_is_not_a_tls_handshake_ends_the_connection() {
     assert_eq!(shared.handler().told(), []);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_come_is_not_waited_for_long() {
+    for stop_after in [None, Some(Duration::from_secs(7))] {
+        let shared = shared(limits());
+        let mut client = Client::connect(&shared);
+        client.reply().await;
+        client.ask("STARTTLS").await;
+        let began = Instant::now();
+        if let Some(delay) = stop_after {
+            sleep(delay).await;
+            client.stop.send_replace(true);
+        }
+        assert_eq!(client.rest().await, "");
+        assert_eq!(began.elapsed(), stop_after.unwrap_or(Duration::from_secs(300)));
+        client.gone().await;
+    }
+}
+
 /// Each wait has its own limit, and the peer is told which one it was.
 #[tokio::test(start_paused = true)]
 async fn silence_ends_the_connection_in_time() {
@@ -551,5 +569,5 @@ fn an_idle_connection_is_small() {
     let (stream, _) = duplex(1);
     let future = serve(stream, Arrival::Direct(address, place), shared, stopped);
     let size = size_of_val(&future);
-    assert!(size <= 8 * 1024, "{size}");
+    assert!(size <= 4 * 1024, "{size}");
 }
