@@ -3,6 +3,7 @@
 mod address;
 mod envelope;
 mod header;
+mod verdict;
 
 pub use address::{Address, AddressError, Domain};
 pub use envelope::{
@@ -10,3 +11,4 @@ pub use envelope::{
     RcptParameters, ReversePath,
 };
 pub use header::{FieldLines, body_offset, unfolded};
+pub use verdict::{DmarcPolicy, Verdict};
