@@ -1,15 +1,52 @@
 //! Answers from DNS, behind one trait: a real resolver, a zone file, and a bounded cache over
 //! either. Knows record types, no mail semantics.
 
+mod cache;
+mod gather;
+mod name;
+mod record;
 mod settings;
+mod system;
+mod zone;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cache::{CachedResolver, Fetch, Fetched, Upstream};
+pub use gather::lookup_all;
 pub use settings::{Settings, Source};
+pub use system::SystemResolver;
+pub use zone::{ZoneError, ZoneResolver};
+
+/// Why there is no resolver.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The zone file is at fault.
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    /// The system's resolver configuration is at fault, or the resolver cannot start.
+    #[error("the DNS resolver cannot be set up: {0}")]
+    System(String),
+}
+
+/// The resolver that the settings ask for, with the cache in front of what needs one. A relative
+/// zone file is sought in `base`.
+///
+/// # Errors
+/// [`SetupError`], for the operator.
+pub fn from_settings(settings: &Settings, base: &Path) -> Result<Arc<dyn Resolver>, SetupError> {
+    let system = match &settings.source {
+        Source::ZoneFile(path) => return Ok(Arc::new(ZoneResolver::read(&base.join(path))?)),
+        Source::System => SystemResolver::system(settings),
+        Source::Servers(servers) => SystemResolver::with_servers(servers, settings),
+    };
+    let system = system.map_err(SetupError::System)?;
+    Ok(Arc::new(CachedResolver::new(system, settings.cache_entries)))
+}
 
 /// The record types that mail needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,3 +145,6 @@ pub fn reverse_name(ip: IpAddr) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
