@@ -20,6 +20,10 @@ pub mod store;
 pub mod journal;
 pub mod rules;
 
-//pub mod pipeline;
+pub mod pipeline;
 
 pub mod config;
+
+pub mod daemon;
+
+pub mod cli;
