@@ -153,7 +153,9 @@ impl Daemon {
     pub async fn reload(&self, configuration: Configuration) -> Result<(), StartError> {
         let resolver = resolver(&configuration)?;
         if Fixed::of(&configuration) != self.started_with {
-            tracing::warn!("data_dir, hostname, listeners and tls files change with a restart only");
+            tracing::warn!(
+                "data_dir, hostname, listeners and tls files change with a restart only"
+            );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let msgauth = configuration.msgauth.clone();
@@ -224,10 +226,7 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
 }
 
 /// `run/listeners.json`: where each listener listens, for scripts that asked for port 0.
-fn write_addresses(
-    dir: &Path,
-    addresses: &BTreeMap<String, SocketAddr>,
-) -> Result<(), StartError> {
+fn write_addresses(dir: &Path, addresses: &BTreeMap<String, SocketAddr>) -> Result<(), StartError> {
     let path = dir.join("listeners.json");
     let text = serde_json::json!(addresses).to_string() + "\n";
     let written = std::fs::create_dir_all(dir).and_then(|()| {

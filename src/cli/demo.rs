@@ -60,7 +60,8 @@ pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     };
     let configuration = write_files(&dir)?;
     let store = configuration.store.clone();
-    let organization = configuration.organizations.first().map(|config| config.organization.clone());
+    let organization =
+        configuration.organizations.first().map(|config| config.organization.clone());
     let organization = organization.ok_or_else(|| anyhow!("the demo has no organization"))?;
     let messages = messages();
     runtime()?.block_on(async {
@@ -233,7 +234,8 @@ fn print_mailboxes(
             for message in messages.iter().filter(|message| message.folder == folder) {
                 let bytes = reader.read(message)?;
                 let parsed = mail_parser::MessageParser::new().parse_headers(&bytes);
-                let subject = parsed.as_ref().and_then(|parsed| parsed.subject()).unwrap_or_default();
+                let subject =
+                    parsed.as_ref().and_then(|parsed| parsed.subject()).unwrap_or_default();
                 output::line(&format!("  {:8} {folder:11} {subject}", user.name))?;
             }
         }

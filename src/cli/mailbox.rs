@@ -230,10 +230,9 @@ fn find(configuration: &Configuration, user: &str) -> anyhow::Result<MailboxName
         })
         .collect();
     match found.as_slice() {
-        [organization] => Ok(MailboxName {
-            organization: organization.id.as_str().into(),
-            user: name.into(),
-        }),
+        [organization] => {
+            Ok(MailboxName { organization: organization.id.as_str().into(), user: name.into() })
+        }
         [] => bail!("there is no user or resource {user}"),
         _ => bail!("several organizations have a {user}; say ORGANIZATION/{user}"),
     }

@@ -99,11 +99,7 @@ pub fn main() -> ExitCode {
 struct BadConfiguration(String);
 
 fn start_failure(error: crate::daemon::StartError) -> anyhow::Error {
-    if error.is_configuration() {
-        BadConfiguration(error.to_string()).into()
-    } else {
-        error.into()
-    }
+    if error.is_configuration() { BadConfiguration(error.to_string()).into() } else { error.into() }
 }
 
 #[expect(clippy::print_stderr, reason = "the command line's own errors")]

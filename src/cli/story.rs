@@ -89,7 +89,11 @@ impl Text {
             "  SPF {} for {}{}",
             at(spf, "/result"),
             at(spf, "/domain"),
-            detail.iter().filter(|text| !text.is_empty()).map(|text| format!(", {text}")).collect::<String>()
+            detail
+                .iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| format!(", {text}"))
+                .collect::<String>()
         ));
         let mut is_signed = false;
         for dkim in list(story, "/authentication/dkim") {
@@ -109,7 +113,11 @@ impl Text {
         let dmarc = story.pointer("/authentication/dmarc").unwrap_or(&Value::Null);
         let policy = at(dmarc, "/policy");
         let policy = if policy.is_empty() { String::new() } else { format!(", policy {policy}") };
-        self.line(&format!("  DMARC {} for {}{policy}", at(dmarc, "/result"), at(dmarc, "/domain")));
+        self.line(&format!(
+            "  DMARC {} for {}{policy}",
+            at(dmarc, "/result"),
+            at(dmarc, "/domain")
+        ));
         self.line(&format!("  spam {}", at(story, "/spam/verdict")));
     }
 
@@ -161,7 +169,9 @@ impl Text {
             ),
             "DMARC_POLICY_APPLIED" => at(event, "/policy").to_owned(),
             "JOURNALING_INITIATED" => at(event, "/journalingAddress").to_owned(),
-            _ => list(event, "/recipients").filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            _ => {
+                list(event, "/recipients").filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
         };
         let name = at(event, "/eventName");
         self.line(&format!("  {}  {name}  {detail}", time(line, "/eventTimestamp")));

@@ -41,13 +41,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         "" | "<>" => ReversePath::Null,
         address => ReversePath::Address(Address::parse(address).context("--mail-from")?),
     };
-    let peer = Peer {
-        ip: arguments.ip,
-        port: 0,
-        helo: arguments.helo.clone(),
-        esmtp: true,
-        tls: None,
-    };
+    let peer =
+        Peer { ip: arguments.ip, port: 0, helo: arguments.helo.clone(), esmtp: true, tls: None };
     let request = Request {
         message: &message,
         peer: &peer,

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::reader::{Reader, Section, relative_to};
 use super::tree::{self, Node};
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, organization_file};
-use crate::directory::Directory;
+use crate::directory::{ConflictScope, Directory};
 use crate::mail::Domain;
 use crate::pipeline::OnReject;
 use crate::scan::ScannerKind;
@@ -63,9 +63,11 @@ pub(super) fn read(
     let all = organizations.iter().map(|config| Arc::clone(&config.organization)).collect();
     match Directory::new(all) {
         Ok(directory) => configuration.directory = directory,
-        Err(conflicts) => {
-            conflicts.iter().for_each(|conflict| reader.problem(path.display(), "organization", conflict));
-        }
+        // Within one file, the reader has told them already, with their lines.
+        Err(conflicts) => conflicts
+            .iter()
+            .filter(|conflict| conflict.scope == ConflictScope::BetweenOrganizations)
+            .for_each(|conflict| reader.problem(path.display(), "organization", conflict)),
     }
     Some(configuration)
 }
@@ -96,7 +98,10 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
             match protocol.as_str() {
                 "mx" => {}
                 "submission" | "submissions" | "lmtp" => {
-                    section.problem("protocol", format!("\"{protocol}\" is not served by this version"));
+                    section.problem(
+                        "protocol",
+                        format!("\"{protocol}\" is not served by this version"),
+                    );
                 }
                 _ => section.problem(
                     "protocol",
@@ -197,8 +202,18 @@ fn limits(section: &Section<'_>) -> Limits {
             .unwrap_or(default.in_flight_bytes),
         command_timeout: seconds(section, "command_timeout_s", HOUR_S, default.command_timeout),
         data_timeout: seconds(section, "data_timeout_s", HOUR_S, default.data_timeout),
-        message_timeout: seconds(section, "message_timeout_s", 24 * HOUR_S, default.message_timeout),
-        session_timeout: seconds(section, "session_timeout_s", 24 * HOUR_S, default.session_timeout),
+        message_timeout: seconds(
+            section,
+            "message_timeout_s",
+            24 * HOUR_S,
+            default.message_timeout,
+        ),
+        session_timeout: seconds(
+            section,
+            "session_timeout_s",
+            24 * HOUR_S,
+            default.session_timeout,
+        ),
         banner_delay: millis(section, "banner_delay_ms", 60_000, default.banner_delay),
     }
 }

@@ -34,8 +34,14 @@ pub(super) fn read(path: &Path, reader: &Reader) -> Option<OrganizationConfig> {
         root.problem("domains", "an organization has at least one domain");
         return None;
     };
-    let mut entities = Entities { root: &root, domains: &domains, names: HashMap::new() };
-    let users = root.sections("user").iter().filter_map(|user| entities.user(user)).collect::<Vec<_>>();
+    let mut entities = Entities {
+        root: &root,
+        domains: &domains,
+        names: HashMap::new(),
+        addresses: HashMap::new(),
+    };
+    let users =
+        root.sections("user").iter().filter_map(|user| entities.user(user)).collect::<Vec<_>>();
     let resources =
         root.sections("resource").iter().filter_map(|section| entities.resource(section)).collect();
     let groups: Vec<_> =
@@ -44,12 +50,14 @@ pub(super) fn read(path: &Path, reader: &Reader) -> Option<OrganizationConfig> {
     let postmaster = entities.postmaster(&users);
     let journaling = journaling(&root, &default_domain);
     let reserved = journaling.as_ref().map(|settings| settings.sender_address.clone());
+    let reserved = reserved.or_else(|| journaling_sender(&default_domain))?;
+    entities.check_reserved(&reserved);
     let organization = Organization {
         id: id?,
         alias: alias?,
         plus_addressing: root.bool("plus_addressing").unwrap_or(false),
         postmaster: postmaster?,
-        reserved: reserved.or_else(|| journaling_sender(&default_domain))?,
+        reserved,
         domains,
         users,
         groups,
@@ -88,6 +96,8 @@ struct Entities<'a> {
     domains: &'a [Domain],
     /// Every name that is taken, and the place of its `name` key.
     names: HashMap<Arc<str>, String>,
+    /// Every address that is taken, by its key, and the place where it is.
+    addresses: HashMap<String, String>,
 }
 
 struct Identity {
@@ -103,26 +113,44 @@ impl Entities<'_> {
         let name: Option<Arc<str>> = section.required("name", name).map(Into::into);
         let email = section.parsed("email").or_else(|| {
             let default = Address::from_parts(name.as_deref()?, self.domains.first()?.as_str());
-            default.map_err(|_| section.problem("email", "is missing, and the name makes none")).ok()
+            default
+                .map_err(|_| section.problem("email", "is missing, and the name makes none"))
+                .ok()
         });
         let aliases: Vec<(Address, Place)> = section.list("aliases").unwrap_or_default();
         let aliases: Vec<_> = aliases.into_iter().map(|(alias, _)| alias).collect();
         if aliases.len() > MAX_ALIASES {
             section.problem("aliases", format!("{} aliases; at most 100", aliases.len()));
         }
-        for (key, address) in email.iter().map(|email| ("email", email)).chain(
-            aliases.iter().map(|alias| ("aliases", alias)),
-        ) {
-            if !self.domains.contains(address.domain()) {
-                section.problem(key, format!("{address} is in no domain of the organization"));
-            }
-        }
         let name = name?;
         let place = section.place_of("name");
-        if let Some(first) = self.names.insert(Arc::clone(&name), place) {
+        if let Some(first) = self.names.get(&name) {
             section.problem("name", format!("\"{name}\" is taken, at {first}"));
+            return None;
         }
+        self.names.insert(Arc::clone(&name), place);
+        email.iter().for_each(|email| self.claim(section, "email", email));
+        aliases.iter().for_each(|alias| self.claim(section, "aliases", alias));
         Some(Identity { name, email: email?, aliases })
+    }
+
+    /// Takes an address: it is in a domain of the organization, and nobody else has it.
+    fn claim(&mut self, section: &Section<'_>, key: &str, address: &Address) {
+        if !self.domains.contains(address.domain()) {
+            section.problem(key, format!("{address} is in no domain of the organization"));
+        }
+        if let Some(first) = self.addresses.insert(address.key(), section.place_of(key)) {
+            section.problem(key, format!("{address} is taken, at {first}"));
+        }
+    }
+
+    /// Guide 7303: there is no mailbox with the address that journal records come from.
+    fn check_reserved(&self, reserved: &Address) {
+        if let Some(taken) = self.addresses.get(&reserved.key()) {
+            let message =
+                format!("{reserved} is reserved for journal records, but taken, at {taken}");
+            self.root.problem("journaling", message);
+        }
     }
 
     fn user(&mut self, section: &Section<'_>) -> Option<User> {
@@ -162,7 +190,10 @@ impl Entities<'_> {
     fn check_members(&self, groups: &[Group]) {
         for (section, group) in self.root.sections("group").iter().zip(groups) {
             for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
-                section.problem("members", format!("there is no user, resource or group \"{member}\""));
+                section.problem(
+                    "members",
+                    format!("there is no user, resource or group \"{member}\""),
+                );
             }
         }
     }
@@ -267,10 +298,9 @@ fn rule(section: &Section<'_>) -> Option<InboundRule> {
 
 /// What a later version reads: said aloud, never silently passed over.
 fn not_yet(root: &Section<'_>) {
-    for (key, what) in [
-        ("outbound_rule", "outbound rules are"),
-        ("smtp_gateway", "SMTP gateways are"),
-    ] {
+    for (key, what) in
+        [("outbound_rule", "outbound rules are"), ("smtp_gateway", "SMTP gateways are")]
+    {
         for section in root.sections(key) {
             section.problem("name", format!("{what} not supported by this version"));
         }

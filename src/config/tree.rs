@@ -133,10 +133,8 @@ impl Converter<'_> {
 /// Lays `MAILWEIR__SECTION__KEY` variables over a file's values.
 pub(super) fn overlay(root: &mut Node, variables: HashMap<String, String>) -> Result<(), String> {
     const PREFIX: &str = "MAILWEIR";
-    let variables: HashMap<_, _> = variables
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("MAILWEIR__"))
-        .collect();
+    let variables: HashMap<_, _> =
+        variables.into_iter().filter(|(name, _)| name.starts_with("MAILWEIR__")).collect();
     let environment = config::Environment::with_prefix(PREFIX)
         .prefix_separator("__")
         .separator("__")

@@ -61,6 +61,17 @@ pub struct Conflict {
     pub first: String,
     /// Who claims it too.
     pub second: String,
+    /// Whether the two are organizations, or of one.
+    pub scope: ConflictScope,
+}
+
+/// Where two meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictScope {
+    /// Two organizations claim it.
+    BetweenOrganizations,
+    /// Two of one organization claim it.
+    WithinOrganization,
 }
 
 /// All organizations, indexed by domain and address.
@@ -110,6 +121,7 @@ impl Directory {
                     what: format!("the alias or id of {}", organization.alias),
                     first: described(known, &directory.organizations),
                     second: described(place, &directory.organizations),
+                    scope: ConflictScope::BetweenOrganizations,
                 });
             }
             for domain in &organization.domains {
@@ -118,6 +130,7 @@ impl Directory {
                         what: format!("domain {domain}"),
                         first: described(known, &directory.organizations),
                         second: described(place, &directory.organizations),
+                        scope: ConflictScope::BetweenOrganizations,
                     });
                 }
             }
@@ -189,6 +202,7 @@ impl Indexed {
                 what: format!("the reserved journaling address {}", organization.reserved),
                 first: "the organization".into(),
                 second: indexed.name_of(*owner),
+                scope: ConflictScope::WithinOrganization,
             });
         }
         indexed
@@ -207,6 +221,7 @@ impl Indexed {
                 what: format!("the name {name}"),
                 first: self.name_of(known),
                 second: self.name_of(entity),
+                scope: ConflictScope::WithinOrganization,
             });
         }
         for address in std::iter::once(email).chain(aliases) {
@@ -215,6 +230,7 @@ impl Indexed {
                     what: format!("the address {address}"),
                     first: self.name_of(known),
                     second: self.name_of(entity),
+                    scope: ConflictScope::WithinOrganization,
                 });
             }
         }

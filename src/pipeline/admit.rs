@@ -79,12 +79,17 @@ fn admit_share(
     let prefix = headers::prefix(mail, &decided);
     let size = (prefix.len() + mail.content.len()) as u64;
     let mut seen = HashSet::new();
-    let mut share = AdmittedShare { prefix, deliveries: vec![], full: vec![], decided: DecidedShare {
-        recipients: Vec::new(),
-        organization: Arc::clone(&decided.organization),
-        trace_id: decided.trace_id,
-        dmarc: decided.dmarc,
-    } };
+    let mut share = AdmittedShare {
+        prefix,
+        deliveries: vec![],
+        full: vec![],
+        decided: DecidedShare {
+            recipients: Vec::new(),
+            organization: Arc::clone(&decided.organization),
+            trace_id: decided.trace_id,
+            dmarc: decided.dmarc,
+        },
+    };
     for recipient in &mut decided.recipients {
         if let Disposition::Deliver(folder) = recipient.disposition {
             admit_recipient(recipient, folder, size, &mut seen, &mut share, store)?;

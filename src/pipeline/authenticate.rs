@@ -64,18 +64,17 @@ impl Checks {
             .flat_map(|share| &share.addressees)
             .map(|addressee| &addressee.recipient.address)
             .collect();
-        let scan = scan::scan(
-            transaction.snapshot.scanner.as_ref(),
-            &scan::Request {
-                message: &content,
-                peer: &transaction.peer,
-                reverse_path: &transaction.reverse_path,
-                recipients: &recipients,
-                trace_id: transaction.trace_id,
-            },
+        let scanned = scan::Request {
+            message: &content,
+            peer: &transaction.peer,
+            reverse_path: &transaction.reverse_path,
+            recipients: &recipients,
+            trace_id: transaction.trace_id,
+        };
+        let (authentication, spam) = tokio::join!(
+            self.authenticator.authenticate(&request),
+            scan::scan(transaction.snapshot.scanner.as_ref(), &scanned),
         );
-        let (authentication, spam) =
-            tokio::join!(self.authenticator.authenticate(&request), scan);
         let verdicts = Verdicts { authentication, spam };
         Authenticated { transaction, content, headers, received_at: now, verdicts }
     }

@@ -172,12 +172,7 @@ fn decide_share(
             DecidedRecipient { addressee, disposition, basis }
         })
         .collect();
-    DecidedShare {
-        organization: share.organization,
-        trace_id: share.trace_id,
-        dmarc,
-        recipients,
-    }
+    DecidedShare { organization: share.organization, trace_id: share.trace_id, dmarc, recipients }
 }
 
 /// The policy that applies to this message, `pct` taken into account, if it is enforced.
@@ -206,15 +201,12 @@ fn by_rule(
     match winner.action {
         InboundAction::Drop => (Disposition::Drop, Basis::Rule(winner)),
         InboundAction::Bounce => (Disposition::Bounce(Reason::RuleBounce), Basis::Rule(winner)),
-        InboundAction::MoveToJunk => {
-            (Disposition::Deliver(Folder::JunkEmail), Basis::Rule(winner))
-        }
+        InboundAction::MoveToJunk => (Disposition::Deliver(Folder::JunkEmail), Basis::Rule(winner)),
         InboundAction::BypassSpamCheck => {
             (Disposition::Deliver(Folder::Inbox), Basis::Rule(winner))
         }
-        InboundAction::Default => (
-            Disposition::Deliver(by_spam),
-            Basis::Spam { rule: Some(winner), because: spam },
-        ),
+        InboundAction::Default => {
+            (Disposition::Deliver(by_spam), Basis::Spam { rule: Some(winner), because: spam })
+        }
     }
 }

@@ -8,9 +8,7 @@ use crate::clock::Timestamp;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::mail::{Address, ReversePath};
-use crate::store::{
-    Blob, Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError,
-};
+use crate::store::{Blob, Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError};
 
 /// A composed message and where it goes.
 #[derive(Debug)]
@@ -45,22 +43,20 @@ pub(super) fn place(
     store: &Store,
     now: Timestamp,
 ) -> Result<Placed, Unplaced> {
-    let prefix = format!("Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
-        snapshot.settings.hostname, mail.id, now.to_rfc5322()).into_bytes();
+    let prefix = format!(
+        "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
+        snapshot.settings.hostname,
+        mail.id,
+        now.to_rfc5322()
+    )
+    .into_bytes();
     let size = (prefix.len() + mail.content.len()) as u64;
-    let mut stored = Mail {
-        id: mail.id,
-        received_at: now,
-        prefix,
-        deliveries: Vec::new(),
-        queued: None,
-    };
+    let mut stored =
+        Mail { id: mail.id, received_at: now, prefix, deliveries: Vec::new(), queued: None };
     let mut events = Vec::new();
     if !snapshot.directory.is_local(mail.to.domain()) {
-        stored.queued = Some(QueuedMail {
-            reverse_path: ReversePath::Null,
-            recipients: vec![mail.to],
-        });
+        stored.queued =
+            Some(QueuedMail { reverse_path: ReversePath::Null, recipients: vec![mail.to] });
         return Ok(Placed { blob: Blob { content: mail.content, mails: vec![stored] }, events });
     }
     let resolved = snapshot

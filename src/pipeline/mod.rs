@@ -162,7 +162,8 @@ impl Handler for Pipeline {
     async fn connect(&self, ip: IpAddr) -> Result<(), Reason> {
         let snapshot = self.snapshot.load();
         let settings = &snapshot.settings;
-        let allowed = settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)));
+        let allowed =
+            settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)));
         let denied = settings.deny.iter().any(|net| net.contains(&ip));
         if allowed && !denied { Ok(()) } else { Err(Reason::NetworkDenied) }
     }

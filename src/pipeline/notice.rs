@@ -22,7 +22,10 @@ impl Letterhead<'_> {
     fn message(&self, id: TraceId, to: &Address, subject: &str) -> MessageBuilder<'static> {
         let seconds = i64::try_from(self.at.as_secs()).unwrap_or(i64::MAX);
         MessageBuilder::new()
-            .header("From", Raw::new(format!("Mail Delivery System <postmaster@{}>", self.hostname)))
+            .header(
+                "From",
+                Raw::new(format!("Mail Delivery System <postmaster@{}>", self.hostname)),
+            )
             .header("To", Raw::new(format!("<{to}>")))
             .subject(subject.to_owned())
             .date(Date::new(seconds))

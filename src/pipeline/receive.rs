@@ -34,9 +34,9 @@ pub struct Headers {
 impl Headers {
     /// The sender, when it is somebody else than the author (guide 1528).
     pub fn on_behalf_sender(&self) -> Option<&Address> {
-        self.sender.as_ref().filter(|sender| {
-            self.from.as_ref().is_none_or(|from| from.key() != sender.key())
-        })
+        self.sender
+            .as_ref()
+            .filter(|sender| self.from.as_ref().is_none_or(|from| from.key() != sender.key()))
     }
 }
 
@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn loops_and_swarms_of_attachments_are_refused() {
         check(&"Received: from a by b\r\n".repeat(101), Err(Reason::TooManyHops));
-        let part = "--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment\r\n\r\nx\r\n";
+        let part =
+            "--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment\r\n\r\nx\r\n";
         let head = "From: a@b.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
         let message = |count| format!("{head}{}--b--\r\n", part.repeat(count));
         check(&message(501), Err(Reason::TooManyAttachments));

@@ -121,5 +121,9 @@ fn replace(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The refusal files of a folder, oldest first.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
-    [PREVIOUS, CURRENT].map(|name| dir.join(name)).into_iter().filter(|path| path.exists()).collect()
+    [PREVIOUS, CURRENT]
+        .map(|name| dir.join(name))
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect()
 }

@@ -204,11 +204,8 @@ impl<'a> Check<'a> {
     async fn include(&mut self, target: &MacroString, domain: &str) -> Result<bool, Stop> {
         self.count_lookup()?;
         let name = self.expand(target, domain).await;
-        let verdict = if is_name(&name) {
-            self.domain(name.clone()).await?.0
-        } else {
-            SpfResult::None
-        };
+        let verdict =
+            if is_name(&name) { self.domain(name.clone()).await?.0 } else { SpfResult::None };
         self.explain = None; // RFC 7208 §6.2: an included domain does not explain.
         match verdict {
             SpfResult::Pass => Ok(true),
@@ -279,7 +276,10 @@ impl<'a> Check<'a> {
             let RecordData::Ptr(name) = record else { continue };
             let name = name.to_ascii_lowercase();
             if let Ok(addresses) = self.resolver.lookup(&name, self.address_type()).await
-                && addresses.records.iter().any(|record| self.is_client(record, Prefixes { v4: 32, v6: 128 }))
+                && addresses
+                    .records
+                    .iter()
+                    .any(|record| self.is_client(record, Prefixes { v4: 32, v6: 128 }))
             {
                 names.push(name);
             }

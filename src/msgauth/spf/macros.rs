@@ -112,9 +112,9 @@ impl MacroString {
 
     /// Whether it has a `%{p}`.
     pub(super) fn needs_validated_name(&self) -> bool {
-        self.0.iter().any(|part| {
-            matches!(part, Part::Macro(Macro { letter: Letter::ValidatedName, .. }))
-        })
+        self.0
+            .iter()
+            .any(|part| matches!(part, Part::Macro(Macro { letter: Letter::ValidatedName, .. })))
     }
 
     /// The text with all macros expanded.
@@ -171,7 +171,9 @@ impl Macro {
         let keep = match digits {
             "" => None,
             // RFC 7208 §7.1: zero is an error; a number too large to count keeps everything.
-            digits => Some(digits.parse().unwrap_or(usize::MAX)).filter(|keep| *keep > 0).map(Some)?,
+            digits => {
+                Some(digits.parse().unwrap_or(usize::MAX)).filter(|keep| *keep > 0).map(Some)?
+            }
         };
         let (is_reversed, delimiters) = match rest.strip_prefix(['r', 'R']) {
             Some(delimiters) => (true, delimiters),

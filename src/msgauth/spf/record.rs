@@ -61,7 +61,9 @@ impl Record {
         let mut record = Self { directives: Vec::new(), redirect: None, exp: None };
         // Terms are separated by spaces alone; a tab is part of a term, and makes it invalid.
         for term in text.split(' ').skip(1).filter(|term| !term.is_empty()) {
-            record.add(term).ok_or_else(|| format!("the term \"{}\" is invalid", printable(term)))?;
+            record
+                .add(term)
+                .ok_or_else(|| format!("the term \"{}\" is invalid", printable(term)))?;
         }
         Ok(record)
     }

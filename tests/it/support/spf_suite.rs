@@ -100,7 +100,10 @@ fn read_entries(values: &[Value]) -> Vec<Entry> {
                 "CNAME" => entries.push(Entry::Cname(text(data))),
                 "MX" => {
                     let preference = data[0].as_u64().expect("a preference");
-                    entries.push(Entry::Mx(u16::try_from(preference).expect("16 bits"), text(&data[1])));
+                    entries.push(Entry::Mx(
+                        u16::try_from(preference).expect("16 bits"),
+                        text(&data[1]),
+                    ));
                 }
                 "SPF" => spf.push(Entry::Txt(joined(data))),
                 "TXT" => {
