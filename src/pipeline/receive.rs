@@ -1,6 +1,6 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
-use mail_parser::{HeaderForm, HeaderName, MessageParser, PartFlags};
+use mail_parser::{HeaderForm, HeaderName, MessageParser};
 use memchr::memmem;
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -114,10 +114,11 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     if memmem::find_iter(content, b"\n--").take(max + 1).count() <= max {
         return false;
     }
-    let parser = MessageParser::new().max_parts(max.saturating_mul(4)).max_encoded_nesting(0);
+    // Multiparts and texts are parts too; a message with so many of them is not read further.
+    let max_parts = max.saturating_mul(4);
+    let parser = MessageParser::new().max_parts(max_parts).max_encoded_nesting(0);
     parser.parse(content).is_some_and(|message| {
-        let is_cut = message.parts().any(|part| part.flags().contains(PartFlags::LIMIT_REACHED));
-        is_cut || message.attachments().len() > max
+        message.attachments().len() > max || message.parts().count() >= max_parts
     })
 }
 

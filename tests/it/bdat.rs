@@ -45,7 +45,7 @@ fn a_refused_transaction_still_swallows_its_chunks() {
     assert!(client.command("EHLO mail.good.test").starts_with("250"));
     assert!(client.command("MAIL FROM:<bob@good.test>").starts_with("250"));
     assert!(client.command("RCPT TO:<nobody@example.test>").starts_with("550"));
-    client.send(b"BDAT 12 LAST\r\nMAIL FROM:<\r\n");
+    client.send(b"BDAT 13 LAST\r\nMAIL FROM:<\r\n");
     let reply = client.reply();
     assert!(reply.starts_with('5'), "{reply}");
     assert!(client.command("NOOP").starts_with("250"), "the chunk was not read as a command");

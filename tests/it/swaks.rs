@@ -103,7 +103,7 @@ fn a_big_attachment_arrives_as_it_was_sent() {
     let stored = &daemon.mailbox("alice")[0].1;
     let parsed = mail_parser::MessageParser::new().parse(stored).expect("parses");
     let attachment = parsed.attachments().next().expect("an attachment");
-    assert!(attachment.contents() == bytes, "the attachment was altered");
+    assert!(attachment.decoded().as_ref() == bytes, "the attachment was altered");
 }
 
 #[test]

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -310,9 +309,6 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Bounds a wait that is a test's subject.
-pub const SOON: Duration = Duration::from_secs(10);
-
 /// The bytes below the headers that the daemon puts on top.
 pub fn below_our_headers(stored: &[u8]) -> &[u8] {
     const OURS: [&[u8]; 6] = [
@@ -336,8 +332,4 @@ pub fn below_our_headers(stored: &[u8]) -> &[u8] {
         rest = &rest[end..];
     }
     rest
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }
