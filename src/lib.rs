@@ -23,3 +23,7 @@ pub mod rules;
 pub mod pipeline;
 
 pub mod config;
+
+pub mod daemon;
+
+pub mod cli;

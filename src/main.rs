@@ -1,3 +1,7 @@
 //! The mailweir binary: arguments and exit codes, no logic.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mailweir::cli::main()
+}

@@ -1,1 +1,130 @@
-//! The config room.
+//! Configuration: the only room that reads configuration files, and fills in each room's
+//! settings. Every problem of all files is found in one run, each with file, line and key.
+//!
+//! `toml` gives values with their places and `config` the environment; a small reader of our own
+//! walks them, because a deserializer stops at the first problem.
+
+mod daemon_file;
+mod organization_file;
+mod reader;
+mod tree;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use reader::Problem;
+
+use crate::directory::{Directory, Organization};
+use crate::rules::RuleSet;
+use crate::{dns, events, journal, msgauth, pipeline, scan, smtp, store};
+
+/// How operational logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[log]`: the operational log on standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How it looks.
+    pub format: LogFormat,
+    /// A level, or a filter such as `info,mailweir::smtp=debug`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// Everything that the files say, valid.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The main file.
+    pub path: PathBuf,
+    /// The listeners.
+    pub listeners: Vec<smtp::ListenerSettings>,
+    /// Certificate and key; absent: a self-signed pair in the data folder.
+    pub tls: Option<smtp::TlsSettings>,
+    /// What a peer may ask for.
+    pub limits: smtp::Limits,
+    /// Where DNS answers come from.
+    pub dns: dns::Settings,
+    /// Message authentication.
+    pub msgauth: msgauth::Settings,
+    /// The spam scanner, if there is one.
+    pub scan: Option<scan::Settings>,
+    /// The store.
+    pub store: store::Settings,
+    /// The event log.
+    pub events: events::Settings,
+    /// The path of a message.
+    pub pipeline: pipeline::Settings,
+    /// The operational log.
+    pub log: LogSettings,
+    /// The organizations.
+    pub organizations: Vec<OrganizationConfig>,
+    /// All organizations, indexed.
+    pub directory: Directory,
+}
+
+/// An organization as its file has it.
+#[derive(Debug)]
+pub struct OrganizationConfig {
+    /// Its file.
+    pub file: PathBuf,
+    /// What it consists of.
+    pub organization: Arc<Organization>,
+    /// Its inbound rules.
+    pub rules: Arc<RuleSet>,
+    /// Its journaling.
+    pub journaling: Option<journal::Settings>,
+    /// Whether DMARC policies are enforced.
+    pub dmarc_enforcement: bool,
+    /// Its own answer to `p=reject`.
+    pub on_reject: Option<pipeline::OnReject>,
+}
+
+/// Why a configuration cannot be used: all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.0.iter().enumerate() {
+            let end = if number == 0 { "" } else { "\n" };
+            write!(f, "{end}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads the main file, the environment (variables that begin with `MAILWEIR__`) and the
+/// organization files.
+///
+/// # Errors
+/// Every problem there is; then nothing of it is used.
+pub fn load(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Configuration, Problems> {
+    let reader = reader::Reader::default();
+    let loaded = daemon_file::read(path, environment.into_iter().collect(), &reader);
+    let problems = reader.into_problems();
+    match loaded {
+        Some(configuration) if problems.is_empty() => Ok(configuration),
+        _ => Err(Problems(problems)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,15 @@ fn reverse_names_are_spelled_as_their_zones_spell_them() {
     let v6 = reverse_name("2001:db8::cb01".parse().unwrap());
     assert_eq!(v6, "1.0.b.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
 }
+
+#[tokio::test]
+async fn a_long_key_may_stand_on_several_lines() {
+    let text =
+        "$ORIGIN .\n$TTL 300\nk.test. IN TXT ( \"v=DKIM1; k=rsa; p=AAAA\"\n        \"BBBB\" )\n";
+    let zone = ZoneResolver::parse(text, std::path::Path::new("z")).expect("a zone");
+    let answer = zone.lookup("k.test", RecordType::Txt).await.expect("an answer");
+    assert_eq!(
+        answer.records[..],
+        [RecordData::Txt(b"v=DKIM1; k=rsa; p=AAAABBBB".as_slice().into())]
+    );
+}

@@ -154,7 +154,58 @@ fn octets(name: &Name) -> Box<[u8]> {
     labels.join(&b'.').to_ascii_lowercase().into()
 }
 
+/// Puts entries in parentheses (RFC 1035 §5.1) on one line, because the parser takes quotes inside
+/// them for text. The line ends that it takes out it puts behind the entry, so that lines keep
+/// their numbers.
+fn without_groups(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut depth, mut owed_lines) = (0_usize, 0);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                out.push(c);
+                push_quoted(&mut chars, &mut out);
+            }
+            ';' => {
+                if chars.find(|c| *c == '\n').is_some() {
+                    end_line(depth, &mut owed_lines, &mut out);
+                }
+            }
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '\n' => end_line(depth, &mut owed_lines, &mut out),
+            c => out.push(c),
+        }
+    }
+    if depth > 0 {
+        out.push('('); // Left open, for the parser to complain of.
+    }
+    out
+}
+
+fn push_quoted(chars: &mut std::str::Chars<'_>, out: &mut String) {
+    while let Some(c) = chars.next() {
+        out.push(c);
+        match c {
+            '\\' => out.extend(chars.next()),
+            '"' => return,
+            _ => {}
+        }
+    }
+}
+
+fn end_line(depth: usize, owed_lines: &mut usize, out: &mut String) {
+    if depth > 0 {
+        *owed_lines += 1;
+        out.push(' ');
+    } else {
+        out.extend(std::iter::repeat_n('\n', std::mem::take(owed_lines) + 1));
+    }
+}
+
 fn parse_records(text: &str, path: &Path) -> Result<BTreeMap<RrKey, RecordSet>, ParseError> {
+    let text = without_groups(text);
     let (_, records) = Parser::new(text, Some(path.to_owned()), Some(Name::root())).parse()?;
     Ok(records)
 }

@@ -1,5 +1,14 @@
-//! The events room.
+//! Email events: WorkMail's nine event kinds as types, their JSON lines, and the file they are
+//! written to. An event reports what is already durable; the store hands it over after its commit.
 
+mod event;
+mod line;
 mod settings;
+pub mod sink;
 
+pub use event::{
+    BouncedRecipient, DmarcPolicyApplied, EmailReceived, Event, IncomingBounced,
+    JournalingInitiated, MailboxDelivered, RuleActionApplied, RuleApplied, RuleType,
+};
+pub use line::{EventId, EventLine, Lsn};
 pub use settings::Settings;

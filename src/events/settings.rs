@@ -1,7 +1,7 @@
 //! What the operator sets for the event log.
 
 /// `[events]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `events.max_file_bytes`: the file is rotated when it has grown past this, and each day.
     pub max_file_bytes: u64,

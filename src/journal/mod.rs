@@ -1,5 +1,8 @@
-//! The journal room.
+//! Journaling: one record for each message, in the envelope-journal format ([MS-XJRNL] §2.1.4.1),
+//! with both marker fields by which archives know it (`contracts.md` §6). Pure: composes bytes.
 
+mod record;
 mod settings;
 
+pub use record::{JournaledRecipient, Record};
 pub use settings::Settings;

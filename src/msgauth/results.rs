@@ -7,9 +7,10 @@ use super::outcome::{Authentication, DkimOutcome, DmarcResult};
 use super::spf::{Identity, SpfResult};
 use crate::mail::{Peer, ReversePath};
 
-/// The longest value printed, in characters: a few of them fit in a line of 998 octets
-/// (RFC 5322 §2.1.1).
-const MAX_VALUE: usize = 128;
+/// The longest value printed, in octets; a domain has at most 255.
+const MAX_VALUE: usize = 256;
+/// Above this many octets a value has a line of its own.
+const LONG_VALUE: usize = 60;
 
 impl Authentication {
     /// The `Received-SPF` field (RFC 7208 §9.1) with its CRLF, in the spelling of Amazon SES
@@ -37,7 +38,8 @@ impl Authentication {
             bare_or_quoted(&peer.helo, "-._:[]"),
         );
         if let Some(mechanism) = &self.spf.mechanism {
-            push(&mut field, format_args!(" mechanism={};", bare_or_quoted(mechanism, "-._:/")));
+            let (space, value) = (space_before(mechanism), bare_or_quoted(mechanism, "-._:/"));
+            push(&mut field, format_args!("{space}mechanism={value};"));
         }
         if let Some(problem) = &self.spf.problem {
             push(&mut field, format_args!("\r\n problem={};", quoted(problem)));
@@ -125,9 +127,16 @@ fn push_dkim(field: &mut String, signature: &DkimOutcome) {
         ("header.a", &signature.algorithm),
     ] {
         if !value.is_empty() {
-            push(field, format_args!(" {property}={}", token_or_quoted(value)));
+            let space = space_before(value);
+            push(field, format_args!("{space}{property}={}", token_or_quoted(value)));
         }
     }
+}
+
+/// A long value begins a line of its own, so that no line grows past 998 octets (RFC 5322
+/// §2.1.1).
+fn space_before(value: &str) -> &'static str {
+    if value.len() > LONG_VALUE { "\r\n  " } else { " " }
 }
 
 fn push(field: &mut String, text: std::fmt::Arguments<'_>) {
@@ -150,7 +159,7 @@ fn bare_or_quoted<'v>(value: &'v str, plain: &str) -> Cow<'v, str> {
 /// A quoted-string (RFC 5322 §3.2.4, with the UTF-8 of RFC 6532), without control characters.
 fn quoted(value: &str) -> String {
     let mut quoted = String::from("\"");
-    for c in value.chars().take(MAX_VALUE) {
+    for c in beginning(value) {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             c if is_printable(c) => quoted.push(c),
@@ -164,7 +173,12 @@ fn quoted(value: &str) -> String {
 /// The content of a comment (RFC 5322 §3.2.2), without what would end it or open another.
 fn comment(text: &str) -> String {
     let safe = |c| if is_printable(c) && !matches!(c, '(' | ')' | '\\') { c } else { '?' };
-    text.chars().take(MAX_VALUE).map(safe).collect()
+    beginning(text).map(safe).collect()
+}
+
+/// The characters that fit into [`MAX_VALUE`] octets.
+fn beginning(text: &str) -> impl Iterator<Item = char> {
+    text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_VALUE).map(|(_, c)| c)
 }
 
 fn is_printable(c: char) -> bool {

@@ -1,5 +1,234 @@
-//! The pipeline room.
+//! The path of a message, from MAIL to the 250; a file for each stage. Implements the SMTP room's
+//! [`Handler`] and joins all rooms above it.
 
+mod admit;
+mod authenticate;
+mod commit;
+mod decide;
+mod headers;
+mod internal;
+mod journal;
+mod notice;
+mod receive;
+pub mod refusals;
 mod settings;
+pub mod snapshot;
+mod story;
+mod transaction;
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use commit::Committed;
 pub use settings::{OnReject, Settings};
+pub use transaction::Transaction;
+
+use crate::clock::Clock;
+use crate::dns::Resolver;
+use crate::id::TraceId;
+use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
+use crate::smtp::reason::Reason;
+use crate::store::{MailboxName, Store, StoreError};
+use authenticate::Checks;
+use refusals::RefusalLog;
+use snapshot::Snapshot;
+use transaction::{FullMailbox, reason_of};
+
+/// The path of a message, with all it needs.
+pub struct Pipeline {
+    snapshot: ArcSwap<Snapshot>,
+    checks: ArcSwap<Checks>,
+    store: Arc<Store>,
+    refusals: RefusalLog,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pipeline {
+    /// A pipeline with its first snapshot.
+    pub fn new(
+        snapshot: Snapshot,
+        resolver: Arc<dyn Resolver>,
+        msgauth: crate::msgauth::Settings,
+        store: Arc<Store>,
+        refusals: RefusalLog,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
+            store,
+            refusals,
+            clock,
+        }
+    }
+
+    /// Takes a new snapshot, and new checks, for messages that begin from now on.
+    pub fn reload(
+        &self,
+        snapshot: Snapshot,
+        resolver: Arc<dyn Resolver>,
+        msgauth: crate::msgauth::Settings,
+    ) {
+        self.checks.store(Arc::new(Checks::new(resolver, msgauth)));
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The snapshot that the next message begins with.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The whole path: what arrived is inspected, judged, decided on, given room, journaled and
+    /// made durable. Only then is it accepted.
+    async fn accept(
+        &self,
+        transaction: Transaction,
+        content: Vec<u8>,
+    ) -> Result<Committed, Reason> {
+        let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
+        let checks = self.checks.load_full();
+        let now = self.clock.now();
+        let authenticated = checks.authenticate(transaction, content, headers, now).await;
+        let decided = decide::decide(authenticated);
+        let admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
+        if let Some(reason) = admitted.refusal() {
+            commit::commit_refusal(admitted, reason, &self.store).await.map_err(store_failure)?;
+            return Err(reason);
+        }
+        let journaled = journal::journal(admitted, &self.store);
+        commit::commit(journaled, &self.store).await.map_err(store_failure)
+    }
+
+    /// Refuses a recipient whose mailbox has no room for what the client declared. A mailbox that
+    /// fills up between now and the end of the message is caught by the admission stage.
+    fn check_room(
+        &self,
+        transaction: &mut Transaction,
+        resolved: &crate::directory::Resolved,
+        recipient: &EnvelopeRecipient,
+    ) -> Result<(), Reason> {
+        let [member] = resolved.members.as_slice() else { return Ok(()) };
+        let name = MailboxName {
+            organization: resolved.organization.id.as_str().into(),
+            user: Arc::clone(&member.mailbox),
+        };
+        let mailbox = self.store.mailbox(&name).map_err(store_failure)?;
+        let size = transaction.parameters.declared_size.unwrap_or(0).max(1);
+        if mailbox.used_bytes().saturating_add(size) <= member.quota_bytes {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let grace = transaction.snapshot.settings.mailbox_full_grace;
+        if now < mailbox.full_since(now).plus(grace) {
+            return Err(Reason::MailboxFullGrace);
+        }
+        transaction.full.push(FullMailbox {
+            organization: Arc::clone(&resolved.organization),
+            trace_id: transaction.trace_id_for(&resolved.organization),
+            address: recipient.address.clone(),
+        });
+        Err(Reason::MailboxFull)
+    }
+
+    fn admit_recipient(
+        &self,
+        transaction: &mut Transaction,
+        recipient: EnvelopeRecipient,
+    ) -> Result<(), Reason> {
+        let snapshot = Arc::clone(&transaction.snapshot);
+        let max_members = snapshot.settings.max_group_members;
+        let resolved = snapshot
+            .directory
+            .resolve(&recipient.address, max_members)
+            .map_err(|error| reason_of(&error))?;
+        self.check_room(transaction, &resolved, &recipient)?;
+        transaction.add(resolved.organization, recipient, resolved.members);
+        Ok(())
+    }
+}
+
+fn store_failure(error: StoreError) -> Reason {
+    tracing::error!(%error, "the store refuses a message");
+    Reason::StoreFailure
+}
+
+impl Handler for Pipeline {
+    type Transaction = Transaction;
+    type Accepted = Committed;
+
+    async fn connect(&self, ip: IpAddr) -> Result<(), Reason> {
+        let snapshot = self.snapshot.load();
+        let settings = &snapshot.settings;
+        let allowed =
+            settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)));
+        let denied = settings.deny.iter().any(|net| net.contains(&ip));
+        if allowed && !denied { Ok(()) } else { Err(Reason::NetworkDenied) }
+    }
+
+    async fn mail(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Result<Transaction, Refusal> {
+        Ok(Transaction {
+            trace_id,
+            snapshot: self.snapshot.load_full(),
+            peer: peer.clone(),
+            reverse_path,
+            parameters,
+            shares: Vec::new(),
+            full: Vec::new(),
+        })
+    }
+
+    async fn rcpt(
+        &self,
+        transaction: &mut Transaction,
+        recipient: EnvelopeRecipient,
+    ) -> Result<(), Refusal> {
+        let address = recipient.address.clone();
+        self.admit_recipient(transaction, recipient).map_err(|reason| {
+            let refusal = Refusal { reason, trace_id: transaction.trace_id };
+            self.refused(SessionRefusal {
+                refusal,
+                peer: &transaction.peer,
+                about: &format!("RCPT TO:<{address}> from {}", transaction.reverse_path),
+            });
+            refusal
+        })
+    }
+
+    async fn message(
+        &self,
+        transaction: Transaction,
+        content: Vec<u8>,
+    ) -> Result<Committed, Refusal> {
+        let trace_id = transaction.trace_id;
+        let peer = transaction.peer.clone();
+        let about = format!("message from {}", transaction.reverse_path);
+        self.accept(transaction, content).await.map_err(|reason| {
+            let refusal = Refusal { reason, trace_id };
+            self.refused(SessionRefusal { refusal, peer: &peer, about: &about });
+            refusal
+        })
+    }
+
+    async fn abandon(&self, transaction: Transaction) {
+        if transaction.full.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        if let Err(error) = commit::commit_full(&transaction.full, now, &self.store).await {
+            tracing::error!(%error, trace_id = %transaction.trace_id, "bounces are not recorded");
+        }
+    }
+
+    fn refused(&self, refusal: SessionRefusal<'_>) {
+        self.refusals.record(&refusal, self.clock.now());
+    }
+}

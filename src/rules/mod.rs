@@ -1,1 +1,13 @@
-//! The rules room.
+//! Email flow rules (guide 3683–3790): patterns, rules, their order, and the one that wins. Pure.
+
+mod evaluate;
+mod order;
+mod pattern;
+mod rule;
+
+pub use evaluate::{AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner};
+pub use pattern::{Pattern, PatternError};
+pub use rule::{InboundAction, InboundRule, RuleError};
+
+#[cfg(test)]
+mod tests;

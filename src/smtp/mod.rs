@@ -1,9 +1,28 @@
 //! The SMTP server side: bytes to commands, commands to replies, the session as a state machine
 //! without I/O, and the one driver that performs its effects. Never sees a rule, a verdict or a
 //! mailbox: it calls [`handler::Handler`].
+//!
+//! From the outside in: [`Listener`] accepts, `connection` moves bytes and performs effects,
+//! `session` decides, `command` and `reply` are what it reads and says, `wire` splits bytes.
 
 pub mod handler;
 pub mod reason;
 mod settings;
 
+mod body;
+mod budget;
+mod command;
+mod connection;
+mod listener;
+mod proxy;
+mod reply;
+mod session;
+mod tls;
+mod wire;
+
+pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
+pub use tls::{Tls, TlsError, WATCH_INTERVAL};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,79 @@
-//! The store room.
+//! Where mail lasts: an append-only log that is the truth, and an index that can be rebuilt
+//! from it.
+//!
+//! [`Store::commit`] takes everything that one message changes, and returns when all of it is on
+//! disk or none of it is. [`reader::Reader`] reads mailboxes, also beside a running daemon.
+//! Everything that blocks stays inside this room, on threads of its own.
 
+mod codec;
+mod committer;
+mod durable;
+mod entry;
+mod index;
+mod keys;
+mod log;
+mod mailbox;
+pub mod reader;
 mod settings;
 
+#[cfg(test)]
+mod tests;
+
+pub use committer::Store;
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, MailboxName, QueuedMail, Story};
+pub use mailbox::{MailboxHandle, Reservation};
 pub use settings::Settings;
+
+use std::io;
+use std::path::PathBuf;
+
+/// What goes wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be read, written or synced: disk full, permissions, a broken device.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another daemon has the data folder.
+    #[error("{0} is in use by another mailweir")]
+    Locked(PathBuf),
+    /// Bytes on disk are not what was written.
+    #[error("{path} is damaged at byte {offset}: {problem}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A sync failed earlier; nothing more is taken until a restart has looked at the log.
+    #[error("an earlier sync failed, the store takes nothing until it is restarted")]
+    Poisoned,
+    /// The index cannot keep up, or cannot write.
+    #[error("the index is too far behind the log")]
+    IndexBehind,
+    /// The store is closing.
+    #[error("the store is closing")]
+    Closed,
+    /// SQLite's word.
+    #[error("the index: {0}")]
+    Index(#[from] rusqlite::Error),
+    /// A key file that cannot be used, or content that a key does not open.
+    #[error("{0}")]
+    Key(String),
+    /// There is no such mailbox or message.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+impl StoreError {
+    fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+}

@@ -1,5 +1,15 @@
-//! Sender Policy Framework (RFC 7208): what a check comes to.
+//! Sender Policy Framework, strictly as RFC 7208 has it: any syntax error anywhere in a record is
+//! a permerror, two records are one, and lookups that find nothing are counted.
 
+mod evaluate;
+mod macros;
 mod outcome;
+mod record;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::{Query, check_host};
 pub use outcome::{Identity, SpfOutcome, SpfResult};

@@ -1,0 +1,239 @@
+//! `mailweir mailbox list`, `show`, `export`
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{ConfigArgument, output};
+use crate::config::Configuration;
+use crate::id::TraceId;
+use crate::mail::Address;
+use crate::store::reader::{Reader, StoredMessage};
+use crate::store::{Folder, MailboxName};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MailboxCommand {
+    /// All mailboxes, or the folders and messages of one
+    List(ListArguments),
+    /// A message as it is stored
+    Show(ShowArguments),
+    /// Write all messages of a mailbox to DIR/FOLDER/ID.eml
+    Export(ExportArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    user: Option<String>,
+    /// Print JSON, a line for each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    user: String,
+    /// The message's id, from `mailbox list`
+    id: TraceId,
+    /// Print JSON: the message's facts and its bytes as text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    user: String,
+    /// The folder to write to; made if it is not there
+    dir: PathBuf,
+    /// Print JSON, a line for each file
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MailboxLine<'a> {
+    organization: &'a str,
+    user: &'a str,
+    used_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageLine<'a> {
+    id: TraceId,
+    folder: Folder,
+    size_bytes: u64,
+    received_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+pub(super) fn run(command: &MailboxCommand) -> anyhow::Result<()> {
+    match command {
+        MailboxCommand::List(arguments) => list(arguments),
+        MailboxCommand::Show(arguments) => show(arguments),
+        MailboxCommand::Export(arguments) => export(arguments),
+    }
+}
+
+fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let configuration = arguments.config.load()?;
+    let reader = Reader::open(&configuration.store)?;
+    let Some(user) = &arguments.user else {
+        return list_mailboxes(&configuration, &reader, arguments.json);
+    };
+    let messages = reader.messages(&find(&configuration, user)?)?;
+    if arguments.json {
+        for message in &messages {
+            output::json(&line_of(message, subject(&reader, message)?))?;
+        }
+        return Ok(());
+    }
+    for folder in Folder::ALL {
+        let inside: Vec<_> = messages.iter().filter(|message| message.folder == folder).collect();
+        output::line(&format!("{folder}: {}", counted(inside.len(), "message")))?;
+        for message in inside {
+            let subject = subject(&reader, message)?.unwrap_or_else(|| "(no subject)".into());
+            output::line(&format!(
+                "  {}  {}  {:>9} bytes  {subject}",
+                message.id, message.received_at, message.size
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn list_mailboxes(
+    configuration: &Configuration,
+    reader: &Reader,
+    json: bool,
+) -> anyhow::Result<()> {
+    for mailbox in reader.mailboxes() {
+        let organization = configuration
+            .directory
+            .organizations()
+            .find(|organization| organization.id.as_str() == &*mailbox.name.organization)
+            .map_or(&*mailbox.name.organization, |organization| &organization.alias);
+        let (user, used_bytes) = (&*mailbox.name.user, mailbox.used_bytes);
+        if json {
+            output::json(&MailboxLine { organization, user, used_bytes })?;
+        } else {
+            output::line(&format!("{organization}/{user}: {used_bytes} bytes"))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
+    let configuration = arguments.config.load()?;
+    let reader = Reader::open(&configuration.store)?;
+    let messages = reader.messages(&find(&configuration, &arguments.user)?)?;
+    let message = messages
+        .iter()
+        .find(|message| message.id == arguments.id)
+        .ok_or_else(|| anyhow!("{} has no message {}", arguments.user, arguments.id))?;
+    let bytes = reader.read(message)?;
+    if !arguments.json {
+        return Ok(output::bytes(&bytes)?);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let line = line_of(message, subject(&reader, message)?);
+    output::json(&MessageLine { message: Some(text), ..line })
+}
+
+fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
+    let configuration = arguments.config.load()?;
+    let reader = Reader::open(&configuration.store)?;
+    let messages = reader.messages(&find(&configuration, &arguments.user)?)?;
+    for message in &messages {
+        let folder = arguments.dir.join(message.folder.as_str());
+        let path = folder.join(format!("{}.eml", message.id));
+        let bytes = reader.read(message)?;
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&path, bytes))
+            .with_context(|| path.display().to_string())?;
+        if arguments.json {
+            let file = path.display().to_string();
+            output::json(&MessageLine { file: Some(&file), ..line_of(message, None) })?;
+        }
+    }
+    if !arguments.json {
+        let count = counted(messages.len(), "message");
+        output::line(&format!("{count} written to {}", arguments.dir.display()))?;
+    }
+    Ok(())
+}
+
+fn line_of(message: &StoredMessage, subject: Option<String>) -> MessageLine<'static> {
+    MessageLine {
+        id: message.id,
+        folder: message.folder,
+        size_bytes: message.size,
+        received_at: message.received_at.as_millis(),
+        subject,
+        file: None,
+        message: None,
+    }
+}
+
+fn subject(reader: &Reader, message: &StoredMessage) -> anyhow::Result<Option<String>> {
+    let bytes = reader.read(message)?;
+    let parsed = mail_parser::MessageParser::new().parse_headers(&bytes);
+    Ok(parsed.and_then(|parsed| parsed.subject().map(str::to_owned)))
+}
+
+/// The mailbox that an operator means.
+fn find(configuration: &Configuration, user: &str) -> anyhow::Result<MailboxName> {
+    let directory = &configuration.directory;
+    if let Ok(address) = Address::parse(user) {
+        let resolved = directory
+            .resolve(&address, configuration.pipeline.max_group_members)
+            .with_context(|| user.to_owned())?;
+        let [member] = resolved.members.as_slice() else {
+            bail!("{user} is a group; name one of its members");
+        };
+        return Ok(MailboxName {
+            organization: resolved.organization.id.as_str().into(),
+            user: member.mailbox.clone(),
+        });
+    }
+    let (alias, name) = match user.split_once('/') {
+        Some((alias, name)) => (Some(alias), name),
+        None => (None, user),
+    };
+    let found: Vec<_> = directory
+        .organizations()
+        .filter(|organization| alias.is_none_or(|alias| organization.alias == alias))
+        .filter(|organization| {
+            let resources = organization.resources.iter().map(|resource| &resource.mailbox);
+            organization.users.iter().chain(resources).any(|known| &*known.name == name)
+        })
+        .collect();
+    match found.as_slice() {
+        [organization] => {
+            Ok(MailboxName { organization: organization.id.as_str().into(), user: name.into() })
+        }
+        [] => bail!("there is no user or resource {user}"),
+        _ => bail!("several organizations have a {user}; say ORGANIZATION/{user}"),
+    }
+}

@@ -1,0 +1,123 @@
+//! The command line: arguments in, text or JSON out, exit status as sysexits has it. No logic of
+//! mail.
+
+mod check_config;
+mod demo;
+mod events;
+mod mailbox;
+mod output;
+mod rules;
+mod serve;
+mod story;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Configuration, LogFormat, LogSettings, Problems};
+
+/// sysexits EX_CONFIG: the unit does not restart on it.
+const EX_CONFIG: u8 = 78;
+/// Where the configuration is looked for.
+const DEFAULT_CONFIG: &str = "/etc/mailweir/mailweir.toml";
+
+/// A mail pipeline daemon with the semantics of Amazon WorkMail's mail flow.
+#[derive(Debug, Parser)]
+#[command(name = "mailweir", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: SIGTERM drains and stops, SIGHUP reloads
+    Serve(ConfigArgument),
+    /// Start a throw-away daemon, send it demo messages over SMTP, and show what became of them
+    Demo(demo::DemoArguments),
+    /// Check the configuration and organization files, and print every problem
+    CheckConfig(check_config::CheckConfigArguments),
+    /// Email flow rules
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// Email events and what they are about
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Mailboxes and their messages
+    #[command(subcommand)]
+    Mailbox(mailbox::MailboxCommand),
+    /// SPF, DKIM and DMARC verdicts for a message file, as the daemon would give them
+    Verify(verify::VerifyArguments),
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, clap::Args)]
+struct ConfigArgument {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+impl ConfigArgument {
+    fn load(&self) -> Result<Configuration, Problems> {
+        load(&self.config)
+    }
+}
+
+fn load(path: &Path) -> Result<Configuration, Problems> {
+    config::load(path, std::env::vars())
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::CheckConfig(arguments) => check_config::run(&arguments),
+        Command::Rules(command) => rules::run(&command),
+        Command::Events(command) => events::run(&command),
+        Command::Mailbox(command) => mailbox::run(&command),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln_all(&error);
+            let is_config = error.is::<Problems>() || error.is::<BadConfiguration>();
+            ExitCode::from(if is_config { EX_CONFIG } else { 1 })
+        }
+    }
+}
+
+/// A configuration whose files are well-formed, but which cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadConfiguration(String);
+
+fn start_failure(error: crate::daemon::StartError) -> anyhow::Error {
+    if error.is_configuration() { BadConfiguration(error.to_string()).into() } else { error.into() }
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own errors")]
+fn eprintln_all(error: &anyhow::Error) {
+    eprintln!("{error:#}");
+}
+
+/// Starts the operational log on standard error.
+fn start_log(settings: &LogSettings) {
+    let filter = tracing_subscriber::EnvFilter::new(&settings.level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, as tests may do, leaves the first log as it is.
+    drop(match settings.format {
+        LogFormat::Text => log.with_ansi(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    });
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

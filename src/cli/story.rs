@@ -1,0 +1,217 @@
+//! A trace as a text that an administrator can read aloud.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::events::Trace;
+use crate::clock::Timestamp;
+
+/// Tells a trace's story.
+pub(super) fn tell(trace: &Trace) -> String {
+    let mut text = Text(format!("trace {}\n", trace.trace_id));
+    if let Some(story) = &trace.story {
+        text.arrival(story);
+        text.verdicts(story);
+        text.decisions(story);
+    }
+    for refusal in &trace.refusals {
+        text.line(&format!(
+            "{}  refused {}: {} [{}], from {}",
+            refusal.timestamp, refusal.about, refusal.reply, refusal.reason, refusal.ip
+        ));
+    }
+    if !trace.events.is_empty() {
+        text.line("events");
+    }
+    for event in &trace.events {
+        text.event(event);
+    }
+    text.0
+}
+
+struct Text(String);
+
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn time(value: &Value, pointer: &str) -> String {
+    let millis = value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    Timestamp::from_millis(millis).to_rfc3339()
+}
+
+/// `Null` as `<>`, `{"Address": "a@b"}` as `<a@b>`.
+fn reverse_path(story: &Value) -> String {
+    format!("<{}>", at(story, "/reversePath/Address"))
+}
+
+impl Text {
+    fn line(&mut self, line: &str) {
+        // Writing to a String cannot fail.
+        let _: std::fmt::Result = writeln!(self.0, "  {line}");
+    }
+
+    fn arrival(&mut self, story: &Value) {
+        let tls = at(story, "/peer/tls");
+        let tls = if tls.is_empty() { "no TLS" } else { tls };
+        let size = story.pointer("/sizeBytes").and_then(Value::as_u64).unwrap_or_default();
+        self.line(&format!(
+            "{}  received for organization {}: {size} bytes from {} [{}], {tls}",
+            time(story, "/receivedAt"),
+            at(story, "/organization"),
+            at(story, "/peer/helo"),
+            at(story, "/peer/ip"),
+        ));
+        self.line(&format!("reverse-path {}", reverse_path(story)));
+        for (name, pointer) in [
+            ("From", "/headers/from"),
+            ("Sender", "/headers/sender"),
+            ("Subject", "/headers/subject"),
+            ("Message-ID", "/headers/messageId"),
+        ] {
+            let value = at(story, pointer);
+            if !value.is_empty() {
+                self.line(&format!("{name}: {value}"));
+            }
+        }
+    }
+
+    fn verdicts(&mut self, story: &Value) {
+        self.line("verdicts");
+        let spf = story.pointer("/authentication/spf").unwrap_or(&Value::Null);
+        let detail = ["mechanism", "problem"].map(|key| at(spf, &format!("/{key}")));
+        self.line(&format!(
+            "  SPF {} for {}{}",
+            at(spf, "/result"),
+            at(spf, "/domain"),
+            detail
+                .iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| format!(", {text}"))
+                .collect::<String>()
+        ));
+        let mut is_signed = false;
+        for dkim in list(story, "/authentication/dkim") {
+            is_signed = true;
+            let reason = at(dkim, "/reason");
+            let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
+            self.line(&format!(
+                "  DKIM {} for {} (selector {}){reason}",
+                at(dkim, "/result"),
+                at(dkim, "/domain"),
+                at(dkim, "/selector")
+            ));
+        }
+        if !is_signed {
+            self.line("  DKIM none: not signed");
+        }
+        let dmarc = story.pointer("/authentication/dmarc").unwrap_or(&Value::Null);
+        let policy = at(dmarc, "/policy");
+        let policy = if policy.is_empty() { String::new() } else { format!(", policy {policy}") };
+        self.line(&format!(
+            "  DMARC {} for {}{policy}",
+            at(dmarc, "/result"),
+            at(dmarc, "/domain")
+        ));
+        self.line(&format!("  spam {}", at(story, "/spam/verdict")));
+    }
+
+    fn decisions(&mut self, story: &Value) {
+        let applied = at(story, "/dmarcApplied");
+        if !applied.is_empty() {
+            self.line(&format!("DMARC policy {applied} applied"));
+        }
+        for recipient in list(story, "/recipients") {
+            self.line(&format!(
+                "{}: {}, because {}",
+                at(recipient, "/address"),
+                disposition(recipient.pointer("/disposition").unwrap_or(&Value::Null)),
+                basis(recipient.pointer("/basis").unwrap_or(&Value::Null)),
+            ));
+        }
+        for delivery in list(story, "/deliveries") {
+            let group = at(delivery, "/expandedFrom");
+            let group = if group.is_empty() { String::new() } else { format!(" through {group}") };
+            let (mailbox, folder) = (at(delivery, "/mailbox"), at(delivery, "/folder"));
+            self.line(&format!("mailbox {mailbox}{group}: {folder}"));
+        }
+        let journaled = at(story, "/journaledTo");
+        if !journaled.is_empty() {
+            self.line(&format!("journal record to {journaled}"));
+        }
+        let refused = at(story, "/refused");
+        if !refused.is_empty() {
+            self.line(&format!("refused in session [{refused}]: the sender's server reports it"));
+        }
+    }
+
+    fn event(&mut self, line: &Value) {
+        let event = line.pointer("/event").unwrap_or(&Value::Null);
+        let detail = match at(event, "/eventName") {
+            "MAILBOX_EMAIL_DELIVERED" => {
+                format!("{} {}", at(event, "/recipient"), at(event, "/folder"))
+            }
+            "RULE_APPLIED" => {
+                let actions: Vec<_> =
+                    list(event, "/ruleActions").map(|action| at(action, "/action")).collect();
+                format!("{} {}", at(event, "/ruleName"), actions.join(", "))
+            }
+            "INCOMING_EMAIL_BOUNCED" => format!(
+                "{} {} {}",
+                at(event, "/bouncedRecipient/emailAddress"),
+                at(event, "/bouncedRecipient/status"),
+                at(event, "/bouncedRecipient/reason")
+            ),
+            "DMARC_POLICY_APPLIED" => at(event, "/policy").to_owned(),
+            "JOURNALING_INITIATED" => at(event, "/journalingAddress").to_owned(),
+            _ => {
+                list(event, "/recipients").filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+        };
+        let name = at(event, "/eventName");
+        self.line(&format!("  {}  {name}  {detail}", time(line, "/eventTimestamp")));
+    }
+}
+
+fn disposition(value: &Value) -> String {
+    if let Some(folder) = value.get("deliver").and_then(Value::as_str) {
+        return format!("delivered to {folder}");
+    }
+    match value.get("bounce").and_then(Value::as_str) {
+        Some(reason) => format!("bounced [{reason}]"),
+        None => "dropped".to_owned(),
+    }
+}
+
+fn basis(value: &Value) -> String {
+    let rule = |rule: &Value| {
+        format!(
+            "rule \"{}\" ({}) matches {} {} and {}",
+            at(rule, "/name"),
+            at(rule, "/action"),
+            at(rule, "/author"),
+            at(rule, "/senderPattern"),
+            at(rule, "/destinationPattern")
+        )
+    };
+    if let Some(found) = value.get("rule") {
+        return rule(found);
+    }
+    let Some(spam) = value.get("spam") else {
+        return "the DMARC policy of the author's domain says reject".to_owned();
+    };
+    let because = match at(spam, "/because") {
+        "spam-verdict" => "the spam verdict is FAIL",
+        "dmarc-quarantine" => "the DMARC policy of the author's domain says quarantine",
+        _ => "it is not spam",
+    };
+    match spam.get("rule").filter(|found| !found.is_null()) {
+        Some(found) => format!("{}, and {because}", rule(found)),
+        None => format!("no rule matches, and {because}"),
+    }
+}

@@ -1,0 +1,406 @@
+//! The main file, `mailweir.toml`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::reader::{Reader, Section, relative_to};
+use super::tree::{self, Node};
+use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, organization_file};
+use crate::directory::{ConflictScope, Directory};
+use crate::mail::Domain;
+use crate::pipeline::OnReject;
+use crate::scan::ScannerKind;
+use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
+use crate::{dns, events, msgauth, pipeline, scan, store};
+
+const DEFAULT_DATA_DIR: &str = "/var/lib/mailweir";
+const DEFAULT_BIND: &str = "0.0.0.0:25";
+const HOUR_S: u64 = 3600;
+const MB: u64 = 1024 * 1024;
+
+/// Reads everything; `None` where a problem leaves too little to go on with.
+pub(super) fn read(
+    path: &Path,
+    environment: HashMap<String, String>,
+    reader: &Reader,
+) -> Option<Configuration> {
+    let mut node = read_file(path, reader)?;
+    if let Err(error) = tree::overlay(&mut node, environment) {
+        reader.problem("environment", "", error);
+    }
+    let root = reader.root(&node);
+    let hostname = hostname(&root);
+    let data_dir = root.text("data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+    let data_dir = relative_to(path, data_dir);
+    let section = root.section("limits");
+    let limits = limits(&section);
+    let pipeline = pipeline_settings(&root, &section, hostname.clone());
+    section.finish();
+    let mut configuration = Configuration {
+        path: path.into(),
+        listeners: listeners(&root),
+        tls: tls(&root, path),
+        limits,
+        dns: dns_settings(&root, path),
+        msgauth: verdicts(&root, hostname),
+        scan: spam(&root),
+        store: store_settings(&root, path, data_dir),
+        events: event_settings(&root),
+        pipeline,
+        log: log(&root),
+        organizations: Vec::new(),
+        directory: Directory::default(),
+    };
+    configuration.organizations = organizations(&root, path, reader);
+    root.finish();
+    let organizations = &configuration.organizations;
+    let all = organizations.iter().map(|config| Arc::clone(&config.organization)).collect();
+    match Directory::new(all) {
+        Ok(directory) => configuration.directory = directory,
+        // Within one file, the reader has told them already, with their lines.
+        Err(conflicts) => conflicts
+            .iter()
+            .filter(|conflict| conflict.scope == ConflictScope::BetweenOrganizations)
+            .for_each(|conflict| reader.problem(path.display(), "organization", conflict)),
+    }
+    Some(configuration)
+}
+
+/// A file as a tree; its syntax errors are noted.
+pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| reader.problem(path.display(), "", format!("cannot be read: {error}")))
+        .ok()?;
+    let (node, errors) = tree::parse(path, &text);
+    for error in &errors {
+        reader.problem(format!("{}:{}", path.display(), error.line), "", &error.message);
+    }
+    Some(node)
+}
+
+fn hostname(root: &Section<'_>) -> String {
+    let hostname: Option<Domain> = root.parsed("hostname");
+    root.required("hostname", hostname).map_or_else(String::new, |name| name.to_string())
+}
+
+fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
+    let sections = root.sections("listener");
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    for section in &sections {
+        let protocol = section.text("protocol");
+        if let Some(protocol) = section.required("protocol", protocol) {
+            match protocol.as_str() {
+                "mx" => {}
+                "submission" | "submissions" | "lmtp" => {
+                    section.problem(
+                        "protocol",
+                        format!("\"{protocol}\" is not served by this version"),
+                    );
+                }
+                _ => section.problem(
+                    "protocol",
+                    format!("\"{protocol}\" is not one of mx, submission, submissions, lmtp"),
+                ),
+            }
+        }
+        let name = section.text("name");
+        let bind: Option<SocketAddr> = section.parsed("bind");
+        let networks: Option<Vec<IpNet>> = section.list("proxy_protocol_from").map(values);
+        let name = section.required("name", name);
+        if let (Some(name), Some(bind)) = (name, section.required("bind", bind)) {
+            if listeners.iter().any(|known| known.name == name) {
+                section.problem("name", format!("there is another listener \"{name}\""));
+            }
+            listeners.push(ListenerSettings {
+                name,
+                protocol: Protocol::Mx,
+                bind,
+                proxy_protocol_from: networks,
+            });
+        }
+        section.finish();
+    }
+    if sections.is_empty() {
+        listeners.push(ListenerSettings {
+            name: "mx".into(),
+            protocol: Protocol::Mx,
+            bind: DEFAULT_BIND.parse().expect("the default is an address and a port"),
+            proxy_protocol_from: None,
+        });
+    }
+    listeners
+}
+
+fn values<T, P>(list: Vec<(T, P)>) -> Vec<T> {
+    list.into_iter().map(|(value, _)| value).collect()
+}
+
+fn tls(root: &Section<'_>, path: &Path) -> Option<TlsSettings> {
+    let section = root.section("tls");
+    let files = (section.text("certificate"), section.text("private_key"));
+    section.finish();
+    match files {
+        (Some(certificate), Some(private_key)) => Some(TlsSettings {
+            certificate: relative_to(path, certificate),
+            private_key: relative_to(path, private_key),
+        }),
+        (Some(_), None) => {
+            section.problem("certificate", "needs a private_key beside it");
+            None
+        }
+        (None, Some(_)) => {
+            section.problem("private_key", "needs a certificate beside it");
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn count(section: &Section<'_>, key: &'static str, max: u64, default: usize) -> usize {
+    let number = section.number(key, 1..=max);
+    number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+fn seconds(section: &Section<'_>, key: &'static str, max: u64, default: Duration) -> Duration {
+    section.number(key, 1..=max).map_or(default, Duration::from_secs)
+}
+
+fn millis(section: &Section<'_>, key: &'static str, max: u64, default: Duration) -> Duration {
+    section.number(key, 0..=max).map_or(default, Duration::from_millis)
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let default = Limits::default();
+    Limits {
+        message_bytes: section
+            .number("message_bytes", 65_536..=1024 * MB)
+            .unwrap_or(default.message_bytes),
+        // RFC 5321 §4.5.3.1.8: at least 100.
+        recipients: section
+            .number("recipients", 1..=100_000)
+            .map_or(default.recipients, |number| usize::try_from(number).unwrap_or(usize::MAX)),
+        transactions: count(section, "transactions", 1_000_000, default.transactions),
+        command_line_bytes: section
+            .number("command_line_bytes", 512..=65_536)
+            .map_or(default.command_line_bytes, |number| usize::try_from(number).unwrap_or(4096)),
+        errors: count(section, "errors", 10_000, default.errors),
+        connections: count(section, "connections", 1_000_000, default.connections),
+        connections_per_network: count(
+            section,
+            "connections_per_network",
+            1_000_000,
+            default.connections_per_network,
+        ),
+        in_flight_bytes: section
+            .number("in_flight_bytes", MB..=1024 * 1024 * MB)
+            .unwrap_or(default.in_flight_bytes),
+        command_timeout: seconds(section, "command_timeout_s", HOUR_S, default.command_timeout),
+        data_timeout: seconds(section, "data_timeout_s", HOUR_S, default.data_timeout),
+        message_timeout: seconds(
+            section,
+            "message_timeout_s",
+            24 * HOUR_S,
+            default.message_timeout,
+        ),
+        session_timeout: seconds(
+            section,
+            "session_timeout_s",
+            24 * HOUR_S,
+            default.session_timeout,
+        ),
+        banner_delay: millis(section, "banner_delay_ms", 60_000, default.banner_delay),
+    }
+}
+
+fn on_reject_words() -> [(&'static str, OnReject); 2] {
+    [("reject", OnReject::Reject), ("drop", OnReject::Drop)]
+}
+
+/// `on_reject` of the daemon or of an organization.
+pub(super) fn on_reject(section: &Section<'_>, key: &'static str) -> Option<OnReject> {
+    section.word(key, &on_reject_words())
+}
+
+fn pipeline_settings(
+    root: &Section<'_>,
+    limits: &Section<'_>,
+    hostname: String,
+) -> pipeline::Settings {
+    let default = pipeline::Settings::default();
+    let access = root.section("access");
+    let (allow, deny) = (access.list("allow").map(values), access.list("deny").map(values));
+    access.finish();
+    let dmarc = root.section("dmarc");
+    let on_reject = on_reject(&dmarc, "on_reject").unwrap_or(default.on_reject);
+    dmarc.finish();
+    let store = root.section("store");
+    pipeline::Settings {
+        hostname,
+        allow,
+        deny: deny.unwrap_or_default(),
+        on_reject,
+        max_attachments: count(limits, "attachments", 100_000, default.max_attachments),
+        max_hops: count(limits, "hops", 10_000, default.max_hops),
+        max_group_members: count(limits, "group_members", 1_000_000, default.max_group_members),
+        mailbox_full_grace: store
+            .number("mailbox_full_grace_s", 0..=7 * 24 * HOUR_S)
+            .map_or(default.mailbox_full_grace, Duration::from_secs),
+    }
+}
+
+fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
+    let section = root.section("dns");
+    let default = dns::Settings::default();
+    let servers = section.list("servers").map(values);
+    let zone_file = section.text("zone_file");
+    if servers.is_some() && zone_file.is_some() {
+        section.problem("zone_file", "cannot stand beside servers: answers come from one of them");
+    }
+    if servers.as_ref().is_some_and(Vec::is_empty) {
+        section.problem("servers", "is empty; leave it out for the system's servers");
+    }
+    let source = match (zone_file, servers) {
+        (Some(file), _) => dns::Source::ZoneFile(relative_to(path, file)),
+        (None, Some(servers)) => dns::Source::Servers(servers),
+        (None, None) => default.source,
+    };
+    let settings = dns::Settings {
+        source,
+        timeout: millis(&section, "timeout_ms", 60_000, default.timeout),
+        attempts: count(&section, "attempts", 10, default.attempts),
+        cache_entries: section
+            .number("cache_entries", 0..=100_000_000)
+            .unwrap_or(default.cache_entries),
+    };
+    section.finish();
+    settings
+}
+
+fn verdicts(root: &Section<'_>, hostname: String) -> msgauth::Settings {
+    let section = root.section("verdicts");
+    let default = msgauth::Settings::default();
+    let settings = msgauth::Settings {
+        authserv_id: hostname,
+        deadline: millis(&section, "deadline_ms", 300_000, default.deadline),
+        max_signatures: count(&section, "max_signatures", 100, default.max_signatures),
+    };
+    section.finish();
+    settings
+}
+
+fn spam(root: &Section<'_>) -> Option<scan::Settings> {
+    let section = root.section("spam");
+    let words = [("rspamd", ScannerKind::Rspamd), ("spamd", ScannerKind::Spamd)];
+    let kind = section.word("scanner", &words);
+    let address = section.text("address");
+    let timeout = section.number("timeout_ms", 1..=300_000).map(Duration::from_millis);
+    let max_bytes = section.number("max_bytes", 1..=1024 * MB);
+    section.finish();
+    if !section.is_present() {
+        return None;
+    }
+    let kind = section.required("scanner", kind)?;
+    let default = scan::Settings::new(kind, section.required("address", address)?);
+    Some(scan::Settings {
+        timeout: timeout.unwrap_or(default.timeout),
+        max_bytes: max_bytes.unwrap_or(default.max_bytes),
+        ..default
+    })
+}
+
+fn store_settings(
+    root: &Section<'_>,
+    path: &Path,
+    data_dir: std::path::PathBuf,
+) -> store::Settings {
+    let default = store::Settings::new(data_dir);
+    let section = root.section("store");
+    let settings = store::Settings {
+        master_key_file: section.text("master_key_file").map(|file| relative_to(path, file)),
+        segment_bytes: section
+            .number("segment_bytes", MB..=4096 * MB)
+            .unwrap_or(default.segment_bytes),
+        ..default
+    };
+    // Read with the pipeline's settings, which reports what is wrong with it.
+    section.allow("mailbox_full_grace_s");
+    section.finish();
+    settings
+}
+
+fn event_settings(root: &Section<'_>) -> events::Settings {
+    let section = root.section("events");
+    let default = events::Settings::default();
+    let settings = events::Settings {
+        max_file_bytes: section
+            .number("max_file_bytes", 65_536..=1024 * 1024 * MB)
+            .unwrap_or(default.max_file_bytes),
+        retention_days: section
+            .number("retention_days", 1..=36_500)
+            .and_then(|days| u32::try_from(days).ok())
+            .unwrap_or(default.retention_days),
+    };
+    section.finish();
+    settings
+}
+
+fn log(root: &Section<'_>) -> LogSettings {
+    let section = root.section("log");
+    let default = LogSettings::default();
+    let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let settings = LogSettings {
+        format: section.word("format", &words).unwrap_or(default.format),
+        level: level(&section).unwrap_or(default.level),
+    };
+    section.finish();
+    settings
+}
+
+fn level(section: &Section<'_>) -> Option<String> {
+    let filter: Option<Filter> = section.parsed("level");
+    filter.map(|filter| filter.0)
+}
+
+/// A filter that tracing can read.
+struct Filter(String);
+
+impl std::str::FromStr for Filter {
+    type Err = tracing_subscriber::filter::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        tracing_subscriber::EnvFilter::builder().parse(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn organizations(root: &Section<'_>, path: &Path, reader: &Reader) -> Vec<OrganizationConfig> {
+    let mut organizations: Vec<OrganizationConfig> = Vec::new();
+    let sections = root.sections("organization");
+    if sections.is_empty() {
+        root.problem("organization", "is missing: mail is for an organization");
+    }
+    for section in sections {
+        let file = section.text("file");
+        section.finish();
+        let Some(file) = section.required("file", file) else { continue };
+        let file = relative_to(path, file);
+        if organizations.iter().any(|known| known.file == file) {
+            section.problem("file", format!("{} is named twice", file.display()));
+            continue;
+        }
+        organizations.extend(organization_file::read(&file, reader));
+    }
+    organizations
+}

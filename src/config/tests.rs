@@ -1,0 +1,253 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::directory::EntityState;
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new(main: &str, organization: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("main.toml"), main).expect("writes");
+        fs::write(dir.path().join("org.toml"), organization).expect("writes");
+        Self(dir)
+    }
+
+    fn main(&self) -> PathBuf {
+        self.0.path().join("main.toml")
+    }
+
+    fn problems(&self, environment: &[(&str, &str)]) -> Vec<String> {
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let problems = load(&self.main(), environment).expect_err("has problems");
+        let dir = format!("{}/", self.0.path().display());
+        problems.to_string().replace(&dir, "").lines().map(str::to_owned).collect()
+    }
+}
+
+const MAIN: &str = "hostname = \"mx.example.test\"\n[[organization]]\nfile = \"org.toml\"\n";
+const ORGANIZATION: &str =
+    "alias = \"example\"\ndomains = [\"example.test\"]\n[[user]]\nname = \"alice\"\n";
+
+fn check(main: &str, organization: &str, expected: &[&str]) {
+    assert_eq!(Scratch::new(main, organization).problems(&[]), expected);
+}
+
+#[test]
+fn every_problem_of_all_files_is_found_in_one_run() {
+    check(
+        "hostname = \"bad name\"\n\
+         hostnam = \"x\"\n\
+         [[listener]]\n\
+         name = \"mx\"\n\
+         protocol = \"smtp\"\n\
+         bind = \"localhost\"\n\
+         proxy_protocol_from = [\"127.0.0.0/8\", \"10.0.0.0/40\"]\n\
+         [tls]\n\
+         certificate = \"c.pem\"\n\
+         [limits]\n\
+         recipients = 0\n\
+         errors = \"many\"\n\
+         [dns]\n\
+         servers = []\n\
+         zone_file = \"z\"\n\
+         [spam]\n\
+         scanner = \"clamav\"\n\
+         [log]\n\
+         level = \"lo=ud=er\"\n\
+         [[organization]]\n\
+         file = \"org.toml\"\n",
+        "alias = \"example\"\n\
+         domains = [\"example.test\"]\n\
+         plus_addressing = 1\n\
+         [[user]]\n\
+         name = \"alice\"\n\
+         email = \"alice@other.test\"\n\
+         quota_mb = 51201\n\
+         [[user]]\n\
+         name = \"alice\"\n\
+         [[group]]\n\
+         name = \"sales\"\n\
+         members = [\"nobody\"]\n\
+         [[inbound_rule]]\n\
+         name = \"r\"\n\
+         action = \"DELETE\"\n\
+         senders = [\"a+b@x.test\", \"*\"]\n\
+         destinations = [\"*\"]\n\
+         [[inbound_rule]]\n\
+         name = \"lambda\"\n\
+         action = \"RUN_LAMBDA\"\n\
+         senders = [\"*\"]\n\
+         destinations = [\"*\"]\n\
+         [[outbound_rule]]\n\
+         name = \"out\"\n",
+        &[
+            "main.toml:1: hostname: \"bad name\": \"bad name\" is not a valid domain name",
+            "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
+            "main.toml:12: limits.errors: expected a number, found a text",
+            "main.toml:5: listener[0].protocol: \"smtp\" is not one of mx, submission, \
+             submissions, lmtp",
+            "main.toml:6: listener[0].bind: \"localhost\": invalid socket address syntax",
+            "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": invalid IP address syntax",
+            "main.toml:9: tls.certificate: needs a private_key beside it",
+            "main.toml:15: dns.zone_file: cannot stand beside servers: answers come from one of them",
+            "main.toml:14: dns.servers: is empty; leave it out for the system's servers",
+            "main.toml:17: spam.scanner: \"clamav\" is not one of rspamd, spamd",
+            "main.toml:19: log.level: \"lo=ud=er\": error parsing level filter: expected one of \"off\", \
+             \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
+            "org.toml:6: user[0].email: alice@other.test is in no domain of the organization",
+            "org.toml:7: user[0].quota_mb: 51201 is not between 1 and 51200",
+            "org.toml:9: user[1].name: \"alice\" is taken, at org.toml:5",
+            "org.toml:12: group[0].members: there is no user, resource or group \"nobody\"",
+            "org.toml:3: plus_addressing: expected true or false, found a number",
+            "org.toml:15: inbound_rule[0].action: \"DELETE\" is not one of DROP, BOUNCE, \
+             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
+            "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
+            "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
+            "org.toml:24: outbound_rule[0].name: outbound rules are not supported by this version",
+            "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
+        ],
+    );
+}
+
+#[test]
+fn syntax_errors_are_told_with_the_rest() {
+    let problems = Scratch::new("hostname = \"mx.test\nlimits = 3\n", "").problems(&[]);
+    assert!(problems[0].starts_with("main.toml:1: "), "{problems:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let scratch = Scratch::new(&MAIN.replace("org.toml", "none.toml"), "");
+    let problems = scratch.problems(&[]);
+    assert!(problems[0].starts_with("none.toml: cannot be read: "), "{problems:?}");
+}
+
+#[test]
+fn what_belongs_to_two_is_told() {
+    let main = format!("{MAIN}[[organization]]\nfile = \"other.toml\"\n");
+    let scratch = Scratch::new(&main, ORGANIZATION);
+    let other = ORGANIZATION.replace("alias = \"example\"", "alias = \"other\"");
+    fs::write(scratch.0.path().join("other.toml"), other).expect("writes");
+    assert_eq!(
+        scratch.problems(&[]),
+        ["main.toml: organization: domain example.test belongs to organization example and to \
+          organization other"]
+    );
+    check(
+        &format!("{MAIN}[[organization]]\nfile = \"org.toml\"\n"),
+        ORGANIZATION,
+        &["main.toml:5: organization[1].file: org.toml is named twice"],
+    );
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let scratch = Scratch::new(MAIN, ORGANIZATION);
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let configuration = load(
+        &scratch.main(),
+        [
+            set("MAILWEIR__LIMITS__RECIPIENTS", "7"),
+            set("MAILWEIR__HOSTNAME", "other.example.test"),
+            set("MAILWEIR__DMARC__ON_REJECT", "drop"),
+            set("HOME", "/"),
+        ],
+    )
+    .expect("loads");
+    assert_eq!(configuration.limits.recipients, 7);
+    assert_eq!(configuration.pipeline.hostname, "other.example.test");
+    assert_eq!(configuration.pipeline.on_reject, pipeline::OnReject::Drop);
+    assert_eq!(
+        scratch.problems(&[("MAILWEIR__LIMITS__RECIPIENTS", "x"), ("MAILWEIR__NO__SUCH", "1")]),
+        [
+            "environment MAILWEIR__LIMITS__RECIPIENTS: limits.recipients: expected a number, found a text",
+            "environment MAILWEIR__NO__SUCH: no: unknown key",
+        ]
+    );
+}
+
+#[test]
+fn an_organization_is_read_whole() {
+    let scratch = Scratch::new(MAIN, include_str!("../../config/example-org.toml"));
+    let configuration = load(&scratch.main(), []).expect("loads");
+    let config = &configuration.organizations[0];
+    let organization = &config.organization;
+    let state = |name: &str| {
+        let user = organization.users.iter().find(|user| &*user.name == name);
+        user.map(|user| user.state.clone())
+    };
+    assert_eq!(organization.alias, "example");
+    assert_eq!(state("alice"), Some(EntityState::Enabled));
+    assert_eq!(state("carol"), Some(EntityState::Disabled));
+    assert!(matches!(state("dave"), Some(EntityState::Remote(_))));
+    assert_eq!(organization.reserved.to_string(), "amazonjournaling@example.test");
+    assert!(config.dmarc_enforcement && config.journaling.is_some());
+    assert_eq!(config.rules.rules().len(), 5);
+    assert_eq!(organization.resources.len(), 1);
+}
+
+fn shipped() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+#[test]
+fn the_shipped_files_load() {
+    for file in ["mailweir.toml", "dev.toml"] {
+        let loaded = load(&shipped().join(file), []);
+        assert!(
+            loaded.is_ok(),
+            "{file}: {}",
+            loaded.err().map(|e| e.to_string()).unwrap_or_default()
+        );
+    }
+}
+
+#[test]
+fn the_reference_file_shows_every_key_with_its_default() {
+    let path = shipped().join("mailweir.toml");
+    let reader = reader::Reader::default();
+    let shown = daemon_file::read(&path, std::collections::HashMap::new(), &reader);
+    let shown = shown.expect("reads");
+    let text = fs::read_to_string(&path).expect("reads");
+    for key in reader.known() {
+        let key = key.replace("listener[0].", "").replace("organization[0].", "");
+        let name = key.rsplit('.').next().expect("a name");
+        let is_organization_key = ["alias", "domains", "user", "group", "inbound_rule"];
+        let shows = |line: &str| {
+            let line = line.trim_start_matches('#');
+            line.starts_with(&format!("{name} ="))
+                || line.starts_with(&format!("[{name}]"))
+                || line.starts_with(&format!("[[{name}]]"))
+        };
+        let is_main_key = daemon_keys().contains(&key.as_str()) || key.contains('.');
+        if is_main_key && !is_organization_key.contains(&name) && !is_in_organization(&key) {
+            assert!(text.lines().any(shows), "{key} is not shown");
+        }
+    }
+    let bare = Scratch::new(MAIN, ORGANIZATION);
+    let default = load(&bare.main(), []).expect("loads");
+    assert_eq!(shown.limits, default.limits);
+    assert_eq!(shown.dns, default.dns);
+    assert_eq!(shown.msgauth, default.msgauth);
+    assert_eq!(shown.scan, default.scan);
+    assert_eq!(shown.store, default.store);
+    assert_eq!(shown.events, default.events);
+    assert_eq!(shown.pipeline, default.pipeline);
+    assert_eq!(shown.log, default.log);
+    assert_eq!(shown.tls, default.tls);
+    assert_eq!(shown.listeners, default.listeners);
+}
+
+fn daemon_keys() -> [&'static str; 4] {
+    ["data_dir", "hostname", "listener", "organization"]
+}
+
+/// Keys of the organization file, which the same reader has seen.
+fn is_in_organization(key: &str) -> bool {
+    ["user[", "group[", "resource[", "inbound_rule[", "journaling", "outbound_rule", "smtp_gateway"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+}

@@ -1,0 +1,243 @@
+//! The daemon: builds the rooms from a configuration, binds, reports ready, reloads, drains.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock::SystemClock;
+use crate::config::Configuration;
+use crate::dns::{self, Resolver};
+use crate::mail::{AddressError, Domain};
+use crate::pipeline::Pipeline;
+use crate::pipeline::refusals::RefusalLog;
+use crate::pipeline::snapshot::{Policy, Snapshot};
+use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
+use crate::store::{Store, StoreError};
+
+/// Why the daemon does not start, or does not take a new configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The resolver cannot be set up.
+    #[error("{0}")]
+    Dns(#[from] dns::SetupError),
+    /// Certificate or key cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The hostname is not a name.
+    #[error("hostname: {0}")]
+    Hostname(#[from] AddressError),
+    /// An address cannot be listened on.
+    #[error("listener {name} cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the data folder cannot be written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether the operator's files are at fault, not the machine.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Hostname(_))
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    shared: Arc<Shared<Pipeline>>,
+    store: Arc<Store>,
+    tls: Tls,
+    addresses: BTreeMap<String, SocketAddr>,
+    started_with: Fixed,
+    version: AtomicU64,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// What a reload cannot change.
+#[derive(Debug, PartialEq, Eq)]
+struct Fixed {
+    data_dir: PathBuf,
+    hostname: String,
+    listeners: Vec<crate::smtp::ListenerSettings>,
+    tls: Option<crate::smtp::TlsSettings>,
+}
+
+impl Fixed {
+    fn of(configuration: &Configuration) -> Self {
+        Self {
+            data_dir: configuration.store.data_dir.clone(),
+            hostname: configuration.pipeline.hostname.clone(),
+            listeners: configuration.listeners.clone(),
+            tls: configuration.tls.clone(),
+        }
+    }
+}
+
+impl Daemon {
+    /// Opens the store, binds the listeners and begins to serve.
+    ///
+    /// # Errors
+    /// What kept it from starting; nothing is left running then.
+    pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
+        let started_with = Fixed::of(&configuration);
+        let data_dir = configuration.store.data_dir.clone();
+        let resolver = resolver(&configuration)?;
+        let hostname = Domain::parse(&configuration.pipeline.hostname)?;
+        let store = Store::open(&configuration.store, &configuration.events)?;
+        let tls = match configuration.tls.clone() {
+            Some(files) => Tls::load(files)?,
+            None => Tls::self_signed(&data_dir.join("tls"), &hostname)?,
+        };
+        let refusals = RefusalLog::open(&data_dir.join("refusals"))
+            .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        let limits = configuration.limits.clone();
+        let listeners = configuration.listeners.clone();
+        let msgauth = configuration.msgauth.clone();
+        let pipeline = Pipeline::new(
+            snapshot(configuration, 1),
+            resolver,
+            msgauth,
+            Arc::clone(&store),
+            refusals,
+            Arc::new(SystemClock),
+        );
+        let shared = Shared::new(pipeline, hostname, limits, tls.clone());
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut addresses = BTreeMap::new();
+        for settings in listeners {
+            let (name, address) = (settings.name.clone(), settings.bind);
+            let listener = Listener::bind(settings, Arc::clone(&shared))
+                .await
+                .map_err(|source| StartError::Bind { name: name.clone(), address, source })?;
+            tracing::info!(listener = name, address = %listener.local_addr(), "listening");
+            addresses.insert(name, listener.local_addr());
+            tasks.spawn(listener.run(stopped.clone()));
+        }
+        tasks.spawn(tls.clone().watch(WATCH_INTERVAL, stopped));
+        write_addresses(&data_dir.join("run"), &addresses)?;
+        let version = AtomicU64::new(1);
+        Ok(Self { shared, store, tls, addresses, started_with, version, stop, tasks })
+    }
+
+    /// Where each listener listens, by name.
+    pub fn addresses(&self) -> &BTreeMap<String, SocketAddr> {
+        &self.addresses
+    }
+
+    /// Takes a new configuration for messages that begin from now on; on an error the old one
+    /// goes on.
+    ///
+    /// # Errors
+    /// What is wrong with the new one.
+    pub async fn reload(&self, configuration: Configuration) -> Result<(), StartError> {
+        let resolver = resolver(&configuration)?;
+        if Fixed::of(&configuration) != self.started_with {
+            tracing::warn!(
+                "data_dir, hostname, listeners and tls files change with a restart only"
+            );
+        }
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let msgauth = configuration.msgauth.clone();
+        self.shared.set_limits(configuration.limits.clone());
+        self.tls.reload().await;
+        self.shared.handler().reload(snapshot(configuration, version), resolver, msgauth);
+        tracing::info!(version, "configuration reloaded");
+        Ok(())
+    }
+
+    /// Stops listening, lets messages under way finish, and closes the store.
+    pub async fn stop(mut self) {
+        // Nobody listening any more is what is wanted.
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener did not end well");
+            }
+        }
+        let store = Arc::clone(&self.store);
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            tracing::error!("the store did not close well");
+        }
+    }
+}
+
+/// Everything of a configuration that only shows when it is used: zone file, certificate, key.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
+    resolver(configuration)?;
+    if let Some(files) = configuration.tls.clone() {
+        Tls::load(files)?;
+    }
+    Ok(())
+}
+
+/// The resolver that a configuration asks for.
+///
+/// # Errors
+/// A zone file or system configuration that cannot be used.
+pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, StartError> {
+    Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
+}
+
+fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
+    let policies: HashMap<_, _> = configuration
+        .organizations
+        .into_iter()
+        .map(|config| {
+            let policy = Policy {
+                rules: config.rules,
+                journaling: config.journaling,
+                dmarc_enforcement: config.dmarc_enforcement,
+                on_reject: config.on_reject,
+            };
+            (config.organization.id.clone(), policy)
+        })
+        .collect();
+    Snapshot {
+        version,
+        directory: configuration.directory,
+        policies,
+        settings: configuration.pipeline,
+        scanner: configuration.scan,
+    }
+}
+
+/// `run/listeners.json`: where each listener listens, for scripts that asked for port 0.
+fn write_addresses(dir: &Path, addresses: &BTreeMap<String, SocketAddr>) -> Result<(), StartError> {
+    let path = dir.join("listeners.json");
+    let text = serde_json::json!(addresses).to_string() + "\n";
+    let written = std::fs::create_dir_all(dir).and_then(|()| {
+        let whole = dir.join("listeners.json.new");
+        std::fs::write(&whole, text)?;
+        replace(&whole, &path)
+    });
+    written.map_err(|source| StartError::File { path, source })
+}
+
+#[expect(clippy::disallowed_methods, reason = "not durable: it is written anew at each start")]
+fn replace(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::rename(from, to)
+}

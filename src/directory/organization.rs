@@ -1,0 +1,125 @@
+//! An organization and what it consists of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+
+use crate::mail::{Address, Domain};
+
+/// `m-` and 32 hexadecimal digits, as in WorkMail.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrganizationId(Arc<str>);
+
+impl OrganizationId {
+    /// Reads an id; `None` if it has not the form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("m-")?;
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        (digits.len() == 32 && digits.chars().all(is_hex)).then(|| Self(text.into()))
+    }
+
+    /// The id of an organization that names none: always the same for the same alias.
+    pub fn of_alias(alias: &str) -> Self {
+        let hash =
+            digest::digest(&digest::SHA256, format!("mailweir organization {alias}").as_bytes());
+        let digits: String =
+            hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("m-{digits}").into())
+    }
+
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrganizationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether mail for an entity is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntityState {
+    /// It is.
+    Enabled,
+    /// It is refused.
+    Disabled,
+    /// The mailbox is elsewhere, at this address.
+    Remote(Address),
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Unique among users, groups and resources of the organization.
+    pub name: Arc<str>,
+    /// The primary address.
+    pub email: Address,
+    /// Further addresses (guide 3441: at most 100).
+    pub aliases: Vec<Address>,
+    /// Whether mail is taken.
+    pub state: EntityState,
+    /// What the mailbox may hold, in MB of 1,048,576 bytes.
+    pub quota_mb: u64,
+}
+
+/// A group: mail for it is mail for its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Unique among users, groups and resources of the organization.
+    pub name: Arc<str>,
+    /// The primary address.
+    pub email: Address,
+    /// Further addresses.
+    pub aliases: Vec<Address>,
+    /// Names of users, resources and groups.
+    pub members: Vec<Arc<str>>,
+    /// Whether mail is taken.
+    pub is_enabled: bool,
+}
+
+/// What a resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceKind {
+    /// A room.
+    Room,
+    /// Equipment.
+    Equipment,
+}
+
+/// A resource: a mailbox that belongs to a thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// The mailbox; a resource is a user of another kind.
+    pub mailbox: User,
+    /// What it is.
+    pub kind: ResourceKind,
+}
+
+/// An organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Organization {
+    /// Its id in events.
+    pub id: OrganizationId,
+    /// Its short name.
+    pub alias: String,
+    /// Its domains; the first is the default.
+    pub domains: Vec<Domain>,
+    /// Whether `user+tag@` reaches `user@`.
+    pub plus_addressing: bool,
+    /// Who gets mail for `postmaster@` each domain (RFC 5321 §4.5.1): a user's or group's name.
+    pub postmaster: Arc<str>,
+    /// The address from which journal records come; it may be nobody's.
+    pub reserved: Address,
+    /// Its users.
+    pub users: Vec<User>,
+    /// Its groups.
+    pub groups: Vec<Group>,
+    /// Its resources.
+    pub resources: Vec<Resource>,
+}

@@ -1,0 +1,322 @@
+//! From an address to mailboxes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::organization::{EntityState, Group, Organization, User};
+use crate::mail::{Address, Domain};
+
+/// A mailbox that an address leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The user's or resource's name.
+    pub mailbox: Arc<str>,
+    /// Its primary address.
+    pub address: Address,
+    /// The group it was reached through, if it was: the recipient's own address.
+    pub expanded_from: Option<Address>,
+    /// What the mailbox may hold, in octets.
+    pub quota_bytes: u64,
+}
+
+/// What a recipient's address comes to: at least one mailbox, each once.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Whose address it is.
+    pub organization: Arc<Organization>,
+    /// The mailboxes.
+    pub members: Vec<Member>,
+}
+
+/// Why an address leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The domain is no organization's.
+    #[error("the domain is not local")]
+    NotOurDomain,
+    /// There is nobody of that name.
+    #[error("there is no such user")]
+    Unknown,
+    /// The entity is disabled.
+    #[error("the user is disabled")]
+    Disabled,
+    /// The mailbox is elsewhere.
+    #[error("the mailbox is elsewhere")]
+    Remote(Address),
+    /// The group expands to more mailboxes than allowed.
+    #[error("the group has too many members")]
+    GroupTooLarge,
+    /// The group has no member that takes mail.
+    #[error("the group has no members")]
+    EmptyGroup,
+}
+
+/// Something that two claim.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} belongs to {first} and to {second}")]
+pub struct Conflict {
+    /// The address, domain, name or alias.
+    pub what: String,
+    /// Who has it first.
+    pub first: String,
+    /// Who claims it too.
+    pub second: String,
+    /// Whether the two are organizations, or of one.
+    pub scope: ConflictScope,
+}
+
+/// Where two meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictScope {
+    /// Two organizations claim it.
+    BetweenOrganizations,
+    /// Two of one organization claim it.
+    WithinOrganization,
+}
+
+/// All organizations, indexed by domain and address.
+#[derive(Debug, Default)]
+pub struct Directory {
+    organizations: Vec<Indexed>,
+    domains: HashMap<Domain, usize>,
+}
+
+#[derive(Debug)]
+struct Indexed {
+    organization: Arc<Organization>,
+    /// By [`Address::key`].
+    addresses: HashMap<Box<str>, Entity>,
+    /// By name.
+    names: HashMap<Arc<str>, Entity>,
+}
+
+/// A place in the organization's lists.
+#[derive(Clone, Copy, Debug)]
+enum Entity {
+    User(usize),
+    Resource(usize),
+    Group(usize),
+}
+
+impl Directory {
+    /// Indexes organizations.
+    ///
+    /// # Errors
+    /// Everything that two claim: domains, aliases, addresses, names.
+    pub fn new(organizations: Vec<Arc<Organization>>) -> Result<Self, Vec<Conflict>> {
+        let mut directory = Self::default();
+        let mut conflicts = Vec::new();
+        for organization in organizations {
+            let place = directory.organizations.len();
+            let described = |place: usize, all: &[Indexed]| match all.get(place) {
+                Some(indexed) => format!("organization {}", indexed.organization.alias),
+                None => format!("organization {}", organization.alias),
+            };
+            let known = directory.organizations.iter().position(|known| {
+                let known = &known.organization;
+                known.id == organization.id || known.alias == organization.alias
+            });
+            if let Some(known) = known {
+                conflicts.push(Conflict {
+                    what: format!("the alias or id of {}", organization.alias),
+                    first: described(known, &directory.organizations),
+                    second: described(place, &directory.organizations),
+                    scope: ConflictScope::BetweenOrganizations,
+                });
+            }
+            for domain in &organization.domains {
+                if let Some(known) = directory.domains.insert(domain.clone(), place) {
+                    conflicts.push(Conflict {
+                        what: format!("domain {domain}"),
+                        first: described(known, &directory.organizations),
+                        second: described(place, &directory.organizations),
+                        scope: ConflictScope::BetweenOrganizations,
+                    });
+                }
+            }
+            directory.organizations.push(Indexed::new(organization, &mut conflicts));
+        }
+        if conflicts.is_empty() { Ok(directory) } else { Err(conflicts) }
+    }
+
+    /// All organizations.
+    pub fn organizations(&self) -> impl Iterator<Item = &Arc<Organization>> {
+        self.organizations.iter().map(|indexed| &indexed.organization)
+    }
+
+    /// Whether a domain is some organization's.
+    pub fn is_local(&self, domain: &Domain) -> bool {
+        self.domains.contains_key(domain)
+    }
+
+    /// The mailboxes behind an address: its own, or those of a group's members, nested groups
+    /// opened, each mailbox once, disabled and remote members left out.
+    ///
+    /// # Errors
+    /// [`ResolveError`]; [`ResolveError::GroupTooLarge`] past `max_members` mailboxes.
+    pub fn resolve(&self, address: &Address, max_members: usize) -> Result<Resolved, ResolveError> {
+        let place = self.domains.get(address.domain()).ok_or(ResolveError::NotOurDomain)?;
+        let indexed = self.organizations.get(*place).ok_or(ResolveError::NotOurDomain)?;
+        let entity = indexed.find(address).ok_or(ResolveError::Unknown)?;
+        let members = match indexed.entity(entity).ok_or(ResolveError::Unknown)? {
+            Found::Mailbox(user) => match &user.state {
+                EntityState::Enabled => vec![member(user, None)],
+                EntityState::Disabled => return Err(ResolveError::Disabled),
+                EntityState::Remote(elsewhere) => {
+                    return Err(ResolveError::Remote(elsewhere.clone()));
+                }
+            },
+            Found::Group(group) if group.is_enabled => {
+                indexed.expand(group, address, max_members)?
+            }
+            Found::Group(_) => return Err(ResolveError::Disabled),
+        };
+        Ok(Resolved { organization: Arc::clone(&indexed.organization), members })
+    }
+}
+
+enum Found<'a> {
+    Mailbox(&'a User),
+    Group(&'a Group),
+}
+
+impl Indexed {
+    fn new(organization: Arc<Organization>, conflicts: &mut Vec<Conflict>) -> Self {
+        let mut indexed = Self {
+            organization: Arc::clone(&organization),
+            addresses: HashMap::new(),
+            names: HashMap::new(),
+        };
+        for (place, user) in organization.users.iter().enumerate() {
+            indexed.add(Entity::User(place), &user.name, &user.email, &user.aliases, conflicts);
+        }
+        for (place, resource) in organization.resources.iter().enumerate() {
+            let user = &resource.mailbox;
+            indexed.add(Entity::Resource(place), &user.name, &user.email, &user.aliases, conflicts);
+        }
+        for (place, group) in organization.groups.iter().enumerate() {
+            indexed.add(Entity::Group(place), &group.name, &group.email, &group.aliases, conflicts);
+        }
+        if let Some(owner) = indexed.addresses.get(organization.reserved.key().as_str()) {
+            conflicts.push(Conflict {
+                what: format!("the reserved journaling address {}", organization.reserved),
+                first: "the organization".into(),
+                second: indexed.name_of(*owner),
+                scope: ConflictScope::WithinOrganization,
+            });
+        }
+        indexed
+    }
+
+    fn add(
+        &mut self,
+        entity: Entity,
+        name: &Arc<str>,
+        email: &Address,
+        aliases: &[Address],
+        conflicts: &mut Vec<Conflict>,
+    ) {
+        if let Some(known) = self.names.insert(Arc::clone(name), entity) {
+            conflicts.push(Conflict {
+                what: format!("the name {name}"),
+                first: self.name_of(known),
+                second: self.name_of(entity),
+                scope: ConflictScope::WithinOrganization,
+            });
+        }
+        for address in std::iter::once(email).chain(aliases) {
+            if let Some(known) = self.addresses.insert(address.key().into(), entity) {
+                conflicts.push(Conflict {
+                    what: format!("the address {address}"),
+                    first: self.name_of(known),
+                    second: self.name_of(entity),
+                    scope: ConflictScope::WithinOrganization,
+                });
+            }
+        }
+    }
+
+    fn name_of(&self, entity: Entity) -> String {
+        let name = |kind: &str, name: Option<&Arc<str>>| {
+            format!("{kind} {}", name.map_or("?", |name| name))
+        };
+        let organization = &self.organization;
+        match entity {
+            Entity::User(at) => name("user", organization.users.get(at).map(|user| &user.name)),
+            Entity::Resource(at) => {
+                let resource = organization.resources.get(at);
+                name("resource", resource.map(|resource| &resource.mailbox.name))
+            }
+            Entity::Group(at) => {
+                name("group", organization.groups.get(at).map(|group| &group.name))
+            }
+        }
+    }
+
+    /// The exact address first; then without its tag, if the organization wants that; then
+    /// `postmaster` of any domain.
+    fn find(&self, address: &Address) -> Option<Entity> {
+        let key = address.key();
+        if let Some(entity) = self.addresses.get(key.as_str()) {
+            return Some(*entity);
+        }
+        let (local_part, domain) = key.rsplit_once('@')?;
+        if let Some((user, _tag)) =
+            local_part.split_once('+').filter(|_| self.organization.plus_addressing)
+            && let Some(entity) = self.addresses.get(format!("{user}@{domain}").as_str())
+        {
+            return Some(*entity);
+        }
+        (local_part == "postmaster")
+            .then(|| self.names.get(&self.organization.postmaster).copied())
+            .flatten()
+    }
+
+    fn entity(&self, entity: Entity) -> Option<Found<'_>> {
+        let organization = &self.organization;
+        Some(match entity {
+            Entity::User(at) => Found::Mailbox(organization.users.get(at)?),
+            Entity::Resource(at) => Found::Mailbox(&organization.resources.get(at)?.mailbox),
+            Entity::Group(at) => Found::Group(organization.groups.get(at)?),
+        })
+    }
+
+    fn expand(
+        &self,
+        group: &Group,
+        address: &Address,
+        max_members: usize,
+    ) -> Result<Vec<Member>, ResolveError> {
+        let mut members = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::from([&*group.name]);
+        let mut open = vec![group];
+        while let Some(group) = open.pop() {
+            for name in &group.members {
+                // A group inside itself, and a member of two groups, are seen once.
+                if !seen.insert(name) {
+                    continue;
+                }
+                match self.names.get(name).and_then(|entity| self.entity(*entity)) {
+                    Some(Found::Mailbox(user)) if user.state == EntityState::Enabled => {
+                        if members.len() >= max_members {
+                            return Err(ResolveError::GroupTooLarge);
+                        }
+                        members.push(member(user, Some(address.clone())));
+                    }
+                    Some(Found::Group(group)) if group.is_enabled => open.push(group),
+                    Some(Found::Mailbox(_) | Found::Group(_)) | None => {}
+                }
+            }
+        }
+        if members.is_empty() { Err(ResolveError::EmptyGroup) } else { Ok(members) }
+    }
+}
+
+fn member(user: &User, expanded_from: Option<Address>) -> Member {
+    Member {
+        mailbox: Arc::clone(&user.name),
+        address: user.email.clone(),
+        expanded_from,
+        quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
+    }
+}

@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::mail::{Address, Domain};
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("an address")
+}
+
+fn user(name: &str, aliases: &[&str], state: EntityState) -> User {
+    User {
+        name: name.into(),
+        email: address(&format!("{name}@example.test")),
+        aliases: aliases.iter().map(|alias| address(alias)).collect(),
+        state,
+        quota_mb: 1,
+    }
+}
+
+fn group(name: &str, members: &[&str]) -> Group {
+    Group {
+        name: name.into(),
+        email: address(&format!("{name}@example.test")),
+        aliases: vec![],
+        members: members.iter().map(|&member| member.into()).collect(),
+        is_enabled: true,
+    }
+}
+
+fn organization() -> Organization {
+    Organization {
+        id: OrganizationId::of_alias("example"),
+        alias: "example".into(),
+        domains: ["example.test", "bücher.test"]
+            .map(|domain| Domain::parse(domain).expect("a domain"))
+            .into(),
+        plus_addressing: true,
+        postmaster: "alice".into(),
+        reserved: address("amazonjournaling@example.test"),
+        users: vec![
+            user("alice", &["a.liddell@bücher.test", "a+b@example.test"], EntityState::Enabled),
+            user("bob", &[], EntityState::Enabled),
+            user("carol", &[], EntityState::Disabled),
+            user("dave", &[], EntityState::Remote(address("dave@else.test"))),
+        ],
+        groups: vec![
+            group("sales", &["alice", "emea", "carol", "dave", "nobody"]),
+            group("emea", &["bob", "sales", "alice"]),
+            group("empty", &["carol", "empty"]),
+            Group { is_enabled: false, ..group("closed", &["alice"]) },
+        ],
+        resources: vec![Resource {
+            mailbox: user("room", &[], EntityState::Enabled),
+            kind: ResourceKind::Room,
+        }],
+    }
+}
+
+fn check(text: &str, expected: Result<&[&str], ResolveError>) {
+    let directory = Directory::new(vec![Arc::new(organization())]).expect("no conflicts");
+    let resolved = directory.resolve(&address(text), 10).map(|resolved| {
+        let names = resolved.members.iter().map(|member| member.mailbox.to_string());
+        names.collect::<Vec<_>>()
+    });
+    let expected = expected.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(resolved, expected, "{text}");
+}
+
+#[test]
+fn an_address_leads_to_its_mailboxes() {
+    check("ALICE@Example.test", Ok(&["alice"]));
+    check("a.liddell@xn--bcher-kva.test", Ok(&["alice"]));
+    check("bob+shop@example.test", Ok(&["bob"]));
+    check("a+b@example.test", Ok(&["alice"]));
+    check("room@example.test", Ok(&["room"]));
+    check("Postmaster@bücher.test", Ok(&["alice"]));
+    check("sales@example.test", Ok(&["alice", "bob"]));
+    check("carol@example.test", Err(ResolveError::Disabled));
+    check("closed@example.test", Err(ResolveError::Disabled));
+    check("dave@example.test", Err(ResolveError::Remote(address("dave@else.test"))));
+    check("empty@example.test", Err(ResolveError::EmptyGroup));
+    check("nobody@example.test", Err(ResolveError::Unknown));
+    check("alice@bücher.test", Err(ResolveError::Unknown));
+    check("alice@other.test", Err(ResolveError::NotOurDomain));
+}
+
+#[test]
+fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
+    let directory = Directory::new(vec![Arc::new(organization())]).expect("no conflicts");
+    let sales = address("sales@example.test");
+    assert_eq!(directory.resolve(&sales, 1).err(), Some(ResolveError::GroupTooLarge));
+    let resolved = directory.resolve(&sales, 2).expect("two are allowed");
+    assert!(resolved.members.iter().all(|member| member.expanded_from == Some(sales.clone())));
+}
+
+#[test]
+fn plus_addressing_can_be_off() {
+    let organization = Organization { plus_addressing: false, ..organization() };
+    let directory = Directory::new(vec![Arc::new(organization)]).expect("no conflicts");
+    let unknown = directory.resolve(&address("bob+shop@example.test"), 10);
+    assert_eq!(unknown.err(), Some(ResolveError::Unknown));
+}
+
+#[test]
+fn what_two_claim_is_told() {
+    let mut first = organization();
+    first.users.push(user("bob", &["sales@example.test"], EntityState::Enabled));
+    first.users.push(user("amazonjournaling", &[], EntityState::Enabled));
+    let second = Organization {
+        alias: "other".into(),
+        id: OrganizationId::of_alias("other"),
+        users: vec![],
+        groups: vec![],
+        resources: vec![],
+        ..organization()
+    };
+    let conflicts = Directory::new(vec![Arc::new(first), Arc::new(second)]).expect_err("conflicts");
+    let told: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
+    for expected in [
+        "the name bob belongs to user bob and to user bob",
+        "the address bob@example.test belongs to user bob and to user bob",
+        "the address sales@example.test belongs to user bob and to group sales",
+        "the reserved journaling address amazonjournaling@example.test belongs to the organization \
+         and to user amazonjournaling",
+        "domain example.test belongs to organization example and to organization other",
+    ] {
+        assert!(told.iter().any(|told| told == expected), "{expected} is not in {told:#?}");
+    }
+}
+
+#[test]
+fn an_id_has_the_form_that_workmail_uses() {
+    let id = OrganizationId::of_alias("example");
+    assert_eq!(OrganizationId::parse(id.as_str()), Some(id));
+    assert_eq!(OrganizationId::parse("m-123"), None);
+}

@@ -1,0 +1,143 @@
+//! The events of WorkMail's email event log (guide 1520–1616, `contracts.md` §1.2). Absent is
+//! absent: never null, never an empty text.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::mail::{DmarcPolicy, Verdict};
+
+/// Something that happened to a message, and is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "eventName", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Event {
+    /// An organization received a message; one for each message, however many its recipients.
+    #[serde(rename = "ORGANIZATION_EMAIL_RECEIVED")]
+    EmailReceived(EmailReceived),
+    /// A DMARC policy was applied.
+    DmarcPolicyApplied(DmarcPolicyApplied),
+    /// An email flow rule was applied; one for each rule.
+    RuleApplied(RuleApplied),
+    /// A journal record is on its way.
+    JournalingInitiated(JournalingInitiated),
+    /// A message is in a mailbox; one for each mailbox.
+    #[serde(rename = "MAILBOX_EMAIL_DELIVERED")]
+    MailboxDelivered(MailboxDelivered),
+    /// A recipient did not get the message; one for each recipient.
+    #[serde(rename = "INCOMING_EMAIL_BOUNCED")]
+    IncomingBounced(IncomingBounced),
+}
+
+/// ORGANIZATION_EMAIL_RECEIVED (guide 1520–1546).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailReceived {
+    /// The envelope's recipients in this organization, in RCPT order.
+    pub recipients: Vec<String>,
+    /// The `Sender` field's address; only when it differs from `from`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sender: Option<String>,
+    /// The `From` field's (first) address; absent if the message has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The decoded `Subject` field; absent if there is none or it is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
+    /// The `Message-ID` field with its angle brackets; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+    /// What the scanner said.
+    pub spam_verdict: Verdict,
+    /// What DKIM said.
+    pub dkim_verdict: Verdict,
+    /// What DMARC said.
+    pub dmarc_verdict: Verdict,
+    /// The policy that applies; only when `dmarc_verdict` is FAIL.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dmarc_policy: Option<DmarcPolicy>,
+    /// What SPF said.
+    pub spf_verdict: Verdict,
+    /// When the message was received, ms since the Unix epoch.
+    pub message_timestamp: Timestamp,
+}
+
+/// DMARC_POLICY_APPLIED (guide 1604–1616).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DmarcPolicyApplied {
+    /// The `From` field's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The envelope's recipients in this organization.
+    pub recipients: Vec<String>,
+    /// The applied policy.
+    pub policy: DmarcPolicy,
+}
+
+/// Of which list a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RuleType {
+    /// An inbound email flow rule of the organization.
+    InboundRule,
+}
+
+/// RULE_APPLIED (guide 1553–1562).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleApplied {
+    /// The rule's name.
+    pub rule_name: String,
+    /// Of which list it is.
+    pub rule_type: RuleType,
+    /// What it did, and for whom.
+    pub rule_actions: Vec<RuleActionApplied>,
+}
+
+/// One action of a rule and the recipients it was taken for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleActionApplied {
+    /// The action's name in configuration: `DROP`, `BOUNCE`, `MOVE_TO_JUNK`, `DEFAULT`,
+    /// `BYPASS_SPAM_CHECK`.
+    pub action: String,
+    /// The envelope's recipients for whom the rule won.
+    pub recipients: Vec<String>,
+}
+
+/// JOURNALING_INITIATED (guide 1564–1568).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalingInitiated {
+    /// Where the record goes.
+    pub journaling_address: String,
+}
+
+/// MAILBOX_EMAIL_DELIVERED (guide 1548–1551).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxDelivered {
+    /// The mailbox's primary address.
+    pub recipient: String,
+    /// The folder: `INBOX` or `JUNK_EMAIL`.
+    pub folder: String,
+}
+
+/// INCOMING_EMAIL_BOUNCED (guide 1570–1574, query 1808).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IncomingBounced {
+    /// Who did not get it, and why.
+    pub bounced_recipient: BouncedRecipient,
+}
+
+/// A recipient for whom a message bounced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BouncedRecipient {
+    /// The envelope's recipient.
+    pub email_address: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The enhanced status code (RFC 3463), for example `5.2.2`.
+    pub status: String,
+}

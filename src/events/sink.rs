@@ -1,0 +1,252 @@
+//! The event file: `events/email-events.jsonl`, appended to and rotated, never rewritten. The
+//! only writer of the event log.
+//!
+//! Each line carries the position of the durable record it came from, so after a crash the sink
+//! says where the file stands and the store sends what is missing: every event stands in the
+//! file exactly once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Settings;
+use super::line::{EventId, Lsn, finish_line, id_of_line};
+use crate::clock::Timestamp;
+
+const CURRENT: &str = "email-events.jsonl";
+const ROTATED_PREFIX: &str = "email-events.";
+const SUFFIX: &str = ".jsonl";
+/// How much of a file's end is read to find its last line; longer lines are looked for in the
+/// whole file.
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// The events of one durable record.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedEvents<'a> {
+    /// The record's position.
+    pub lsn: Lsn,
+    /// When they were recorded.
+    pub at: Timestamp,
+    /// Encoded without their ids ([`super::EventLine::encode`]), each ended by LF.
+    pub lines: &'a [u8],
+}
+
+/// Writes events to the current file and rotates it.
+#[derive(Debug)]
+pub struct EventSink {
+    dir: PathBuf,
+    settings: Settings,
+    file: Arc<File>,
+    /// How much of the file is whole lines.
+    size: u64,
+    /// The day of the file's first line.
+    day: Option<String>,
+    last: Option<EventId>,
+    buffer: Vec<u8>,
+}
+
+impl EventSink {
+    /// Opens `data_dir/events`, cuts off a line that a power loss left unfinished, and finds the
+    /// last event written.
+    ///
+    /// # Errors
+    /// Those of the file system, naming the path.
+    pub fn open(dir: PathBuf, settings: Settings) -> io::Result<Self> {
+        fs::create_dir_all(&dir).map_err(|error| named(&dir, error))?;
+        let path = dir.join(CURRENT);
+        let mut file = open_append(&path)?;
+        let (size, tail) = last_line(&mut file).map_err(|error| named(&path, error))?;
+        file.set_len(size).map_err(|error| named(&path, error))?;
+        let mut last = tail.as_deref().and_then(id_of_line);
+        if last.is_none() {
+            last = newest_rotated(&dir)?;
+        }
+        let day = first_day(&path)?;
+        Ok(Self { dir, settings, file: Arc::new(file), size, day, last, buffer: Vec::new() })
+    }
+
+    /// The last event that is in the files, if there is any.
+    pub fn last(&self) -> Option<EventId> {
+        self.last
+    }
+
+    /// The current file, to be synced by someone with time for it.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Appends the events of durable records, in their order; those that the files already have
+    /// are passed over.
+    ///
+    /// # Errors
+    /// Those of the file system; the file then ends as it did before.
+    pub fn append<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = RecordedEvents<'a>>,
+    ) -> io::Result<()> {
+        let mut newest = self.last;
+        let mut first_at = None;
+        self.buffer.clear();
+        for record in records {
+            let lines = record.lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            for (index, line) in (0..).zip(lines) {
+                let id = EventId { lsn: record.lsn, index };
+                if newest.is_none_or(|newest| id > newest) {
+                    finish_line(line, id, &mut self.buffer);
+                    newest = Some(id);
+                    first_at.get_or_insert(record.at);
+                }
+            }
+        }
+        let Some(at) = first_at else { return Ok(()) };
+        self.rotate_if_due(at)?;
+        if let Err(error) = (&*self.file).write_all(&self.buffer) {
+            // A line that is not whole must not stand before the next one.
+            self.file.set_len(self.size)?;
+            return Err(error);
+        }
+        self.size += self.buffer.len() as u64;
+        self.last = newest;
+        Ok(())
+    }
+
+    fn rotate_if_due(&mut self, at: Timestamp) -> io::Result<()> {
+        let today = at.day();
+        match &self.day {
+            Some(day) if *day == today && self.size < self.settings.max_file_bytes => return Ok(()),
+            Some(day) if self.size > 0 => {
+                let rotated = self.free_name(day);
+                self.file.sync_data()?;
+                rename(&self.dir.join(CURRENT), &rotated)?;
+                self.file = Arc::new(open_append(&self.dir.join(CURRENT))?);
+                File::open(&self.dir)?.sync_all()?;
+                self.size = 0;
+                self.delete_expired(at)?;
+            }
+            _ => {}
+        }
+        self.day = Some(today);
+        Ok(())
+    }
+
+    /// `email-events.2026-11-21.jsonl`, then `email-events.2026-11-21.0001.jsonl`, …
+    fn free_name(&self, day: &str) -> PathBuf {
+        let name = |part: String| self.dir.join(format!("{ROTATED_PREFIX}{day}{part}{SUFFIX}"));
+        let mut path = name(String::new());
+        let mut number = 0;
+        while path.exists() {
+            number += 1;
+            path = name(format!(".{number:04}"));
+        }
+        path
+    }
+
+    fn delete_expired(&self, now: Timestamp) -> io::Result<()> {
+        let kept = Duration::from_secs(u64::from(self.settings.retention_days) * 86_400);
+        let oldest = Timestamp::from_millis(
+            now.as_millis().saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)),
+        );
+        for path in files(&self.dir)? {
+            if day_of(&path).is_some_and(|day| day < oldest.day()) {
+                fs::remove_file(&path).map_err(|error| named(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event files of a folder, oldest first, the current one last.
+///
+/// # Errors
+/// Those of the file system, naming the folder.
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut rotated = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| named(dir, error))? {
+        let path = entry?.path();
+        if day_of(&path).is_some() {
+            rotated.push(path);
+        }
+    }
+    // `….2026-11-21.jsonl` is older than `….2026-11-21.0001.jsonl`.
+    rotated.sort_by_key(|path| {
+        path.file_name().map(|name| name.to_string_lossy().trim_end_matches(SUFFIX).to_owned())
+    });
+    let current = dir.join(CURRENT);
+    if current.exists() {
+        rotated.push(current);
+    }
+    Ok(rotated)
+}
+
+fn day_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let day = name.strip_prefix(ROTATED_PREFIX)?.strip_suffix(SUFFIX)?.get(..10)?;
+    day.starts_with(|c: char| c.is_ascii_digit()).then(|| day.to_owned())
+}
+
+fn newest_rotated(dir: &Path) -> io::Result<Option<EventId>> {
+    for path in files(dir)?.into_iter().rev() {
+        let mut file = File::open(&path).map_err(|error| named(&path, error))?;
+        let (_, line) = last_line(&mut file).map_err(|error| named(&path, error))?;
+        if let Some(id) = line.as_deref().and_then(id_of_line) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The length of the whole lines that can be read, and the last of them.
+fn last_line(file: &mut File) -> io::Result<(u64, Option<Vec<u8>>)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    for span in [TAIL_BYTES.min(length), length] {
+        let start = length - span;
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.take(span).read_to_end(&mut tail)?;
+        let mut end = tail.len();
+        while let Some(newline) = memchr::memrchr(b'\n', &tail[..end]) {
+            let begin = memchr::memrchr(b'\n', &tail[..newline]).map_or(0, |at| at + 1);
+            if begin == 0 && start > 0 {
+                break; // The line begins before what was read.
+            }
+            if id_of_line(&tail[begin..newline]).is_some() {
+                let whole = start + newline as u64 + 1;
+                return Ok((whole, Some(tail[begin..newline].to_vec())));
+            }
+            end = newline;
+        }
+    }
+    Ok((0, None))
+}
+
+fn first_day(path: &Path) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(TAIL_BYTES).read_to_end(&mut head)?;
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    let millis = parsed.and_then(|line| line.get("eventTimestamp")?.as_u64());
+    Ok(millis.map(|millis| Timestamp::from_millis(millis).day()))
+}
+
+fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(path)
+        .map_err(|error| named(path, error))
+}
+
+#[expect(clippy::disallowed_methods, reason = "rotation of the file that this module owns")]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).map_err(|error| named(from, error))
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+use crate::events::{Event, EventLine, MailboxDelivered};
+use crate::id::TraceId;
+
+const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+
+fn event(at: Timestamp) -> Vec<u8> {
+    let delivered = MailboxDelivered { recipient: "a@b.test".into(), folder: "INBOX".into() };
+    EventLine {
+        trace_id: TraceId::generate(),
+        event: Event::MailboxDelivered(delivered),
+        event_timestamp: at,
+        organization_id: "m-1".into(),
+    }
+    .encode()
+}
+
+fn append(sink: &mut EventSink, lsn: u64, at: Timestamp, count: usize) {
+    let lines: Vec<u8> = std::iter::repeat_with(|| [event(at), b"\n".to_vec()].concat())
+        .take(count)
+        .flatten()
+        .collect();
+    sink.append([RecordedEvents { lsn: Lsn(lsn), at, lines: &lines }]).expect("appends");
+}
+
+fn ids(dir: &Path) -> Vec<String> {
+    let mut ids = Vec::new();
+    for path in files(dir).expect("lists") {
+        for line in fs::read(path).expect("reads").split_inclusive(|&byte| byte == b'\n') {
+            ids.push(id_of_line(line).expect("a whole line").to_string());
+        }
+    }
+    ids
+}
+
+#[test]
+fn reopening_continues_after_the_last_whole_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let mut sink = open();
+    append(&mut sink, 1, MORNING, 2);
+    drop(sink);
+    let torn = event(MORNING);
+    open_append(&dir.path().join(CURRENT)).expect("opens").write_all(&torn).expect("writes");
+
+    let mut sink = open();
+    assert_eq!(sink.last(), Some(EventId { lsn: Lsn(1), index: 1 }));
+    append(&mut sink, 1, MORNING, 3); // Replayed: two are there, the third is new.
+    append(&mut sink, 2, MORNING, 1);
+    assert_eq!(
+        ids(dir.path()),
+        [
+            "0000000000000001-0000",
+            "0000000000000001-0001",
+            "0000000000000001-0002",
+            "0000000000000002-0000"
+        ]
+    );
+}
+
+#[test]
+fn a_file_is_rotated_by_day_and_size_and_kept_thirty_days() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = Settings { max_file_bytes: 400, retention_days: 30 };
+    let mut sink = EventSink::open(dir.path().into(), settings).expect("opens");
+    for lsn in 1..=5 {
+        append(&mut sink, lsn, MORNING, 1);
+    }
+    let day = |days: u64| MORNING.plus(Duration::from_secs(days * 86_400));
+    append(&mut sink, 6, day(1), 1);
+    let names: Vec<_> = files(dir.path())
+        .expect("lists")
+        .iter()
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "email-events.2026-11-21.jsonl",
+            "email-events.2026-11-21.0001.jsonl",
+            "email-events.2026-11-21.0002.jsonl",
+            "email-events.jsonl"
+        ]
+    );
+    assert_eq!(ids(dir.path()).len(), 6, "nothing is lost by rotation");
+
+    append(&mut sink, 7, day(31), 1);
+    assert_eq!(ids(dir.path()).len(), 2, "the first day is past the thirty, the second is not");
+}
+
+#[test]
+fn an_empty_current_file_continues_the_rotated_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let mut sink = open();
+    append(&mut sink, 9, MORNING, 1);
+    drop(sink);
+    let rotated = dir.path().join("email-events.2026-11-21.jsonl");
+    rename(&dir.path().join(CURRENT), &rotated).expect("renames");
+    assert_eq!(open().last(), Some(EventId { lsn: Lsn(9), index: 0 }));
+}
+
+#[test]
+fn zeros_that_a_power_loss_left_are_cut_off() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let mut sink = open();
+    append(&mut sink, 1, MORNING, 1);
+    drop(sink);
+    open_append(&dir.path().join(CURRENT)).expect("opens").write_all(&[0; 5000]).expect("writes");
+    let mut sink = open();
+    append(&mut sink, 2, MORNING, 1);
+    assert_eq!(ids(dir.path()).len(), 2);
+}

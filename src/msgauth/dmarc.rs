@@ -1,0 +1,266 @@
+//! DMARC (RFC 9989): finding the policy, and `pct` of RFC 7489.
+
+use std::sync::Arc;
+
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy};
+use mail_auth::dns::ToFqdn;
+use mail_auth::{
+    AuthenticatedMessage, DkimOutput, DmarcOutput, MessageAuthenticator, Parameters, SpfOutput,
+    TxtRecord,
+};
+use tokio::time::Instant;
+
+use super::answers::{Answers, Parsed, Policy, a_label, question};
+use super::dkim::reason;
+use super::outcome::{DmarcOutcome, DmarcResult};
+use super::spf::{SpfOutcome, SpfResult};
+use crate::dns::{LookupError, RecordType, Resolver, lookup_all};
+use crate::id::TraceId;
+use crate::mail::DmarcPolicy;
+
+/// RFC 9989 §4.10: a name of more labels is cut to this many after the first query, so that a
+/// walk has at most eight.
+const WALK_LABELS: usize = 7;
+
+/// Who wrote the message, as far as DMARC is concerned (RFC 9989 §4.10.1).
+pub(super) enum Author {
+    Nobody,
+    /// Authors of several domains; receivers refuse such messages before they come here.
+    Several,
+    /// In lower-case A-label form. A final dot stays, wrong as it is: mail readers show such an
+    /// address like the right one, so it must fail the policy, not evade it.
+    One(String),
+}
+
+impl Author {
+    pub(super) fn of(message: &AuthenticatedMessage<'_>) -> Self {
+        let mut domains = message
+            .from_addresses()
+            .iter()
+            .filter_map(|address| address.rsplit_once('@'))
+            .map(|(_, domain)| a_label(domain))
+            .filter(|domain| !domain.is_empty());
+        match domains.next() {
+            None => Self::Nobody,
+            Some(first) if domains.all(|domain| domain == first) => Self::One(first),
+            Some(_) => Self::Several,
+        }
+    }
+
+    fn without_policy(&self) -> DmarcOutcome {
+        let (domain, reason) = match self {
+            Self::Nobody => (None, Some("no author")),
+            Self::Several => (None, Some("authors of several domains")),
+            Self::One(domain) => (Some(domain.trim_end_matches('.').to_owned()), None),
+        };
+        DmarcOutcome {
+            result: DmarcResult::None,
+            domain,
+            policy: None,
+            applied: None,
+            pct: 100,
+            reason: reason.map(str::to_owned),
+        }
+    }
+}
+
+/// Looks policies up, and judges by them.
+pub(super) struct Evaluator<'a> {
+    pub(super) resolver: &'a dyn Resolver,
+    pub(super) verifier: &'a MessageAuthenticator,
+    pub(super) policies: &'a Parsed<Policy>,
+    pub(super) deadline: Instant,
+}
+
+/// The records on the way from the author's domain to the top, nearest first.
+pub(super) struct Walk {
+    answers: Answers,
+    records: Vec<(String, Arc<DmarcRecord>, u8)>,
+}
+
+/// What a message passed, for alignment.
+pub(super) struct Identifiers<'a> {
+    pub(super) message: &'a AuthenticatedMessage<'a>,
+    pub(super) dkim: &'a [DkimOutput<'a>],
+    pub(super) spf: &'a SpfOutcome,
+}
+
+impl Evaluator<'_> {
+    /// The author's tree walk (RFC 9989 §4.10), all its queries side by side.
+    pub(super) async fn walk(&self, author: &Author) -> Walk {
+        let mut walk = Walk { answers: Answers::for_policies(), records: Vec::new() };
+        if let Author::One(domain) = author {
+            self.extend(&mut walk, walk_names(domain)).await;
+        }
+        walk
+    }
+
+    async fn extend(&self, walk: &mut Walk, names: Vec<&str>) {
+        let keys: Vec<String> = names.iter().map(|name| key(name)).collect();
+        let questions: Vec<_> = keys.iter().map(|key| (question(key), RecordType::Txt)).collect();
+        let results = lookup_all(self.resolver, &questions, self.deadline).await;
+        let mut found = false;
+        for ((name, key), result) in names.iter().zip(&keys).zip(results) {
+            let mut policy = match result {
+                Ok(answer) => self.policies.read(key, &answer.records),
+                Err(error) => Policy::absent(&error),
+            };
+            if let Some(record) = policy.parsed() {
+                found = true;
+                walk.records.push(((*name).to_owned(), Arc::clone(record), policy.pct));
+            } else if found && is_malformed(&policy) {
+                // What a parent publishes wrongly does not spoil its child's policy.
+                policy = Policy::absent(&LookupError::NoData);
+            }
+            walk.answers.add(key, policy.record);
+        }
+    }
+
+    /// Judges the message by the policy found.
+    pub(super) async fn judge(
+        &self,
+        author: &Author,
+        mut walk: Walk,
+        identifiers: Identifiers<'_>,
+        trace_id: TraceId,
+    ) -> DmarcOutcome {
+        let Author::One(domain) = author else { return author.without_policy() };
+        self.prepare(domain, &mut walk, &identifiers).await;
+        let spf = SpfOutput::new(identifiers.spf.domain.clone())
+            .with_result(wire_result(identifiers.spf.result));
+        let parameters = DmarcParameters::new(
+            identifiers.message,
+            identifiers.dkim,
+            &identifiers.spf.domain,
+            &spf,
+        );
+        let parameters = Parameters::new(parameters).with_cache(&walk.answers);
+        let output = self.verifier.verify_dmarc(parameters).await;
+        outcome(author, &walk, &output, trace_id)
+    }
+
+    /// Looks up what alignment and `np` still need: the walks of identifiers within the reach
+    /// of the policies found, and whether the author's domain exists.
+    async fn prepare(&self, author: &str, walk: &mut Walk, identifiers: &Identifiers<'_>) {
+        let Some((widest, _, _)) = walk.records.last().cloned() else { return };
+        let mut domains: Vec<String> = identifiers
+            .dkim
+            .iter()
+            .filter(|output| may_align(output))
+            .filter_map(|output| output.signature())
+            .map(|signature| a_label(&signature.d))
+            .collect();
+        if matches!(identifiers.spf.result, SpfResult::Pass | SpfResult::TempError) {
+            domains.push(a_label(&identifiers.spf.domain));
+        }
+        domains.retain(|domain| domain != author && is_within(domain, &widest));
+        domains.sort_unstable();
+        domains.dedup();
+        let mut names: Vec<&str> = domains.iter().flat_map(|domain| walk_names(domain)).collect();
+        names.retain(|name| walk.answers.get(&key(name)).is_none());
+        names.sort_unstable_by_key(|name| std::cmp::Reverse(name.len()));
+        names.dedup();
+        if !names.is_empty() {
+            let own = walk.records.len();
+            self.extend(walk, names).await;
+            walk.records.truncate(own);
+        }
+        let inherited = walk.records.iter().all(|(name, _, _)| name != author);
+        if inherited && walk.records.iter().any(|(_, record, _)| record.np != record.sp) {
+            let question = [(author, RecordType::A)];
+            let results = lookup_all(self.resolver, &question, self.deadline).await;
+            if results.contains(&Err(LookupError::NoSuchName)) {
+                walk.answers.deny_addresses();
+            }
+        }
+    }
+}
+
+fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId) -> DmarcOutcome {
+    let (result, error) = match output.result() {
+        mail_auth::DmarcResult::None => return author.without_policy(),
+        mail_auth::DmarcResult::Pass => (DmarcResult::Pass, None),
+        mail_auth::DmarcResult::Fail(_) => (DmarcResult::Fail, None),
+        mail_auth::DmarcResult::TempError(error) => (DmarcResult::TempError, Some(error)),
+        mail_auth::DmarcResult::PermError(error) => (DmarcResult::PermError, Some(error)),
+    };
+    let reason = error.map(|error| match result {
+        DmarcResult::PermError => "the DMARC record cannot be read".to_owned(),
+        _ => reason(&error),
+    });
+    let policy = output.record().map(|_| policy(output.policy()));
+    let pct = output.record().and_then(|applied| {
+        walk.records.iter().find(|(_, record, _)| Arc::ptr_eq(record, applied)).map(|found| found.2)
+    });
+    let pct = pct.unwrap_or(100);
+    let applied =
+        policy.map(|policy| if is_sampled(trace_id, pct) { policy } else { milder(policy) });
+    DmarcOutcome { result, policy, applied, pct, reason, ..author.without_policy() }
+}
+
+/// RFC 7489 §6.6.4: whether this message is of the share to which the policy applies. The same
+/// message always is, or never; a trace id ends in random bits.
+fn is_sampled(trace_id: TraceId, pct: u8) -> bool {
+    let id = trace_id.to_string();
+    let tail = id.rsplit('-').next().and_then(|tail| u64::from_str_radix(tail, 16).ok());
+    tail.is_none_or(|tail| tail % 100 < u64::from(pct))
+}
+
+/// RFC 7489 §6.6.4: the next milder policy applies to the others.
+fn milder(policy: DmarcPolicy) -> DmarcPolicy {
+    match policy {
+        DmarcPolicy::Reject => DmarcPolicy::Quarantine,
+        DmarcPolicy::Quarantine | DmarcPolicy::None => DmarcPolicy::None,
+    }
+}
+
+fn policy(policy: WirePolicy) -> DmarcPolicy {
+    match policy {
+        WirePolicy::None | WirePolicy::Unspecified => DmarcPolicy::None,
+        WirePolicy::Quarantine => DmarcPolicy::Quarantine,
+        WirePolicy::Reject => DmarcPolicy::Reject,
+    }
+}
+
+fn wire_result(result: SpfResult) -> mail_auth::SpfResult {
+    match result {
+        SpfResult::None => mail_auth::SpfResult::None,
+        SpfResult::Neutral => mail_auth::SpfResult::Neutral,
+        SpfResult::Pass => mail_auth::SpfResult::Pass,
+        SpfResult::Fail => mail_auth::SpfResult::Fail,
+        SpfResult::SoftFail => mail_auth::SpfResult::SoftFail,
+        SpfResult::TempError => mail_auth::SpfResult::TempError,
+        SpfResult::PermError => mail_auth::SpfResult::PermError,
+    }
+}
+
+fn may_align(output: &DkimOutput<'_>) -> bool {
+    matches!(output.result(), mail_auth::DkimResult::Pass | mail_auth::DkimResult::TempError(_))
+}
+
+fn is_malformed(policy: &Policy) -> bool {
+    matches!(&policy.record, TxtRecord::Error(error) if !matches!(error, mail_auth::Error::Dns(_)))
+}
+
+/// The key of a policy, as mail-auth asks for it.
+fn key(name: &str) -> String {
+    format!("_dmarc.{name}.").to_fqdn().into_owned()
+}
+
+/// The names at which a walk from `domain` asks (RFC 9989 §4.10): the domain itself, then at
+/// most its last seven labels, then one fewer each time. A single label is not asked for.
+fn walk_names(domain: &str) -> Vec<&str> {
+    let total = domain.split('.').filter(|label| !label.is_empty()).count();
+    let mut names = Vec::new();
+    let mut count = total;
+    while total >= 2 && count >= 1 {
+        names.extend(domain.splitn(total - count + 1, '.').last());
+        count = if count > WALK_LABELS { WALK_LABELS } else { count - 1 };
+    }
+    names
+}
+
+fn is_within(domain: &str, parent: &str) -> bool {
+    domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}

@@ -1,0 +1,202 @@
+//! Authentication-Results fields that claim to be ours (RFC 8601 §5).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr;
+
+use crate::mail::{Domain, FieldLines};
+
+/// Comments within comments that are followed; real fields have one or two.
+const MAX_NESTING: usize = 16;
+
+/// Where the fields stand that carry our own authserv-id though we did not write them: whole
+/// fields with their line ends, in the order of the header.
+pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
+    FieldLines::new(message)
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"Authentication-Results"))
+        .filter(|(_, range)| {
+            let field = message.get(range.clone()).unwrap_or_default();
+            let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
+            claims(value.unwrap_or_default(), authserv_id)
+        })
+        .map(|(_, range)| range)
+        .collect()
+}
+
+/// The message without the fields that carry our own authserv-id, all else byte for byte.
+pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m, [u8]> {
+    let forged = forged_results(message, authserv_id);
+    if forged.is_empty() {
+        return Cow::Borrowed(message);
+    }
+    let mut kept = Vec::with_capacity(message.len());
+    let mut position = 0;
+    for range in forged {
+        kept.extend_from_slice(message.get(position..range.start).unwrap_or_default());
+        position = range.end;
+    }
+    kept.extend_from_slice(message.get(position..).unwrap_or_default());
+    Cow::Owned(kept)
+}
+
+/// Whether a field's value names us. One that cannot be read is ours if it has our name in it:
+/// a careless reader may find it there.
+fn claims(value: &[u8], authserv_id: &str) -> bool {
+    match read_authserv_id(value) {
+        Some(id) => is_same(&id, authserv_id),
+        None => {
+            let text = String::from_utf8_lossy(value).to_lowercase();
+            text.contains(&authserv_id.to_lowercase())
+        }
+    }
+}
+
+fn is_same(id: &str, authserv_id: &str) -> bool {
+    let id = id.trim_end_matches('.');
+    match (Domain::parse(id), Domain::parse(authserv_id)) {
+        (Ok(id), Ok(ours)) => id == ours,
+        _ => id.eq_ignore_ascii_case(authserv_id),
+    }
+}
+
+/// RFC 8601 §2.2: `[CFWS] authserv-id`, a token or a quoted-string, then a version, a semicolon
+/// or nothing. `None` if that is not what stands there.
+fn read_authserv_id(value: &[u8]) -> Option<String> {
+    let rest = skip_cfws(value)?;
+    if let Some(quoted) = rest.strip_prefix(b"\"") {
+        return unquoted(quoted);
+    }
+    let is_end = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b';' | b'(' | b'"');
+    let end = rest.iter().position(is_end).unwrap_or(rest.len());
+    let id = rest.get(..end).filter(|id| !id.is_empty())?;
+    // A comment or a quote glued to the name, as in `mx.exam(x)ple`, is not a name any more, but
+    // a lenient reader may put the parts together.
+    let glued = matches!(rest.get(end), Some(b'"')) || glued_comment(rest.get(end..)?);
+    (!glued).then(|| String::from_utf8_lossy(id).into_owned())
+}
+
+fn glued_comment(rest: &[u8]) -> bool {
+    rest.starts_with(b"(")
+        && skip_cfws(rest)
+            .and_then(|after| after.first())
+            .is_none_or(|next| !next.is_ascii_digit() && *next != b';')
+}
+
+fn unquoted(quoted: &[u8]) -> Option<String> {
+    let mut id = Vec::new();
+    let mut octets = quoted.iter();
+    loop {
+        match octets.next()? {
+            b'"' => return Some(String::from_utf8_lossy(&id).trim().to_owned()),
+            b'\\' => id.push(*octets.next()?),
+            b'\r' | b'\n' => {}
+            octet => id.push(*octet),
+        }
+    }
+}
+
+/// What follows white space and comments (RFC 5322 §3.2.2); `None` if a comment does not end.
+fn skip_cfws(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        rest = rest.trim_ascii_start();
+        match rest.strip_prefix(b"(") {
+            Some(comment) => rest = after_comment(comment)?,
+            None => return Some(rest),
+        }
+    }
+}
+
+fn after_comment(comment: &[u8]) -> Option<&[u8]> {
+    let mut depth = 1;
+    let mut octets = comment.iter();
+    while depth > 0 {
+        match octets.next()? {
+            b'\\' => {
+                octets.next()?;
+            }
+            b'(' if depth == MAX_NESTING => return None,
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+    }
+    Some(octets.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OURS: &str = "mx.example.test";
+
+    fn check(value: &str, forged: bool) {
+        let field = format!("Authentication-Results:{value}\r\n");
+        let message = format!("From: a@b.test\r\n{field}To: c@d.test\r\n\r\n{field}");
+        let stripped = strip_forged_results(message.as_bytes(), OURS);
+        let expected = if forged { message.replacen(&field, "", 1) } else { message.clone() };
+        assert_eq!(String::from_utf8_lossy(&stripped), expected, "{value:?}");
+    }
+
+    #[test]
+    fn fields_with_our_name_go_in_every_spelling() {
+        for value in [
+            " mx.example.test; spf=pass",
+            "mx.example.test",
+            " MX.Example.TEST ; dmarc=pass",
+            " mx.example.test.; spf=pass",
+            " mx.example.test 1; spf=pass",
+            " \"mx.example.test\"; spf=pass",
+            " \"mx.\\example.test\" 1; spf=pass",
+            " (a (nested) \\) comment) mx.example.test (v) 1 (x); spf=pass",
+            "\r\n mx.example.test;\r\n\tspf=pass",
+            "\r\n (comment\r\n over lines)\r\n mx.example.test;\r\n spf=pass",
+            " mx.example(glued).test; x=mx.example.test",
+            " (mx.example.test; spf=pass",
+            " \"mx.example.test; spf=pass",
+        ] {
+            check(value, true);
+        }
+    }
+
+    #[test]
+    fn fields_of_others_stay() {
+        for value in [
+            " other.test; spf=pass smtp.mailfrom=mx.example.test",
+            " notmx.example.test; spf=pass",
+            " mx.example.test.evil.test; spf=pass",
+            " (mx.example.test) other.test; spf=pass",
+            " \"other.test\"; x=\"mx.example.test\"",
+            "",
+            " ;",
+            " (unreadable",
+        ] {
+            check(value, false);
+        }
+    }
+
+    #[test]
+    fn the_field_name_is_read_in_any_case_and_with_space_before_the_colon() {
+        let message = b"AUTHENTICATION-RESULTS : mx.example.test; spf=pass\r\n\r\n";
+        assert_eq!(&*strip_forged_results(message, OURS), b"\r\n");
+        let other = b"ARC-Authentication-Results: i=1; mx.example.test; spf=pass\r\n\r\n";
+        assert_eq!(&*strip_forged_results(other, OURS), other);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stripped_is_whole_fields_and_the_body_stays(message: Vec<u8>) {
+            let stripped = strip_forged_results(&message, OURS);
+            prop_assert!(stripped.len() <= message.len());
+            prop_assert!(forged_results(&stripped, OURS).is_empty());
+        }
+
+        #[test]
+        fn a_readable_claim_is_always_found(comment in "[a-z ]{0,20}", rest in "[ -~]{0,40}") {
+            let field = format!("Authentication-Results: ({comment}) {OURS}; {rest}\r\n");
+            prop_assert_eq!(&*strip_forged_results(field.as_bytes(), OURS), b"");
+        }
+    }
+}

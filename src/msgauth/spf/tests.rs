@@ -1,0 +1,100 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::macros::{MacroString, Usage};
+use super::record::Record;
+use super::*;
+use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver};
+
+/// TXT records by name; `!` stands for a resolver failure.
+struct Zone(&'static [(&'static str, &'static str)]);
+
+impl Resolver for Zone {
+    fn lookup<'a>(&'a self, name: &'a str, record_type: RecordType) -> Lookup<'a> {
+        let records: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(owner, _)| *owner == name && record_type == RecordType::Txt)
+            .map(|(_, text)| *text)
+            .collect();
+        Box::pin(async move {
+            if records.contains(&"!") {
+                return Err(LookupError::Transient("SERVFAIL".into()));
+            }
+            if records.is_empty() {
+                return Err(LookupError::NoSuchName);
+            }
+            let records: Vec<_> =
+                records.iter().map(|text| RecordData::Txt(text.as_bytes().into())).collect();
+            Ok(Answer { records: Arc::from(records), ttl: Duration::from_secs(60) })
+        })
+    }
+}
+
+async fn check(zone: &'static [(&'static str, &'static str)], expected: SpfResult) {
+    let query = Query {
+        ip: "192.0.2.1".parse().expect("an address"),
+        helo: "mail.a.test",
+        sender: Some("u@a.test"),
+        receiver: "mx.test",
+        now_secs: 0,
+    };
+    let outcome = check_host(&Zone(zone), &query).await;
+    assert_eq!(outcome.result, expected, "{zone:?}: {outcome:?}");
+}
+
+#[tokio::test]
+async fn what_a_lenient_evaluator_gets_wrong() {
+    use SpfResult::{Fail, None, Pass, PermError, SoftFail, TempError};
+    check(&[("a.test", "v=spf1 +all"), ("a.test", "v=spf1 -all")], PermError).await;
+    check(&[("a.test", "v=spf1 ip4:999.1.1.1 -all")], PermError).await;
+    check(&[("a.test", "v=spf1 ip4:192.0.2.0/33 -all")], PermError).await;
+    check(&[("a.test", "v=spf1 foo:bar -all")], PermError).await;
+    check(&[("a.test", "v=spf1 +all foo:bar")], PermError).await;
+    check(&[("a.test", "v=spf1 a:x1.test a:x2.test a:x3.test +all")], PermError).await;
+    check(&[("a.test", "v=spf1 a:x1.test a:x2.test +all")], Pass).await;
+    check(&[("a.test", "v=spf1 redirect=b.test")], PermError).await;
+    check(&[("a.test", "v=spf1 include:b.test +all")], PermError).await;
+    check(&[("a.test", "v=spf1 include:b.test +all"), ("b.test", "!")], TempError).await;
+    check(&[("a.test", "!")], TempError).await;
+    check(&[("a.test", "v=spf10 +all"), ("a.test", "other")], None).await;
+    check(&[("a.test", "google=1"), ("a.test", "V=SPF1 ip4:192.0.2.1 -ALL")], Pass).await;
+    check(&[("a.test", "v=spf1 include:b.test ~all"), ("b.test", "v=spf1 -all")], SoftFail).await;
+    check(&[("a.test", "v=spf1 redirect=a.test")], PermError).await;
+    check(&[("a.test", "v=spf1 -all")], Fail).await;
+}
+
+#[tokio::test]
+async fn a_null_path_checks_the_helo_name() {
+    let zone = Zone(&[("mail.a.test", "v=spf1 ip4:192.0.2.1 -all")]);
+    let query = Query {
+        ip: "::ffff:192.0.2.1".parse().expect("an address"),
+        helo: "mail.a.test",
+        sender: None,
+        receiver: "mx.test",
+        now_secs: 0,
+    };
+    let outcome = check_host(&zone, &query).await;
+    assert_eq!((outcome.result, outcome.identity), (SpfResult::Pass, Identity::Helo));
+    assert_eq!(outcome.mechanism.as_deref(), Some("ip4:192.0.2.1"));
+}
+
+proptest! {
+    #[test]
+    fn no_record_is_too_odd(text in "[ -~\u{e9}]{0,80}") {
+        drop(Record::parse(format!("v=spf1 {text}").as_bytes())); // Must not panic.
+    }
+
+    #[test]
+    fn no_term_is_too_odd(name in "(a|mx|ptr|ip4|ip6|include|exists|all|exp|redirect)",
+                          argument in "[:/=.%{}a-z0-9-]{0,30}") {
+        drop(Record::parse(format!("v=spf1 {name}{argument}").as_bytes())); // Must not panic.
+    }
+
+    #[test]
+    fn no_macro_is_too_odd(text in "[%{}a-zA-Z0-9._ -]{0,60}") {
+        drop(MacroString::parse(&text, Usage::Explanation)); // Must not panic.
+    }
+}

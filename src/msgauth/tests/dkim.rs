@@ -1,0 +1,232 @@
+//! DKIM: which signatures count, and what the others are called.
+
+use std::time::Instant;
+
+use super::*;
+use crate::mail::Verdict;
+
+async fn check(dns: Dns, message: &str, expected: DkimResult, verdict: Verdict) -> DkimOutcome {
+    let authentication = dns.authenticate(message).await;
+    let [outcome] = &authentication.dkim[..] else { panic!("{:?}", authentication.dkim) };
+    assert_eq!(outcome.result, expected, "{outcome:?}");
+    assert_eq!(outcome.reason.is_none(), expected == DkimResult::Pass, "{outcome:?}");
+    assert_eq!(authentication.dkim_verdict(), verdict);
+    outcome.clone()
+}
+
+#[tokio::test]
+async fn rsa_and_ed25519_signatures_pass() {
+    let rsa = signed_by("example.test", MESSAGE);
+    let outcome = check(Dns::default().keys(), &rsa, DkimResult::Pass, Verdict::Pass).await;
+    assert_eq!(outcome.domain, "example.test");
+    assert_eq!(outcome.selector, "rsa");
+    assert_eq!(outcome.identity, "@example.test");
+    assert_eq!(outcome.algorithm, "rsa-sha256");
+    let ed25519 = signed_with_ed25519(MESSAGE);
+    let outcome = check(Dns::default().keys(), &ed25519, DkimResult::Pass, Verdict::Pass).await;
+    assert_eq!(outcome.algorithm, "ed25519-sha256");
+}
+
+#[tokio::test]
+async fn an_unsigned_message_is_gray() {
+    let authentication = Dns::default().authenticate(MESSAGE).await;
+    assert!(authentication.dkim.is_empty());
+    assert_eq!(authentication.dkim_verdict(), Verdict::Gray);
+}
+
+#[tokio::test]
+async fn a_changed_body_is_a_fail_and_not_neutral() {
+    let message = signed_by("example.test", MESSAGE).replace("at five", "at six");
+    let outcome = check(Dns::default().keys(), &message, DkimResult::Fail, Verdict::Fail).await;
+    assert_eq!(outcome.reason.as_deref(), Some("the body hash did not verify"));
+}
+
+#[tokio::test]
+async fn a_changed_header_is_a_fail() {
+    let message = signed_by("example.test", MESSAGE).replace("Subject: Tea", "Subject: Coffee");
+    let outcome = check(Dns::default().keys(), &message, DkimResult::Fail, Verdict::Fail).await;
+    assert_eq!(outcome.reason.as_deref(), Some("the signature did not verify"));
+}
+
+#[tokio::test]
+async fn white_space_at_the_end_of_a_relaxed_body_does_not_matter() {
+    let message = signed_by("example.test", MESSAGE) + " \r\n\t\r\n\r\n";
+    check(Dns::default().keys(), &message, DkimResult::Pass, Verdict::Pass).await;
+}
+
+#[tokio::test]
+async fn an_expired_signature_is_a_fail_and_not_neutral() {
+    let signer = DkimSigner::from_key(rsa_key()).domain("example.test").selector("rsa");
+    let signer = signer.headers(SIGNED_FIELDS).expiration(Duration::from_secs(1));
+    let signature = signer.sign(MESSAGE.as_bytes()).unwrap();
+    let message = signature.to_header() + MESSAGE;
+    let authenticator = Authenticator::new(Arc::new(Dns::default().keys()), settings());
+    let (peer, reverse_path) = (peer(), reverse_path("alice@example.test"));
+    let request = Request {
+        message: message.as_bytes(),
+        peer: &peer,
+        reverse_path: &reverse_path,
+        trace_id: TraceId::generate(),
+        now: Timestamp::from_millis((signature.x + 1) * 1000),
+    };
+    let authentication = authenticator.authenticate(&request).await;
+    assert_eq!(authentication.dkim[0].result, DkimResult::Fail);
+    assert_eq!(authentication.dkim[0].reason.as_deref(), Some("the signature has expired"));
+    assert_eq!(authentication.dkim_verdict(), Verdict::Fail);
+}
+
+#[tokio::test]
+async fn a_body_length_tag_is_not_accepted() {
+    let signer = DkimSigner::from_key(rsa_key()).domain("example.test").selector("rsa");
+    let signer = signer.headers(SIGNED_FIELDS).body_length(true);
+    let message = signer.sign(MESSAGE.as_bytes()).unwrap().to_header() + MESSAGE + "Appended.\r\n";
+    let outcome = check(Dns::default().keys(), &message, DkimResult::Policy, Verdict::Fail).await;
+    assert_eq!((&*outcome.domain, &*outcome.selector), ("example.test", "rsa"));
+}
+
+#[tokio::test]
+async fn a_signature_that_does_not_cover_from_is_not_accepted() {
+    let signer = DkimSigner::from_key(rsa_key()).domain("example.test").selector("rsa");
+    let signature = signer.headers(["To", "Subject", "Date"]).sign(MESSAGE.as_bytes()).unwrap();
+    let message = signature.to_header() + MESSAGE;
+    check(Dns::default().keys(), &message, DkimResult::PermError, Verdict::Fail).await;
+}
+
+#[tokio::test]
+async fn rsa_keys_count_from_1024_bits() {
+    let dns = || {
+        let keys = |size| match size {
+            512 => include_str!("../../../fixtures/keys/rsa512.txt"),
+            _ => include_str!("../../../fixtures/keys/rsa1024.txt"),
+        };
+        Dns::default()
+            .txt("rsa512._domainkey.example.test", keys(512))
+            .txt("rsa1024._domainkey.example.test", keys(1024))
+    };
+    let enough = include_str!("../../../fixtures/messages/dkim-rsa1024.eml");
+    check(dns(), enough, DkimResult::Pass, Verdict::Pass).await;
+    let weak = include_str!("../../../fixtures/messages/dkim-rsa512.eml");
+    check(dns(), weak, DkimResult::Fail, Verdict::Fail).await;
+}
+
+#[tokio::test]
+async fn rsa_sha1_is_not_accepted() {
+    let key = include_str!("../../../fixtures/keys/rsa2048.txt");
+    let dns = Dns::default().txt("rsa2048._domainkey.example.test", key);
+    let message = include_str!("../../../fixtures/messages/dkim-rsa-sha1.eml");
+    let outcome = check(dns, message, DkimResult::PermError, Verdict::Fail).await;
+    assert_eq!(outcome.algorithm, "rsa-sha1");
+}
+
+#[tokio::test]
+async fn missing_broken_and_revoked_keys_are_told_apart() {
+    const NAME: &str = "rsa._domainkey.example.test";
+    for (dns, expected, verdict) in [
+        (Dns::default(), DkimResult::PermError, Verdict::Fail),
+        (Dns::default().broken(NAME), DkimResult::TempError, Verdict::ProcessingFailed),
+        (Dns::default().txt(NAME, "v=DKIM1; p="), DkimResult::PermError, Verdict::Fail),
+        (Dns::default().txt(NAME, "v=DKIM1; p=!!!"), DkimResult::PermError, Verdict::Fail),
+        (Dns::default().txt(NAME, "nonsense"), DkimResult::PermError, Verdict::Fail),
+        (Dns::default().txt(NAME, "v=DKIM1; p=QUJD"), DkimResult::Fail, Verdict::Fail),
+    ] {
+        check(dns, &signed_by("example.test", MESSAGE), expected, verdict).await;
+    }
+}
+
+#[tokio::test]
+async fn the_order_of_records_at_a_key_name_does_not_matter() {
+    const NAME: &str = "rsa._domainkey.example.test";
+    let key = include_str!("../../../fixtures/keys/rsa2048.txt");
+    let message = signed_by("example.test", MESSAGE);
+    for texts in [[key, "unrelated"], ["unrelated", key]] {
+        let dns = Dns::default().txt(NAME, texts[0]).txt(NAME, texts[1]);
+        check(dns, &message, DkimResult::Pass, Verdict::Pass).await;
+    }
+    for texts in [[key, "v=DKIM1; p="], ["v=DKIM1; p=", key], [key, key]] {
+        let dns = Dns::default().txt(NAME, texts[0]).txt(NAME, texts[1]);
+        check(dns, &message, DkimResult::PermError, Verdict::Fail).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_signature_of_a_domain_that_is_testing_counts_as_none() {
+    let key = include_str!("../../../fixtures/keys/rsa2048.txt").replace("k=rsa", "t=y; k=rsa");
+    let dns = || Dns::default().txt("rsa._domainkey.example.test", &key);
+    let signed = signed_by("example.test", MESSAGE);
+    check(dns(), &signed, DkimResult::Pass, Verdict::Pass).await;
+    let changed = signed.replace("Tea at", "Tee at");
+    check(dns(), &changed, DkimResult::Neutral, Verdict::Gray).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_signature_is_signed_but_not_valid() {
+    for field in ["v=1; a=rsa-sha256; d=example.test; s=x; bh=; b=", "nonsense", "v=2; d=a.test"] {
+        let message = format!("DKIM-Signature: {field}\r\n{MESSAGE}");
+        check(Dns::default(), &message, DkimResult::PermError, Verdict::Fail).await;
+    }
+}
+
+#[tokio::test]
+async fn one_valid_signature_among_bad_ones_is_enough() {
+    let inner = signed_by("example.test", MESSAGE);
+    let message = format!("DKIM-Signature: v=1; nonsense\r\n{}", signed_by("gone.test", &inner));
+    let authentication = Dns::default().keys().authenticate(&message).await;
+    assert_eq!(authentication.dkim.len(), 3);
+    assert_eq!(authentication.dkim_verdict(), Verdict::Pass);
+}
+
+#[tokio::test]
+async fn only_so_many_signatures_are_looked_at() {
+    let mut message = signed_by("example.test", MESSAGE);
+    for number in 0..200 {
+        let field = message.lines().next().unwrap().to_owned();
+        assert!(field.starts_with("DKIM-Signature:"));
+        let copy = signed_by("example.test", MESSAGE);
+        let copy = copy.get(..copy.find("From:").unwrap()).unwrap();
+        message.insert_str(0, &copy.replace("s=rsa", &format!("s=n{number}")));
+    }
+    let dns = Dns::default().keys();
+    let asked = Arc::clone(&dns.asked);
+    let authentication = dns.authenticate(&message).await;
+    let max = settings().max_signatures;
+    assert_eq!(authentication.dkim.len(), max);
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|name| name.contains("_domainkey")).count(), max);
+}
+
+#[tokio::test]
+async fn a_signature_over_countless_fields_costs_no_time() {
+    let names = vec!["x"; 900].join(":");
+    let fields = "a:b\r\n".repeat(100_000);
+    let signature = signed_by("example.test", MESSAGE);
+    let signature = signature.replacen("\th=", &format!("\th={names}:"), 1);
+    let message = signature.replacen("From: Alice", &format!("{fields}From: Alice"), 1);
+    let started = Instant::now();
+    let outcome = check(Dns::default().keys(), &message, DkimResult::Policy, Verdict::Fail).await;
+    assert_eq!(outcome.reason.as_deref(), Some("too many header fields"));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_missing_third_party_record_does_not_spoil_a_valid_signature() {
+    let signer = DkimSigner::from_key(rsa_key()).domain("example.test").selector("rsa");
+    let signer = signer.headers(SIGNED_FIELDS).atps("example.test");
+    let message = signer.sign(MESSAGE.as_bytes()).unwrap().to_header() + MESSAGE;
+    check(Dns::default().keys(), &message, DkimResult::Pass, Verdict::Pass).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_are_hashed_on_any_runtime() {
+    large_message_passes().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn large_messages_are_hashed_on_a_runtime_of_one_thread() {
+    large_message_passes().await;
+}
+
+async fn large_message_passes() {
+    let body = "A line of a large message, again and again.\r\n".repeat(40_000);
+    let message = signed_by("example.test", &format!("{MESSAGE}{body}"));
+    check(Dns::default().keys(), &message, DkimResult::Pass, Verdict::Pass).await;
+}

@@ -1,0 +1,212 @@
+//! Stage: what becomes of the message for each recipient, and why. Pure.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::OnReject;
+use super::authenticate::{Authenticated, Verdicts};
+use super::receive::Headers;
+use super::snapshot::{Policy, Snapshot};
+use super::transaction::{Addressee, FullMailbox, Share};
+use crate::clock::Timestamp;
+use crate::directory::Organization;
+use crate::id::TraceId;
+use crate::mail::{DmarcPolicy, Peer, ReversePath, Verdict};
+use crate::rules::{Authors, InboundAction, Winner};
+use crate::smtp::reason::Reason;
+use crate::store::Folder;
+
+/// A message for which every recipient has exactly one disposition. Nothing but this file makes
+/// one.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) mail: Judged,
+    pub(super) shares: Vec<DecidedShare>,
+}
+
+/// What is the same for all recipients of a message.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) trace_id: TraceId,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) peer: Peer,
+    pub(super) reverse_path: ReversePath,
+    pub(super) envid: Option<String>,
+    pub(super) content: Vec<u8>,
+    pub(super) headers: Headers,
+    pub(super) received_at: Timestamp,
+    pub(super) verdicts: Verdicts,
+    pub(super) full: Vec<FullMailbox>,
+}
+
+impl Judged {
+    /// A failed DMARC check: the author may be forged, so nobody is told of a bounce.
+    pub(super) fn is_author_doubtful(&self) -> bool {
+        self.verdicts.authentication.dmarc_verdict() == Verdict::Fail
+    }
+}
+
+/// One organization's part of a decided message.
+#[derive(Debug)]
+pub(super) struct DecidedShare {
+    pub(super) organization: Arc<Organization>,
+    pub(super) trace_id: TraceId,
+    /// The DMARC policy that was applied, if enforcement is on and the check failed.
+    pub(super) dmarc: Option<DmarcPolicy>,
+    pub(super) recipients: Vec<DecidedRecipient>,
+}
+
+/// A recipient with its disposition.
+#[derive(Debug)]
+pub(super) struct DecidedRecipient {
+    pub(super) addressee: Addressee,
+    pub(super) disposition: Disposition,
+    pub(super) basis: Basis,
+}
+
+/// What becomes of the message for a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Disposition {
+    /// It goes into this folder.
+    Deliver(Folder),
+    /// It is accepted and discarded.
+    Drop,
+    /// It is refused if all recipients refuse it, else the sender is told.
+    Bounce(Reason),
+}
+
+/// What decided.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Basis {
+    /// This rule.
+    Rule(Winner),
+    /// A rule that leaves it to the spam verdict, or none: the verdict, or a DMARC quarantine.
+    Spam {
+        /// The *Default* rule, if one matched.
+        rule: Option<Winner>,
+        /// Whether the spam verdict or the DMARC policy says junk.
+        because: SpamBasis,
+    },
+    /// The DMARC policy of the author's domain.
+    Dmarc,
+}
+
+/// Why a message without a decisive rule is junk, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SpamBasis {
+    /// Nothing speaks against it.
+    NotSpam,
+    /// The scanner's verdict is FAIL.
+    SpamVerdict,
+    /// The policy of the author's domain is quarantine.
+    DmarcQuarantine,
+}
+
+impl Basis {
+    /// The rule that won, if one did.
+    pub(super) fn rule(&self) -> Option<&Winner> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Spam { rule, .. } => rule.as_ref(),
+            Self::Dmarc => None,
+        }
+    }
+}
+
+/// Decides for every recipient.
+pub(super) fn decide(message: Authenticated) -> Decided {
+    let Authenticated { transaction, content, headers, received_at, verdicts } = message;
+    let snapshot = transaction.snapshot;
+    let shares = transaction
+        .shares
+        .into_iter()
+        .map(|share| decide_share(share, &snapshot, &headers, &verdicts))
+        .collect();
+    let mail = Judged {
+        trace_id: transaction.trace_id,
+        snapshot,
+        peer: transaction.peer,
+        reverse_path: transaction.reverse_path,
+        envid: transaction.parameters.envid,
+        content,
+        headers,
+        received_at,
+        verdicts,
+        full: transaction.full,
+    };
+    Decided { mail, shares }
+}
+
+fn decide_share(
+    share: Share,
+    snapshot: &Snapshot,
+    headers: &Headers,
+    verdicts: &Verdicts,
+) -> DecidedShare {
+    let policy = snapshot.policies.get(&share.organization.id);
+    let dmarc = policy.and_then(|policy| applied_dmarc(policy, verdicts));
+    let refused = (dmarc == Some(DmarcPolicy::Reject)).then(|| {
+        let own = policy.and_then(|policy| policy.on_reject);
+        match own.unwrap_or(snapshot.settings.on_reject) {
+            OnReject::Reject => Disposition::Bounce(Reason::DmarcReject),
+            OnReject::Drop => Disposition::Drop,
+        }
+    });
+    let spam = match dmarc {
+        _ if verdicts.is_spam() => SpamBasis::SpamVerdict,
+        Some(DmarcPolicy::Quarantine) => SpamBasis::DmarcQuarantine,
+        _ => SpamBasis::NotSpam,
+    };
+    let recipients = share
+        .addressees
+        .into_iter()
+        .map(|addressee| {
+            let (disposition, basis) = match refused {
+                Some(disposition) => (disposition, Basis::Dmarc),
+                None => by_rule(policy, headers, &addressee, spam),
+            };
+            DecidedRecipient { addressee, disposition, basis }
+        })
+        .collect();
+    DecidedShare { organization: share.organization, trace_id: share.trace_id, dmarc, recipients }
+}
+
+/// The policy that applies to this message, `pct` taken into account, if it is enforced.
+fn applied_dmarc(policy: &Policy, verdicts: &Verdicts) -> Option<DmarcPolicy> {
+    let failed = verdicts.authentication.dmarc_verdict() == Verdict::Fail;
+    (policy.dmarc_enforcement && failed).then_some(())?;
+    verdicts.authentication.dmarc.applied
+}
+
+fn by_rule(
+    policy: Option<&Policy>,
+    headers: &Headers,
+    addressee: &Addressee,
+    spam: SpamBasis,
+) -> (Disposition, Basis) {
+    let authors = Authors { sender: headers.sender.as_ref(), from: headers.from.as_ref() };
+    let winner =
+        policy.and_then(|policy| policy.rules.evaluate(&authors, &addressee.recipient.address));
+    let by_spam = match spam {
+        SpamBasis::NotSpam => Folder::Inbox,
+        SpamBasis::SpamVerdict | SpamBasis::DmarcQuarantine => Folder::JunkEmail,
+    };
+    let Some(winner) = winner else {
+        return (Disposition::Deliver(by_spam), Basis::Spam { rule: None, because: spam });
+    };
+    match winner.action {
+        InboundAction::Drop => (Disposition::Drop, Basis::Rule(winner)),
+        InboundAction::Bounce => (Disposition::Bounce(Reason::RuleBounce), Basis::Rule(winner)),
+        InboundAction::MoveToJunk => (Disposition::Deliver(Folder::JunkEmail), Basis::Rule(winner)),
+        InboundAction::BypassSpamCheck => {
+            (Disposition::Deliver(Folder::Inbox), Basis::Rule(winner))
+        }
+        InboundAction::Default => {
+            (Disposition::Deliver(by_spam), Basis::Spam { rule: Some(winner), because: spam })
+        }
+    }
+}

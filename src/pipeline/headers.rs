@@ -1,0 +1,57 @@
+//! The headers put on top of a message, in the order of the product contract's §6: `Return-Path`,
+//! `Received`, `X-SES-Spam-Verdict`, `X-SES-Virus-Verdict`, `Received-SPF`,
+//! `Authentication-Results`.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use super::decide::{DecidedShare, Judged};
+use crate::mail::Verdict;
+
+pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
+    let authentication = &mail.verdicts.authentication;
+    let hostname = &mail.snapshot.settings.hostname;
+    let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path);
+    prefix.push_str(&received(mail, share));
+    // Writing to a String cannot fail.
+    let _: std::fmt::Result = write!(
+        prefix,
+        "X-SES-Spam-Verdict: {}\r\nX-SES-Virus-Verdict: {}\r\n",
+        mail.verdicts.spam.verdict,
+        Verdict::Disabled
+    );
+    prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
+    prefix.push_str(&authentication.authentication_results(hostname));
+    prefix.into_bytes()
+}
+
+/// The trace field (RFC 5321 §4.4). `for` only with a single recipient, so that nobody learns of
+/// the others (RFC 5321 §7.6).
+fn received(mail: &Judged, share: &DecidedShare) -> String {
+    let peer = &mail.peer;
+    let iprev = &mail.verdicts.authentication.iprev;
+    let name = iprev.name.as_deref().unwrap_or("unknown");
+    let literal = match peer.ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("IPv6:{ip}"),
+    };
+    // RFC 3848 §2 and RFC 6531 §4.3 name the protocols.
+    let protocol = match (peer.esmtp, &peer.tls) {
+        (false, _) => "SMTP",
+        (true, None) => "ESMTP",
+        (true, Some(_)) => "ESMTPS",
+    };
+    let tls = peer.tls.as_ref().map(|tls| format!("\r\n\t({tls})")).unwrap_or_default();
+    let recipient = match share.recipients.as_slice() {
+        [only] => format!("\r\n\tfor <{}>", only.addressee.recipient.address),
+        _ => String::new(),
+    };
+    format!(
+        "Received: from {} ({name} [{literal}])\r\n\tby {} with {protocol} id {}{tls}{recipient};\
+         \r\n\t{} (UTC)\r\n",
+        peer.helo,
+        mail.snapshot.settings.hostname,
+        share.trace_id,
+        mail.received_at.to_rfc5322(),
+    )
+}

@@ -1,0 +1,162 @@
+//! Stage: the journal record of each organization that keeps one stands beside the message, and
+//! so do the other messages that its handling makes.
+
+use super::admit::{Admitted, AdmittedShare};
+use super::decide::{Disposition, Judged};
+use super::internal::{self, InternalMail, Placed};
+use super::notice::{BounceReport, FailedRecipient, Letterhead};
+use crate::id::TraceId;
+use crate::journal::{JournaledRecipient, Record, Settings};
+use crate::mail::{Address, ReversePath};
+use crate::smtp::reason::Reason;
+use crate::store::Store;
+
+/// A message with everything that goes beside it. Nothing but this file makes one.
+#[derive(Debug)]
+pub(super) struct Journaled {
+    pub(super) admitted: Admitted,
+    /// Where each share's journal record goes, in the shares' order.
+    pub(super) initiated: Vec<Option<Address>>,
+    /// Journal records, notices, DSNs.
+    pub(super) beside: Vec<Placed>,
+}
+
+/// Composes and places what goes beside an accepted message. What finds no place is logged and
+/// told to the report address; it never holds up the message.
+pub(super) fn journal(admitted: Admitted, store: &Store) -> Journaled {
+    let mut beside = Beside { mail: &admitted.mail, store, placed: Vec::new() };
+    let initiated = admitted.shares.iter().map(|share| beside.record_of(share)).collect();
+    for share in &admitted.shares {
+        beside.warn_users(share);
+    }
+    beside.bounce(&admitted.shares);
+    let placed = beside.placed;
+    Journaled { admitted, initiated, beside: placed }
+}
+
+struct Beside<'a> {
+    mail: &'a Judged,
+    store: &'a Store,
+    placed: Vec<Placed>,
+}
+
+impl<'a> Beside<'a> {
+    fn letterhead(&self) -> Letterhead<'a> {
+        Letterhead { hostname: &self.mail.snapshot.settings.hostname, at: self.mail.received_at }
+    }
+
+    fn place(&mut self, mail: InternalMail) -> Result<(), internal::Unplaced> {
+        let snapshot = &self.mail.snapshot;
+        let placed = internal::place(mail, snapshot, self.store, self.mail.received_at)?;
+        self.placed.push(placed);
+        Ok(())
+    }
+
+    /// One record for a message that reaches a mailbox, however many it reaches (guide 7306).
+    fn record_of(&mut self, share: &AdmittedShare) -> Option<Address> {
+        let policy = self.mail.snapshot.policies.get(&share.decided.organization.id)?;
+        let settings = policy.journaling.as_ref().filter(|_| !share.deliveries.is_empty())?;
+        let id = TraceId::generate();
+        let content = self.compose(id, settings, share);
+        let to = settings.journaling_address.clone();
+        if let Err(problem) = self.place(InternalMail { id, to: to.clone(), content }) {
+            tracing::warn!(trace_id = %share.decided.trace_id, %problem, "no journal record");
+            self.report_failure(settings, share, &problem.to_string());
+            return None;
+        }
+        Some(to)
+    }
+
+    fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Vec<u8> {
+        let headers = &self.mail.headers;
+        let recipients = share.deliveries.iter().map(|delivery| JournaledRecipient {
+            address: delivery.member.address.clone(),
+            expanded_from: delivery.member.expanded_from.clone(),
+        });
+        Record {
+            id,
+            at: self.mail.received_at,
+            hostname: &self.mail.snapshot.settings.hostname,
+            settings,
+            reverse_path: &self.mail.reverse_path,
+            header_from: headers.from.as_ref(),
+            header_sender: headers.on_behalf_sender(),
+            subject: headers.subject.as_deref(),
+            message_id: headers.message_id.as_deref(),
+            recipients: recipients.collect(),
+            original: &self.mail.content,
+        }
+        .compose()
+    }
+
+    fn report_failure(&mut self, settings: &Settings, share: &AdmittedShare, problem: &str) {
+        let headers = &self.mail.headers;
+        let mut facts = vec![
+            ("Trace", share.decided.trace_id.to_string()),
+            ("Envelope sender", self.mail.reverse_path.to_string()),
+        ];
+        facts.extend(headers.message_id.clone().map(|id| ("Message-ID", id)));
+        facts.extend(headers.subject.clone().map(|subject| ("Subject", subject)));
+        let notice = self.letterhead().journal_failed(
+            &settings.report_address,
+            &settings.journaling_address,
+            problem,
+            &facts,
+        );
+        if let Err(problem) = self.place(notice) {
+            tracing::error!(trace_id = %share.decided.trace_id, %problem,
+                "the journaling failure cannot be reported");
+        }
+    }
+
+    fn warn_users(&mut self, share: &AdmittedShare) {
+        for delivery in share.deliveries.iter().filter(|delivery| delivery.warns) {
+            let member = &delivery.member;
+            let used = delivery.room.mailbox().used_bytes();
+            let notice = self.letterhead().nearly_full(&member.address, used, member.quota_bytes);
+            if let Err(problem) = self.place(notice) {
+                tracing::warn!(%problem, "the user cannot be warned of a nearly full mailbox");
+            }
+        }
+    }
+
+    /// Tells the sender of the recipients that bounced, once for the whole message; never for a
+    /// null reverse-path (RFC 5321 §6.1), nor for an author who may be forged.
+    fn bounce(&mut self, shares: &[AdmittedShare]) {
+        let ReversePath::Address(to) = &self.mail.reverse_path else { return };
+        let failed: Vec<_> = shares.iter().flat_map(failed_recipients).collect();
+        if failed.is_empty() || self.mail.is_author_doubtful() {
+            return;
+        }
+        let report = BounceReport {
+            to,
+            envid: self.mail.envid.as_deref(),
+            failed,
+            original: &self.mail.content,
+        };
+        let bounce = self.letterhead().bounce(&report);
+        if let Err(problem) = self.place(bounce) {
+            tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
+        }
+    }
+}
+
+/// The recipients of a share that a DSN names: those that bounce, unless the client wants none
+/// (RFC 3461 §4.1), and group members with a full mailbox.
+fn failed_recipients(share: &AdmittedShare) -> Vec<FailedRecipient> {
+    let mut failed = Vec::new();
+    for recipient in &share.decided.recipients {
+        let envelope = &recipient.addressee.recipient;
+        let wanted = envelope.parameters.notify.is_none_or(|notify| notify.failure);
+        let Disposition::Bounce(reason) = recipient.disposition else { continue };
+        // The rest of such a message reached another organization; its own domain asked for this.
+        if wanted && reason != Reason::DmarcReject {
+            failed.push(FailedRecipient {
+                address: envelope.address.clone(),
+                orcpt: envelope.parameters.orcpt.clone(),
+                reason,
+            });
+        }
+    }
+    failed
+}

@@ -1,0 +1,179 @@
+//! A message as it came: its bytes, and what its header says of its authors.
+
+use mail_parser::{HeaderForm, HeaderName, MessageParser, PartFlags};
+use memchr::memmem;
+use serde::Serialize;
+use std::sync::LazyLock;
+
+use super::Settings;
+use crate::mail::{Address, FieldLines, body_offset, unfolded};
+use crate::smtp::reason::Reason;
+
+/// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
+/// line's worth (RFC 5322 §2.1.1), since a peer can send megabytes of either.
+const MAX_TOLD: usize = 998;
+
+/// What the header section says, as far as rules, events and journal need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Headers {
+    /// The `From` field's first address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<Address>,
+    /// The `Sender` field's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sender: Option<Address>,
+    /// `Subject`, decoded (RFC 2047).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<String>,
+    /// `Message-ID`, with its angle brackets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message_id: Option<String>,
+}
+
+impl Headers {
+    /// The sender, when it is somebody else than the author (guide 1528).
+    pub(super) fn on_behalf_sender(&self) -> Option<&Address> {
+        self.sender
+            .as_ref()
+            .filter(|sender| self.from.as_ref().is_none_or(|from| from.key() != sender.key()))
+    }
+}
+
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
+        .unknown_headers(HeaderForm::Raw)
+        .header(HeaderName::Received, HeaderForm::Raw)
+        .header(HeaderName::Date, HeaderForm::Raw)
+        .header(HeaderName::To, HeaderForm::Raw)
+        .header(HeaderName::Cc, HeaderForm::Raw)
+});
+
+/// Reads the header section, and refuses what must not go on: loops, ambiguous authors, too many
+/// attachments.
+pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Reason> {
+    let counts = count_fields(content);
+    if counts.received > settings.max_hops {
+        return Err(Reason::TooManyHops);
+    }
+    if counts.from > 1 {
+        return Err(Reason::AmbiguousAuthor);
+    }
+    let section = content.get(..body_offset(content)).unwrap_or(content);
+    let Some(message) = PARSER.parse_headers(section) else {
+        return Ok(Headers::default()); // No header section: accepted, with nothing known of it.
+    };
+    let addresses = |list: Option<mail_parser::AddressList<'_>>| -> Vec<Address> {
+        let mailboxes = list.into_iter().flat_map(|list| list.mailboxes().collect::<Vec<_>>());
+        mailboxes.filter_map(|mailbox| Address::parse(mailbox.address()?).ok()).collect()
+    };
+    let authors = addresses(message.from());
+    if authors.windows(2).any(|pair| pair[0].domain() != pair[1].domain()) {
+        return Err(Reason::AmbiguousAuthor);
+    }
+    if has_too_many_attachments(content, settings.max_attachments) {
+        return Err(Reason::TooManyAttachments);
+    }
+    Ok(Headers {
+        from: authors.into_iter().next(),
+        sender: addresses(message.sender()).into_iter().next(),
+        subject: told(message.subject()),
+        message_id: told(counts.message_id.as_deref()),
+    })
+}
+
+#[derive(Default)]
+struct FieldCounts {
+    received: usize,
+    from: usize,
+    message_id: Option<String>,
+}
+
+fn count_fields(content: &[u8]) -> FieldCounts {
+    let mut counts = FieldCounts::default();
+    for (name, range) in FieldLines::new(content) {
+        if name.eq_ignore_ascii_case(b"received") {
+            counts.received += 1;
+        } else if name.eq_ignore_ascii_case(b"from") {
+            counts.from += 1;
+        } else if name.eq_ignore_ascii_case(b"message-id") && counts.message_id.is_none() {
+            counts.message_id = content.get(range).map(unfolded);
+        }
+    }
+    counts
+}
+
+fn told(text: Option<&str>) -> Option<String> {
+    let text = text?.trim();
+    (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).collect())
+}
+
+/// Every attachment begins with a delimiter line (RFC 2046 §5.1.1), so only a message with that
+/// many of them is parsed as a whole.
+fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
+    if memmem::find_iter(content, b"\n--").take(max + 1).count() <= max {
+        return false;
+    }
+    let parser = MessageParser::new().max_parts(max.saturating_mul(4)).max_encoded_nesting(0);
+    parser.parse(content).is_some_and(|message| {
+        let is_cut = message.parts().any(|part| part.flags().contains(PartFlags::LIMIT_REACHED));
+        is_cut || message.attachments().len() > max
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content: &str, expected: Result<Headers, Reason>) {
+        assert_eq!(inspect(content.as_bytes(), &Settings::default()), expected, "{content:?}");
+    }
+
+    fn address(text: &str) -> Option<Address> {
+        Some(Address::parse(text).expect("an address"))
+    }
+
+    #[test]
+    fn the_header_section_is_read_as_far_as_it_goes() {
+        check("", Ok(Headers::default()));
+        check("\r\nFrom: a@b.test\r\n", Ok(Headers::default()));
+        check("no header here\r\n", Ok(Headers::default()));
+        check(
+            "FROM: A <a@b.test>, c@B.test\r\nSender: s@d.test\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\
+             \r\nMessage-ID:\r\n <1@b.test>\r\n\r\nbody",
+            Ok(Headers {
+                from: address("a@b.test"),
+                sender: address("s@d.test"),
+                subject: Some("Grüße".into()),
+                message_id: Some("<1@b.test>".into()),
+            }),
+        );
+        check("From: not an address\r\nSubject: \r\n\r\n", Ok(Headers::default()));
+    }
+
+    #[test]
+    fn an_author_must_be_told() {
+        check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+        check("From: a@b.test, c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+    }
+
+    #[test]
+    fn loops_and_swarms_of_attachments_are_refused() {
+        check(&"Received: from a by b\r\n".repeat(101), Err(Reason::TooManyHops));
+        let part =
+            "--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment\r\n\r\nx\r\n";
+        let head = "From: a@b.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
+        let message = |count| format!("{head}{}--b--\r\n", part.repeat(count));
+        check(&message(501), Err(Reason::TooManyAttachments));
+        assert!(inspect(message(500).as_bytes(), &Settings::default()).is_ok());
+        let dashes = format!("{head}{}", "\r\n-- not a part".repeat(2000));
+        assert!(inspect(dashes.as_bytes(), &Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn a_megabyte_of_subject_is_not_repeated() {
+        let message = format!("Subject: {}\r\n\r\n", "a".repeat(1 << 20));
+        let headers = inspect(message.as_bytes(), &Settings::default()).expect("is accepted");
+        assert_eq!(headers.subject.map(|subject| subject.len()), Some(MAX_TOLD));
+    }
+}

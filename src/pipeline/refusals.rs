@@ -1,0 +1,129 @@
+//! What was refused in session, for `events trace`: a reply names a trace id, and an operator who
+//! is given it must find out why. Not events: these lines are written without a sync, and a
+//! flood of them is thinned, never waited for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::smtp::handler::SessionRefusal;
+
+const CURRENT: &str = "refusals.jsonl";
+const PREVIOUS: &str = "refusals.1.jsonl";
+/// The file is replaced when it has grown past this; one older file is kept.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Lines that wait for the disk; more are dropped and counted in the log.
+const WAITING: usize = 4096;
+
+/// A refusal as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalLine {
+    /// The id in the reply.
+    pub trace_id: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The reason word in the reply.
+    pub reason: String,
+    /// The reply's code and text.
+    pub reply: String,
+    /// The client's address.
+    pub ip: String,
+    /// The argument of EHLO; absent before it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub helo: Option<String>,
+    /// What was refused.
+    pub about: String,
+}
+
+/// Writes refusals from a thread of its own.
+#[derive(Debug)]
+pub struct RefusalLog {
+    lines: SyncSender<RefusalLine>,
+}
+
+impl RefusalLog {
+    /// Opens the log in `dir`.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut writer = Writer::open(dir.into())?;
+        let (lines, waiting) = sync_channel::<RefusalLine>(WAITING);
+        std::thread::Builder::new().name("refusals".into()).spawn(move || {
+            for line in waiting {
+                if let Err(error) = writer.append(&line) {
+                    tracing::warn!(%error, "a refusal cannot be recorded");
+                }
+            }
+        })?;
+        Ok(Self { lines })
+    }
+
+    pub(super) fn record(&self, refused: &SessionRefusal<'_>, now: Timestamp) {
+        let reason = refused.refusal.reason;
+        let peer = refused.peer;
+        tracing::info!(trace_id = %refused.refusal.trace_id, reason = reason.word(),
+            ip = %peer.ip, about = refused.about, "refused");
+        let line = RefusalLine {
+            trace_id: refused.refusal.trace_id.to_string(),
+            timestamp: now,
+            reason: reason.word().to_owned(),
+            reply: format!("{} {} {}", reason.code(), reason.enhanced(), reason.text()),
+            ip: peer.ip.to_string(),
+            helo: Some(peer.helo.clone()).filter(|helo| !helo.is_empty()),
+            about: refused.about.to_owned(),
+        };
+        match self.lines.try_send(line) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(line)) => {
+                tracing::warn!(trace_id = line.trace_id, "refusal not recorded: too many at once");
+            }
+        }
+    }
+}
+
+struct Writer {
+    dir: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Writer {
+    fn open(dir: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(dir.join(CURRENT))?;
+        let size = file.metadata()?.len();
+        Ok(Self { dir, file, size })
+    }
+
+    fn append(&mut self, line: &RefusalLine) -> io::Result<()> {
+        if self.size > MAX_FILE_BYTES {
+            replace(&self.dir.join(CURRENT), &self.dir.join(PREVIOUS))?;
+            *self = Self::open(self.dir.clone())?;
+        }
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        self.file.write_all(&bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a log that nothing durable depends on")]
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// The refusal files of a folder, oldest first.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    [PREVIOUS, CURRENT]
+        .map(|name| dir.join(name))
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect()
+}

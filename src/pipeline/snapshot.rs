@@ -1,0 +1,37 @@
+//! Everything reloadable, as one immutable value: a message keeps the one it began with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{OnReject, Settings};
+use crate::directory::{Directory, OrganizationId};
+use crate::rules::RuleSet;
+use crate::{journal, scan};
+
+/// What one organization wants done with its mail.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its inbound email flow rules.
+    pub rules: Arc<RuleSet>,
+    /// Its journaling, if it is on.
+    pub journaling: Option<journal::Settings>,
+    /// Whether DMARC policies are enforced (guide 4432: on by default).
+    pub dmarc_enforcement: bool,
+    /// Its own answer to `p=reject`, if it has one.
+    pub on_reject: Option<OnReject>,
+}
+
+/// Directory, rules and settings at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts reloads; events and stories name it.
+    pub version: u64,
+    /// All organizations.
+    pub directory: Directory,
+    /// What each wants.
+    pub policies: HashMap<OrganizationId, Policy>,
+    /// The daemon's own settings.
+    pub settings: Settings,
+    /// The spam scanner, if there is one.
+    pub scanner: Option<scan::Settings>,
+}

@@ -1,0 +1,102 @@
+//! What a decision was made from, kept with the durable record: enough to tell a message's story
+//! and to replay changed rules over it without its body.
+
+use serde::Serialize;
+
+use super::admit::AdmittedShare;
+use super::decide::{Basis, Disposition, Judged};
+use super::receive::Headers;
+use crate::clock::Timestamp;
+use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
+use crate::msgauth::Authentication;
+use crate::scan::ScanOutcome;
+use crate::store::{Folder, Story};
+
+/// The story of one organization's share of a message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    organization: &'a str,
+    received_at: Timestamp,
+    rule_version: u64,
+    size_bytes: usize,
+    peer: &'a Peer,
+    reverse_path: &'a ReversePath,
+    headers: &'a Headers,
+    authentication: &'a Authentication,
+    spam: &'a ScanOutcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dmarc_applied: Option<DmarcPolicy>,
+    recipients: Vec<ToldRecipient<'a>>,
+    deliveries: Vec<ToldDelivery<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journaled_to: Option<&'a Address>,
+    /// The reason word, if the message was refused in session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldRecipient<'a> {
+    address: &'a Address,
+    disposition: Disposition,
+    basis: &'a Basis,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldDelivery<'a> {
+    mailbox: &'a str,
+    folder: Folder,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expanded_from: Option<&'a Address>,
+}
+
+/// Tells a share's story.
+pub(super) fn tell(
+    mail: &Judged,
+    share: &AdmittedShare,
+    journaled_to: Option<&Address>,
+    refused: Option<&'static str>,
+) -> Story {
+    let told = Told {
+        organization: &share.decided.organization.alias,
+        received_at: mail.received_at,
+        rule_version: mail.snapshot.version,
+        size_bytes: mail.content.len(),
+        peer: &mail.peer,
+        reverse_path: &mail.reverse_path,
+        headers: &mail.headers,
+        authentication: &mail.verdicts.authentication,
+        spam: &mail.verdicts.spam,
+        dmarc_applied: share.decided.dmarc,
+        recipients: share
+            .decided
+            .recipients
+            .iter()
+            .map(|recipient| ToldRecipient {
+                address: &recipient.addressee.recipient.address,
+                disposition: recipient.disposition,
+                basis: &recipient.basis,
+            })
+            .collect(),
+        deliveries: share
+            .deliveries
+            .iter()
+            .filter(|_| refused.is_none())
+            .map(|delivery| ToldDelivery {
+                mailbox: &delivery.member.mailbox,
+                folder: delivery.folder,
+                expanded_from: delivery.member.expanded_from.as_ref(),
+            })
+            .collect(),
+        journaled_to,
+        refused,
+    };
+    Story {
+        trace_id: share.decided.trace_id,
+        told: serde_json::to_value(told)
+            .expect("a story has only strings, numbers, lists and structs, which all serialize"),
+    }
+}

@@ -1,0 +1,515 @@
+//! One connection: performs what the session asks for, over any byte stream. All waiting happens
+//! here, and every wait has an end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::body::Body;
+use super::budget::{NetworkPlace, Reservation};
+use super::handler::{Handler, SessionRefusal};
+use super::listener::{Shared, stopped};
+use super::proxy;
+use super::reason::Reason;
+use super::reply::Reply;
+use super::session::{Answer, Input, Session, Step, Transfer};
+use super::settings::Limits;
+use super::tls;
+use super::wire::{Framing, Lines, Progress};
+use crate::mail::Peer;
+
+/// Read at once while waiting for commands, and kept while idle.
+const LINE_READ: usize = 1024;
+/// Read at once while a message arrives.
+const DATA_READ: usize = 64 * 1024;
+/// Replies are sent when so many octets of them wait, even if more commands do too.
+const MAX_OUTPUT: usize = 8 * 1024;
+/// How long a proxy may take to say whom it speaks for.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a message in progress may take once the daemon is stopping.
+const DRAIN_GRACE: Duration = Duration::from_secs(30);
+/// How long a closed connection is read from, so that the last reply is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much is read then.
+const MAX_LINGER: u64 = 256 * 1024;
+
+/// Who connected.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A client.
+    Direct(SocketAddr, NetworkPlace),
+    /// A trusted proxy, which says first whom it speaks for.
+    Proxy(SocketAddr),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<S, H>(
+    stream: S,
+    arrival: Arrival,
+    shared: Arc<Shared<H>>,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    H: Handler,
+{
+    let limits = shared.limits();
+    let patience = Patience::new(limits.session_timeout, stop);
+    let mut driver = Driver::new(stream, shared, limits, patience);
+    let (peer, place) = driver.identify(arrival).await;
+    let session = Session::new(driver.shared.hostname().clone(), driver.limits.clone(), peer);
+    // The place is held to the end of the connection.
+    let (_place, admitted) = match place {
+        Ok(place) => (Some(place), driver.admit(session.peer()).await),
+        Err(interruption) => (None, Err(interruption)),
+    };
+    let input = match admitted {
+        Ok(()) => Input::Admitted,
+        Err(Interruption::Because(reason)) => Input::Interrupted(reason),
+        Err(Interruption::Lost) => return,
+    };
+    let (session, end) = driver.converse(session, input).await;
+    match end {
+        End::Lost => driver.abandon(session).await,
+        End::Closed => driver.close(session).await,
+        // Boxed, so that a connection without TLS does not carry the room for it.
+        End::StartTls => Box::pin(driver.serve_tls(session)).await,
+    }
+}
+
+fn peer(address: SocketAddr) -> Peer {
+    // An IPv4 client of a dual-stack socket is an IPv4 client.
+    let ip = address.ip().to_canonical();
+    Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None }
+}
+
+/// Why nothing more comes from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interruption {
+    /// The peer is to be told.
+    Because(Reason),
+    /// The peer is gone, or does not read.
+    Lost,
+}
+
+/// How a conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The last reply was sent.
+    Closed,
+    /// The peer is gone, or does not read.
+    Lost,
+    /// A TLS handshake comes next.
+    StartTls,
+}
+
+/// What a step led to.
+enum Outcome<T> {
+    Input(Input<T>),
+    End(End),
+}
+
+impl<T> From<Interruption> for Outcome<T> {
+    fn from(interruption: Interruption) -> Self {
+        match interruption {
+            Interruption::Because(reason) => Self::Input(Input::Interrupted(reason)),
+            Interruption::Lost => Self::End(End::Lost),
+        }
+    }
+}
+
+struct Driver<S, H: Handler> {
+    stream: S,
+    shared: Arc<Shared<H>>,
+    limits: Arc<Limits>,
+    patience: Patience,
+    buffer: BytesMut,
+    output: Vec<u8>,
+    lines: Lines,
+    reservation: Reservation,
+    /// When the message that is arriving must be here; `None` when none is.
+    message_deadline: Option<Instant>,
+}
+
+impl<S, H> Driver<S, H>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    H: Handler,
+{
+    fn new(stream: S, shared: Arc<Shared<H>>, limits: Arc<Limits>, patience: Patience) -> Self {
+        Self {
+            stream,
+            limits,
+            patience,
+            buffer: BytesMut::new(),
+            output: Vec::new(),
+            lines: Lines::default(),
+            reservation: shared.reservation(),
+            message_deadline: None,
+            shared,
+        }
+    }
+
+    /// Who the client is, and its network's place.
+    async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<NetworkPlace, Interruption>) {
+        let proxy = match arrival {
+            Arrival::Direct(address, place) => return (peer(address), Ok(place)),
+            Arrival::Proxy(address) => address,
+        };
+        match self.proxy_header().await {
+            Ok(client) => {
+                let peer = peer(client.unwrap_or(proxy));
+                let place = self.shared.take_in_network(peer.ip, &self.limits);
+                (peer, place.map_err(Interruption::Because))
+            }
+            Err(interruption) => (peer(proxy), Err(interruption)),
+        }
+    }
+
+    /// The client that a trusted proxy names; `None` where it speaks for itself.
+    async fn proxy_header(&mut self) -> Result<Option<SocketAddr>, Interruption> {
+        let until = Instant::now() + PROXY_TIMEOUT;
+        let invalid = Interruption::Because(Reason::BadProxyHeader);
+        loop {
+            match proxy::parse(&self.buffer) {
+                proxy::Header::Complete { length, client } => {
+                    self.buffer.advance(length);
+                    return Ok(client);
+                }
+                proxy::Header::Invalid => return Err(invalid),
+                proxy::Header::Incomplete if self.buffer.len() > proxy::MAX_HEADER => {
+                    return Err(invalid);
+                }
+                proxy::Header::Incomplete => match self.fill(LINE_READ, until, OnStop::Close).await
+                {
+                    Err(Interruption::Because(Reason::TimedOut)) => return Err(invalid),
+                    filled => filled?,
+                },
+            }
+        }
+    }
+
+    /// May the client talk to us, and did it wait for the banner (RFC 5321 §3.1)?
+    async fn admit(&mut self, peer: &Peer) -> Result<(), Interruption> {
+        let asked = Box::pin(self.shared.handler().connect(peer.ip)).await;
+        asked.map_err(Interruption::Because)?;
+        let early = Interruption::Because(Reason::EarlyTalker);
+        if !self.buffer.is_empty() {
+            return Err(early);
+        }
+        if self.limits.banner_delay.is_zero() {
+            return Ok(());
+        }
+        let until = Instant::now() + self.limits.banner_delay;
+        match self.fill(LINE_READ, until, OnStop::Close).await {
+            Ok(()) => Err(early),
+            Err(Interruption::Because(Reason::TimedOut)) => Ok(()),
+            Err(interruption) => Err(interruption),
+        }
+    }
+
+    /// Goes from step to step until the connection ends or changes to TLS.
+    async fn converse(
+        &mut self,
+        session: Session<H::Transaction>,
+        input: Input<H::Transaction>,
+    ) -> (Session<H::Transaction>, End) {
+        let (mut session, mut step) = session.handle(input);
+        loop {
+            match self.perform(step, session.peer()).await {
+                Outcome::Input(input) => (session, step) = session.handle(input),
+                Outcome::End(end) => return (session, end),
+            }
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        mut step: Step<H::Transaction>,
+        peer: &Peer,
+    ) -> Outcome<H::Transaction> {
+        // The handler's futures are boxed, so that an idle connection does not carry their room.
+        loop {
+            let handler = self.shared.handler();
+            match step {
+                Step::Abandon(transaction, next) => {
+                    Box::pin(handler.abandon(transaction)).await;
+                    self.message_over();
+                    step = *next;
+                }
+                Step::Pause(pause, next) => {
+                    tokio::time::sleep(pause).await;
+                    step = *next;
+                }
+                Step::Read => return self.line().await,
+                Step::Answer(answer) => {
+                    self.queue(answer, peer);
+                    return self.line().await;
+                }
+                Step::Close(answer) => {
+                    self.queue(answer, peer);
+                    let sent = self.flush().await;
+                    return Outcome::End(if sent.is_ok() { End::Closed } else { End::Lost });
+                }
+                Step::Mail(trace_id, reverse_path, parameters) => {
+                    let asked = handler.mail(trace_id, peer, reverse_path, parameters);
+                    return Outcome::Input(Input::Mail(Box::pin(asked).await));
+                }
+                Step::Rcpt(mut transaction, recipient) => {
+                    let answer = Box::pin(handler.rcpt(&mut transaction, recipient)).await;
+                    return Outcome::Input(Input::Rcpt(transaction, answer));
+                }
+                Step::Receive(answer, transfer, body) => {
+                    if let Some(answer) = answer {
+                        self.queue(answer, peer);
+                    }
+                    return self.receive(transfer, body).await;
+                }
+                Step::Message(transaction, content) => {
+                    let accepted = Box::pin(handler.message(transaction, content)).await;
+                    self.message_over();
+                    let accepted = accepted.map(|accepted| accepted.to_string());
+                    return Outcome::Input(Input::Message(accepted));
+                }
+                Step::StartTls(answer) => {
+                    self.queue(answer, peer);
+                    let sent = self.flush().await;
+                    return Outcome::End(if sent.is_ok() { End::StartTls } else { End::Lost });
+                }
+            }
+        }
+    }
+
+    /// The next command line. A client that drips it byte by byte has no more time for it.
+    async fn line(&mut self) -> Outcome<H::Transaction> {
+        let until = Instant::now() + self.limits.command_timeout;
+        let until = self.message_deadline.map_or(until, |deadline| until.min(deadline));
+        // Between the chunks of a message, the message may still come to its end.
+        let on_stop = if self.message_deadline.is_some() { OnStop::Finish } else { OnStop::Close };
+        loop {
+            if self.output.len() > MAX_OUTPUT
+                && let Err(interruption) = self.flush().await
+            {
+                return interruption.into();
+            }
+            if let Some(line) = self.lines.next(&mut self.buffer, self.limits.command_line_bytes) {
+                return Outcome::Input(Input::Line(line));
+            }
+            if let Err(interruption) = self.fill(LINE_READ, until, on_stop).await {
+                return interruption.into();
+            }
+        }
+    }
+
+    /// Reads a message or a chunk of it to its end, whether or not it is still wanted.
+    async fn receive(&mut self, transfer: Transfer, mut body: Body) -> Outcome<H::Transaction> {
+        let mut framing = match transfer {
+            Transfer::Dots => Framing::dots(),
+            Transfer::Chunk(size) => Framing::chunk(size),
+        };
+        let whole = Instant::now() + self.limits.message_timeout;
+        let whole = *self.message_deadline.get_or_insert(whole);
+        loop {
+            let progress = framing.transfer(&mut self.buffer, &mut body);
+            if let Err(reason) = self.reservation.resize(body.len(), self.limits.in_flight_bytes) {
+                body.refuse(reason);
+                self.reservation.clear();
+            }
+            if progress == Progress::End {
+                if body.refusal().is_some() {
+                    self.message_over();
+                }
+                return Outcome::Input(Input::Received(body));
+            }
+            let until = whole.min(Instant::now() + self.limits.data_timeout);
+            if let Err(interruption) = self.fill(DATA_READ, until, OnStop::Finish).await {
+                return interruption.into();
+            }
+        }
+    }
+
+    fn message_over(&mut self) {
+        self.reservation.clear();
+        self.message_deadline = None;
+    }
+
+    fn queue(&mut self, answer: Answer, peer: &Peer) {
+        match answer {
+            Answer::Reply(reply) => reply.write_to(&mut self.output),
+            Answer::Refusal(refusal, about) => {
+                let about = about.as_str();
+                self.shared.handler().refused(SessionRefusal { refusal, peer, about });
+                Reply::refusal(refusal).write_to(&mut self.output);
+            }
+        }
+    }
+
+    /// Sends what waits to be sent, then waits for at least one byte more.
+    async fn fill(
+        &mut self,
+        amount: usize,
+        until: Instant,
+        on_stop: OnStop,
+    ) -> Result<(), Interruption> {
+        self.flush().await?;
+        make_room(&mut self.buffer, amount);
+        // Reading is cancel-safe: bytes are in the buffer or still to be read.
+        let read = self.stream.read_buf(&mut self.buffer);
+        match self.patience.wait(read, until, on_stop).await {
+            Ok(Ok(0) | Err(_)) => Err(Interruption::Lost),
+            Ok(Ok(_)) => Ok(()),
+            Err(reason) => Err(Interruption::Because(reason)),
+        }
+    }
+
+    /// Sends what waits to be sent. A client that does not read is as good as gone.
+    async fn flush(&mut self) -> Result<(), Interruption> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let until = Instant::now() + self.limits.command_timeout;
+        // Taken, so that an idle connection holds no memory for it.
+        let output = std::mem::take(&mut self.output);
+        let write = async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        };
+        match self.patience.wait(write, until, OnStop::Finish).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Interruption::Lost),
+        }
+    }
+
+    /// The transaction that a lost connection leaves behind.
+    async fn abandon(self, session: Session<H::Transaction>) {
+        if let Some(transaction) = session.into_transaction() {
+            Box::pin(self.shared.handler().abandon(transaction)).await;
+        }
+    }
+
+    /// Closes so that the peer can still read the last reply: what it has already sent must be
+    /// read, or its system throws the reply away with the connection.
+    async fn close(mut self, session: Session<H::Transaction>) {
+        if let Some(transaction) = session.into_transaction() {
+            Box::pin(self.shared.handler().abandon(transaction)).await;
+        }
+        let stream = &mut self.stream;
+        let linger = async move {
+            stream.shutdown().await?;
+            let mut rest = stream.take(MAX_LINGER);
+            let mut dropped = [0; 512];
+            while rest.read(&mut dropped).await? > 0 {}
+            io::Result::Ok(())
+        };
+        match timeout(LINGER, linger).await {
+            // There is nothing left to be done about any of these.
+            Ok(Ok(()) | Err(_)) | Err(_) => {}
+        }
+    }
+
+    /// STARTTLS (RFC 3207): bytes that came before the handshake are dropped with the buffer.
+    async fn serve_tls(self, session: Session<H::Transaction>) {
+        let Self { stream, shared, limits, mut patience, .. } = self;
+        let until = Instant::now() + limits.command_timeout;
+        let handshake = shared.tls().acceptor().accept(stream);
+        let trace_id = session.trace_id();
+        let stream = match patience.wait(handshake, until, OnStop::Close).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::info!(%trace_id, peer = %session.peer().ip, %error, "TLS handshake failed");
+                return;
+            }
+            Err(reason) => {
+                tracing::info!(%trace_id, peer = %session.peer().ip, %reason, "TLS handshake ended");
+                return;
+            }
+        };
+        let secured = Input::Secured(tls::description(stream.get_ref().1));
+        let mut driver = Driver::new(stream, shared, limits, patience);
+        let (session, end) = driver.converse(session, secured).await;
+        match end {
+            End::Closed => driver.close(session).await,
+            // STARTTLS is refused under TLS.
+            End::Lost | End::StartTls => driver.abandon(session).await,
+        }
+    }
+}
+
+/// Makes room to read `amount` octets, and gives back the room that a message needed.
+fn make_room(buffer: &mut BytesMut, amount: usize) {
+    if buffer.capacity() > 4 * amount && buffer.len() < buffer.capacity() / 4 {
+        *buffer = BytesMut::from(buffer.as_ref());
+    }
+    buffer.reserve(amount);
+}
+
+/// Whether a wait goes on when the daemon is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnStop {
+    /// It ends at once.
+    Close,
+    /// It has [`DRAIN_GRACE`] left.
+    Finish,
+}
+
+/// How long the connection may still be waited for.
+struct Patience {
+    deadline: Instant,
+    stop: watch::Receiver<bool>,
+    stopping: bool,
+}
+
+impl Patience {
+    fn new(session_timeout: Duration, stop: watch::Receiver<bool>) -> Self {
+        Self { deadline: Instant::now() + session_timeout, stop, stopping: false }
+    }
+
+    /// Waits, but not past `until`, the end of the session's time or the end of the daemon's.
+    async fn wait<F: Future>(
+        &mut self,
+        future: F,
+        until: Instant,
+        on_stop: OnStop,
+    ) -> Result<F::Output, Reason> {
+        tokio::pin!(future);
+        loop {
+            if self.stopping && on_stop == OnStop::Close {
+                return Err(Reason::ShuttingDown);
+            }
+            tokio::select! {
+                biased;
+                // Cancelling a wait for a flag or a timer loses nothing; the future itself is
+                // dropped only when the connection is given up or the future is cancel-safe.
+                () = stopped(&mut self.stop), if !self.stopping => {
+                    self.stopping = true;
+                    self.deadline = self.deadline.min(Instant::now() + DRAIN_GRACE);
+                }
+                output = &mut future => return Ok(output),
+                () = tokio::time::sleep_until(until.min(self.deadline)) => {
+                    return Err(if self.stopping { Reason::ShuttingDown } else { Reason::TimedOut });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_gives_back_what_a_message_needed() {
+        for waiting in [b"".as_slice(), b"NOO"] {
+            let mut buffer = BytesMut::with_capacity(DATA_READ);
+            buffer.extend_from_slice(waiting);
+            make_room(&mut buffer, LINE_READ);
+            assert_eq!(buffer, waiting);
+            assert!(buffer.capacity() <= 2 * LINE_READ, "{}", buffer.capacity());
+        }
+    }
+}

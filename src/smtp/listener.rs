@@ -1,0 +1,209 @@
+//! The accept loop: who gets a place, and who must speak the PROXY protocol first.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::budget::{InFlight, NetworkPlace, Place, Places, Reservation};
+use super::connection::{self, Arrival};
+use super::handler::{Handler, Refusal, SessionRefusal};
+use super::reason::Reason;
+use super::reply::Reply;
+use super::settings::{Limits, ListenerSettings};
+use super::tls::Tls;
+use crate::id::TraceId;
+use crate::mail::{Domain, Peer};
+
+/// Connections that the system holds for us until they are accepted.
+const BACKLOG: u32 = 1024;
+/// How long to wait when the system has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections of all listeners share.
+pub struct Shared<H> {
+    handler: H,
+    hostname: Domain,
+    limits: ArcSwap<Limits>,
+    tls: Tls,
+    places: Arc<Places>,
+    in_flight: Arc<InFlight>,
+}
+
+impl<H: Handler> Shared<H> {
+    /// `hostname` stands in the banner and in the answer to EHLO.
+    pub fn new(handler: H, hostname: Domain, limits: Limits, tls: Tls) -> Arc<Self> {
+        Arc::new(Self {
+            handler,
+            hostname,
+            limits: ArcSwap::from_pointee(limits),
+            tls,
+            places: Arc::default(),
+            in_flight: Arc::default(),
+        })
+    }
+
+    /// New limits, for connections from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    pub(crate) fn hostname(&self) -> &Domain {
+        &self.hostname
+    }
+
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    pub(crate) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    pub(crate) fn take_in_network(
+        &self,
+        ip: IpAddr,
+        limits: &Limits,
+    ) -> Result<NetworkPlace, Reason> {
+        self.places.take_in_network(ip, limits)
+    }
+
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation::new(Arc::clone(&self.in_flight))
+    }
+
+    /// A place, and what is to be served in it.
+    fn arrival(
+        &self,
+        settings: &ListenerSettings,
+        address: SocketAddr,
+    ) -> Result<(Place, Arrival), Reason> {
+        let limits = self.limits();
+        let place = self.places.take(&limits)?;
+        let ip = address.ip().to_canonical();
+        // A client from elsewhere is served directly, and its PROXY line is only a bad command.
+        let proxies = settings.proxy_protocol_from.as_deref().unwrap_or_default();
+        if proxies.iter().any(|network| network.contains(&ip)) {
+            return Ok((place, Arrival::Proxy(address)));
+        }
+        let network_place = self.take_in_network(ip, &limits)?;
+        Ok((place, Arrival::Direct(address, network_place)))
+    }
+}
+
+/// A bound `[[listener]]`.
+pub struct Listener<H> {
+    listener: TcpListener,
+    local_address: SocketAddr,
+    settings: ListenerSettings,
+    shared: Arc<Shared<H>>,
+}
+
+impl<H: Handler> Listener<H> {
+    /// Binds; port 0 takes a free one, which [`Listener::local_addr`] tells.
+    ///
+    /// # Errors
+    /// The system's, for example that the port is taken.
+    pub async fn bind(settings: ListenerSettings, shared: Arc<Shared<H>>) -> io::Result<Self> {
+        let socket = match settings.bind {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(settings.bind)?;
+        let listener = socket.listen(BACKLOG)?;
+        let local_address = listener.local_addr()?;
+        Ok(Self { listener, local_address, settings, shared })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Accepts and serves until `stop` becomes true; then takes no more connections, and returns
+    /// when those that are open have ended: the idle ones at once, one with a message in progress
+    /// at the end of it or after 30 seconds.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        let mut stopping = stop.clone();
+        loop {
+            // None of these loses anything when it is cancelled.
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => {
+                        self.accepted(stream, address, &mut connections, &stop);
+                    }
+                    Err(error) => {
+                        tracing::warn!(listener = self.settings.name, %error, "cannot accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => report(ended),
+                () = stopped(&mut stopping) => break,
+            }
+        }
+        drop(self.listener);
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+
+    fn accepted(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        connections: &mut JoinSet<()>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        // Replies are written whole, so waiting to fill segments only costs time. If the option
+        // cannot be set, the connection is gone already.
+        stream.set_nodelay(true).ok();
+        match self.shared.arrival(&self.settings, address) {
+            Ok((place, arrival)) => {
+                let serving =
+                    connection::serve(stream, arrival, Arc::clone(&self.shared), stop.clone());
+                connections.spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+            }
+            Err(reason) => self.refuse(stream, address, reason),
+        }
+    }
+
+    /// Refuses without a task: one write into the socket's empty buffer, which cannot block.
+    fn refuse(&self, stream: TcpStream, address: SocketAddr, reason: Reason) {
+        let refusal = Refusal { reason, trace_id: TraceId::generate() };
+        let ip = address.ip().to_canonical();
+        let peer = Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None };
+        self.shared.handler.refused(SessionRefusal { refusal, peer: &peer, about: "connection" });
+        let mut reply = Vec::new();
+        Reply::refusal(refusal).write_to(&mut reply);
+        // A client that is gone already needs no answer.
+        stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
+    }
+}
+
+/// Waits until `stop` is true, or nobody is left who could make it so.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone, and with it the daemon.
+    stop.wait_for(|stop| *stop).await.map(drop).ok();
+}
+
+/// A connection's task ends well, unless it panicked, which is a fault of ours.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
+    }
+}

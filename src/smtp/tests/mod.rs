@@ -1,0 +1,11 @@
+//! Tests of the room as a whole: a scripted handler, the state machine without I/O, connections
+//! over in-memory streams, and listeners on loopback.
+
+mod command;
+mod connection;
+mod dialogues;
+mod listener;
+mod machine;
+mod scripted;
+mod tls;
+mod wire;

@@ -1,0 +1,144 @@
+//! A handler whose answers depend on the addresses and the content alone.
+
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use crate::id::TraceId;
+use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
+use crate::smtp::reason::Reason;
+
+/// What the handler was told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Told {
+    Mail(Peer, ReversePath, MailParameters),
+    Rcpt(EnvelopeRecipient),
+    Message(Vec<u8>),
+    Abandon,
+    Refused(Reason, String),
+}
+
+/// The scripted handler; `example.test` is local.
+#[derive(Debug, Default)]
+pub(crate) struct Scripted {
+    told: Mutex<Vec<Told>>,
+}
+
+/// A transaction; lost ones show as a difference between those begun and those ended.
+#[derive(Debug)]
+pub(crate) struct Transaction(TraceId);
+
+impl Scripted {
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.told.lock().expect("whole").clone()
+    }
+
+    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
+        let message = |told| match told {
+            Told::Message(content) => Some(content),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(message).collect()
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<Reason> {
+        let reason = |told| match told {
+            Told::Refused(reason, _) => Some(reason),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(reason).collect()
+    }
+
+    /// Every transaction that began has ended in exactly one of the two ways.
+    pub(crate) fn assert_balanced(&self) {
+        let (mut begun, mut ended) = (0, 0);
+        for told in self.told() {
+            match told {
+                Told::Mail(_, ref path, _) if !is_refused(path) => begun += 1,
+                Told::Message(_) | Told::Abandon => ended += 1,
+                Told::Mail(..) | Told::Rcpt(_) | Told::Refused(..) => {}
+            }
+            assert!(ended <= begun, "a transaction ended twice");
+        }
+        assert_eq!(begun, ended, "a transaction was lost");
+    }
+
+    fn note(&self, told: Told) {
+        self.told.lock().expect("whole").push(told);
+    }
+}
+
+fn is_refused(path: &ReversePath) -> bool {
+    path.address().is_some_and(|address| address.local_part() == "refused")
+}
+
+impl Handler for Scripted {
+    type Transaction = Transaction;
+    type Accepted = &'static str;
+
+    async fn connect(&self, ip: IpAddr) -> Result<(), Reason> {
+        let denied: IpAddr = "192.0.2.66".parse().expect("valid");
+        if ip == denied { Err(Reason::NetworkDenied) } else { Ok(()) }
+    }
+
+    async fn mail(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Result<Transaction, Refusal> {
+        let refused = is_refused(&reverse_path);
+        self.note(Told::Mail(peer.clone(), reverse_path, parameters));
+        if refused {
+            return Err(Refusal { reason: Reason::StoreFailure, trace_id });
+        }
+        Ok(Transaction(trace_id))
+    }
+
+    async fn rcpt(
+        &self,
+        transaction: &mut Transaction,
+        recipient: EnvelopeRecipient,
+    ) -> Result<(), Refusal> {
+        let reason = match recipient.address.key().as_str() {
+            "nobody@example.test" => Some(Reason::UnknownUser),
+            "full@example.test" => Some(Reason::MailboxFull),
+            "busy@example.test" => Some(Reason::Overloaded),
+            "postmaster@mx.example.test" => None,
+            key if key.ends_with("@example.test") => None,
+            _ => Some(Reason::RelayDenied),
+        };
+        self.note(Told::Rcpt(recipient));
+        match reason {
+            None => Ok(()),
+            Some(reason) => Err(Refusal { reason, trace_id: transaction.0 }),
+        }
+    }
+
+    async fn message(
+        &self,
+        transaction: Transaction,
+        content: Vec<u8>,
+    ) -> Result<&'static str, Refusal> {
+        let has = |text: &str| memchr::memmem::find(&content, text.as_bytes()).is_some();
+        let reason = match () {
+            () if has("Subject: spoofed") => Some(Reason::DmarcReject),
+            () if has("Subject: disk full") => Some(Reason::StoreFailure),
+            () => None,
+        };
+        self.note(Told::Message(content));
+        match reason {
+            None => Ok("Message stored"),
+            Some(reason) => Err(Refusal { reason, trace_id: transaction.0 }),
+        }
+    }
+
+    async fn abandon(&self, _: Transaction) {
+        self.note(Told::Abandon);
+    }
+
+    fn refused(&self, refusal: SessionRefusal<'_>) {
+        self.note(Told::Refused(refusal.refusal.reason, refusal.about.to_owned()));
+    }
+}

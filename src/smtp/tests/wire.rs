@@ -1,0 +1,325 @@
+//! The decoders against slow and obvious ones, and the table of smuggling attempts.
+
+use bytes::BytesMut;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::smtp::body::Body;
+use crate::smtp::reason::Reason;
+use crate::smtp::wire::{Framing, Line, Lines, Progress};
+
+/// A message, and what follows its end.
+type Decoded = (Result<Vec<u8>, Reason>, Vec<u8>);
+
+/// Feeds pieces; returns the message and what follows its end, or `None` if it does not end.
+fn decode(mut framing: Framing, limit: u64, pieces: &[&[u8]]) -> Option<Decoded> {
+    let mut body = Body::new(limit, 0);
+    let mut buffer = BytesMut::new();
+    let mut pieces = pieces.iter();
+    loop {
+        buffer.extend_from_slice(pieces.next()?);
+        if framing.transfer(&mut buffer, &mut body) == Progress::End {
+            let rest = pieces.fold(buffer.to_vec(), |rest, piece| [&rest, *piece].concat());
+            return Some((body.finish(), rest));
+        }
+        assert!(buffer.is_empty(), "everything is consumed");
+    }
+}
+
+fn pieces<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    for cut in cuts {
+        let (piece, rest) = bytes.split_at((*cut).min(bytes.len()));
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces.push(bytes);
+    pieces
+}
+
+/// DATA as the RFC's sentences say it, one after the other.
+fn slow_data(input: &[u8]) -> Option<Decoded> {
+    let (raw, rest) = match input.strip_prefix(b".\r\n") {
+        Some(rest) => (&input[..0], rest),
+        None => {
+            let end = input.windows(5).position(|window| window == b"\r\n.\r\n")?;
+            (&input[..end + 2], &input[end + 5..])
+        }
+    };
+    let bare = (0..raw.len()).any(|at| match raw[at] {
+        b'\r' => raw.get(at + 1) != Some(&b'\n'),
+        b'\n' => at == 0 || raw[at - 1] != b'\r',
+        _ => false,
+    });
+    let mut content = Vec::new();
+    let mut line_start = true;
+    for (at, byte) in raw.iter().enumerate() {
+        if !(line_start && *byte == b'.') {
+            content.push(*byte);
+        }
+        line_start = raw[..=at].ends_with(b"\r\n");
+    }
+    let message = if bare { Err(Reason::BareNewline) } else { Ok(content) };
+    Some((message, rest.to_vec()))
+}
+
+/// Bytes in which what matters is frequent.
+fn hostile(length: usize) -> impl Strategy<Value = Vec<u8>> {
+    let piece = select(vec!["\r", "\n", "\r\n", ".", "..", "a", "bc", "\0", "\r\n.\r\n", "\r\n."]);
+    vec(piece, 0..length).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+proptest! {
+    #[test]
+    fn data_is_what_the_slow_decoder_says(
+        mut input in hostile(40),
+        cuts in vec(0..6_usize, 0..40),
+    ) {
+        input.extend(b"\r\n.\r\nQUIT\r\n");
+        let expected = slow_data(&input);
+        prop_assert!(expected.is_some());
+        prop_assert_eq!(&decode(Framing::dots(), 1 << 20, &[&input]), &expected);
+        prop_assert_eq!(&decode(Framing::dots(), 1 << 20, &pieces(&input, &cuts)), &expected);
+    }
+
+    /// The first fault is the same however the bytes are cut, also where the limit is hit.
+    #[test]
+    fn the_first_fault_does_not_depend_on_cuts(
+        input in hostile(30),
+        limit in 0..40_u64,
+        size in 0..40_u64,
+        cuts in vec(0..6_usize, 0..40),
+    ) {
+        for framing in [Framing::dots, || Framing::chunk(25)] {
+            let whole = decode(framing(), limit, &[&input]);
+            prop_assert_eq!(decode(framing(), limit, &pieces(&input, &cuts)), whole);
+        }
+        let two = |cut: usize| {
+            let mut body = Body::new(limit, size);
+            let (first, second) = input.split_at(cut.min(input.len()));
+            body.append_checked(first);
+            body.append_checked(second);
+            body.finish()
+        };
+        for cut in &cuts {
+            prop_assert_eq!(two(*cut), two(0));
+        }
+    }
+
+    #[test]
+    fn dot_stuffing_is_undone(
+        lines in vec("[.a\\x01-\\x09\\x80]{0,9}", 0..20),
+        cuts in vec(0..9_usize, 0..40),
+    ) {
+        let message: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let mut stuffed = String::new();
+        for line in &lines {
+            stuffed += if line.starts_with('.') { "." } else { "" };
+            stuffed += &format!("{line}\r\n");
+        }
+        stuffed += ".\r\n";
+        let decoded = decode(Framing::dots(), 1 << 20, &pieces(stuffed.as_bytes(), &cuts));
+        prop_assert_eq!(decoded, Some((Ok(message.into_bytes()), Vec::new())));
+    }
+
+    #[test]
+    fn a_chunk_is_counted_off(input in vec(any::<u8>(), 0..60), size in 0..60_usize,
+                              cuts in vec(0..9_usize, 0..40)) {
+        let decoded = decode(Framing::chunk(size as u64), 1 << 20, &pieces(&input, &cuts));
+        prop_assert_eq!(decoded.is_some(), size <= input.len());
+        if let Some((message, rest)) = decoded {
+            let content = &input[..size];
+            prop_assert_eq!(rest, &input[size..]);
+            let text = content.iter().filter(|byte| !b"\r\n".contains(byte)).count();
+            let pairs = content.windows(2).filter(|pair| pair == b"\r\n").count();
+            let expected = if text + 2 * pairs == size { Ok(content.to_vec()) }
+                else { Err(Reason::BareNewline) };
+            prop_assert_eq!(message, expected);
+        }
+    }
+
+    #[test]
+    fn lines_are_what_the_slow_splitter_says(
+        input in hostile(40),
+        limit in 3..12_usize,
+        cuts in vec(0..6_usize, 0..40),
+    ) {
+        let expected = slow_lines(&input, limit);
+        prop_assert_eq!(split(&pieces(&input, &cuts), limit), &expected[..]);
+        prop_assert_eq!(split(&[&input], limit), &expected[..]);
+    }
+}
+
+fn split(pieces: &[&[u8]], limit: usize) -> Vec<Line> {
+    let mut lines = Lines::default();
+    let mut buffer = BytesMut::new();
+    let mut split = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        split.extend(std::iter::from_fn(|| lines.next(&mut buffer, limit)));
+        assert!(buffer.len() <= limit, "nothing more is kept than a line");
+    }
+    split
+}
+
+/// Byte after byte.
+fn slow_lines(input: &[u8], limit: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let (mut line, mut refused) = (Vec::new(), false);
+    for byte in input {
+        let after_cr = line.last() == Some(&b'\r');
+        line.push(*byte);
+        let ended = after_cr && *byte == b'\n';
+        if !refused {
+            let bare = *byte == 0 || after_cr != (*byte == b'\n');
+            let fault = match () {
+                () if bare => Some(Line::BadEnding),
+                () if !ended && line.len() >= limit => Some(Line::TooLong),
+                () => None,
+            };
+            refused = fault.is_some();
+            lines.extend(fault);
+        }
+        if ended {
+            line.truncate(line.len() - 2);
+            let line = std::mem::take(&mut line);
+            if !std::mem::take(&mut refused) {
+                lines.push(Line::Command(line));
+            }
+        }
+    }
+    lines
+}
+
+const BARE: Result<&[u8], Reason> = Err(Reason::BareNewline);
+
+/// What ends DATA, and what a message with it is worth; `AFTER` shows where the end was seen.
+fn check_data(input: &[u8], expected: Result<&[u8], Reason>) {
+    let whole = [input, b"AFTER"].concat();
+    let every_byte: Vec<&[u8]> = whole.chunks(1).collect();
+    for pieces in [&[whole.as_slice()][..], &every_byte] {
+        let decoded = decode(Framing::dots(), 1 << 20, pieces);
+        let (message, rest) = decoded.unwrap_or_else(|| panic!("no end: {input:?}"));
+        assert_eq!(message.as_deref().map_err(|reason| *reason), expected, "{input:?}");
+        assert_eq!(rest, b"AFTER", "{input:?}");
+    }
+}
+
+#[test]
+fn only_crlf_dot_crlf_ends_data() {
+    check_data(b".\r\n", Ok(b""));
+    check_data(b"\r\n.\r\n", Ok(b"\r\n"));
+    check_data(b"a\r\n.\r\n", Ok(b"a\r\n"));
+    check_data(b"..x\r\n.\r\n", Ok(b".x\r\n"));
+    check_data(b"a\r\n..\r\n.\r\n", Ok(b"a\r\n.\r\n"));
+    check_data(b".x\r\n.\r\n", Ok(b"x\r\n"));
+    check_data(b"a\0b\r\n.\r\n", Ok(b"a\0b\r\n"));
+    let long = [b"x".repeat(1 << 20).as_slice(), b"\r\n"].concat();
+    let too_long = decode(Framing::dots(), 1 << 20, &[&long, b".\r\n"]);
+    assert_eq!(too_long, Some((Err(Reason::MessageTooBig), Vec::new())));
+    let fits = decode(Framing::dots(), (1 << 20) + 2, &[&long, b".\r\n"]);
+    assert_eq!(fits, Some((Ok(long), Vec::new())));
+}
+
+/// Each of these has been taken for the end of DATA by some server. Here the message ends at its
+/// true end and is refused, so that nothing in it is ever relayed to such a server.
+#[test]
+fn smuggling_is_refused_after_the_true_end() {
+    for not_the_end in [
+        b"\n.\n".as_slice(),
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b"\r.\r",
+        b"\r.\r\n",
+        b"\r\n.\r",
+        b"\r\n.\r\r\n",
+        b"\n.\r",
+        b"\r.\n",
+        b"\r\r\n.\r\n",
+        b"\r\n\r.\r\n",
+        b"\r\n.\0\r\n\n",
+    ] {
+        // A second CR LF, because `\r\r\n.\r\n` does end with the legal sequence.
+        let ends = not_the_end.ends_with(b"\r\n.\r\n") && not_the_end != b"\r\n\r.\r\n";
+        let smuggled = b"MAIL FROM:<x@example.org>\r\n.\r\n".as_slice();
+        let tail = if ends { b"".as_slice() } else { smuggled };
+        check_data(&[b"a", not_the_end, tail].concat(), BARE);
+    }
+}
+
+#[test]
+fn nothing_but_the_end_ends_data() {
+    for unfinished in [
+        b"".as_slice(),
+        b".",
+        b".\r",
+        b".\n",
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b"\r.\r",
+        b"\r\n.\r",
+        b"\r\n.\r\r\n",
+        b"\r\n..\r\n",
+        b"\r\n. \r\n",
+    ] {
+        assert_eq!(decode(Framing::dots(), 100, &[unfinished]), None, "{unfinished:?}");
+    }
+}
+
+fn check_line(input: &[u8], expected: &[Line]) {
+    assert_eq!(split(&[input], 20), expected, "{input:?}");
+}
+
+#[test]
+fn only_crlf_ends_a_line() {
+    let command = |text: &str| Line::Command(text.as_bytes().to_vec());
+    check_line(b"NOOP\r\nQUIT\r\n", &[command("NOOP"), command("QUIT")]);
+    check_line(b"\r\n", &[command("")]);
+    check_line(b"NOOP\nQUIT\r\nRSET\r\n", &[Line::BadEnding, command("RSET")]);
+    check_line(b"MA\rIL\r\nRSET\r\n", &[Line::BadEnding, command("RSET")]);
+    check_line(b"NO\0OP\r\nRSET\r\n", &[Line::BadEnding, command("RSET")]);
+    check_line(b"NOOP\r\r\nRSET\r\n", &[Line::BadEnding, command("RSET")]);
+    check_line(b"NOOP\r", &[]);
+    check_line(b"NOOP\n", &[Line::BadEnding]);
+}
+
+/// A line of 9000 octets in one read is as long as one in many, and its tail is no command.
+#[test]
+fn a_long_line_is_refused_once_and_dropped_to_its_end() {
+    let exact = [b"x".repeat(18).as_slice(), b"\r\n"].concat();
+    check_line(&exact, &[Line::Command(b"x".repeat(18))]);
+    let one_more = [b"x".repeat(19).as_slice(), b"\r\nRSET\r\n"].concat();
+    check_line(&one_more, &[Line::TooLong, Line::Command(b"RSET".to_vec())]);
+    let long = [b"x".repeat(9000).as_slice(), b"\nQUIT\0\r\nRSET\r\n"].concat();
+    check_line(&long, &[Line::TooLong, Line::Command(b"RSET".to_vec())]);
+}
+
+#[test]
+fn a_refused_body_holds_no_memory() {
+    let mut body = Body::new(10, 10);
+    body.append(b"0123456789");
+    assert_eq!(body.len(), 10);
+    body.append(b"x");
+    assert_eq!((body.len(), body.refusal()), (0, Some(Reason::MessageTooBig)));
+    body.append(&[0; 4096]);
+    assert_eq!(body.len(), 0);
+    assert_eq!(body.finish(), Err(Reason::MessageTooBig));
+}
+
+#[test]
+fn a_chunk_is_refused_before_it_is_read() {
+    let mut body = Body::new(10, 0);
+    body.announce(u64::MAX);
+    assert_eq!(body.refusal(), Some(Reason::MessageTooBig));
+}
+
+/// What SIZE= promises is believed up to a mebibyte; the rest when it comes.
+#[test]
+fn memory_is_not_set_aside_on_a_promise() {
+    let mut body = Body::new(40 << 20, 40 << 20);
+    body.append(b"x");
+    let content = body.finish().expect("whole");
+    assert!(content.capacity() <= 1 << 20, "{}", content.capacity());
+}

@@ -1,0 +1,449 @@
+//! The store as the daemon uses it, and the two threads behind it.
+//!
+//! The committer takes every commit that waits, writes them with one call and syncs once for all
+//! (a lone one does not wait for company), writes their events to the event file, and only then
+//! answers. The indexer follows at its own pace; nothing waits for it.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::codec::{self, Decoded, Encoded};
+use super::entry::{Commit, MailboxName, RecordHead};
+use super::index::{Cursor, Index};
+use super::keys::Keyring;
+use super::log::{Log, Scanned, Scanner};
+use super::mailbox::{MailboxHandle, Mailboxes, Reservation};
+use super::{Settings, StoreError, durable};
+use crate::clock::Timestamp;
+use crate::events::Lsn;
+use crate::events::sink::{EventSink, RecordedEvents};
+
+/// Commits that may wait for the committer; more wait in their sessions.
+const QUEUE: usize = 1024;
+/// Octets and records that one sync serves at most.
+const BATCH_BYTES: u64 = 64 * 1024 * 1024;
+const BATCH_RECORDS: usize = 256;
+/// Records that the index may be behind before new mail is deferred.
+const MAX_INDEX_BACKLOG: usize = 50_000;
+/// How long the indexer gathers records for one transaction, and how often it tries again after
+/// an error.
+const INDEX_GATHER: Duration = Duration::from_millis(100);
+const INDEX_RETRY: Duration = Duration::from_secs(1);
+/// How often the event file is synced; what is lost between is written again from the log.
+const EVENT_SYNC: Duration = Duration::from_secs(5);
+
+/// Where things are below the data folder.
+pub(super) struct Layout<'a>(pub(super) &'a Settings);
+
+impl Layout<'_> {
+    pub(super) fn log(&self) -> PathBuf {
+        self.0.data_dir.join("log")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.0.data_dir.join("index.sqlite")
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.0.data_dir.join("events")
+    }
+
+    pub(super) fn master_key(&self) -> PathBuf {
+        let default = || self.0.data_dir.join("keys").join("master.key");
+        self.0.master_key_file.clone().unwrap_or_else(default)
+    }
+}
+
+/// The store of a running daemon.
+#[derive(Debug)]
+pub struct Store {
+    keyring: Keyring,
+    mailboxes: Mailboxes,
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held for as long as the store is open, so that no second daemon takes the folder.
+    folder_lock: Mutex<Option<File>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    encoded: Encoded,
+    answer: oneshot::Sender<Result<Lsn, StoreError>>,
+}
+
+/// A durable record on its way into the index.
+struct Indexable {
+    lsn: Lsn,
+    next: Lsn,
+    head: Arc<RecordHead>,
+    /// The event file that the record's events are in, unless they are not written yet.
+    events: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the store: recovers the log, brings index and event file up to it, and starts the
+    /// threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another daemon has it; damage; those of the file system.
+    pub fn open(
+        settings: &Settings,
+        events: &crate::events::Settings,
+    ) -> Result<Arc<Self>, StoreError> {
+        let layout = Layout(settings);
+        durable::create_dir(&settings.data_dir)?;
+        let folder_lock = lock_folder(&settings.data_dir)?;
+        if settings.master_key_file.is_none() {
+            Keyring::create_if_absent(&layout.master_key())?;
+        }
+        let keyring = Keyring::load(&layout.master_key())?;
+        let mut index = Index::open(&layout.index())?;
+        let mut sink =
+            EventSink::open(layout.events(), *events).map_err(StoreError::file(layout.events()))?;
+        let indexed = index.cursor(Cursor::Indexed)?;
+        let events_from = events_position(&index, &sink)?;
+        let start = indexed.min(events_from);
+        let log = Log::open(&layout.log(), settings.segment_bytes, start)?;
+        if indexed > log.end() {
+            return Err(StoreError::Damaged {
+                path: layout.log(),
+                offset: log.end().0,
+                problem: format!("the index knows records up to {indexed}, the log ends before"),
+            });
+        }
+        replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
+
+        let mailboxes = Mailboxes::default();
+        for (birth, used_bytes) in index.mailboxes()? {
+            mailboxes.insert(birth, used_bytes);
+        }
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let (to_index, from_committer) = std::sync::mpsc::channel();
+        let (requests, waiting) = mpsc::channel(QUEUE);
+        let committer = Committer {
+            log,
+            log_dir: layout.log(),
+            sink,
+            sink_is_behind: false,
+            to_index,
+            backlog: Arc::clone(&backlog),
+            is_poisoned: AtomicBool::new(false),
+        };
+        let indexer = Indexer { index, backlog, synced_at: Instant::now(), unsynced: None };
+        let threads = vec![
+            spawn("committer", move || committer.run(waiting))?,
+            spawn("indexer", move || indexer.run(&from_committer))?,
+        ];
+        Ok(Arc::new(Self {
+            keyring,
+            mailboxes,
+            requests: Mutex::new(Some(requests)),
+            threads: Mutex::new(threads),
+            folder_lock: Mutex::new(Some(folder_lock)),
+        }))
+    }
+
+    /// The mailbox of that name, made on first use.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] if the system gives no random bytes.
+    pub fn mailbox(&self, name: &MailboxName) -> Result<Arc<MailboxHandle>, StoreError> {
+        self.mailboxes.get(name, &self.keyring)
+    }
+
+    /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does
+    /// not stop it.
+    ///
+    /// # Errors
+    /// What kept it from being written; nobody may be told that it was accepted then.
+    pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
+        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
+        let encoded = codec::encode(commit, &self.keyring)?;
+        let (answer, outcome) = oneshot::channel();
+        requests.send(Request { encoded, answer }).await.map_err(|_| StoreError::Closed)?;
+        outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Writes what is under way and stops the threads; commits fail from now on.
+    pub fn close(&self) {
+        lock(&self.requests).take();
+        for thread in lock(&self.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+        lock(&self.folder_lock).take();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while holding these locks, and the values are whole at every moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
+    let path = data_dir.join("lock");
+    let file = File::create(&path).map_err(StoreError::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(data_dir.into())),
+        Err(TryLockError::Error(error)) => Err(StoreError::file(path)(error)),
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name.into()).spawn(body).map_err(StoreError::file(name))
+}
+
+/// From where on the log may have events that are not in the files: a record that is in them
+/// with its first events only is looked at again.
+fn events_position(index: &Index, sink: &EventSink) -> Result<Lsn, StoreError> {
+    let in_file = sink.last().map_or(Lsn(0), |id| id.lsn);
+    Ok(index.cursor(Cursor::EventsSynced)?.max(in_file))
+}
+
+/// Brings index and event files up to the log's end.
+fn replay(
+    log_dir: &Path,
+    start: Lsn,
+    indexed: Lsn,
+    index: &mut Index,
+    sink: &mut EventSink,
+) -> Result<(), StoreError> {
+    let events_from = events_position(index, sink)?;
+    let mut scanner = Scanner::new(log_dir, start)?;
+    while let Some((lsn, next, record)) = next_record(&mut scanner)? {
+        if lsn >= indexed {
+            index.apply(std::iter::once((lsn, &record.head)), next)?;
+        }
+        if lsn >= events_from {
+            append_events(sink, lsn, &record).map_err(StoreError::file(log_dir))?;
+        }
+    }
+    Ok(())
+}
+
+fn append_events(sink: &mut EventSink, lsn: Lsn, record: &Decoded) -> io::Result<()> {
+    let at = record.head.events_at.unwrap_or(Timestamp::from_millis(0));
+    sink.append([RecordedEvents { lsn, at, lines: &record.events }])
+}
+
+/// The next whole record; a torn end is an end.
+pub(super) fn next_record(
+    scanner: &mut Scanner,
+) -> Result<Option<(Lsn, Lsn, Decoded)>, StoreError> {
+    match scanner.next()? {
+        Some(Scanned::Frame { lsn, next, payload }) => {
+            let record = codec::decode(&payload).ok_or_else(|| StoreError::Damaged {
+                path: "log".into(),
+                offset: lsn.0,
+                problem: "a record cannot be read".into(),
+            })?;
+            Ok(Some((lsn, next, record)))
+        }
+        Some(Scanned::Torn { .. }) | None => Ok(None),
+    }
+}
+
+struct Committer {
+    log: Log,
+    log_dir: PathBuf,
+    sink: EventSink,
+    /// An earlier write to the event file failed; it is brought up from the log.
+    sink_is_behind: bool,
+    to_index: std::sync::mpsc::Sender<Indexable>,
+    backlog: Arc<AtomicUsize>,
+    is_poisoned: AtomicBool,
+}
+
+impl Committer {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut batch = Vec::new();
+        while let Some(first) = requests.blocking_recv() {
+            let mut bytes = first.encoded.frame.length();
+            batch.push(first);
+            while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+                let Ok(request) = requests.try_recv() else { break };
+                bytes += request.encoded.frame.length();
+                batch.push(request);
+            }
+            self.commit_batch(&mut batch);
+        }
+        if let Err(error) = self.sink.file().sync_data() {
+            tracing::warn!(%error, "the event file cannot be synced");
+        }
+    }
+
+    fn commit_batch(&mut self, batch: &mut Vec<Request>) {
+        match self.write_and_sync(batch) {
+            Ok(positions) => {
+                self.write_events(batch, &positions);
+                for (request, lsn) in batch.drain(..).zip(positions) {
+                    self.accept(request, lsn);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, records = batch.len(), "nothing can be stored");
+                let mut error = Some(error);
+                for request in batch.drain(..) {
+                    let error = error.take().unwrap_or(StoreError::Closed);
+                    // A session that has gone needs no answer.
+                    drop(request.answer.send(Err(error)));
+                }
+            }
+        }
+    }
+
+    fn write_and_sync(&mut self, batch: &[Request]) -> Result<Vec<Lsn>, StoreError> {
+        if self.is_poisoned.load(Ordering::Relaxed) {
+            return Err(StoreError::Poisoned);
+        }
+        if self.backlog.load(Ordering::Relaxed) > MAX_INDEX_BACKLOG {
+            return Err(StoreError::IndexBehind);
+        }
+        let frames: Vec<_> = batch.iter().map(|request| &request.encoded.frame).collect();
+        let positions = self.log.append(&frames)?;
+        self.log.sync().inspect_err(|error| {
+            // The kernel may have dropped the dirty pages and will say "fine" the next time, so
+            // a failed sync is never tried again: nothing is accepted until a restart.
+            tracing::error!(%error, path = %self.log.path().display(), "sync failed");
+            self.is_poisoned.store(true, Ordering::Relaxed);
+        })?;
+        Ok(positions)
+    }
+
+    fn write_events(&mut self, batch: &[Request], positions: &[Lsn]) {
+        let written = if self.sink_is_behind {
+            self.catch_up()
+        } else {
+            self.sink
+                .append(batch.iter().zip(positions).map(|(request, lsn)| RecordedEvents {
+                    lsn: *lsn,
+                    at: request.encoded.head.events_at.unwrap_or(Timestamp::from_millis(0)),
+                    lines: &request.encoded.events,
+                }))
+                .map_err(StoreError::file("email-events.jsonl"))
+        };
+        self.sink_is_behind = written.is_err();
+        if let Err(error) = written {
+            tracing::error!(%error, "events cannot be written; they are in the log and follow");
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let from = self.sink.last().map_or(Lsn(0), |id| id.lsn);
+        let mut scanner = Scanner::new(&self.log_dir, from)?;
+        while let Some((lsn, _, record)) = next_record(&mut scanner)? {
+            append_events(&mut self.sink, lsn, &record)
+                .map_err(StoreError::file("email-events.jsonl"))?;
+        }
+        Ok(())
+    }
+
+    fn accept(&self, request: Request, lsn: Lsn) {
+        let Encoded { frame, head, rooms, .. } = request.encoded;
+        for room in rooms {
+            room.mailbox().is_durable.store(true, Ordering::Release);
+            Reservation::keep(room);
+        }
+        let next = Lsn(lsn.0 + frame.length());
+        let events = (!self.sink_is_behind).then(|| self.sink.file());
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        if self.to_index.send(Indexable { lsn, next, head, events }).is_err() {
+            tracing::error!("the indexer has stopped; a restart builds the index from the log");
+        }
+        // A session that has gone needs no answer.
+        drop(request.answer.send(Ok(lsn)));
+    }
+}
+
+struct Indexer {
+    index: Index,
+    backlog: Arc<AtomicUsize>,
+    synced_at: Instant,
+    unsynced: Option<(Arc<File>, Lsn)>,
+}
+
+impl Indexer {
+    fn run(mut self, records: &std::sync::mpsc::Receiver<Indexable>) {
+        loop {
+            let wait = if self.unsynced.is_some() { EVENT_SYNC } else { Duration::MAX };
+            match receive(records, wait) {
+                Received::Record(first) => {
+                    let batch = gather(records, first);
+                    self.apply(&batch);
+                }
+                Received::Nothing => {}
+                Received::Closed => break,
+            }
+            if self.synced_at.elapsed() >= EVENT_SYNC {
+                self.sync_events();
+            }
+        }
+        self.sync_events();
+    }
+
+    fn apply(&mut self, batch: &[Indexable]) {
+        let Some(last) = batch.last() else { return };
+        let records = || batch.iter().map(|record| (record.lsn, &*record.head));
+        while let Err(error) = self.index.apply(records(), last.next) {
+            tracing::error!(%error, "the index cannot be written");
+            pause(INDEX_RETRY);
+        }
+        self.backlog.fetch_sub(batch.len(), Ordering::Relaxed);
+        if let Some(file) = &last.events {
+            self.unsynced = Some((Arc::clone(file), last.next));
+        }
+    }
+
+    /// A rotated file was synced when it was rotated, so the newest file stands for all.
+    fn sync_events(&mut self) {
+        self.synced_at = Instant::now();
+        let Some((file, next)) = self.unsynced.take() else { return };
+        let synced = file
+            .sync_data()
+            .map_err(StoreError::file("email-events.jsonl"))
+            .and_then(|()| self.index.set_cursor(Cursor::EventsSynced, next));
+        if let Err(error) = synced {
+            tracing::warn!(%error, "the event file cannot be synced");
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the indexer's own thread, waiting for a disk")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+enum Received {
+    Record(Indexable),
+    Nothing,
+    Closed,
+}
+
+fn receive(records: &std::sync::mpsc::Receiver<Indexable>, wait: Duration) -> Received {
+    use std::sync::mpsc::RecvTimeoutError;
+    match records.recv_timeout(wait) {
+        Ok(record) => Received::Record(record),
+        Err(RecvTimeoutError::Timeout) => Received::Nothing,
+        Err(RecvTimeoutError::Disconnected) => Received::Closed,
+    }
+}
+
+fn gather(records: &std::sync::mpsc::Receiver<Indexable>, first: Indexable) -> Vec<Indexable> {
+    let until = Instant::now() + INDEX_GATHER;
+    let mut batch = vec![first];
+    while batch.len() < 4 * BATCH_RECORDS {
+        let wait = until.saturating_duration_since(Instant::now());
+        let Received::Record(record) = receive(records, wait) else { break };
+        batch.push(record);
+    }
+    batch
+}

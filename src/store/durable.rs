@@ -1,0 +1,51 @@
+//! The only file of the crate that creates lasting files, syncs and truncates them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{IoSlice, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::StoreError;
+
+/// Makes a folder that only its owner may enter.
+pub(super) fn create_dir(path: &Path) -> Result<(), StoreError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::file(path))
+}
+
+/// Creates a file that must not exist, with its content, so that both are on disk on return.
+pub(super) fn create_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(StoreError::file(path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(StoreError::file(path))?;
+    sync_parent(path)?;
+    Ok(file)
+}
+
+/// Makes a file's name in its folder durable.
+pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::file(parent))
+}
+
+/// Opens an existing file for reading and appending.
+pub(super) fn open_append(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new().read(true).append(true).open(path).map_err(StoreError::file(path))
+}
+
+/// Appends all the slices, in as few calls as the system takes.
+pub(super) fn append(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> std::io::Result<()> {
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

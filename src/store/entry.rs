@@ -1,0 +1,207 @@
+//! What a commit holds: the values that the pipeline hands over, and their durable form.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::mailbox::Reservation;
+use crate::clock::Timestamp;
+use crate::events::EventLine;
+use crate::id::{MailboxId, TraceId};
+use crate::mail::{Address, ReversePath};
+
+/// The folders of a new mailbox, as the API's `FolderName` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Folder {
+    /// Mail as it comes.
+    Inbox,
+    /// Spam.
+    JunkEmail,
+    /// What the user sent.
+    SentItems,
+    /// What the user has not sent yet.
+    Drafts,
+    /// What the user threw away.
+    DeletedItems,
+}
+
+impl Folder {
+    /// The five folders, in the order in which they are listed.
+    pub const ALL: [Self; 5] =
+        [Self::Inbox, Self::JunkEmail, Self::SentItems, Self::Drafts, Self::DeletedItems];
+
+    /// The folder's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbox => "INBOX",
+            Self::JunkEmail => "JUNK_EMAIL",
+            Self::SentItems => "SENT_ITEMS",
+            Self::Drafts => "DRAFTS",
+            Self::DeletedItems => "DELETED_ITEMS",
+        }
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Folder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|folder| folder.as_str() == text)
+            .ok_or_else(|| format!("there is no folder {text}"))
+    }
+}
+
+/// A mailbox as the directory knows it: the organization's id and the user's or resource's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MailboxName {
+    /// `m-` and 32 hexadecimal digits.
+    pub organization: Arc<str>,
+    /// Unique in the organization.
+    pub user: Arc<str>,
+}
+
+impl fmt::Display for MailboxName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.organization, self.user)
+    }
+}
+
+/// All that one message changes, to be made durable together.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// Contents and who gets them.
+    pub blobs: Vec<Blob>,
+    /// What happened, in order.
+    pub events: Vec<EventLine>,
+    /// What was decided and why, one for each trace.
+    pub stories: Vec<Story>,
+}
+
+/// One content, stored once however many get it.
+#[derive(Debug)]
+pub struct Blob {
+    /// The message as received or made, without the headers that are put on top.
+    pub content: Vec<u8>,
+    /// Who gets it, one for each prefix.
+    pub mails: Vec<Mail>,
+}
+
+/// A content with its headers on top, for one organization.
+#[derive(Debug)]
+pub struct Mail {
+    /// Its id in mailboxes and queue.
+    pub id: TraceId,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The headers put on top, each line ending in CR LF.
+    pub prefix: Vec<u8>,
+    /// The mailboxes that get it.
+    pub deliveries: Vec<Delivery>,
+    /// Recipients elsewhere that get it, through the queue.
+    pub queued: Option<QueuedMail>,
+}
+
+/// One mailbox that gets a mail.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The room taken for it in the mailbox.
+    pub room: Reservation,
+    /// The folder in it.
+    pub folder: Folder,
+}
+
+/// A mail that leaves: kept until it can be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedMail {
+    /// Who is told of a failure.
+    pub reverse_path: ReversePath,
+    /// Where it goes.
+    pub recipients: Vec<Address>,
+}
+
+/// What a decision was made from, opaque to the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Story {
+    /// The trace it belongs to.
+    pub trace_id: TraceId,
+    /// The pipeline's own words.
+    pub told: serde_json::Value,
+}
+
+/// The head of a durable record: everything but events and sealed bytes. Its fields say where in
+/// the record's tail those bytes are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RecordHead {
+    /// Mailboxes whose key stands here first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) new_mailboxes: Vec<NewMailbox>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) blobs: Vec<SealedBlob>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) stories: Vec<Story>,
+    /// The events' time, for the file's rotation; absent without events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) events_at: Option<Timestamp>,
+}
+
+/// A mailbox's birth: its id and its key, wrapped by its organization's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NewMailbox {
+    pub(super) id: MailboxId,
+    pub(super) name: MailboxName,
+    /// Hexadecimal.
+    pub(super) wrapped_key: String,
+}
+
+/// One sealed content and its mails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedBlob {
+    /// Octets of the sealed content, its tag included.
+    pub(super) length: u64,
+    pub(super) mails: Vec<SealedMail>,
+}
+
+/// One mail of a sealed content. In the tail, the sealed prefixes of a blob's mails stand before
+/// its sealed content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedMail {
+    pub(super) id: TraceId,
+    pub(super) received_at: Timestamp,
+    /// Octets of the sealed prefix, its tag included.
+    pub(super) prefix_length: u64,
+    /// Octets of prefix and content, unsealed.
+    pub(super) size: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) deliveries: Vec<SealedDelivery>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queued: Option<SealedQueued>,
+}
+
+/// A delivery: the content's key, wrapped by the mailbox's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedDelivery {
+    pub(super) mailbox: MailboxId,
+    pub(super) folder: Folder,
+    /// Hexadecimal.
+    pub(super) wrapped_key: String,
+}
+
+/// A queued mail: the content's key, wrapped by the queue's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedQueued {
+    #[serde(flatten)]
+    pub(super) mail: QueuedMail,
+    /// Hexadecimal.
+    pub(super) wrapped_key: String,
+}

@@ -1,0 +1,269 @@
+//! Keys and seals: AES-256-GCM, a key for each content, wrapped by the mailbox's key, wrapped by
+//! the organization's, which is derived from the master key (guide 460–570).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::rand;
+use moka::sync::Cache;
+
+use super::{StoreError, durable};
+use crate::id::MailboxId;
+
+/// Octets of every key.
+const KEY_LEN: usize = 32;
+/// Octets that sealing adds.
+pub(super) const TAG_LEN: usize = MAX_TAG_LEN;
+/// How long an unwrapped mailbox key is kept (guide 560: cached for a minute at most).
+const CACHED_FOR: Duration = Duration::from_secs(60);
+const CACHED_KEYS: u64 = 10_000;
+
+/// A key in memory. Overwritten by nobody: it lives in a cache for a minute, or in one message.
+#[derive(Clone)]
+pub(super) struct Key([u8; KEY_LEN]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl Key {
+    /// A fresh key.
+    pub(super) fn generate() -> Result<Self, StoreError> {
+        let mut bytes = [0; KEY_LEN];
+        rand::fill(&mut bytes).map_err(|_| no_randomness())?;
+        Ok(Self(bytes))
+    }
+
+    fn cipher(&self) -> LessSafeKey {
+        let key = UnboundKey::new(&AES_256_GCM, &self.0)
+            .expect("AES-256-GCM takes 32 bytes, which is what a Key has");
+        LessSafeKey::new(key)
+    }
+
+    /// Seals the `part`th piece of one message in place; its tag is appended. A message's key is
+    /// used for that message alone, so the number of the piece is a nonce that never repeats.
+    pub(super) fn seal(&self, part: u32, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.cipher()
+            .seal_in_place_append_tag(part_nonce(part), Aad::empty(), bytes)
+            .map_err(|_| StoreError::Key("content cannot be sealed".into()))
+    }
+
+    /// Opens what [`Key::seal`] sealed, in place.
+    pub(super) fn open(&self, part: u32, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
+        let opened = self
+            .cipher()
+            .open_in_place(part_nonce(part), Aad::empty(), bytes)
+            .map_err(|_| StoreError::Key("sealed content does not open: it was altered".into()))?;
+        let length = opened.len();
+        bytes.truncate(length);
+        Ok(())
+    }
+
+    /// Wraps another key for `context`: nonce, sealed key and tag, in hexadecimal.
+    pub(super) fn wrap(&self, key: &Key, context: &[u8]) -> Result<String, StoreError> {
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).map_err(|_| no_randomness())?;
+        let mut wrapped = key.0.to_vec();
+        self.cipher()
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(context),
+                &mut wrapped,
+            )
+            .map_err(|_| StoreError::Key("a key cannot be wrapped".into()))?;
+        let mut text = to_hex(&nonce);
+        text.push_str(&to_hex(&wrapped));
+        Ok(text)
+    }
+
+    /// Unwraps what [`Key::wrap`] wrapped for the same context.
+    pub(super) fn unwrap_key(&self, wrapped: &str, context: &[u8]) -> Result<Key, StoreError> {
+        let invalid = || StoreError::Key("a wrapped key does not open with this master key".into());
+        let mut bytes = from_hex(wrapped).ok_or_else(invalid)?;
+        let sealed = bytes.split_off_checked(NONCE_LEN).ok_or_else(invalid)?;
+        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| invalid())?;
+        let mut sealed = sealed;
+        let opened = self
+            .cipher()
+            .open_in_place(nonce, Aad::from(context), &mut sealed)
+            .map_err(|_| invalid())?;
+        Ok(Key(<[u8; KEY_LEN]>::try_from(&*opened).map_err(|_| invalid())?))
+    }
+}
+
+trait SplitOffChecked: Sized {
+    fn split_off_checked(&mut self, at: usize) -> Option<Self>;
+}
+
+impl SplitOffChecked for Vec<u8> {
+    fn split_off_checked(&mut self, at: usize) -> Option<Self> {
+        (at <= self.len()).then(|| self.split_off(at))
+    }
+}
+
+fn part_nonce(part: u32) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[..4].copy_from_slice(&part.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// The keys of the daemon.
+#[derive(Debug)]
+pub(super) struct Keyring {
+    master: Key,
+    mailboxes: Cache<MailboxId, Key>,
+}
+
+impl Keyring {
+    /// Reads the master key from its file: 64 hexadecimal digits.
+    pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
+        let text = fs::read_to_string(path).map_err(StoreError::file(path))?;
+        let key = from_hex(text.trim())
+            .and_then(|bytes| <[u8; KEY_LEN]>::try_from(bytes).ok())
+            .ok_or_else(|| {
+                StoreError::Key(format!(
+                    "{}: a master key is {} hexadecimal digits",
+                    path.display(),
+                    KEY_LEN * 2
+                ))
+            })?;
+        let mailboxes = Cache::builder().max_capacity(CACHED_KEYS).time_to_live(CACHED_FOR).build();
+        Ok(Self { master: Key(key), mailboxes })
+    }
+
+    /// Makes a master key file unless there is one.
+    pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
+        if path.exists() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            durable::create_dir(parent)?;
+        }
+        let text = to_hex(&Key::generate()?.0) + "\n";
+        durable::create_file(path, text.as_bytes()).map(drop)
+    }
+
+    /// An organization's key: derived, so it needs no place of its own.
+    fn organization(&self, organization: &str) -> Key {
+        struct Length;
+        impl KeyType for Length {
+            fn len(&self) -> usize {
+                KEY_LEN
+            }
+        }
+        let info = [b"mailweir organization ".as_slice(), organization.as_bytes()];
+        let mut bytes = [0; KEY_LEN];
+        Salt::new(HKDF_SHA256, b"mailweir master key v1")
+            .extract(&self.master.0)
+            .expand(&info, Length)
+            .and_then(|okm| okm.fill(&mut bytes))
+            .expect("32 bytes are fewer than the 255 blocks that HKDF can give");
+        Key(bytes)
+    }
+
+    /// The key that queued content is wrapped with.
+    pub(super) fn queue(&self) -> Key {
+        self.organization("outbound queue")
+    }
+
+    /// Makes a mailbox's key and wraps it.
+    pub(super) fn new_mailbox(
+        &self,
+        organization: &str,
+        mailbox: MailboxId,
+    ) -> Result<String, StoreError> {
+        let key = Key::generate()?;
+        let wrapped = self.organization(organization).wrap(&key, mailbox.as_bytes())?;
+        self.mailboxes.insert(mailbox, key);
+        Ok(wrapped)
+    }
+
+    /// A mailbox's key, unwrapped at most once a minute.
+    pub(super) fn mailbox(
+        &self,
+        organization: &str,
+        mailbox: MailboxId,
+        wrapped: &str,
+    ) -> Result<Key, StoreError> {
+        if let Some(key) = self.mailboxes.get(&mailbox) {
+            return Ok(key);
+        }
+        let key = self.organization(organization).unwrap_key(wrapped, mailbox.as_bytes())?;
+        self.mailboxes.insert(mailbox, key.clone());
+        Ok(key)
+    }
+}
+
+fn no_randomness() -> StoreError {
+    StoreError::Key("the system gives no random bytes".into())
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xf)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let nibble = |byte: u8| char::from(byte).to_digit(16);
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| u8::try_from(nibble(pair[0])? * 16 + nibble(pair[1])?).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring() -> Keyring {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("keys/master.key");
+        Keyring::create_if_absent(&path).expect("creates");
+        Keyring::load(&path).expect("loads")
+    }
+
+    #[test]
+    fn a_key_opens_what_it_sealed_and_nothing_else() {
+        let key = Key::generate().expect("random");
+        let mut bytes = b"From: a@b.test\r\n".to_vec();
+        key.seal(3, &mut bytes).expect("seals");
+        assert!(!memchr::memmem::find(&bytes, b"From").is_some());
+        assert!(key.open(2, &mut bytes.clone()).is_err(), "another part");
+        assert!(Key::generate().expect("random").open(3, &mut bytes.clone()).is_err());
+        let mut altered = bytes.clone();
+        altered[0] ^= 1;
+        assert!(key.open(3, &mut altered).is_err());
+        key.open(3, &mut bytes).expect("opens");
+        assert_eq!(bytes, b"From: a@b.test\r\n");
+    }
+
+    #[test]
+    fn a_wrapped_key_belongs_to_its_mailbox_and_organization() {
+        let keyring = keyring();
+        let (ours, other) = (MailboxId::generate(), MailboxId::generate());
+        let wrapped = keyring.new_mailbox("m-1", ours).expect("wraps");
+        keyring.mailboxes.invalidate_all();
+        assert!(keyring.mailbox("m-1", other, &wrapped).is_err());
+        assert!(keyring.mailbox("m-2", ours, &wrapped).is_err());
+        assert!(keyring.mailbox("m-1", ours, "00ff").is_err());
+        assert!(keyring.mailbox("m-1", ours, &wrapped).is_ok());
+    }
+
+    #[test]
+    fn a_bad_key_file_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("short.key");
+        fs::write(&path, "abcd\n").expect("writes");
+        let error = Keyring::load(&path).expect_err("too short").to_string();
+        assert!(error.ends_with("short.key: a master key is 64 hexadecimal digits"), "{error}");
+    }
+}

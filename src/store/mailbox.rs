@@ -1,0 +1,142 @@
+//! Mailboxes in memory: who they are, how full they are.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::StoreError;
+use super::entry::{MailboxName, NewMailbox};
+use super::keys::Keyring;
+use crate::clock::Timestamp;
+use crate::id::MailboxId;
+
+/// A mailbox, for as long as the daemon runs.
+#[derive(Debug)]
+pub struct MailboxHandle {
+    pub(super) id: MailboxId,
+    pub(super) name: MailboxName,
+    pub(super) wrapped_key: String,
+    /// Whether its birth is in the log.
+    pub(super) is_durable: AtomicBool,
+    used_bytes: AtomicU64,
+    full_since: Mutex<Option<Timestamp>>,
+}
+
+impl MailboxHandle {
+    fn new(birth: NewMailbox, used_bytes: u64, is_durable: bool) -> Self {
+        Self {
+            id: birth.id,
+            name: birth.name,
+            wrapped_key: birth.wrapped_key,
+            is_durable: AtomicBool::new(is_durable),
+            used_bytes: AtomicU64::new(used_bytes),
+            full_since: Mutex::new(None),
+        }
+    }
+
+    /// The organization and user.
+    pub fn name(&self) -> &MailboxName {
+        &self.name
+    }
+
+    /// Octets of the messages in it, those on their way included.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Acquire)
+    }
+
+    /// Takes room for a message of `size` octets, or says that the mailbox is full. The room is
+    /// given back when the reservation is dropped before [`Reservation::keep`].
+    pub fn reserve(self: &Arc<Self>, size: u64, quota: u64) -> Option<Reservation> {
+        let before = self
+            .used_bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(size).filter(|after| *after <= quota)
+            })
+            .ok()?;
+        *lock(&self.full_since) = None;
+        Some(Reservation { mailbox: Arc::clone(self), size, before, is_kept: false })
+    }
+
+    /// Since when the mailbox is full; the first call that finds it full sets the moment.
+    pub fn full_since(&self, now: Timestamp) -> Timestamp {
+        *lock(&self.full_since).get_or_insert(now)
+    }
+
+    pub(super) fn birth(&self) -> NewMailbox {
+        NewMailbox { id: self.id, name: self.name.clone(), wrapped_key: self.wrapped_key.clone() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while holding these locks, and the values are whole at every moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Room taken in a mailbox for a message that is not durable yet.
+#[derive(Debug)]
+pub struct Reservation {
+    mailbox: Arc<MailboxHandle>,
+    size: u64,
+    before: u64,
+    is_kept: bool,
+}
+
+impl Reservation {
+    /// The mailbox.
+    pub fn mailbox(&self) -> &Arc<MailboxHandle> {
+        &self.mailbox
+    }
+
+    /// Whether this message takes the mailbox past `percent` of its quota.
+    pub fn crosses(&self, percent: u64, quota: u64) -> bool {
+        let limit = quota / 100 * percent;
+        self.before < limit && self.before + self.size >= limit
+    }
+
+    /// The message is durable: the room stays taken.
+    pub fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.mailbox.used_bytes.fetch_sub(self.size, Ordering::AcqRel);
+        }
+    }
+}
+
+/// All mailboxes of the store.
+#[derive(Debug, Default)]
+pub(super) struct Mailboxes(RwLock<HashMap<MailboxName, Arc<MailboxHandle>>>);
+
+impl Mailboxes {
+    /// Adds a mailbox that the log knows.
+    pub(super) fn insert(&self, birth: NewMailbox, used_bytes: u64) {
+        let name = birth.name.clone();
+        let handle = Arc::new(MailboxHandle::new(birth, used_bytes, true));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+    }
+
+    /// The mailbox of that name; it is born here on first use, and durable with its first mail.
+    pub(super) fn get(
+        &self,
+        name: &MailboxName,
+        keyring: &Keyring,
+    ) -> Result<Arc<MailboxHandle>, StoreError> {
+        if let Some(handle) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Arc::clone(handle));
+        }
+        let mut mailboxes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = mailboxes.get(name) {
+            return Ok(Arc::clone(handle));
+        }
+        let id = MailboxId::generate();
+        let wrapped_key = keyring.new_mailbox(&name.organization, id)?;
+        let birth = NewMailbox { id, name: name.clone(), wrapped_key };
+        let handle = Arc::new(MailboxHandle::new(birth, 0, false));
+        mailboxes.insert(name.clone(), Arc::clone(&handle));
+        Ok(handle)
+    }
+}

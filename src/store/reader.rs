@@ -1,0 +1,185 @@
+//! Reading the store for commands, beside a running daemon or without one.
+//!
+//! The index may be a moment behind the log, so what the log has beyond it is read too: a reader
+//! sees every message that was acknowledged before it was opened.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::codec;
+use super::committer::{Layout, next_record};
+use super::entry::{Folder, MailboxName, NewMailbox, RecordHead, Story};
+use super::index::{Cursor, Index, IndexedMessage, messages_of};
+use super::keys::Keyring;
+use super::log::{self, FRAME_HEADER, Scanner};
+use super::{Settings, StoreError};
+use crate::clock::Timestamp;
+use crate::events::Lsn;
+use crate::id::{MailboxId, TraceId};
+
+/// A mailbox and how full it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailboxSummary {
+    /// Whose it is.
+    pub name: MailboxName,
+    /// Octets of its messages.
+    pub used_bytes: u64,
+}
+
+/// A message in a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its id.
+    pub id: TraceId,
+    /// Where it is.
+    pub folder: Folder,
+    /// Octets, our headers included.
+    pub size: u64,
+    /// When it was received.
+    pub received_at: Timestamp,
+    indexed: IndexedMessage,
+}
+
+/// An open store, for reading.
+#[derive(Debug)]
+pub struct Reader {
+    log_dir: PathBuf,
+    keyring: Keyring,
+    index: Index,
+    mailboxes: Vec<(NewMailbox, u64)>,
+    /// Messages of records that the index does not have yet.
+    beyond: Vec<IndexedMessage>,
+}
+
+impl Reader {
+    /// Opens the store of a data folder.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none; damage; those of the file system.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let layout = Layout(settings);
+        if !layout.index().exists() {
+            let dir = settings.data_dir.display();
+            return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
+        }
+        let keyring = Keyring::load(&layout.master_key())?;
+        let index = Index::open_to_read(&layout.index())?;
+        let mut mailboxes = index.mailboxes()?;
+        let mut beyond = Vec::new();
+        let mut scanner = Scanner::new(&layout.log(), index.cursor(Cursor::Indexed)?)?;
+        while let Some((lsn, _, record)) = next_record(&mut scanner)? {
+            add_births(&mut mailboxes, &record.head);
+            beyond.extend(messages_of(lsn, &record.head));
+        }
+        for message in &beyond {
+            let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.mailbox);
+            mailbox.into_iter().for_each(|(_, used)| *used += message.size);
+        }
+        Ok(Self { log_dir: layout.log(), keyring, index, mailboxes, beyond })
+    }
+
+    /// All mailboxes that ever received a message.
+    pub fn mailboxes(&self) -> Vec<MailboxSummary> {
+        self.mailboxes
+            .iter()
+            .map(|(birth, used)| MailboxSummary { name: birth.name.clone(), used_bytes: *used })
+            .collect()
+    }
+
+    /// The messages of a mailbox by folder, oldest first; none if it never received one.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn messages(&self, name: &MailboxName) -> Result<Vec<StoredMessage>, StoreError> {
+        let Some((birth, _)) = self.mailboxes.iter().find(|(birth, _)| birth.name == *name) else {
+            return Ok(Vec::new());
+        };
+        let mut messages = self.index.messages(birth.id)?;
+        let beyond = self.beyond.iter().filter(|message| message.mailbox == birth.id);
+        messages.extend(beyond.cloned());
+        messages.sort_by_key(|message| (message.folder, message.lsn, message.blob, message.mail));
+        Ok(messages.into_iter().map(stored).collect())
+    }
+
+    /// A message as it is stored: our headers and the bytes that were received.
+    ///
+    /// # Errors
+    /// Damage, a key that does not fit, those of the file system.
+    pub fn read(&self, message: &StoredMessage) -> Result<Vec<u8>, StoreError> {
+        let at = &message.indexed;
+        let record = self.record(at.lsn)?;
+        let missing = || StoreError::NotFound(format!("the log has no message {}", message.id));
+        let blob = record.head.blobs.get(at.blob).ok_or_else(missing)?;
+        let mail = blob.mails.get(at.mail).ok_or_else(missing)?;
+        let delivery = mail
+            .deliveries
+            .iter()
+            .find(|delivery| delivery.mailbox == at.mailbox)
+            .ok_or_else(missing)?;
+        let key = self
+            .mailbox_key(at.mailbox)?
+            .unwrap_key(&delivery.wrapped_key, at.mailbox.as_bytes())?;
+        let (prefix, content) = record.ranges(at.blob, at.mail).ok_or_else(missing)?;
+        let read = |range: std::ops::Range<u64>| {
+            log::read_at(&self.log_dir, at.lsn, range.start, range.end - range.start)
+        };
+        codec::open(&key, at.mail, read(prefix)?, read(content)?)
+    }
+
+    /// The stories of a durable record.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the log has no such record.
+    pub fn stories(&self, lsn: Lsn) -> Result<Vec<Story>, StoreError> {
+        Ok(self.record(lsn)?.head.stories)
+    }
+
+    fn mailbox_key(&self, id: MailboxId) -> Result<super::keys::Key, StoreError> {
+        let (birth, _) = self
+            .mailboxes
+            .iter()
+            .find(|(birth, _)| birth.id == id)
+            .ok_or_else(|| StoreError::NotFound(format!("there is no mailbox {id}")))?;
+        self.keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key)
+    }
+
+    /// Head and events of a record, without its sealed tail.
+    fn record(&self, lsn: Lsn) -> Result<codec::Decoded, StoreError> {
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            let size = log::read_at(&self.log_dir, lsn, bytes.len() as u64, 4)?;
+            let length: [u8; 4] = size.as_slice().try_into().unwrap_or_default();
+            let start = bytes.len() as u64 + 4;
+            bytes.extend_from_slice(&size);
+            let part = u64::from(u32::from_le_bytes(length));
+            bytes.append(&mut log::read_at(&self.log_dir, lsn, start, part)?);
+        }
+        codec::decode(&bytes)
+            .ok_or_else(|| StoreError::NotFound(format!("the log has no record at {lsn}")))
+    }
+}
+
+const _: () = assert!(FRAME_HEADER == 8, "read_at counts from the end of the frame's header");
+
+fn add_births(mailboxes: &mut Vec<(NewMailbox, u64)>, head: &RecordHead) {
+    for birth in &head.new_mailboxes {
+        if !mailboxes.iter().any(|(known, _)| known.id == birth.id) {
+            mailboxes.push((birth.clone(), 0));
+        }
+    }
+}
+
+fn stored(indexed: IndexedMessage) -> StoredMessage {
+    StoredMessage {
+        id: indexed.id,
+        folder: indexed.folder,
+        size: indexed.size,
+        received_at: indexed.received_at,
+        indexed,
+    }
+}
+
+/// Whether a data folder is there at all, for a clearer message than "no such file".
+pub fn exists(settings: &Settings) -> bool {
+    fs::metadata(Layout(settings).index()).is_ok()
+}

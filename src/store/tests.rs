@@ -1,0 +1,267 @@
+//! The store as its users see it: what is committed is there, once, whatever happened between.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::reader::Reader;
+use super::*;
+use crate::clock::Timestamp;
+use crate::events::{Event, EventLine, MailboxDelivered, sink};
+use crate::id::TraceId;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+const QUOTA: u64 = 1 << 30;
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let settings = Settings::new(dir.path().join("data"));
+        Self { _dir: dir, settings }
+    }
+
+    fn open(&self) -> Arc<Store> {
+        Store::open(&self.settings, &crate::events::Settings::default()).expect("opens")
+    }
+
+    fn event_lines(&self) -> Vec<String> {
+        sink::files(&self.settings.data_dir.join("events"))
+            .expect("lists")
+            .iter()
+            .flat_map(|path| {
+                let text = fs::read_to_string(path).expect("reads");
+                text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn contents(&self, user: &str) -> Vec<String> {
+        let reader = Reader::open(&self.settings).expect("opens");
+        let messages = reader.messages(&name(user)).expect("lists");
+        messages
+            .iter()
+            .map(|message| {
+                String::from_utf8(reader.read(message).expect("reads")).expect("is UTF-8")
+            })
+            .collect()
+    }
+
+    fn last_segment(&self) -> std::path::PathBuf {
+        let mut paths: Vec<_> = fs::read_dir(self.settings.data_dir.join("log"))
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        paths.sort();
+        paths.pop().expect("a segment")
+    }
+}
+
+fn name(user: &str) -> MailboxName {
+    MailboxName { organization: "m-1".into(), user: user.into() }
+}
+
+fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
+    let id = TraceId::generate();
+    let deliveries = users
+        .iter()
+        .map(|user| {
+            let mailbox = store.mailbox(&name(user)).expect("a mailbox");
+            let room = mailbox.reserve(text.len() as u64 + 3, QUOTA).expect("room");
+            Delivery { room, folder: Folder::Inbox }
+        })
+        .collect();
+    let event = EventLine {
+        trace_id: id,
+        event: Event::MailboxDelivered(MailboxDelivered {
+            recipient: text.into(),
+            folder: "INBOX".into(),
+        }),
+        event_timestamp: NOW,
+        organization_id: "m-1".into(),
+    };
+    let mail = Mail { id, received_at: NOW, prefix: b"P: ".to_vec(), deliveries, queued: None };
+    Commit {
+        blobs: vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }],
+        events: vec![event],
+        stories: vec![Story { trace_id: id, told: serde_json::json!({ "text": text }) }],
+    }
+}
+
+async fn deliver(store: &Store, users: &[&str], text: &str) {
+    store.commit(commit_of(store, users, text)).await.expect("commits");
+}
+
+#[tokio::test]
+async fn a_committed_message_can_be_read_at_once_and_after_a_restart() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice", "bob"], "one").await;
+    assert_eq!(scratch.contents("alice"), ["P: one"], "beside the running store");
+    store.close();
+    assert_eq!(scratch.contents("bob"), ["P: one"], "without one");
+    let store = scratch.open();
+    deliver(&store, &["alice"], "two").await;
+    store.close();
+    assert_eq!(scratch.contents("alice"), ["P: one", "P: two"]);
+    assert_eq!(scratch.event_lines().len(), 2);
+    assert!(scratch.contents("nobody").is_empty());
+}
+
+#[tokio::test]
+async fn one_content_is_stored_once_and_sealed() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let text = "needle ".repeat(3000);
+    let commit = commit_of(&store, &["a", "b", "c", "d"], &text);
+    let commit = Commit { events: vec![], stories: vec![], ..commit };
+    store.commit(commit).await.expect("commits");
+    store.close();
+    let log = fs::read(scratch.last_segment()).expect("reads");
+    assert!(log.len() < text.len() * 2, "{} bytes", log.len());
+    assert_eq!(memchr::memmem::find(&log, b"needle"), None, "readable in the log");
+}
+
+#[tokio::test]
+async fn a_torn_last_write_is_cut_at_every_byte() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "kept").await;
+    let before = fs::metadata(scratch.last_segment()).expect("metadata").len();
+    deliver(&store, &["alice"], "torn").await;
+    store.close();
+    let segment = scratch.last_segment();
+    let whole = fs::read(&segment).expect("reads");
+    for cut in (before..whole.len() as u64).step_by(7) {
+        forget_index_and_events(&scratch.settings.data_dir);
+        fs::write(&segment, whole.get(..cut as usize).expect("a prefix")).expect("writes");
+        let store = scratch.open();
+        deliver(&store, &["alice"], "new").await;
+        store.close();
+        assert_eq!(scratch.contents("alice"), ["P: kept", "P: new"], "cut at {cut}");
+        assert_eq!(scratch.event_lines().len(), 2, "cut at {cut}");
+    }
+}
+
+fn forget_index_and_events(data_dir: &Path) {
+    for file in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
+        drop(fs::remove_file(data_dir.join(file))); // The side files may not be there.
+    }
+    fs::remove_dir_all(data_dir.join("events")).expect("removes");
+}
+
+#[tokio::test]
+async fn a_lost_index_is_built_again_from_the_log() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for text in ["one", "two", "three"] {
+        deliver(&store, &["alice"], text).await;
+    }
+    store.close();
+    forget_index_and_events(&scratch.settings.data_dir);
+    let store = scratch.open();
+    let used = store.mailbox(&name("alice")).expect("a mailbox").used_bytes();
+    store.close();
+    assert_eq!(scratch.contents("alice"), ["P: one", "P: two", "P: three"]);
+    assert_eq!(used, 11 + 9);
+    assert_eq!(scratch.event_lines().len(), 3);
+}
+
+#[tokio::test]
+async fn events_that_a_power_loss_took_are_written_again_and_no_others() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for text in ["one", "two", "three"] {
+        deliver(&store, &["alice"], text).await;
+    }
+    store.close();
+    let lines = scratch.event_lines();
+    let mut index =
+        index::Index::open(&scratch.settings.data_dir.join("index.sqlite")).expect("opens");
+    index.set_cursor(index::Cursor::EventsSynced, crate::events::Lsn(0)).expect("sets");
+    drop(index);
+    let path = scratch.settings.data_dir.join("events/email-events.jsonl");
+    let kept = lines[0].len() + 1 + lines[1].len() / 2;
+    OpenOptions::new().write(true).open(path).expect("opens").set_len(kept as u64).expect("cuts");
+    scratch.open().close();
+    assert_eq!(scratch.event_lines(), lines);
+}
+
+#[tokio::test]
+async fn damage_before_the_end_is_told_not_skipped() {
+    let mut scratch = Scratch::new();
+    scratch.settings.segment_bytes = 1; // A segment for each commit.
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    let first = scratch.last_segment();
+    deliver(&store, &["alice"], "two").await;
+    store.close();
+    forget_index_and_events(&scratch.settings.data_dir);
+    let mut bytes = fs::read(&first).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    OpenOptions::new().write(true).open(&first).expect("opens").write_all(&bytes).expect("writes");
+    let error = Store::open(&scratch.settings, &crate::events::Settings::default())
+        .expect_err("damaged")
+        .to_string();
+    assert!(error.contains("checksum is wrong"), "{error}");
+}
+
+#[tokio::test]
+async fn many_writers_share_syncs_and_every_message_is_there_once() {
+    let mut scratch = Scratch::new();
+    scratch.settings.segment_bytes = 20_000;
+    let store = scratch.open();
+    let tasks: Vec<_> = (0..200)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                deliver(&store, &["alice"], &format!("message {number:03}")).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("ends");
+    }
+    store.close();
+    let mut contents = scratch.contents("alice");
+    contents.sort();
+    let expected: Vec<_> = (0..200).map(|number| format!("P: message {number:03}")).collect();
+    assert_eq!(contents, expected);
+    assert_eq!(scratch.event_lines().len(), 200);
+}
+
+#[test]
+fn a_second_daemon_is_kept_out() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let second = Store::open(&scratch.settings, &crate::events::Settings::default());
+    assert!(matches!(second, Err(StoreError::Locked(_))));
+    store.close();
+}
+
+#[tokio::test]
+async fn room_is_kept_by_commits_and_given_back_by_failures() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mailbox = store.mailbox(&name("alice")).expect("a mailbox");
+    let room = mailbox.reserve(60, 100).expect("room");
+    assert!(mailbox.reserve(60, 100).is_none(), "full");
+    assert_eq!(mailbox.full_since(NOW), NOW);
+    drop(room);
+    assert_eq!(mailbox.used_bytes(), 0);
+    assert!(!mailbox.reserve(85, 100).expect("room").crosses(90, 100));
+    assert!(mailbox.reserve(90, 100).expect("room").crosses(90, 100));
+    deliver(&store, &["alice"], "0123456").await;
+    assert_eq!(mailbox.used_bytes(), 10);
+    store.close();
+    let commit = commit_of(&store, &["alice"], "late");
+    assert!(matches!(store.commit(commit).await, Err(StoreError::Closed)));
+    assert_eq!(mailbox.used_bytes(), 10, "the failed commit gave its room back");
+}
