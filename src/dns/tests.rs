@@ -57,10 +57,14 @@ impl Server {
     }
 
     fn resolver(&self) -> Arc<dyn Resolver> {
+        self.resolver_with(1)
+    }
+
+    fn resolver_with(&self, attempts: usize) -> Arc<dyn Resolver> {
         let settings = Settings {
             source: Source::Servers(vec![self.address]),
             timeout: Duration::from_millis(300),
-            attempts: 1,
+            attempts,
             ..Settings::default()
         };
         from_settings(&settings, Path::new("/nonexistent")).unwrap()
@@ -151,6 +155,16 @@ async fn positive_and_negative_answers_are_asked_for_once() {
             let _result = resolver.lookup(name, RecordType::Txt).await;
         }
         assert_eq!(server.queries.load(Ordering::SeqCst), before + 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_is_sent_as_often_as_set() {
+    for attempts in [1, 2, 3] {
+        let server = Server::start().await;
+        let result = server.resolver_with(attempts).lookup("silent.test", RecordType::A).await;
+        assert!(matches!(result, Err(LookupError::Transient(_))), "{result:?}");
+        assert_eq!(server.queries.load(Ordering::SeqCst), attempts);
     }
 }
 
