@@ -39,7 +39,20 @@ pub(super) fn cname(data: &RData) -> Option<&Name> {
     }
 }
 
-/// RFC 1035 §5.1 presentation form, odd octets escaped, without the trailing dot.
+/// The name without its trailing dot, as [`super::Resolver::lookup`] takes it: visible characters
+/// as they are. A name with other octets, or with a dot inside a label, is in presentation form
+/// (RFC 1035 §5.1), where they are escaped: no lookup finds it, and no header field breaks on it.
 fn presentation(name: &Name) -> Box<str> {
-    name.to_ascii().trim_end_matches('.').into()
+    let mut text = String::with_capacity(name.len());
+    for label in name.iter() {
+        let is_plain = label.iter().all(|octet| octet.is_ascii_graphic() && *octet != b'.');
+        let Some(label) = std::str::from_utf8(label).ok().filter(|_| is_plain) else {
+            return name.to_ascii().trim_end_matches('.').into();
+        };
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(label);
+    }
+    text.into()
 }

@@ -1,5 +1,6 @@
 //! DNS servers on loopback: NSD as a process, hickory-server in this one, and bad ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -8,6 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::{CNAME, MX, PTR, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use super::spf_suite::Entry;
 use super::{free_port, wait_for};
 
 /// NSD with one zone, on a port of its own.
@@ -126,7 +132,6 @@ pub struct Hickory {
 
 impl Hickory {
     pub fn start(origin: &str, zone: &str) -> Self {
-        use hickory_proto::rr::Name;
         use hickory_proto::serialize::txt::Parser;
         use hickory_server::net::runtime::TokioRuntimeProvider;
         use hickory_server::store::in_memory::InMemoryZoneHandler;
@@ -163,4 +168,100 @@ impl Hickory {
         });
         Self { _runtime: runtime, address }
     }
+}
+
+/// Answers for one scenario of the SPF suite; what the suite never answers is SERVFAIL here, which
+/// comes to the same sooner.
+pub struct SuiteServer {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    pub address: SocketAddr,
+}
+
+impl SuiteServer {
+    pub fn start(zone: BTreeMap<String, Vec<Entry>>) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let address = socket.local_addr().expect("has an address");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("sets");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut query = [0; 1500];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut query) else { continue };
+                let Ok(query) = Message::from_vec(&query[..length]) else { continue };
+                let answer = suite_answer(&query, &zone).to_vec().expect("encodes");
+                drop(socket.send_to(&answer, from)); // The asker may have gone.
+            }
+        });
+        Self { stop, thread: Some(thread), address }
+    }
+}
+
+impl Drop for SuiteServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(std::thread::JoinHandle::join));
+    }
+}
+
+fn suite_answer(query: &Message, zone: &BTreeMap<String, Vec<Entry>>) -> Message {
+    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+    let Some(question) = query.queries.first() else { return answer };
+    answer.add_query(question.clone());
+    // The labels as they are: printing would escape what SPF's odd names are made of.
+    let labels = question.name().iter().map(|label| String::from_utf8_lossy(label).to_lowercase());
+    let name = labels.collect::<Vec<_>>().join(".");
+    let kind = question.query_type();
+    let Some(entries) = zone.get(&name) else {
+        // A name with others below it exists (RFC 8020).
+        let suffix = format!(".{name}");
+        if !zone.keys().any(|known| known.ends_with(&suffix)) {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+        }
+        return answer;
+    };
+    let records: Vec<_> = entries.iter().filter_map(|entry| rdata(entry, kind)).collect();
+    let alias = entries.iter().find(|entry| matches!(entry, Entry::Cname(_)));
+    if records.is_empty() && entries.contains(&Entry::Timeout) {
+        answer.metadata.response_code = ResponseCode::ServFail;
+    } else if let (true, Some(Entry::Cname(target))) = (records.is_empty(), alias) {
+        let data = RData::CNAME(CNAME(host(target)));
+        answer.add_answer(Record::from_rdata(question.name().clone(), 60, data));
+        for data in zone
+            .get(&target.to_lowercase())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| rdata(entry, kind))
+        {
+            answer.add_answer(Record::from_rdata(host(target), 60, data));
+        }
+    }
+    for data in records {
+        answer.add_answer(Record::from_rdata(question.name().clone(), 60, data));
+    }
+    answer
+}
+
+fn host(name: &str) -> Name {
+    let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
+    let mut name = Name::from_labels(labels.filter(|label| !label.is_empty())).expect("a name");
+    name.set_fqdn(true);
+    name
+}
+
+fn rdata(entry: &Entry, kind: RecordType) -> Option<RData> {
+    Some(match (entry, kind) {
+        (Entry::A(ip), RecordType::A) => RData::A(ip.parse().expect("an address")),
+        (Entry::Aaaa(ip), RecordType::AAAA) => RData::AAAA(ip.parse().expect("an address")),
+        (Entry::Mx(preference, name), RecordType::MX) => {
+            RData::MX(MX::new(*preference, host(name)))
+        }
+        (Entry::Ptr(name), RecordType::PTR) => RData::PTR(PTR(host(name))),
+        (Entry::Txt(text), RecordType::TXT) => {
+            let parts: Vec<&[u8]> = text.chunks(255).collect();
+            RData::TXT(TXT::from_bytes(if parts.is_empty() { vec![b""] } else { parts }))
+        }
+        _ => return None,
+    })
 }
