@@ -2,6 +2,8 @@
 //! written to. An event reports what is already durable; the store hands it over after its commit.
 
 mod event;
+#[cfg(test)]
+mod golden;
 mod line;
 mod settings;
 pub mod sink;

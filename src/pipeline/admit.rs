@@ -1,12 +1,13 @@
 //! Stage: room in the mailboxes. A mailbox gets a message once, however many ways lead to it,
 //! and one that is full turns its delivery into a bounce.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::decide::{Decided, DecidedRecipient, DecidedShare, Disposition, Judged};
 use super::headers;
 use crate::directory::Member;
+use crate::mail::Address;
 use crate::smtp::reason::Reason;
 use crate::store::{Folder, MailboxName, Reservation, Store, StoreError};
 
@@ -28,7 +29,38 @@ pub(super) struct AdmittedShare {
     pub(super) prefix: Vec<u8>,
     pub(super) deliveries: Vec<AdmittedDelivery>,
     /// Mailboxes that are full: one bounce each.
-    pub(super) full: Vec<Member>,
+    pub(super) full: Vec<FullMember>,
+}
+
+/// A mailbox without room, and the recipient that led to it.
+#[derive(Debug)]
+pub(super) struct FullMember {
+    pub(super) address: Address,
+    pub(super) recipient: Address,
+}
+
+impl AdmittedShare {
+    /// Who did not get it: recipients that bounce, and full mailboxes behind recipients that others
+    /// got it through.
+    pub(super) fn bounced(&self) -> Vec<(&Address, Reason)> {
+        let mut bounced = Vec::new();
+        for recipient in &self.decided.recipients {
+            if let Disposition::Bounce(reason) = recipient.disposition {
+                bounced.push((&recipient.addressee.recipient.address, reason));
+            }
+        }
+        let is_told = |full: &FullMember| {
+            let told = |(address, _): &(&Address, Reason)| address.key();
+            bounced
+                .iter()
+                .map(told)
+                .any(|key| key == full.recipient.key() || key == full.address.key())
+        };
+        let of_reached = self.full.iter().filter(|full| !is_told(full));
+        let full: Vec<_> = of_reached.map(|full| (&full.address, Reason::MailboxFull)).collect();
+        bounced.extend(full);
+        bounced
+    }
 }
 
 /// A delivery with its room.
@@ -72,30 +104,21 @@ pub(super) fn admit(decided: Decided, store: &Store) -> Result<Admitted, StoreEr
 }
 
 fn admit_share(
-    mut decided: DecidedShare,
+    decided: DecidedShare,
     mail: &Judged,
     store: &Store,
 ) -> Result<AdmittedShare, StoreError> {
     let prefix = headers::prefix(mail, &decided);
     let size = (prefix.len() + mail.content.len()) as u64;
-    let mut seen = HashSet::new();
-    let mut share = AdmittedShare {
-        prefix,
-        deliveries: vec![],
-        full: vec![],
-        decided: DecidedShare {
-            recipients: Vec::new(),
-            organization: Arc::clone(&decided.organization),
-            trace_id: decided.trace_id,
-            dmarc: decided.dmarc,
-        },
-    };
-    for recipient in &mut decided.recipients {
+    let mut seen = HashMap::new();
+    let mut share = AdmittedShare { prefix, deliveries: vec![], full: vec![], decided };
+    let mut recipients = std::mem::take(&mut share.decided.recipients);
+    for recipient in &mut recipients {
         if let Disposition::Deliver(folder) = recipient.disposition {
             admit_recipient(recipient, folder, size, &mut seen, &mut share, store)?;
         }
     }
-    share.decided.recipients = decided.recipients;
+    share.decided.recipients = recipients;
     Ok(share)
 }
 
@@ -104,28 +127,33 @@ fn admit_recipient(
     recipient: &mut DecidedRecipient,
     folder: Folder,
     size: u64,
-    seen: &mut HashSet<Arc<str>>,
+    seen: &mut HashMap<Arc<str>, bool>,
     share: &mut AdmittedShare,
     store: &Store,
 ) -> Result<(), StoreError> {
     let mut reaches_any = false;
     for member in &recipient.addressee.members {
-        if !seen.insert(Arc::clone(&member.mailbox)) {
-            reaches_any = true;
+        if let Some(has_room) = seen.get(&member.mailbox) {
+            reaches_any |= has_room;
             continue;
         }
         let name = MailboxName {
             organization: share.decided.organization.id.as_str().into(),
             user: Arc::clone(&member.mailbox),
         };
-        match store.mailbox(&name)?.reserve(size, member.quota_bytes) {
+        let room = store.mailbox(&name)?.reserve(size, member.quota_bytes);
+        seen.insert(Arc::clone(&member.mailbox), room.is_some());
+        match room {
             Some(room) => {
                 reaches_any = true;
                 let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
                 let member = member.clone();
                 share.deliveries.push(AdmittedDelivery { member, folder, room, warns });
             }
-            None => share.full.push(member.clone()),
+            None => share.full.push(FullMember {
+                address: member.address.clone(),
+                recipient: recipient.addressee.recipient.address.clone(),
+            }),
         }
     }
     if !reaches_any {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::admit::{Admitted, AdmittedShare};
-use super::decide::{Disposition, Judged};
+use super::decide::Judged;
 use super::journal::Journaled;
 use super::story;
 use super::transaction::FullMailbox;
@@ -145,7 +145,7 @@ fn push_events(
             })));
         }
     }
-    for (address, reason) in bounced(share) {
+    for (address, reason) in share.bounced() {
         events.push(line(bounce(address, reason)));
     }
 }
@@ -206,23 +206,6 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
         }
     }
     applied
-}
-
-/// Who did not get it: recipients that bounce, and full mailboxes behind recipients that others
-/// got it through.
-fn bounced(share: &AdmittedShare) -> Vec<(&Address, Reason)> {
-    let mut bounced = Vec::new();
-    for recipient in &share.decided.recipients {
-        if let Disposition::Bounce(reason) = recipient.disposition {
-            bounced.push((&recipient.addressee.recipient.address, reason));
-        }
-    }
-    for member in &share.full {
-        if !bounced.iter().any(|(address, _)| address.key() == member.address.key()) {
-            bounced.push((&member.address, Reason::MailboxFull));
-        }
-    }
-    bounced
 }
 
 fn bounce(address: &Address, reason: Reason) -> Event {

@@ -2,7 +2,7 @@
 //! so do the other messages that its handling makes.
 
 use super::admit::{Admitted, AdmittedShare};
-use super::decide::{Disposition, Judged};
+use super::decide::Judged;
 use super::internal::{self, InternalMail, Placed};
 use super::notice::{BounceReport, FailedRecipient, Letterhead};
 use crate::id::TraceId;
@@ -141,21 +141,20 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// The recipients of a share that a DSN names: those that bounce, unless the client wants none
-/// (RFC 3461 §4.1), and group members with a full mailbox.
+/// The recipients of a share that a DSN names: those that bounced, unless the client wants none
+/// (RFC 3461 §4.1). Of an organization that refused by DMARC none is named: another one took the
+/// message, and the author's own domain asked for the refusal.
 fn failed_recipients(share: &AdmittedShare) -> Vec<FailedRecipient> {
     let mut failed = Vec::new();
-    for recipient in &share.decided.recipients {
-        let envelope = &recipient.addressee.recipient;
-        let wanted = envelope.parameters.notify.is_none_or(|notify| notify.failure);
-        let Disposition::Bounce(reason) = recipient.disposition else { continue };
-        // The rest of such a message reached another organization; its own domain asked for this.
-        if wanted && reason != Reason::DmarcReject {
-            failed.push(FailedRecipient {
-                address: envelope.address.clone(),
-                orcpt: envelope.parameters.orcpt.clone(),
-                reason,
-            });
+    for (address, reason) in share.bounced() {
+        let recipients = share.decided.recipients.iter();
+        let recipient = recipients
+            .map(|recipient| &recipient.addressee.recipient)
+            .find(|recipient| recipient.address == *address);
+        let notify = recipient.and_then(|recipient| recipient.parameters.notify);
+        if reason != Reason::DmarcReject && notify.is_none_or(|notify| notify.failure) {
+            let orcpt = recipient.and_then(|recipient| recipient.parameters.orcpt.clone());
+            failed.push(FailedRecipient { address: address.clone(), orcpt, reason });
         }
     }
     failed

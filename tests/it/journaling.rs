@@ -117,3 +117,12 @@ fn refused_and_dropped_mail_is_not_journaled() {
         .refused("550", "dmarc-reject");
     assert!(daemon.mailbox("archive").is_empty());
 }
+
+#[test]
+fn a_record_for_another_domain_is_kept_until_it_can_be_sent() {
+    let elsewhere = JOURNALING.replace("archive@example.test", "archive@vault.test");
+    let daemon = Setup::with(&elsewhere).start();
+    swaks(&daemon, "bob@good.test", "alice@example.test", "kept", &[]).accepted();
+    assert_eq!(daemon.trace("kept")[1]["journalingAddress"], "archive@vault.test");
+    assert!(daemon.mailbox("admin").is_empty(), "nothing failed");
+}

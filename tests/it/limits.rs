@@ -140,3 +140,35 @@ fn without_the_setting_a_proxy_header_is_just_early_talk() {
     assert!(client.reply().starts_with("554"));
     swaks(&daemon, BOB, "alice@example.test", "plain", &[]).accepted();
 }
+
+#[test]
+fn a_full_group_member_bounces_alone_and_the_sender_is_told() {
+    let group = "[[group]]\nname = \"mixed\"\nmembers = [\"small\", \"alice\"]\n";
+    let daemon = Setup::with(group).start();
+    let mut client = daemon.client();
+    client.envelope("admin@example.test", &["mixed@example.test", "small@example.test"]);
+    let content = [b"From: x@example.org\r\n".to_vec(), of_size("x", 1_100_000)].concat();
+    let content =
+        String::from_utf8(content).expect("UTF-8").replacen("From: <bob@good.test>\r\n", "", 1);
+    let content = content.replacen("Subject: x\r\n", "Subject: to a group\r\n", 1);
+    let reply = client.data(content.as_bytes());
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(daemon.folders("alice", "to a group"), ["INBOX"]);
+    let trace = daemon.trace("to a group");
+    let bounced: Vec<_> =
+        trace.iter().filter(|event| event["eventName"] == "INCOMING_EMAIL_BOUNCED").collect();
+    assert_eq!(bounced.len(), 1, "{trace:#?}");
+    assert_eq!(bounced[0]["bouncedRecipient"]["emailAddress"], "small@example.test");
+    assert_eq!(daemon.folders("admin", "Undelivered mail"), ["INBOX"]);
+}
+
+#[test]
+fn an_alias_of_a_full_mailbox_bounces_once() {
+    let users = "[[user]]\nname = \"tiny\"\naliases = [\"t@example.test\"]\nquota_mb = 1\n";
+    let daemon = Setup::with(users).start();
+    let mut client = daemon.client();
+    client.envelope(BOB, &["t@example.test"]);
+    assert!(client.data(&of_size("too much", 1_100_000)).starts_with("552 5.2.2"));
+    let names = daemon.names("too much");
+    assert_eq!(names, ["ORGANIZATION_EMAIL_RECEIVED", "INCOMING_EMAIL_BOUNCED"]);
+}

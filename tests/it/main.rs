@@ -16,6 +16,7 @@ mod limits;
 mod organizations;
 mod postfix;
 mod rules;
+mod scanners;
 mod service;
 mod spf_suite;
 mod support;
