@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --ignore-rust-version` prints a table. Linux only: it reads `/proc/PID/stat`.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(clippy::disallowed_methods, reason = "it waits for another process")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::smtp::handler::SessionRefusal;
+use crate::smtp::reason::Reason;
 
 const CURRENT: &str = "refusals.jsonl";
 const PREVIOUS: &str = "refusals.1.jsonl";
@@ -68,8 +69,13 @@ impl RefusalLog {
     pub(super) fn record(&self, refused: &SessionRefusal<'_>, now: Timestamp) {
         let reason = refused.refusal.reason;
         let peer = refused.peer;
-        tracing::info!(trace_id = %refused.refusal.trace_id, reason = reason.word(),
-            ip = %peer.ip, about = refused.about, "refused");
+        // At a stop every idle connection is told; that is no news to the operator who stops it.
+        if reason == Reason::ShuttingDown {
+            tracing::debug!(ip = %peer.ip, "told that we are stopping");
+        } else {
+            tracing::info!(trace_id = %refused.refusal.trace_id, reason = reason.word(),
+                ip = %peer.ip, about = refused.about, "refused");
+        }
         let line = RefusalLine {
             trace_id: refused.refusal.trace_id.to_string(),
             timestamp: now,
