@@ -1,7 +1,5 @@
 //! A trace as a text that an administrator can read aloud.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::events::Trace;
@@ -52,8 +50,9 @@ fn reverse_path(story: &Value) -> String {
 
 impl Text {
     fn line(&mut self, line: &str) {
-        // Writing to a String cannot fail.
-        let _: std::fmt::Result = writeln!(self.0, "  {line}");
+        self.0.push_str("  ");
+        self.0.push_str(line);
+        self.0.push('\n');
     }
 
     fn arrival(&mut self, story: &Value) {

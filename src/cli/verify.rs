@@ -9,7 +9,7 @@ use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon;
 use crate::id::TraceId;
-use crate::mail::{Address, Peer, ReversePath};
+use crate::mail::{Address, Peer, ReversePath, Verdict};
 use crate::msgauth::{Authenticator, Request};
 
 #[derive(Debug, clap::Args)]
@@ -59,8 +59,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     }
     output::line(&format!("SPF    {}", authentication.spf_verdict()))?;
     output::line(&format!("DKIM   {}", authentication.dkim_verdict()))?;
-    let policy = authentication.dmarc.applied.map(|policy| format!(", policy {}", policy.as_str()));
     let dmarc = authentication.dmarc_verdict();
+    let policy = authentication.dmarc.applied.filter(|_| dmarc == Verdict::Fail);
+    let policy = policy.map(|policy| format!(", policy {}", policy.as_str()));
     output::line(&format!("DMARC  {dmarc}{}", policy.unwrap_or_default()))?;
     let fields = authentication.received_spf(&peer, &reverse_path)
         + &authentication.authentication_results(&hostname);

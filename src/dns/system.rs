@@ -52,7 +52,8 @@ impl SystemResolver {
         settings: &Settings,
     ) -> Result<Self, String> {
         options.timeout = settings.timeout;
-        options.attempts = settings.attempts;
+        // hickory counts the retries.
+        options.attempts = settings.attempts.saturating_sub(1);
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())

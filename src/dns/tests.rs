@@ -57,10 +57,14 @@ impl Server {
     }
 
     fn resolver(&self) -> Arc<dyn Resolver> {
+        self.resolver_with(1)
+    }
+
+    fn resolver_with(&self, attempts: usize) -> Arc<dyn Resolver> {
         let settings = Settings {
             source: Source::Servers(vec![self.address]),
             timeout: Duration::from_millis(300),
-            attempts: 1,
+            attempts,
             ..Settings::default()
         };
         from_settings(&settings, Path::new("/nonexistent")).unwrap()
@@ -155,6 +159,16 @@ async fn positive_and_negative_answers_are_asked_for_once() {
 }
 
 #[tokio::test]
+async fn a_query_is_sent_as_often_as_set() {
+    for attempts in [1, 2, 3] {
+        let server = Server::start().await;
+        let result = server.resolver_with(attempts).lookup("silent.test", RecordType::A).await;
+        assert!(matches!(result, Err(LookupError::Transient(_))), "{result:?}");
+        assert_eq!(server.queries.load(Ordering::SeqCst), attempts);
+    }
+}
+
+#[tokio::test]
 async fn of_several_lookups_only_the_late_ones_fail_at_the_deadline() {
     let server = Server::start().await;
     let resolver = server.resolver();
@@ -186,8 +200,12 @@ fn reverse_names_are_spelled_as_their_zones_spell_them() {
 
 #[tokio::test]
 async fn a_long_key_may_stand_on_several_lines() {
-    let text = "$ORIGIN .\n$TTL 300\nk.test. IN TXT ( \"v=DKIM1; k=rsa; p=AAAA\"\n        \"BBBB\" )\n";
+    let text =
+        "$ORIGIN .\n$TTL 300\nk.test. IN TXT ( \"v=DKIM1; k=rsa; p=AAAA\"\n        \"BBBB\" )\n";
     let zone = ZoneResolver::parse(text, std::path::Path::new("z")).expect("a zone");
     let answer = zone.lookup("k.test", RecordType::Txt).await.expect("an answer");
-    assert_eq!(answer.records[..], [RecordData::Txt(b"v=DKIM1; k=rsa; p=AAAABBBB".as_slice().into())]);
+    assert_eq!(
+        answer.records[..],
+        [RecordData::Txt(b"v=DKIM1; k=rsa; p=AAAABBBB".as_slice().into())]
+    );
 }

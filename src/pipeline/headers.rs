@@ -2,7 +2,6 @@
 //! `Received`, `X-SES-Spam-Verdict`, `X-SES-Virus-Verdict`, `Received-SPF`,
 //! `Authentication-Results`.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::decide::{DecidedShare, Judged};
@@ -13,13 +12,8 @@ pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
     let hostname = &mail.snapshot.settings.hostname;
     let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path);
     prefix.push_str(&received(mail, share));
-    // Writing to a String cannot fail.
-    let _: std::fmt::Result = write!(
-        prefix,
-        "X-SES-Spam-Verdict: {}\r\nX-SES-Virus-Verdict: {}\r\n",
-        mail.verdicts.spam.verdict,
-        Verdict::Disabled
-    );
+    prefix.push_str(&format!("X-SES-Spam-Verdict: {}\r\n", mail.verdicts.spam.verdict));
+    prefix.push_str(&format!("X-SES-Virus-Verdict: {}\r\n", Verdict::Disabled));
     prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
     prefix.push_str(&authentication.authentication_results(hostname));
     prefix.push_str(separator(&mail.content));

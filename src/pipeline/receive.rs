@@ -1,6 +1,6 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
-use mail_parser::{HeaderForm, HeaderName, MessageParser, PartFlags};
+use mail_parser::{HeaderForm, HeaderName, MessageParser};
 use memchr::memmem;
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -16,24 +16,24 @@ const MAX_TOLD: usize = 998;
 /// What the header section says, as far as rules, events and journal need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Headers {
+pub(super) struct Headers {
     /// The `From` field's first address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<Address>,
+    pub(super) from: Option<Address>,
     /// The `Sender` field's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sender: Option<Address>,
+    pub(super) sender: Option<Address>,
     /// `Subject`, decoded (RFC 2047).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub(super) subject: Option<String>,
     /// `Message-ID`, with its angle brackets.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
+    pub(super) message_id: Option<String>,
 }
 
 impl Headers {
     /// The sender, when it is somebody else than the author (guide 1528).
-    pub fn on_behalf_sender(&self) -> Option<&Address> {
+    pub(super) fn on_behalf_sender(&self) -> Option<&Address> {
         self.sender
             .as_ref()
             .filter(|sender| self.from.as_ref().is_none_or(|from| from.key() != sender.key()))
@@ -114,10 +114,11 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     if memmem::find_iter(content, b"\n--").take(max + 1).count() <= max {
         return false;
     }
-    let parser = MessageParser::new().max_parts(max.saturating_mul(4)).max_encoded_nesting(0);
+    // Multiparts and texts are parts too; a message with so many of them is not read further.
+    let max_parts = max.saturating_mul(4);
+    let parser = MessageParser::new().max_parts(max_parts).max_encoded_nesting(0);
     parser.parse(content).is_some_and(|message| {
-        let is_cut = message.parts().any(|part| part.flags().contains(PartFlags::LIMIT_REACHED));
-        is_cut || message.attachments().len() > max
+        message.attachments().len() > max || message.parts().count() >= max_parts
     })
 }
 

@@ -4,10 +4,11 @@
 use std::process::Command;
 
 use crate::support::daemon::{BINARY, Daemon, Setup, below_our_headers, text};
-use crate::support::smtp::{Client, message};
+use crate::support::smtp::{Client, message, stuffed};
 
 const ALICE: &str = "alice@example.test";
 const SENDER: &str = "a@plain.test";
+const BOB: &str = "bob@good.test";
 
 fn mail_by_data(daemon: &Daemon, content: &[u8]) -> String {
     let mut client = daemon.client();
@@ -71,7 +72,7 @@ fn broken_structure_is_stored_as_it_is() {
     .start();
     let multipart =
         |boundary: &str| format!("Content-Type: multipart/mixed; boundary={boundary}\r\n");
-    let cases: [(&str, Vec<u8>); 15] = [
+    let cases: [(&str, Vec<u8>); 18] = [
         ("no header", b"just a line of text\r\n".to_vec()),
         ("no header, an empty line first", b"\r\nFrom: this is the body\r\n".to_vec()),
         ("one empty line", b"\r\n".to_vec()),
@@ -112,6 +113,18 @@ fn broken_structure_is_stored_as_it_is() {
             "broken encoded words",
             b"From: =?utf-8?q?=ZZ?= <a@plain.test>\r\nSubject: =?x?y?z?=\r\n\r\n\r\n".to_vec(),
         ),
+        (
+            "control characters",
+            b"From: \x01\x02@\x7f\r\nSubject: \x1b[31m\r\n\r\n\x08\r\n".to_vec(),
+        ),
+        (
+            "unclosed quotes",
+            b"From: \"unclosed <a@good.test>\r\nContent-Type: text/plain; x=\"y\r\n\r\n".to_vec(),
+        ),
+        (
+            "a broken signature",
+            b"DKIM-Signature: v=1; a=rsa-sha256; d=; s=;;;=\r\nFrom: a@plain.test\r\n\r\n".to_vec(),
+        ),
         ("broken base64", b"Content-Transfer-Encoding: base64\r\n\r\n=====%%%%\r\n".to_vec()),
         (
             "addresses that are none",
@@ -126,15 +139,11 @@ fn broken_structure_is_stored_as_it_is() {
 #[test]
 fn deep_nesting_is_stored_as_it_is() {
     let daemon = Setup::default().start();
-    check_kept(&daemon, "multipart, 200 deep", &nested(200));
-    for depth in [1000, 20_000] {
-        // So many delimiters stand for more parts than a message may have.
-        let reply = mail_by_data(&daemon, &nested(depth));
-        assert!(
-            reply.starts_with("552 5.6.0") && reply.contains("[too-many-attachments "),
-            "{reply}"
-        );
-    }
+    check_kept(&daemon, "multipart, 1000 deep", &nested(1000));
+    check_kept(&daemon, "multipart, 20,000 deep", &nested(20_000));
+    let unclosed = nested(1000);
+    let unclosed = &unclosed[..memchr::memmem::find(&unclosed, b"--b999--").expect("closes")];
+    check_kept(&daemon, "multipart, 1000 deep and never closed", unclosed);
     check_kept(&daemon, "message/rfc822, 1000 deep", &encapsulated(1000));
     let comments = format!("From: {}a@plain.test\r\n\r\nx\r\n", "(".repeat(100_000));
     check_kept(&daemon, "comments, 100,000 deep", comments.as_bytes());
@@ -350,4 +359,56 @@ fn a_full_disk_defers_mail_and_loses_none() {
         assert_eq!(daemon.names(subject).len(), 2, "{subject}");
     }
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn two_hundred_signatures_cost_no_more_than_ten() {
+    let daemon = Setup::default().start();
+    let signature = "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=good.test; s=demo; \
+                     h=from; bh=AAAA; b=AAAA\r\n";
+    let content =
+        format!("{}From: a@plain.test\r\nSubject: signed\r\n\r\nx\r\n", signature.repeat(200));
+    assert!(mail_by_data(&daemon, content.as_bytes()).starts_with("250"));
+    let story = daemon.succeeds(&["events", "trace", ALICE, "--json"]);
+    let story: serde_json::Value = serde_json::from_str(&story).expect("JSON");
+    let signatures = story["story"]["authentication"]["dkim"].as_array().expect("a list").len();
+    assert!(signatures <= 10, "{signatures}");
+    assert_eq!(daemon.trace("signed")[0]["dkimVerdict"], "FAIL");
+}
+
+#[test]
+fn loops_are_refused() {
+    let daemon = Setup::default().start();
+    let content = "Received: from a by b\r\n".repeat(101) + "\r\nx\r\n";
+    let reply = mail_by_data(&daemon, content.as_bytes());
+    assert!(reply.starts_with("554 5.4.6") && reply.contains("[too-many-hops "), "{reply}");
+}
+
+#[test]
+fn a_client_that_talks_first_is_refused() {
+    let sections = "[limits]\nbanner_delay_ms = 300\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    let mut early = Client::open(daemon.address());
+    early.send(b"EHLO early.test\r\n");
+    let reply = early.reply();
+    assert!(reply.starts_with("554 5.5.0") && reply.contains("[early-talker "), "{reply}");
+}
+
+#[test]
+fn the_end_of_data_is_found_however_it_is_cut() {
+    let daemon = Setup::default().start();
+    let content = b"Subject: cut end\r\n\r\n.\r\nx\r\n";
+    let wire = stuffed(content);
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    for cut in 1..wire.len() {
+        client.transaction(BOB, &[ALICE]);
+        assert!(client.command("DATA").starts_with("354"));
+        client.send(&wire[..cut]);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        client.send(&wire[cut..]);
+        assert!(client.reply().starts_with("250"), "cut at {cut}");
+    }
+    let stored = daemon.mailbox("alice");
+    assert!(stored.iter().all(|(_, bytes)| below_our_headers(bytes) == content));
 }

@@ -1,1 +1,23 @@
+//! Tests of the real daemon with real peers.
 
+#![allow(clippy::disallowed_methods, reason = "tests wait for other processes")]
+#![allow(clippy::string_slice, reason = "a test may panic on odd text")]
+#![allow(unreachable_pub, reason = "the support module is shared with the library's own tests")]
+
+mod bad_input;
+mod bdat;
+mod commands;
+mod crash;
+mod dkim;
+mod dmarc;
+mod dns_servers;
+mod journaling;
+mod limits;
+mod organizations;
+mod postfix;
+mod rules;
+mod service;
+mod spf_suite;
+mod support;
+mod swaks;
+mod tidy;

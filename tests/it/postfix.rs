@@ -173,7 +173,8 @@ fn delivered(daemon: &Daemon, user: &str, subject: &str) {
 fn postfix_relays_into_the_mailbox() {
     let daemon = Setup::default().start();
     let postfix = Postfix::start(daemon.address());
-    postfix.swaks("bob@good.test", "alice@example.test", "through postfix", &[]);
+    let body = ["--body", "line one\\n.\\n..dots\\n"];
+    postfix.swaks("bob@good.test", "alice@example.test", "through postfix", &body);
     let line = postfix.wait_for_line(&["to=<alice@example.test>", "status=sent", "250 2.0.0"]);
     delivered(&daemon, "alice", "through postfix");
     let trace = daemon.events()[0]["traceId"].as_str().expect("an id").to_owned();
@@ -184,6 +185,7 @@ fn postfix_relays_into_the_mailbox() {
     );
     let event = &daemon.trace("through postfix")[0];
     assert_eq!(event["spfVerdict"], "PASS");
+    assert_eq!(event["dmarcVerdict"], "PASS");
     let stored = text(&daemon.mailbox("alice")[0].1);
     assert!(
         stored.contains("with ESMTPS id"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Query, check_host};
 use crate::dns::{Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver};
 
+#[allow(unreachable_pub, reason = "shared with the integration tests")]
 #[path = "../../../tests/it/support/spf_suite.rs"]
 mod spf_suite;
 use spf_suite::Entry;

@@ -1,5 +1,7 @@
 //! DMARC: finding the policy, alignment, and what is asked for.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::mail::{DmarcPolicy, Verdict};
 
@@ -301,4 +303,48 @@ async fn pct_decides_the_same_for_the_same_message() {
         outcomes.push(authenticate_with(dns, MESSAGE, "x@elsewhere.test", trace_id).await.dmarc);
     }
     assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// Names close to each other, so that walks meet.
+fn name() -> impl Strategy<Value = String> {
+    let label = prop::sample::select(vec!["a", "b", "c.a", "a.b.c", "a.b.c.a.b.c.a"]);
+    let top = prop::sample::select(vec!["example.test", "test", "co.test", "b.co.test"]);
+    (label, top).prop_map(|(label, top)| format!("{label}.{top}"))
+}
+
+fn record() -> impl Strategy<Value = String> {
+    let tag = |values: Vec<&'static str>| prop::sample::select(values);
+    let parts = (
+        tag(vec!["p=none", "p=reject", "sp=none; p=reject", "np=reject; p=none", "p=banana"]),
+        tag(vec!["", "; psd=y", "; psd=n", "; t=y"]),
+        tag(vec!["", "; aspf=s", "; adkim=s"]),
+    );
+    parts.prop_map(|(policy, psd, mode)| format!("v=DMARC1; {policy}{psd}{mode}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// All that mail-auth asks for was looked up before: with DNS in order, nothing is transient.
+    #[test]
+    fn whatever_evaluation_needs_is_looked_up_first(
+        author in name(),
+        sender in name(),
+        signer in name(),
+        records in prop::collection::vec((name(), 0_usize..4, record()), 0..6),
+    ) {
+        let key = include_str!("../../../fixtures/keys/rsa2048.txt");
+        let dns = Dns::default().spf_pass(&sender);
+        let dns = dns.txt(&format!("rsa._domainkey.{signer}"), key);
+        let dns = records.iter().fold(dns, |dns, (name, depth, text)| {
+            let at = name.splitn(depth + 1, '.').last().unwrap();
+            dns.txt(&format!("_dmarc.{at}"), text)
+        });
+        let message = MESSAGE.replace("alice@example.test", &format!("alice@{author}"));
+        let message = signed_by(&signer, &message);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(dns.authenticate_from(&message, &format!("x@{sender}")));
+        prop_assert_eq!(outcome.dkim_verdict(), Verdict::Pass);
+        prop_assert_ne!(outcome.dmarc.result, DmarcResult::TempError, "{:?}", outcome.dmarc);
+    }
 }

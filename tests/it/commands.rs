@@ -1,0 +1,220 @@
+//! The commands, as an administrator types them.
+
+use serde_json::Value;
+
+use crate::support::daemon::{Setup, rule, text};
+use crate::support::smtp::message;
+use crate::support::swaks::swaks;
+use crate::support::wait_for;
+
+const ALICE: &str = "alice@example.test";
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn check_config_tells_every_problem_and_exits_78() {
+    let daemon = Setup::default().start();
+    assert!(daemon.succeeds(&["check-config"]).contains("organization example: 7 users"));
+    assert_eq!(json(&daemon.succeeds(&["check-config", "--json"]))["ok"], true);
+    let bad = daemon.path("bad.toml");
+    std::fs::write(&bad, "hostname = 3\nnonsense = 1\n[limits]\nerrors = 0\n").expect("writes");
+    let output = std::process::Command::new(crate::support::daemon::BINARY)
+        .args(["check-config", "--config"])
+        .arg(&bad)
+        .output()
+        .expect("runs");
+    let problems = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{problems}");
+    for expected in [
+        "bad.toml:1: hostname: expected a text, found a number",
+        "bad.toml:2: nonsense: unknown key",
+        "bad.toml:4: limits.errors: 0 is not between 1 and 10000",
+        "organization: is missing",
+    ] {
+        assert!(problems.contains(expected), "{expected} is not in\n{problems}");
+    }
+    let serve = std::process::Command::new(crate::support::daemon::BINARY)
+        .args(["serve", "--config"])
+        .arg(&bad)
+        .output()
+        .expect("runs");
+    assert_eq!(serve.status.code(), Some(78), "the daemon does not start on it");
+    let usage = std::process::Command::new(crate::support::daemon::BINARY).arg("nonsense").output();
+    assert_eq!(usage.expect("runs").status.code(), Some(2));
+}
+
+#[test]
+fn a_bad_zone_file_or_certificate_is_bad_configuration() {
+    let daemon = Setup::default().start();
+    std::fs::write(daemon.path("demo.zone"), "$TTL 60\nx.test. IN A 300.1.1.1\n").expect("writes");
+    let output = daemon.command(&["check-config"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("demo.zone:2: "), "{}", text(&output.stderr));
+}
+
+#[test]
+fn rules_test_tells_who_wins_and_why_the_others_lost() {
+    let rules = [
+        rule("spoofers", "DROP", "*.bad.test", "*"),
+        rule("partner", "BYPASS_SPAM_CHECK", "ok.bad.test", "*"),
+    ];
+    let daemon = Setup::with(&rules.concat()).start();
+    let ask = |sender: &str| {
+        let arguments = ["rules", "test", "--sender", sender, "--recipient", ALICE, "--json"];
+        json(&daemon.succeeds(&arguments))
+    };
+    let answer = ask("x@deep.bad.test");
+    assert_eq!(answer["action"], "DROP");
+    assert_eq!(answer["winner"]["name"], "spoofers");
+    assert_eq!(answer["lost"][0]["loss"], "sender-does-not-match");
+    let answer = ask("x@ok.bad.test");
+    assert_eq!(answer["action"], "BYPASS_SPAM_CHECK");
+    assert_eq!(answer["lost"][0]["loss"], "less-specific-sender");
+    assert_eq!(ask("x@other.test")["action"], "DEFAULT");
+    let told =
+        daemon.succeeds(&["rules", "test", "--sender", "x@ok.bad.test", "--recipient", ALICE]);
+    assert!(told.starts_with("BYPASS_SPAM_CHECK: rule \"partner\" wins"), "{told}");
+    assert!(
+        told.contains("not \"spoofers\" (DROP): its sender pattern is less specific"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_message_can_be_traced_by_id_message_id_and_recipient() {
+    let daemon = Setup::with(&rule("junk", "MOVE_TO_JUNK", "good.test", "*")).start();
+    let mut client = daemon.client();
+    client.envelope("bob@good.test", &["sales@example.test"]);
+    assert!(client.data(&message("bob@good.test", "traced")).starts_with("250"));
+    let trace_id = daemon.events()[0]["traceId"].as_str().expect("an id").to_owned();
+    for id in
+        [trace_id.as_str(), "<traced@good.test>", "traced@good.test", "SALES@example.test", ALICE]
+    {
+        let told = daemon.succeeds(&["events", "trace", id]);
+        for expected in [
+            trace_id.as_str(),
+            "Subject: traced",
+            "SPF pass for good.test",
+            "rule \"junk\" (MOVE_TO_JUNK) matches From good.test and *",
+            "mailbox alice through sales@example.test: JUNK_EMAIL",
+            "MAILBOX_EMAIL_DELIVERED  alice@example.test JUNK_EMAIL",
+        ] {
+            assert!(told.contains(expected), "{id}: {expected} is not in\n{told}");
+        }
+        let trace = json(&daemon.succeeds(&["events", "trace", id, "--json"]));
+        assert_eq!(trace["traceId"], trace_id);
+        assert_eq!(trace["story"]["recipients"][0]["basis"]["rule"]["name"], "junk");
+        assert_eq!(trace["events"].as_array().expect("a list").len(), 5);
+    }
+    let nothing = daemon.command(&["events", "trace", "nobody@nowhere.test"]);
+    assert_eq!(nothing.status.code(), Some(1));
+}
+
+#[test]
+fn a_refusal_can_be_traced_by_the_id_in_its_reply() {
+    let daemon = Setup::default().start();
+    let refused = swaks(&daemon, "bob@good.test", "nobody@example.test", "x", &[]);
+    let at = refused.text.find("[unknown-user ").expect("a refusal") + 14;
+    let id = &refused.text[at..at + 36];
+    let told = wait_for("the refusal's line", || {
+        let output = daemon.command(&["events", "trace", id]);
+        output.status.success().then(|| text(&output.stdout))
+    });
+    assert!(told.contains("RCPT TO:<nobody@example.test> from <bob@good.test>"), "{told}");
+    assert!(told.contains("[unknown-user]"), "{told}");
+}
+
+#[test]
+fn tail_prints_the_newest_events_and_follows() {
+    let daemon = Setup::default().start();
+    for number in 0..4 {
+        swaks(&daemon, "bob@good.test", ALICE, &format!("s{number}"), &[]).accepted();
+    }
+    let all = daemon.events();
+    let tail = daemon.succeeds(&["events", "tail", "-n", "3"]);
+    let lines: Vec<Value> = tail.lines().map(json).collect();
+    assert_eq!(lines, all[all.len() - 3..]);
+
+    let out = daemon.path("followed");
+    let mut follower = std::process::Command::new(crate::support::daemon::BINARY)
+        .args(["events", "tail", "-n", "0", "--follow", "--config"])
+        .arg(daemon.config())
+        .stdout(std::fs::File::create(&out).expect("creates"))
+        .spawn()
+        .expect("starts");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    swaks(&daemon, "bob@good.test", ALICE, "followed", &[]).accepted();
+    wait_for("the followed events", || {
+        let text = std::fs::read_to_string(&out).expect("reads");
+        (text.lines().count() >= 2).then_some(())
+    });
+    follower.kill().expect("kills");
+    follower.wait().expect("waits");
+    let text = std::fs::read_to_string(&out).expect("reads");
+    assert!(text.contains("\"followed\"") && text.lines().count() == 2, "{text}");
+}
+
+#[test]
+fn a_mailbox_can_be_listed_shown_and_exported() {
+    let daemon = Setup::default().start();
+    swaks(&daemon, "bob@good.test", ALICE, "listed", &["--body", "the body"]).accepted();
+    let list = daemon.succeeds(&["mailbox", "list", "alice"]);
+    let inbox_line = list.lines().next().expect("a line");
+    assert_eq!(inbox_line, "INBOX: 1 message");
+    assert!(list.contains("listed") && list.contains("DELETED_ITEMS: 0 messages"), "{list}");
+    let message = json(&daemon.succeeds(&["mailbox", "list", ALICE, "--json"]));
+    assert_eq!(message["folder"], "INBOX");
+    assert_eq!(message["subject"], "listed");
+    let id = message["id"].as_str().expect("an id");
+    let shown = daemon.succeeds(&["mailbox", "show", "example/alice", id]);
+    assert!(
+        shown.starts_with("Return-Path: <bob@good.test>\r\nReceived: from mail.good.test "),
+        "{shown}"
+    );
+    assert!(shown.contains("the body"));
+    assert_eq!(message["sizeBytes"].as_u64(), Some(shown.len() as u64));
+    let mailboxes = daemon.succeeds(&["mailbox", "list"]);
+    assert_eq!(mailboxes, format!("example/alice: {} bytes\n", shown.len()));
+    assert_eq!(daemon.mailbox("alice")[0].1, shown.as_bytes());
+    assert_eq!(daemon.command(&["mailbox", "list", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn verify_gives_the_daemons_verdicts() {
+    let daemon = Setup::default().start();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/messages/demo-good.eml");
+    let arguments = |ip: &'static str| {
+        ["verify", file, "--ip", ip, "--helo", "mail.good.test", "--mail-from", "bob@good.test"]
+    };
+    let told = daemon.succeeds(&arguments("127.0.0.1"));
+    assert!(told.starts_with("SPF    PASS\nDKIM   PASS\nDMARC  PASS\n"), "{told}");
+    assert!(told.contains("Authentication-Results: mx.example.test;"), "{told}");
+    let told = daemon.succeeds(&arguments("192.0.2.1"));
+    assert!(told.starts_with("SPF    FAIL\nDKIM   PASS\nDMARC  PASS\n"), "{told}");
+}
+
+#[test]
+fn the_demo_shows_all_it_promises() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = std::process::Command::new(crate::support::daemon::BINARY)
+        .args(["demo", "--dir"])
+        .arg(dir.path())
+        .output()
+        .expect("runs");
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    for expected in [
+        "250 2.0.0 Accepted",
+        "DKIM pass for good.test",
+        "[dmarc-reject ",
+        "alice    JUNK_EMAIL  Your parcel",
+        "rule \"no-spoofers\" (DROP)",
+        "[rule-bounce ",
+        "mailbox bob through verkauf@example.org: INBOX",
+        "Event log: ",
+    ] {
+        assert!(told.contains(expected), "{expected} is not in\n{told}");
+    }
+}

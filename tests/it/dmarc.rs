@@ -1,0 +1,113 @@
+//! DMARC policies: each outcome as the sender's server and the operator see it.
+
+use crate::support::daemon::{Daemon, Setup, ZONE, rule};
+use crate::support::swaks::swaks;
+
+const ALICE: &str = "alice@example.test";
+const MORE_ZONES: &str = r#"
+pct.test. IN TXT "v=spf1 -all"
+_dmarc.pct.test. IN TXT "v=DMARC1; p=reject; pct=0"
+sp.test. IN TXT "v=spf1 -all"
+sub.sp.test. IN TXT "v=spf1 -all"
+_dmarc.sp.test. IN TXT "v=DMARC1; p=none; sp=reject"
+"#;
+
+fn start(keys: &str, more: &str, sections: &str) -> Daemon {
+    let setup = Setup::with_keys(keys);
+    let organization = setup.organization.clone() + more;
+    let zone = format!("{ZONE}{MORE_ZONES}");
+    Setup { organization, zone, sections: sections.into(), ..setup }.start()
+}
+
+fn received(daemon: &Daemon, subject: &str) -> (String, Option<String>) {
+    let event = daemon.trace(subject)[0].clone();
+    let text = |key: &str| event[key].as_str().map(str::to_owned);
+    (text("dmarcVerdict").expect("a verdict"), text("dmarcPolicy"))
+}
+
+fn policy(daemon: &Daemon, subject: &str) -> Option<String> {
+    let trace = daemon.trace(subject);
+    let applied = trace.iter().find(|event| event["eventName"] == "DMARC_POLICY_APPLIED")?;
+    assert_eq!(applied["recipients"][0], ALICE);
+    Some(applied["policy"].as_str().expect("a policy").to_owned())
+}
+
+#[test]
+fn reject_is_refused_in_session_and_recorded() {
+    let daemon = start("", "", "");
+    swaks(&daemon, "a@reject.test", ALICE, "r", &[]).refused("550 5.7.1", "dmarc-reject");
+    assert_eq!(received(&daemon, "r"), ("FAIL".into(), Some("REJECT".into())));
+    assert_eq!(policy(&daemon, "r").as_deref(), Some("REJECT"));
+    assert!(daemon.mailbox("alice").is_empty());
+}
+
+#[test]
+fn reject_can_be_a_silent_drop_for_all_or_for_one_organization() {
+    for (keys, sections) in
+        [("", "[dmarc]\non_reject = \"drop\"\n"), ("dmarc_on_reject = \"drop\"", "")]
+    {
+        let daemon = start(keys, "", sections);
+        swaks(&daemon, "a@reject.test", ALICE, "r", &[]).accepted();
+        assert_eq!(daemon.names("r"), ["ORGANIZATION_EMAIL_RECEIVED", "DMARC_POLICY_APPLIED"]);
+        assert!(daemon.mailbox("alice").is_empty());
+    }
+}
+
+#[test]
+fn quarantine_goes_to_junk_unless_a_rule_says_never() {
+    let daemon = start("", &rule("never", "BYPASS_SPAM_CHECK", "x@quarantine.test", "*"), "");
+    swaks(&daemon, "a@quarantine.test", ALICE, "q", &[]).accepted();
+    assert_eq!(received(&daemon, "q"), ("FAIL".into(), Some("QUARANTINE".into())));
+    assert_eq!(policy(&daemon, "q").as_deref(), Some("QUARANTINE"));
+    assert_eq!(daemon.folders("alice", "q"), ["JUNK_EMAIL"]);
+    swaks(&daemon, "x@quarantine.test", ALICE, "never", &[]).accepted();
+    assert_eq!(daemon.folders("alice", "never"), ["INBOX"]);
+}
+
+#[test]
+fn none_is_only_told() {
+    let daemon = start("", "", "");
+    swaks(&daemon, "a@none.test", ALICE, "n", &[]).accepted();
+    assert_eq!(received(&daemon, "n"), ("FAIL".into(), Some("NONE".into())));
+    assert_eq!(policy(&daemon, "n").as_deref(), Some("NONE"));
+    assert_eq!(daemon.folders("alice", "n"), ["INBOX"]);
+}
+
+#[test]
+fn pass_and_no_policy_are_left_alone() {
+    let daemon = start("", "", "");
+    swaks(&daemon, "a@good.test", ALICE, "p", &[]).accepted();
+    assert_eq!(received(&daemon, "p"), ("PASS".into(), None));
+    assert_eq!(policy(&daemon, "p"), None);
+    swaks(&daemon, "a@plain.test", ALICE, "g", &[]).accepted();
+    assert_eq!(received(&daemon, "g"), ("GRAY".into(), None));
+}
+
+#[test]
+fn pct_takes_the_next_milder_policy_and_subdomains_have_their_own() {
+    let daemon = start("", "", "");
+    swaks(&daemon, "a@pct.test", ALICE, "pct", &[]).accepted();
+    assert_eq!(policy(&daemon, "pct").as_deref(), Some("QUARANTINE"));
+    assert_eq!(daemon.folders("alice", "pct"), ["JUNK_EMAIL"]);
+    swaks(&daemon, "a@sp.test", ALICE, "org", &[]).accepted();
+    assert_eq!(policy(&daemon, "org").as_deref(), Some("NONE"));
+    swaks(&daemon, "a@sub.sp.test", ALICE, "sub", &[]).refused("550 5.7.1", "dmarc-reject");
+}
+
+#[test]
+fn enforcement_can_be_off() {
+    let daemon = start("dmarc_enforcement = false", "", "");
+    swaks(&daemon, "a@reject.test", ALICE, "off", &[]).accepted();
+    assert_eq!(received(&daemon, "off"), ("FAIL".into(), Some("REJECT".into())));
+    assert_eq!(policy(&daemon, "off"), None);
+    assert_eq!(daemon.folders("alice", "off"), ["INBOX"]);
+}
+
+#[test]
+fn an_author_must_be_one() {
+    let daemon = start("", "", "");
+    let two = ["--h-From", "a@good.test, b@reject.test"];
+    swaks(&daemon, "a@good.test", ALICE, "two", &two).refused("550 5.7.1", "ambiguous-author");
+    let twice = ["--add-header", "From: b@reject.test"];
+    swaks(&daemon, "a@good.test", ALICE, "twice", &twice).refused("550 5.7.1", "ambiguous-author");
+}

@@ -1,0 +1,142 @@
+//! Quotas, recipients, PROXY.
+
+use crate::support::daemon::Setup;
+use crate::support::smtp::{Client, message};
+use crate::support::swaks::swaks;
+
+const BOB: &str = "bob@good.test";
+
+fn of_size(subject: &str, bytes: usize) -> Vec<u8> {
+    let mut content = message(BOB, subject);
+    while content.len() < bytes {
+        content.extend_from_slice(
+            b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n",
+        );
+    }
+    content
+}
+
+#[test]
+fn a_full_mailbox_bounces_with_an_event_and_its_user_was_warned() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    client.envelope(BOB, &["small@example.test"]);
+    assert!(client.data(&of_size("most of it", 960_000)).starts_with("250"));
+    assert_eq!(daemon.folders("small", "Your mailbox is almost full"), ["INBOX"]);
+
+    client.transaction(BOB, &["small@example.test"]);
+    let reply = client.data(&of_size("too much", 200_000));
+    assert!(reply.starts_with("552 5.2.2") && reply.contains("[mailbox-full "), "{reply}");
+    let trace = daemon.trace("too much");
+    assert_eq!(trace[1]["eventName"], "INCOMING_EMAIL_BOUNCED");
+    assert_eq!(trace[1]["bouncedRecipient"]["emailAddress"], "small@example.test");
+    assert_eq!(trace[1]["bouncedRecipient"]["status"], "5.2.2");
+
+    assert!(client.command(&format!("MAIL FROM:<{BOB}> SIZE=200000")).starts_with("250"));
+    let reply = client.command("RCPT TO:<small@example.test>");
+    assert!(reply.starts_with("552 5.2.2"), "the declared size is enough to know: {reply}");
+    assert!(client.command("RCPT TO:<alice@example.test>").starts_with("250"));
+    assert!(client.data(&of_size("for one of two", 200_000)).starts_with("250"));
+    let names = daemon.names("for one of two");
+    assert_eq!(
+        names,
+        ["ORGANIZATION_EMAIL_RECEIVED", "MAILBOX_EMAIL_DELIVERED", "INCOMING_EMAIL_BOUNCED"]
+    );
+    assert_eq!(daemon.mailbox("small").len(), 2, "the first message and the warning");
+}
+
+#[test]
+fn a_bounce_at_rcpt_is_recorded_even_if_no_message_follows() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    assert!(client.command(&format!("MAIL FROM:<{BOB}> SIZE=2000000")).starts_with("250"));
+    assert!(client.command("RCPT TO:<small@example.test>").starts_with("552 5.2.2"));
+    assert!(client.command("QUIT").starts_with("221"));
+    let events = crate::support::wait_for("the bounce", || {
+        let events = daemon.events();
+        (!events.is_empty()).then_some(events)
+    });
+    assert_eq!(events[0]["event"]["eventName"], "INCOMING_EMAIL_BOUNCED");
+}
+
+#[test]
+fn a_grace_defers_before_it_bounces() {
+    let sections = "[store]\nmailbox_full_grace_s = 3600\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    assert!(client.command(&format!("MAIL FROM:<{BOB}> SIZE=2000000")).starts_with("250"));
+    let reply = client.command("RCPT TO:<small@example.test>");
+    assert!(reply.starts_with("452 4.2.2") && reply.contains("[mailbox-full-grace "), "{reply}");
+    assert!(client.command("QUIT").starts_with("221"));
+    assert!(daemon.events().is_empty(), "a deferral is no event");
+}
+
+#[test]
+fn quota_survives_a_restart() {
+    let mut daemon = Setup::default().start();
+    let mut client = daemon.client();
+    client.envelope(BOB, &["small@example.test"]);
+    assert!(client.data(&of_size("most of it", 900_000)).starts_with("250"));
+    daemon.kill();
+    daemon.launch(std::process::Command::new(crate::support::daemon::BINARY));
+    let mut client = daemon.client();
+    client.envelope(BOB, &["small@example.test"]);
+    assert!(client.data(&of_size("too much", 200_000)).starts_with("552 5.2.2"));
+}
+
+#[test]
+fn the_five_hundred_and_first_recipient_is_deferred() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").contains("RCPTMAX=500"));
+    assert!(client.command(&format!("MAIL FROM:<{BOB}>")).starts_with("250"));
+    for number in 0..500 {
+        let reply = client.command(&format!("RCPT TO:<alice+{number}@example.test>"));
+        assert!(reply.starts_with("250"), "{number}: {reply}");
+    }
+    let reply = client.command("RCPT TO:<bob@example.test>");
+    assert!(reply.starts_with("452 4.5.3") && reply.contains("[too-many-recipients "), "{reply}");
+    assert!(client.data(&message(BOB, "many")).starts_with("250"));
+    assert_eq!(daemon.folders("alice", "many"), ["INBOX"], "one mailbox, one copy");
+}
+
+fn v2_header(ip: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+    header.extend_from_slice(&ip);
+    header.extend_from_slice(&[127, 0, 0, 1, 0x30, 0x39, 0, 25]);
+    header
+}
+
+#[test]
+fn the_proxys_client_is_the_one_that_is_judged() {
+    let listener = "proxy_protocol_from = [\"127.0.0.0/8\"]".to_owned();
+    let daemon = Setup { listener, ..Setup::default() }.start();
+    let headers: [(&str, Vec<u8>, &str); 3] = [
+        ("v1 ours", b"PROXY TCP4 127.0.0.1 127.0.0.1 12345 25\r\n".to_vec(), "PASS"),
+        ("v1 other", b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 25\r\n".to_vec(), "FAIL"),
+        ("v2 other", v2_header([192, 0, 2, 9]), "FAIL"),
+    ];
+    for (subject, header, verdict) in headers {
+        let mut client = Client::connect_through_proxy(daemon.address(), &header);
+        client.envelope("bob@partner.test", &["alice@example.test"]);
+        let reply = client.data(&message("bob@partner.test", subject));
+        assert!(reply.starts_with("250"), "{subject}: {reply}");
+        assert_eq!(daemon.trace(subject)[0]["spfVerdict"], verdict, "{subject}");
+    }
+    let mut without = Client::open(daemon.address());
+    without.send(b"EHLO mail.good.test\r\n");
+    let reply = without.reply();
+    assert!(!reply.starts_with("2"), "a header is required from here: {reply}");
+}
+
+#[test]
+fn without_the_setting_a_proxy_header_is_just_early_talk() {
+    let sections = "[limits]\nbanner_delay_ms = 200\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    let mut client = Client::open(daemon.address());
+    client.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 25\r\n");
+    assert!(client.reply().starts_with("554"));
+    swaks(&daemon, BOB, "alice@example.test", "plain", &[]).accepted();
+}

@@ -1,0 +1,125 @@
+//! Each rule action, and what the operator reads of it.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Daemon, Setup, rule};
+use crate::support::swaks::swaks;
+
+const ALICE: &str = "alice@example.test";
+const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
+
+fn daemon(rules: &[String]) -> Daemon {
+    Setup::with(&rules.concat()).start()
+}
+
+fn applied(name: &str, action: &str, recipients: &[&str]) -> Value {
+    json!({
+        "eventName": "RULE_APPLIED", "ruleName": name, "ruleType": "INBOUND_RULE",
+        "ruleActions": [{ "action": action, "recipients": recipients }],
+    })
+}
+
+#[test]
+fn drop_is_accepted_and_goes_nowhere() {
+    let daemon = daemon(&[rule("quiet", "DROP", "good.test", "*")]);
+    swaks(&daemon, "bob@good.test", ALICE, "dropped", &[]).accepted();
+    assert_eq!(daemon.trace("dropped")[1..], [applied("quiet", "DROP", &[ALICE])]);
+    assert!(daemon.mailbox("alice").is_empty());
+}
+
+#[test]
+fn bounce_for_all_is_refused_in_session() {
+    let daemon = daemon(&[rule("loud", "BOUNCE", "good.test", "*")]);
+    swaks(&daemon, "bob@good.test", ALICE, "bounced", &[]).refused("550 5.7.1", "rule-bounce");
+    let trace = daemon.trace("bounced");
+    assert_eq!(trace[1], applied("loud", "BOUNCE", &[ALICE]));
+    assert_eq!(trace[2]["eventName"], "INCOMING_EMAIL_BOUNCED");
+    assert_eq!(trace[2]["bouncedRecipient"]["emailAddress"], ALICE);
+    assert_eq!(trace[2]["bouncedRecipient"]["status"], "5.7.1");
+    assert!(trace[2]["bouncedRecipient"]["reason"].is_string());
+    assert!(daemon.mailbox("alice").is_empty());
+}
+
+#[test]
+fn bounce_for_some_is_accepted_and_told() {
+    let daemon = daemon(&[rule("loud", "BOUNCE", "example.org", "bob@example.test")]);
+    let to = "alice@example.test,bob@example.test";
+    // The sender is local here, so that the report can be read.
+    swaks(&daemon, "admin@example.test", to, "half", &["--h-From", "x@example.org"]).accepted();
+    assert_eq!(daemon.folders("alice", "half"), ["INBOX"]);
+    assert!(daemon.mailbox("bob").is_empty());
+    let names = daemon.names("half");
+    assert!(names.contains(&"INCOMING_EMAIL_BOUNCED".to_owned()), "{names:?}");
+    let reports = daemon.mailbox("admin");
+    let [(_, report)] = reports.as_slice() else { panic!("{} reports", reports.len()) };
+    let report = String::from_utf8_lossy(report);
+    for expected in [
+        "Return-Path: <>\r\n",
+        "multipart/report",
+        "Final-Recipient: rfc822; bob@example.test\r\nAction: failed\r\nStatus: 5.7.1\r\n",
+        "Subject: half\r\n",
+    ] {
+        assert!(report.contains(expected), "{expected:?} is not in {report}");
+    }
+}
+
+#[test]
+fn junk_default_and_bypass_choose_the_folder() {
+    let daemon = daemon(&[
+        rule("junk", "MOVE_TO_JUNK", "newsletter.test", "*"),
+        rule("default", "DEFAULT", "partner.test", "*"),
+        rule("never", "BYPASS_SPAM_CHECK", "good.test", "*"),
+    ]);
+    for (from, body, folder, action) in [
+        ("a@newsletter.test", "hello", "JUNK_EMAIL", "MOVE_TO_JUNK"),
+        ("a@partner.test", "hello", "INBOX", "DEFAULT"),
+        ("a@partner.test", GTUBE, "JUNK_EMAIL", "DEFAULT"),
+        ("a@good.test", GTUBE, "INBOX", "BYPASS_SPAM_CHECK"),
+    ] {
+        let subject = format!("{action} {}", body.len());
+        swaks(&daemon, from, ALICE, &subject, &["--body", body]).accepted();
+        assert_eq!(daemon.folders("alice", &subject), [folder], "{subject}");
+        let trace = daemon.trace(&subject);
+        let spam = if body == GTUBE { "FAIL" } else { "DISABLED" };
+        assert_eq!(trace[0]["spamVerdict"], spam);
+        assert_eq!(trace[1]["ruleActions"][0]["action"], action);
+        assert_eq!(trace[2]["folder"], folder);
+    }
+}
+
+#[test]
+fn spam_without_a_rule_goes_to_junk() {
+    let daemon = daemon(&[]);
+    swaks(&daemon, "bob@good.test", ALICE, "spam", &["--body", GTUBE]).accepted();
+    assert_eq!(daemon.folders("alice", "spam"), ["JUNK_EMAIL"]);
+}
+
+#[test]
+fn each_recipient_has_its_own_rule() {
+    let daemon = daemon(&[
+        rule("drop-bob", "DROP", "*", "bob@example.test"),
+        rule("junk-all", "MOVE_TO_JUNK", "*", "*"),
+    ]);
+    swaks(&daemon, "x@good.test", "alice@example.test,bob@example.test", "two rules", &[])
+        .accepted();
+    assert_eq!(daemon.folders("alice", "two rules"), ["JUNK_EMAIL"]);
+    assert!(daemon.mailbox("bob").is_empty());
+    let trace = daemon.trace("two rules");
+    assert_eq!(trace[1], applied("junk-all", "MOVE_TO_JUNK", &[ALICE]));
+    assert_eq!(trace[2], applied("drop-bob", "DROP", &["bob@example.test"]));
+}
+
+#[test]
+fn the_header_decides_not_the_envelope() {
+    let daemon = daemon(&[
+        rule("by-sender", "DROP", "sender.test", "*"),
+        rule("by-envelope", "DROP", "good.test", "*"),
+    ]);
+    let from = ["--h-From", "x@plain.test"];
+    swaks(&daemon, "bob@good.test", ALICE, "envelope", &from).accepted();
+    assert_eq!(daemon.folders("alice", "envelope"), ["INBOX"]);
+    let sender = ["--h-From", "x@plain.test", "--add-header", "Sender: s@sender.test"];
+    swaks(&daemon, "bob@good.test", ALICE, "sender", &sender).accepted();
+    assert!(daemon.folders("alice", "sender").is_empty());
+    assert_eq!(daemon.trace("sender")[0]["sender"], "s@sender.test");
+}

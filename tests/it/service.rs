@@ -1,0 +1,136 @@
+//! The daemon as a service: reload, drain, connection limits.
+
+use std::fs;
+
+use crate::support::daemon::{Setup, rule};
+use crate::support::smtp::message;
+use crate::support::swaks::swaks;
+use crate::support::wait_for;
+
+const BOB: &str = "bob@good.test";
+const ALICE: &str = "alice@example.test";
+
+#[test]
+fn a_reload_is_all_or_nothing() {
+    let daemon = Setup::default().start();
+    let file = daemon.path("org.toml");
+    let organization = fs::read_to_string(&file).expect("reads");
+    swaks(&daemon, BOB, ALICE, "before", &[]).accepted();
+
+    fs::write(&file, organization.clone() + "[[user]]\nname = \"new\"\nquota_mb = 0\n")
+        .expect("writes");
+    daemon.signal("HUP");
+    wait_for("the refusal to reload", || daemon.log().contains("not reloaded").then_some(()));
+    assert!(daemon.log().contains("quota_mb"), "{}", daemon.log());
+    swaks(&daemon, BOB, ALICE, "still", &[]).accepted();
+    swaks(&daemon, BOB, "new@example.test", "not yet", &[]).refused("550 5.1.1", "unknown-user");
+
+    let more = "[[user]]\nname = \"new\"\n".to_owned() + &rule("drop", "DROP", "good.test", ALICE);
+    fs::write(&file, organization + &more).expect("writes");
+    daemon.signal("HUP");
+    wait_for("the reload", || daemon.log().contains("configuration reloaded").then_some(()));
+    swaks(&daemon, BOB, "new@example.test", "now", &[]).accepted();
+    swaks(&daemon, BOB, ALICE, "after", &[]).accepted();
+    assert!(daemon.folders("alice", "after").is_empty(), "the new rule drops it");
+    assert_eq!(daemon.folders("new", "now"), ["INBOX"]);
+}
+
+#[test]
+fn a_message_keeps_the_rules_it_began_with() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    client.envelope(BOB, &[ALICE]);
+    let file = daemon.path("org.toml");
+    let organization = fs::read_to_string(&file).expect("reads");
+    fs::write(&file, organization + &rule("drop", "DROP", "*", "*")).expect("writes");
+    daemon.signal("HUP");
+    wait_for("the reload", || daemon.log().contains("configuration reloaded").then_some(()));
+    assert!(client.data(&message(BOB, "old rules")).starts_with("250"));
+    assert_eq!(daemon.folders("alice", "old rules"), ["INBOX"]);
+}
+
+#[test]
+fn sigterm_lets_a_message_finish() {
+    let mut daemon = Setup::default().start();
+    let mut idle = daemon.client();
+    let mut busy = daemon.client();
+    busy.envelope(BOB, &[ALICE]);
+    assert!(busy.command("DATA").starts_with("354"));
+    busy.send(b"Subject: drained\r\n\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    daemon.signal("TERM");
+    let farewell = idle.reply();
+    assert!(
+        farewell.starts_with("421 4.3.2") && farewell.contains("[shutting-down "),
+        "{farewell}"
+    );
+    busy.send(b"the rest\r\n.\r\n");
+    assert!(busy.reply().starts_with("250"), "the message under way is taken");
+    drop(busy);
+    let status = daemon.stop();
+    assert!(status.success(), "{status}");
+    assert_eq!(daemon.folders("alice", "drained"), ["INBOX"]);
+}
+
+#[test]
+fn one_network_cannot_take_all_connections() {
+    let sections = "[limits]\nbanner_delay_ms = 0\nconnections_per_network = 2\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    let first = daemon.client();
+    let _second = daemon.client();
+    let mut third = crate::support::smtp::Client::open(daemon.address());
+    let reply = third.reply();
+    assert!(reply.starts_with("421 4.7.0") && reply.contains("[too-many-from-network "), "{reply}");
+    drop(first);
+    wait_for("a free place", || {
+        let mut client = crate::support::smtp::Client::open(daemon.address());
+        client.reply().starts_with("220").then_some(())
+    });
+}
+
+#[test]
+fn a_denied_network_is_refused() {
+    let sections = "[access]\ndeny = [\"127.0.0.0/8\"]\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    let mut client = crate::support::smtp::Client::open(daemon.address());
+    let reply = client.reply();
+    assert!(reply.starts_with("554 5.7.1") && reply.contains("[network-denied "), "{reply}");
+}
+
+#[test]
+fn a_changed_certificate_is_served_without_a_restart() {
+    let daemon = Setup::default().start();
+    let fingerprint = || {
+        let command = format!(
+            "openssl s_client -starttls smtp -connect {} </dev/null 2>/dev/null | \
+             openssl x509 -noout -fingerprint",
+            daemon.address()
+        );
+        let output =
+            std::process::Command::new("sh").args(["-c", &command]).output().expect("runs");
+        crate::support::daemon::text(&output.stdout)
+    };
+    let before = fingerprint();
+    assert!(before.contains("Fingerprint"), "{before}");
+    let dir = daemon.data().join("tls");
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=mx.example.test",
+        ])
+        .arg("-keyout")
+        .arg(dir.join("private_key.pem"))
+        .arg("-out")
+        .arg(dir.join("certificate.pem"))
+        .output()
+        .expect("runs openssl");
+    assert!(made.status.success());
+    wait_for("the new certificate", || (fingerprint() != before).then_some(()));
+}

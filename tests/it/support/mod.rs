@@ -1,0 +1,27 @@
+//! The daemon under test, and the peers that talk to it.
+
+pub mod daemon;
+pub mod dns;
+pub mod smtp;
+pub mod spf_suite;
+pub mod swaks;
+
+use std::time::{Duration, Instant};
+
+/// Polls until something is there; panics with `what` after ten seconds.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A free port on 127.0.0.1, for programs that cannot say which one they took.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.local_addr().expect("has an address").port()
+}

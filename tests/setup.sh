@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is not there: swaks, Postfix, NSD and OpenSSL from Debian's
+# packages, dkimpy into a virtual environment below target/. Safe to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+export DEBIAN_FRONTEND=noninteractive
+
+declare -A package_of=(
+  [/usr/bin/swaks]=swaks [/usr/sbin/postfix]=postfix [/usr/sbin/nsd]=nsd
+  [/usr/bin/openssl]=openssl [/usr/share/perl5/IO/Socket/SSL.pm]=libio-socket-ssl-perl
+)
+missing=()
+for file in "${!package_of[@]}"; do
+  [ -e "$file" ] || missing+=("${package_of[$file]}")
+done
+perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "installing: ${missing[*]}"
+  # A policy of "no services" for the time of the installation: the tests start their own.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    trap 'as_root rm -f "$policy"' EXIT
+  fi
+  as_root apt-get update -qq
+  as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+venv=target/test-venv
+if ! "$venv/bin/python" -c 'import dkim, nacl' 2>/dev/null; then
+  echo "installing dkimpy into $venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet 'dkimpy==1.1.8' 'pynacl>=1.5,<2'
+fi
