@@ -24,7 +24,7 @@ pub(super) fn from_rdata(data: &RData) -> Option<RecordData> {
         RData::A(address) => RecordData::A(address.0),
         RData::AAAA(address) => RecordData::Aaaa(address.0),
         RData::MX(mx) => {
-            RecordData::Mx { preference: mx.preference, exchange: presentation(&mx.exchange) }
+            RecordData::Mx { preference: mx.preference, exchange: askable(&mx.exchange) }
         }
         RData::PTR(name) => RecordData::Ptr(presentation(name)),
         _ => return None,
@@ -37,6 +37,23 @@ pub(super) fn cname(data: &RData) -> Option<&Name> {
         RData::CNAME(name) => Some(name),
         _ => None,
     }
+}
+
+/// A name as it is asked for again: with its printable octets as they are, not escaped.
+fn askable(name: &Name) -> Box<str> {
+    let is_plain = |octet: &u8| octet.is_ascii_graphic() && !b".\\".contains(octet);
+    let mut text = String::new();
+    for label in name.iter() {
+        match std::str::from_utf8(label) {
+            Ok(label) if label.as_bytes().iter().all(is_plain) => {
+                let dot = if text.is_empty() { "" } else { "." };
+                text.push_str(dot);
+                text.push_str(label);
+            }
+            _ => return presentation(name),
+        }
+    }
+    text.into()
 }
 
 /// RFC 1035 §5.1 presentation form, odd octets escaped, without the trailing dot.
