@@ -32,7 +32,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("writes");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("writes");
         write("mailweir.toml", CONFIGURATION);
         write("org.toml", ORGANIZATION);
         write("demo.zone", include_str!("../fixtures/dns/demo.zone"));
@@ -62,7 +63,12 @@ impl Server {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("reads");
         let after_name = stat.rsplit(')').next().expect("fields");
         let field = |number: usize| -> u64 {
-            after_name.split_whitespace().nth(number - 3).expect("a field").parse().expect("a number")
+            after_name
+                .split_whitespace()
+                .nth(number - 3)
+                .expect("a field")
+                .parse()
+                .expect("a number")
         };
         // Fields 14 and 15 of proc(5), in ticks of 10 ms.
         Duration::from_millis((field(14) + field(15)) * 10)
@@ -70,7 +76,8 @@ impl Server {
 
     /// Peak resident memory in KiB.
     fn peak_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("reads");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("reads");
         let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
     }
@@ -150,8 +157,12 @@ fn run(name: &str, message: &[u8], rounds: usize) {
 }
 
 fn main() {
-    println!("{CONNECTIONS} connections, {MESSAGES_PER_CONNECTION} messages on each, DKIM-signed\n");
-    println!("| message | count | server CPU µs/message | messages/s | 250 p50 ms | 250 p99 ms | peak MiB |");
+    println!(
+        "{CONNECTIONS} connections, {MESSAGES_PER_CONNECTION} messages on each, DKIM-signed\n"
+    );
+    println!(
+        "| message | count | server CPU µs/message | messages/s | 250 p50 ms | 250 p99 ms | peak MiB |"
+    );
     println!("|---|---|---|---|---|---|---|");
     run("4 KB", include_bytes!("../fixtures/bench/signed-4k.eml"), 12);
     run("50 KB", include_bytes!("../fixtures/bench/signed-50k.eml"), 3);

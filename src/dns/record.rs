@@ -24,7 +24,7 @@ pub(super) fn from_rdata(data: &RData) -> Option<RecordData> {
         RData::A(address) => RecordData::A(address.0),
         RData::AAAA(address) => RecordData::Aaaa(address.0),
         RData::MX(mx) => {
-            RecordData::Mx { preference: mx.preference, exchange: askable(&mx.exchange) }
+            RecordData::Mx { preference: mx.preference, exchange: presentation(&mx.exchange) }
         }
         RData::PTR(name) => RecordData::Ptr(presentation(name)),
         _ => return None,
@@ -39,24 +39,20 @@ pub(super) fn cname(data: &RData) -> Option<&Name> {
     }
 }
 
-/// A name as it is asked for again: with its printable octets as they are, not escaped.
-fn askable(name: &Name) -> Box<str> {
-    let is_plain = |octet: &u8| octet.is_ascii_graphic() && !b".\\".contains(octet);
-    let mut text = String::new();
+/// The name without its trailing dot, as [`super::Resolver::lookup`] takes it: visible characters
+/// as they are. A name with other octets, or with a dot inside a label, is in presentation form
+/// (RFC 1035 §5.1), where they are escaped: no lookup finds it, and no header field breaks on it.
+fn presentation(name: &Name) -> Box<str> {
+    let mut text = String::with_capacity(name.len());
     for label in name.iter() {
-        match std::str::from_utf8(label) {
-            Ok(label) if label.as_bytes().iter().all(is_plain) => {
-                let dot = if text.is_empty() { "" } else { "." };
-                text.push_str(dot);
-                text.push_str(label);
-            }
-            _ => return presentation(name),
+        let is_plain = label.iter().all(|octet| octet.is_ascii_graphic() && *octet != b'.');
+        let Some(label) = std::str::from_utf8(label).ok().filter(|_| is_plain) else {
+            return name.to_ascii().trim_end_matches('.').into();
+        };
+        if !text.is_empty() {
+            text.push('.');
         }
+        text.push_str(label);
     }
     text.into()
-}
-
-/// RFC 1035 §5.1 presentation form, odd octets escaped, without the trailing dot.
-fn presentation(name: &Name) -> Box<str> {
-    name.to_ascii().trim_end_matches('.').into()
 }

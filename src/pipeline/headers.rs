@@ -31,7 +31,11 @@ fn separator(content: &[u8]) -> &'static str {
 fn received(mail: &Judged, share: &DecidedShare) -> String {
     let peer = &mail.peer;
     let iprev = &mail.verdicts.authentication.iprev;
-    let name = iprev.name.as_deref().unwrap_or("unknown");
+    // A peer's DNS may say anything; only a host name goes into the field.
+    let is_host = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
+    let name = iprev.name.as_deref().filter(is_host).unwrap_or("unknown");
     let literal = match peer.ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("IPv6:{ip}"),
