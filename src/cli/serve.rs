@@ -7,6 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigArgument, runtime, start_failure, start_log};
 use crate::daemon::Daemon;
 
+/// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
 pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     let configuration = arguments.load()?;
     start_log(&configuration.log);
@@ -14,6 +17,9 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        // With a handler, a write past the limit is an error like a full disk, not the end of the
+        // process. The handler stays after its stream is dropped.
+        drop(signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?);
         let daemon = Daemon::start(configuration).await.map_err(start_failure)?;
         notify(&[NotifyState::Ready]);
         loop {

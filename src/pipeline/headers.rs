@@ -16,7 +16,14 @@ pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
     prefix.push_str(&format!("X-SES-Virus-Verdict: {}\r\n", Verdict::Disabled));
     prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
     prefix.push_str(&authentication.authentication_results(hostname));
+    prefix.push_str(separator(&mail.content));
     prefix.into_bytes()
+}
+
+/// A message whose first line is folded would go on in our last field (RFC 5322 §2.2.3), and add
+/// results of its own to ours. An empty line ends our header section before it.
+fn separator(content: &[u8]) -> &'static str {
+    if content.starts_with(b" ") || content.starts_with(b"\t") { "\r\n" } else { "" }
 }
 
 /// The trace field (RFC 5321 §4.4). `for` only with a single recipient, so that nobody learns of

@@ -1,77 +1,180 @@
-//! Verdicts over real DNS servers, and over those that fail.
+//! Verdicts from real name servers, and from servers that are dead, slow or lying: the mail flows
+//! within the deadline, and no verdict is made up.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::support::daemon::{Daemon, Setup};
-use crate::support::dns::{BadServer, Hickory, Manner, Nsd};
-use crate::support::smtp::message;
+use serde_json::Value;
+
+use crate::support::daemon::{Daemon, Setup, ZONE, text};
+use crate::support::dns::{HickoryServer, Nsd, Responder, servers};
+use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 
-// The whole of `test`, as a resolver would answer for it: the tree walk of DMARC asks upwards.
-const ZONE: &str = "$TTL 60\n\
-@ IN SOA ns.real.test. hostmaster.real.test. 1 3600 600 86400 60\n\
-@ IN NS ns.real.test.\n\
-ns.real IN A 127.0.0.1\n\
-real IN TXT \"v=spf1 include:inc.real.test -all\"\n\
-inc.real IN TXT \"v=spf1 ip4:127.0.0.0/8\"\n\
-_dmarc.real IN TXT \"v=DMARC1; p=reject\"\n\
-spoofed.real IN TXT \"v=spf1 -all\"\n";
+const ALICE: &str = "alice@example.test";
+const SIGNED: &[u8] = include_bytes!("../../fixtures/messages/demo-good.eml");
+const SIGNED_SUBJECT: &str = "Lunch on Friday?";
 
-fn daemon(server: std::net::SocketAddr, more: &str) -> Daemon {
-    let dns = format!("servers = [\"{server}\"]\ntimeout_ms = 500\nattempts = 1");
-    Setup { dns, sections: more.into(), ..Setup::default() }.start()
+fn asking(address: SocketAddr) -> Daemon {
+    Setup { dns: servers(address), ..Setup::default() }.start()
 }
 
-fn check(server: std::net::SocketAddr) {
-    let daemon = daemon(server, "");
-    swaks(&daemon, "a@real.test", "alice@example.test", "real", &[]).accepted();
-    let received = &daemon.trace("real")[0];
-    assert_eq!(received["spfVerdict"], "PASS", "{received}");
-    assert_eq!(received["dmarcVerdict"], "PASS", "{received}");
-    swaks(&daemon, "a@spoofed.real.test", "alice@example.test", "spoofed", &[])
-        .refused("550 5.7.1", "dmarc-reject");
+fn verdict(daemon: &Daemon, subject: &str, name: &str) -> String {
+    let trace = daemon.trace(subject);
+    trace[0][name].as_str().unwrap_or_else(|| panic!("no {name} in {trace:#?}")).to_owned()
 }
 
-#[test]
-fn hickory_server_is_understood() {
-    let server = Hickory::start("test.", ZONE);
-    check(server.address);
-}
-
-#[test]
-fn nsd_is_understood() {
-    let server = Nsd::start("test", ZONE);
-    check(server.address);
-}
-
-/// Mail flows within the deadline, and the verdicts say that they could not be made.
-fn check_bad(server: std::net::SocketAddr, what: &str) {
-    let daemon = daemon(server, "[verdicts]\ndeadline_ms = 1500\n");
+fn send_signed(daemon: &Daemon) -> String {
     let mut client = daemon.client();
-    client.envelope("a@real.test", &["alice@example.test"]);
-    let signed = [
-        b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=real.test; s=s; h=from; \
-          bh=g3zLYH4xKxcPrHOD18z9YfpQcnk/GaJedfustWU5uGs=; b=AAAA\r\n"
-            .to_vec(),
-        message("a@real.test", "flows"),
-    ]
-    .concat();
-    let started = Instant::now();
-    let reply = client.data(&signed);
-    assert!(reply.starts_with("250"), "{what}: {reply}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{what}: {:?}", started.elapsed());
-    let received = &daemon.trace("flows")[0];
-    assert_eq!(received["spfVerdict"], "PROCESSING_FAILED", "{what}: {received}");
-    assert_eq!(received["dmarcVerdict"], "PROCESSING_FAILED", "{what}: {received}");
-    assert_eq!(daemon.folders("alice", "flows"), ["INBOX"], "{what}");
+    client.envelope("bob@good.test", &[ALICE]);
+    client.data(SIGNED)
+}
+
+#[track_caller]
+fn check_verdicts_from(address: SocketAddr) {
+    let daemon = asking(address);
+    assert!(send_signed(&daemon).starts_with("250"));
+    for name in ["spfVerdict", "dkimVerdict", "dmarcVerdict"] {
+        assert_eq!(verdict(&daemon, SIGNED_SUBJECT, name), "PASS", "{name}");
+    }
+    swaks(&daemon, "ceo@reject.test", ALICE, "spoofed", &[]).refused("550 5.7.1", "dmarc-reject");
+    assert_eq!(verdict(&daemon, "spoofed", "spfVerdict"), "FAIL");
+    assert_eq!(verdict(&daemon, "spoofed", "dmarcVerdict"), "FAIL");
+    swaks(&daemon, "a@plain.test", ALICE, "no records", &[]).accepted();
+    assert_eq!(verdict(&daemon, "no records", "spfVerdict"), "GRAY");
+    assert_eq!(verdict(&daemon, "no records", "dmarcVerdict"), "GRAY");
+}
+
+/// The reverse name and SPF of a client that is not on this machine.
+#[track_caller]
+fn check_client_behind_proxy(start: impl FnOnce(&str) -> SocketAddr) {
+    let zone = format!(
+        "{ZONE}far.test. IN TXT \"v=spf1 a:mail.far.test -all\"\nmail.far.test. IN A 192.0.2.7\n\
+         7.2.0.192.in-addr.arpa. IN PTR mail.far.test.\n\
+         8.2.0.192.in-addr.arpa. IN PTR mail.far.test.\n"
+    );
+    let setup = Setup {
+        dns: servers(start(&zone)),
+        listener: "proxy_protocol_from = [\"127.0.0.0/8\"]".into(),
+        ..Setup::default()
+    };
+    let daemon = setup.start();
+    for (ip, spf, iprev) in
+        [("192.0.2.7", "PASS", "iprev=pass"), ("192.0.2.8", "FAIL", "iprev=fail")]
+    {
+        let header = format!("PROXY TCP4 {ip} 127.0.0.1 40000 25\r\n");
+        let mut client = Client::connect_through_proxy(daemon.address(), header.as_bytes());
+        client.envelope("a@far.test", &[ALICE]);
+        assert!(client.data(&message("a@far.test", ip)).starts_with("250"));
+        assert_eq!(verdict(&daemon, ip, "spfVerdict"), spf);
+        let needle = format!("\r\nSubject: {ip}\r\n");
+        let messages = daemon.mailbox("alice").into_iter().map(|(_, bytes)| text(&bytes));
+        let stored = messages.into_iter().find(|stored| stored.contains(&needle));
+        let stored = stored.expect("is delivered");
+        assert!(stored.contains(iprev) && stored.contains(ip), "{stored}");
+    }
 }
 
 #[test]
-fn dns_that_fails_delays_mail_no_longer_than_the_deadline() {
-    for manner in [Manner::ServFail, Manner::Silent, Manner::Garbage, Manner::WrongId] {
-        let server = BadServer::start(manner);
-        check_bad(server.address, &format!("{manner:?}"));
+fn hickory_server_gives_the_verdicts() {
+    let server = HickoryServer::start(ZONE);
+    check_verdicts_from(server.address);
+    let mut server = None;
+    check_client_behind_proxy(|zone| server.insert(HickoryServer::start(zone)).address);
+}
+
+#[test]
+fn nsd_gives_the_verdicts() {
+    let server = Nsd::start(ZONE);
+    check_verdicts_from(server.address);
+    let mut server = None;
+    check_client_behind_proxy(|zone| server.insert(Nsd::start(zone)).address);
+}
+
+/// A record that does not fit into a UDP answer is asked for again over TCP.
+#[test]
+fn an_answer_too_long_for_udp_comes_over_tcp() {
+    let long: String = (0..40).map(|n| format!("\"{n:>3} {}\" ", "x".repeat(200))).collect();
+    let zone = format!(
+        "{ZONE}long.test. IN TXT {long}\n\
+         long.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n"
+    );
+    let hickory = HickoryServer::start(&zone);
+    let nsd = Nsd::start(&zone);
+    for address in [hickory.address, nsd.address] {
+        let daemon = asking(address);
+        swaks(&daemon, "a@long.test", ALICE, "long", &[]).accepted();
+        assert_eq!(verdict(&daemon, "long", "spfVerdict"), "PASS");
     }
-    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::free_port()));
-    check_bad(nobody, "a dead server");
+}
+
+/// With this server: the signed message and a spoofed one are delivered before `within`, and
+/// every verdict says that it could not be made.
+#[track_caller]
+fn check_failing(what: &str, address: SocketAddr, keys: &str, sections: &str, within: Duration) {
+    let setup = Setup {
+        dns: format!("servers = [\"{address}\"]\n{keys}"),
+        sections: sections.into(),
+        ..Setup::default()
+    };
+    let daemon = setup.start();
+    let began = Instant::now();
+    let reply = send_signed(&daemon);
+    let took = began.elapsed();
+    assert!(reply.starts_with("250"), "{what}: {reply}");
+    assert!(took < within, "{what}: took {took:?}");
+    let mut client = daemon.client();
+    client.envelope("ceo@reject.test", &[ALICE]);
+    let reply = client.data(&message("ceo@reject.test", "spoofed"));
+    assert!(reply.starts_with("250"), "{what}: {reply}");
+    for (subject, dkim) in [(SIGNED_SUBJECT, "PROCESSING_FAILED"), ("spoofed", "GRAY")] {
+        let trace = daemon.trace(subject);
+        let received = &trace[0];
+        assert_eq!(received["spfVerdict"], "PROCESSING_FAILED", "{what}: {received}");
+        assert_eq!(received["dmarcVerdict"], "PROCESSING_FAILED", "{what}: {received}");
+        assert_eq!(received["dkimVerdict"], dkim, "{what}: {received}");
+        assert_eq!(received["dmarcPolicy"], Value::Null, "{what}: {received}");
+        assert_eq!(daemon.folders("alice", subject), ["INBOX"], "{what}");
+    }
+}
+
+const QUICKLY: &str = "timeout_ms = 300\nattempts = 1";
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_dead_server_makes_no_verdict() {
+    // Nobody listens on a port that was just given back.
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let address = socket.local_addr().expect("has an address");
+    drop(socket);
+    check_failing("dead", address, QUICKLY, "", SOON);
+}
+
+#[test]
+fn a_failing_server_makes_no_verdict() {
+    check_failing("SERVFAIL", Responder::servfail().address, QUICKLY, "", SOON);
+}
+
+#[test]
+fn a_silent_server_makes_no_verdict() {
+    check_failing("silent", Responder::silent().address, QUICKLY, "", SOON);
+}
+
+#[test]
+fn a_slow_server_is_waited_for_until_the_deadline_and_no_longer() {
+    let server = Responder::slow(Duration::from_secs(30));
+    check_failing(
+        "slow",
+        server.address,
+        "timeout_ms = 20000\nattempts = 5",
+        "[verdicts]\ndeadline_ms = 500\n",
+        Duration::from_secs(3),
+    );
+}
+
+#[test]
+fn a_lying_server_is_not_believed() {
+    check_failing("wrong id", Responder::wrong_id().address, QUICKLY, "", SOON);
+    check_failing("wrong question", Responder::wrong_question().address, QUICKLY, "", SOON);
+    check_failing("garbage", Responder::garbage().address, QUICKLY, "", SOON);
 }

@@ -134,3 +134,26 @@ fn a_changed_certificate_is_served_without_a_restart() {
     assert!(made.status.success());
     wait_for("the new certificate", || (fingerprint() != before).then_some(()));
 }
+
+#[test]
+fn the_service_manager_is_told() {
+    let mut daemon = Setup::default().start();
+    assert!(daemon.stop().success());
+    let path = daemon.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("binds");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("sets");
+    let told = || {
+        let mut message = [0; 1024];
+        let length = socket.recv(&mut message).expect("a notification");
+        crate::support::daemon::text(&message[..length])
+    };
+    let mut command = std::process::Command::new(crate::support::daemon::BINARY);
+    command.env("NOTIFY_SOCKET", &path);
+    daemon.launch(command);
+    assert!(told().contains("READY=1"));
+    daemon.signal("HUP");
+    assert!(told().contains("RELOADING=1"));
+    assert!(told().contains("READY=1"));
+    assert!(daemon.stop().success());
+    assert!(told().contains("STOPPING=1"));
+}

@@ -35,10 +35,6 @@ impl Client {
         self.reader.get_mut().write_all(bytes).expect("sends");
     }
 
-    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.reader.get_mut().write_all(bytes)
-    }
-
     /// A whole reply; empty if the connection ended.
     pub fn reply(&mut self) -> String {
         let mut reply = String::new();
