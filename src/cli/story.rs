@@ -43,11 +43,6 @@ fn time(value: &Value, pointer: &str) -> String {
     Timestamp::from_millis(millis).to_rfc3339()
 }
 
-/// `Null` as `<>`, `{"Address": "a@b"}` as `<a@b>`.
-fn reverse_path(story: &Value) -> String {
-    format!("<{}>", at(story, "/reversePath/Address"))
-}
-
 impl Text {
     fn line(&mut self, line: &str) {
         self.0.push_str("  ");
@@ -66,7 +61,7 @@ impl Text {
             at(story, "/peer/helo"),
             at(story, "/peer/ip"),
         ));
-        self.line(&format!("reverse-path {}", reverse_path(story)));
+        self.line(&format!("reverse-path <{}>", at(story, "/reversePath")));
         for (name, pointer) in [
             ("From", "/headers/from"),
             ("Sender", "/headers/sender"),

@@ -44,6 +44,8 @@ pub struct EventSink {
     /// The day of the file's first line.
     day: Option<String>,
     last: Option<EventId>,
+    /// A failed write may have left part of a line behind the whole ones.
+    is_ragged: bool,
     buffer: Vec<u8>,
 }
 
@@ -64,7 +66,8 @@ impl EventSink {
             last = newest_rotated(&dir)?;
         }
         let day = first_day(&path)?;
-        Ok(Self { dir, settings, file: Arc::new(file), size, day, last, buffer: Vec::new() })
+        let file = Arc::new(file);
+        Ok(Self { dir, settings, file, size, day, last, is_ragged: false, buffer: Vec::new() })
     }
 
     /// The last event that is in the files, if there is any.
@@ -81,7 +84,7 @@ impl EventSink {
     /// are passed over.
     ///
     /// # Errors
-    /// Those of the file system; the file then ends as it did before.
+    /// Those of the file system; what was written of the lines is cut off before the next ones.
     pub fn append<'a>(
         &mut self,
         records: impl IntoIterator<Item = RecordedEvents<'a>>,
@@ -101,12 +104,14 @@ impl EventSink {
             }
         }
         let Some(at) = first_at else { return Ok(()) };
-        self.rotate_if_due(at)?;
-        if let Err(error) = (&*self.file).write_all(&self.buffer) {
-            // A line that is not whole must not stand before the next one.
+        // A line that is not whole must not stand before the next one.
+        if self.is_ragged {
             self.file.set_len(self.size)?;
-            return Err(error);
         }
+        self.rotate_if_due(at)?;
+        self.is_ragged = true;
+        (&*self.file).write_all(&self.buffer)?;
+        self.is_ragged = false;
         self.size += self.buffer.len() as u64;
         self.last = newest;
         Ok(())
@@ -119,7 +124,10 @@ impl EventSink {
             Some(day) if self.size > 0 => {
                 let rotated = self.free_name(day);
                 self.file.sync_data()?;
-                rename(&self.dir.join(CURRENT), &rotated)?;
+                // It is gone already if an earlier rotation could not make the new file.
+                if self.dir.join(CURRENT).exists() {
+                    rename(&self.dir.join(CURRENT), &rotated)?;
+                }
                 self.file = Arc::new(open_append(&self.dir.join(CURRENT))?);
                 File::open(&self.dir)?.sync_all()?;
                 self.size = 0;

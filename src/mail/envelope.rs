@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Address;
+use super::{Address, AddressError};
 
 /// The envelope's sender (RFC 5321 §4.5.5): the null path is `<>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ReversePath {
     /// `<>`: nobody is told of a failure.
     Null,
@@ -23,6 +24,21 @@ impl ReversePath {
             Self::Null => None,
             Self::Address(address) => Some(address),
         }
+    }
+}
+
+/// The empty text stands for the null path.
+impl TryFrom<String> for ReversePath {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() { Ok(Self::Null) } else { Address::parse(&text).map(Self::Address) }
+    }
+}
+
+impl From<ReversePath> for String {
+    fn from(path: ReversePath) -> Self {
+        path.address().map(ToString::to_string).unwrap_or_default()
     }
 }
 

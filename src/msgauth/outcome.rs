@@ -55,6 +55,7 @@ pub struct DkimOutcome {
     /// The result.
     pub result: DkimResult,
     /// Why it did not pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
 
@@ -80,15 +81,19 @@ pub struct DmarcOutcome {
     /// The result.
     pub result: DmarcResult,
     /// The author's domain, in lower-case A-label form; absent if there is not exactly one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub domain: Option<String>,
     /// The policy published for this author's domain: `p`, `sp` or `np`, one step milder under
     /// `t=y`. Absent if none is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy: Option<DmarcPolicy>,
     /// The policy for this very message, after `pct` sampling. Absent if none is published.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub applied: Option<DmarcPolicy>,
     /// `pct` of the record (RFC 7489 §6.3), 100 if it has none.
     pub pct: u8,
     /// What went wrong, for temperror, permerror, and a none that is not for want of a record.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
 
@@ -127,8 +132,10 @@ pub struct ArcOutcome {
     /// How many sets the chain has.
     pub instances: usize,
     /// The domain of the newest seal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sealer: Option<String>,
     /// Why it did not pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
 
@@ -155,6 +162,7 @@ pub struct IprevOutcome {
     pub ip: IpAddr,
     /// The first name that leads back to the address: letters, digits, hyphens, underscores and
     /// dots, lower case. Present exactly on a pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
 }
 

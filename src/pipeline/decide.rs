@@ -86,6 +86,7 @@ pub(super) enum Basis {
     /// A rule that leaves it to the spam verdict, or none: the verdict, or a DMARC quarantine.
     Spam {
         /// The *Default* rule, if one matched.
+        #[serde(skip_serializing_if = "Option::is_none")]
         rule: Option<Winner>,
         /// Whether the spam verdict or the DMARC policy says junk.
         because: SpamBasis,

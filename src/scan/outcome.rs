@@ -10,8 +10,10 @@ pub struct ScanOutcome {
     /// FAIL is spam, GRAY undecided, DISABLED not scanned.
     pub verdict: Verdict,
     /// The scanner's points; absent if it gave none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub score: Option<f64>,
     /// From how many points on it calls a message spam.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub required: Option<f64>,
     /// What led to the verdict: the scanner's own word for it, or what went wrong.
     pub detail: String,

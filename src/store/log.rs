@@ -196,6 +196,8 @@ pub(super) struct Log {
     file: File,
     base: u64,
     length: u64,
+    /// A failed write could not be cut off, so the file does not end where the log does.
+    is_ragged: bool,
 }
 
 impl Log {
@@ -223,13 +225,15 @@ impl Log {
         // A killed process may have left frames in the page cache alone; from here on they count.
         file.sync_data().map_err(StoreError::file(&last.path))?;
         let (base, length) = (last.base, last.length);
-        Ok(Self { dir: dir.into(), segment_bytes, path: last.path, file, base, length })
+        let dir = dir.into();
+        Ok(Self { dir, segment_bytes, path: last.path, file, base, length, is_ragged: false })
     }
 
     fn create_segment(dir: PathBuf, segment_bytes: u64, base: u64) -> Result<Self, StoreError> {
         let path = dir.join(format!("{base:016x}.{SUFFIX}"));
         let file = durable::create_file(&path, MAGIC)?;
-        Ok(Self { dir, segment_bytes, path, file, base, length: MAGIC.len() as u64 })
+        let length = MAGIC.len() as u64;
+        Ok(Self { dir, segment_bytes, path, file, base, length, is_ragged: false })
     }
 
     /// Where the next frame will stand.
@@ -245,6 +249,9 @@ impl Log {
     /// Writes frames; not yet synced. Returns each one's position. On an error the log ends as
     /// it did before.
     pub(super) fn append(&mut self, frames: &[&Frame]) -> Result<Vec<Lsn>, StoreError> {
+        if self.is_ragged {
+            self.cut_off()?;
+        }
         if self.length >= self.segment_bytes {
             let next = self.end().0;
             *self = Self::create_segment(self.dir.clone(), self.segment_bytes, next)?;
@@ -252,7 +259,8 @@ impl Log {
         let mut slices: Vec<IoSlice<'_>> =
             frames.iter().flat_map(|frame| &frame.parts).map(|part| IoSlice::new(part)).collect();
         if let Err(error) = durable::append(&self.file, &mut slices) {
-            self.file.set_len(self.length).map_err(StoreError::file(&self.path))?;
+            self.is_ragged = true;
+            self.cut_off()?;
             return Err(StoreError::file(&self.path)(error));
         }
         let mut positions = Vec::with_capacity(frames.len());
@@ -261,6 +269,13 @@ impl Log {
             self.length += frame.length();
         }
         Ok(positions)
+    }
+
+    /// Takes away what a failed write left. Until that succeeds, nothing is written behind it.
+    fn cut_off(&mut self) -> Result<(), StoreError> {
+        self.file.set_len(self.length).map_err(StoreError::file(&self.path))?;
+        self.is_ragged = false;
+        Ok(())
     }
 
     /// Makes all that was appended durable. After an error nobody knows what is on disk.

@@ -57,9 +57,12 @@ pub struct SpfOutcome {
     /// The domain checked.
     pub domain: String,
     /// The mechanism that matched, as the record spells it; `default` if none did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mechanism: Option<String>,
     /// The domain's explanation of a fail (RFC 7208 §6.2).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub explanation: Option<String>,
     /// What went wrong, for temperror and permerror.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
 }
