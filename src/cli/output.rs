@@ -4,8 +4,11 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Prints one line.
+/// Prints a line, or several. What came from a peer cannot move the cursor or colour the screen:
+/// control characters are replaced.
 pub(super) fn line(text: &str) -> io::Result<()> {
+    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    let text: String = text.chars().map(harmless).collect();
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")

@@ -103,9 +103,12 @@ fn count_fields(content: &[u8]) -> FieldCounts {
     counts
 }
 
+/// A value on one line: an encoded word (RFC 2047) may hold line ends and terminal escapes, which
+/// nobody who reads an event, a story or a journal report should have to fear.
 fn told(text: Option<&str>) -> Option<String> {
     let text = text?.trim();
-    (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).collect())
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).map(printable).collect())
 }
 
 /// Every attachment begins with a delimiter line (RFC 2046 §5.1.1), so only a message with that
@@ -169,6 +172,13 @@ mod tests {
         assert!(inspect(message(500).as_bytes(), &Settings::default()).is_ok());
         let dashes = format!("{head}{}", "\r\n-- not a part".repeat(2000));
         assert!(inspect(dashes.as_bytes(), &Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn an_encoded_word_cannot_smuggle_lines_or_escapes() {
+        let message = "Subject: =?utf-8?q?a=0D=0AX-Evil:_1=1B[31m?=\r\n\r\n";
+        let headers = inspect(message.as_bytes(), &Settings::default()).expect("is accepted");
+        assert_eq!(headers.subject.as_deref(), Some("a  X-Evil: 1 [31m"));
     }
 
     #[test]
