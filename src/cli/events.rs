@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use memchr::memmem;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::{ConfigArgument, output, story};
+use super::story::{self, Trace};
+use super::{ConfigArgument, output};
 use crate::events::{EventId, sink};
 use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::Settings;
@@ -126,18 +126,6 @@ fn pause(duration: Duration) {
 fn event_id(line: &str) -> Option<EventId> {
     let value: Value = serde_json::from_str(line).ok()?;
     value.get("eventId")?.as_str()?.parse().ok()
-}
-
-/// A trace: its events in order, and what they were decided from.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Trace {
-    pub(super) trace_id: String,
-    pub(super) events: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) story: Option<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) refusals: Vec<RefusalLine>,
 }
 
 /// Prints the stories of all messages that an id means.

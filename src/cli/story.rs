@@ -1,9 +1,22 @@
 //! A trace as a text that an administrator can read aloud.
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::events::Trace;
 use crate::clock::Timestamp;
+use crate::pipeline::refusals::RefusalLine;
+
+/// A trace: its events in order, and what they were decided from.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Trace {
+    pub(super) trace_id: String,
+    pub(super) events: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) story: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) refusals: Vec<RefusalLine>,
+}
 
 /// Tells a trace's story.
 pub(super) fn tell(trace: &Trace) -> String {

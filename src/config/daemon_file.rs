@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::reader::{Reader, Section, relative_to};
-use super::tree::{self, Node};
-use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, organization_file};
+use super::organization_file::{self, on_reject};
+use super::reader::{Reader, Section, read_file, relative_to};
+use super::tree;
+use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
 use crate::directory::{ConflictScope, Directory};
 use crate::mail::Domain;
-use crate::pipeline::OnReject;
 use crate::scan::ScannerKind;
 use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
 use crate::{dns, events, msgauth, pipeline, scan, store};
@@ -70,18 +70,6 @@ pub(super) fn read(
             .for_each(|conflict| reader.problem(path.display(), "organization", conflict)),
     }
     Some(configuration)
-}
-
-/// A file as a tree; its syntax errors are noted.
-pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| reader.problem(path.display(), "", format!("cannot be read: {error}")))
-        .ok()?;
-    let (node, errors) = tree::parse(path, &text);
-    for error in &errors {
-        reader.problem(format!("{}:{}", path.display(), error.line), "", &error.message);
-    }
-    Some(node)
 }
 
 fn hostname(root: &Section<'_>) -> String {
@@ -216,15 +204,6 @@ fn limits(section: &Section<'_>) -> Limits {
         ),
         banner_delay: millis(section, "banner_delay_ms", 60_000, default.banner_delay),
     }
-}
-
-fn on_reject_words() -> [(&'static str, OnReject); 2] {
-    [("reject", OnReject::Reject), ("drop", OnReject::Drop)]
-}
-
-/// `on_reject` of the daemon or of an organization.
-pub(super) fn on_reject(section: &Section<'_>, key: &'static str) -> Option<OnReject> {
-    section.word(key, &on_reject_words())
 }
 
 fn pipeline_settings(

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
-use super::daemon_file::{on_reject, read_file};
-use super::reader::{Reader, Section};
+use super::reader::{Reader, Section, read_file};
 use super::tree::Place;
 use crate::directory::{
     EntityState, Group, Organization, OrganizationId, QUOTA_MB, Resource, ResourceKind, User,
 };
 use crate::journal;
 use crate::mail::{Address, Domain};
+use crate::pipeline::OnReject;
 use crate::rules::{InboundAction, InboundRule, Pattern, RuleError, RuleSet};
 
 /// Aliases of a user (guide 3441).
@@ -75,6 +75,11 @@ pub(super) fn read(path: &Path, reader: &Reader) -> Option<OrganizationConfig> {
     };
     root.finish();
     Some(config)
+}
+
+/// `on_reject` of the daemon, or of an organization.
+pub(super) fn on_reject(section: &Section<'_>, key: &'static str) -> Option<OnReject> {
+    section.word(key, &[("reject", OnReject::Reject), ("drop", OnReject::Drop)])
 }
 
 fn id(root: &Section<'_>, alias: Option<&str>) -> Option<OrganizationId> {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::tree::{Node, Place, Value};
+use super::tree::{self, Node, Place, Value};
 
 /// Something wrong with a configuration: `file:line: key: message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,4 +269,16 @@ fn is_close(one: &str, other: &str) -> bool {
 /// A path in a file means a place relative to that file.
 pub(super) fn relative_to(file: &Path, path: String) -> std::path::PathBuf {
     file.parent().unwrap_or(Path::new(".")).join(path)
+}
+
+/// A file as a tree; its syntax errors are noted.
+pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| reader.problem(path.display(), "", format!("cannot be read: {error}")))
+        .ok()?;
+    let (node, errors) = tree::parse(path, &text);
+    for error in &errors {
+        reader.problem(format!("{}:{}", path.display(), error.line), "", &error.message);
+    }
+    Some(node)
 }

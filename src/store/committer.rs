@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{self, Decoded, Encoded};
-use super::entry::{Commit, MailboxName, RecordHead};
+use super::entry::{Commit, RecordHead};
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
 use super::log::{Log, Scanned, Scanner};
-use super::mailbox::{MailboxHandle, Mailboxes, Reservation};
+use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
 use super::{Settings, StoreError, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::mailbox::Reservation;
+use super::mailbox::{NewMailbox, Reservation};
 use crate::clock::Timestamp;
 use crate::events::EventLine;
 use crate::id::{MailboxId, TraceId};
@@ -59,21 +58,6 @@ impl FromStr for Folder {
             .into_iter()
             .find(|folder| folder.as_str() == text)
             .ok_or_else(|| format!("there is no folder {text}"))
-    }
-}
-
-/// A mailbox as the directory knows it: the organization's id and the user's or resource's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MailboxName {
-    /// `m-` and 32 hexadecimal digits.
-    pub organization: Arc<str>,
-    /// Unique in the organization.
-    pub user: Arc<str>,
-}
-
-impl fmt::Display for MailboxName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.organization, self.user)
     }
 }
 
@@ -153,15 +137,6 @@ pub(super) struct RecordHead {
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
-}
-
-/// A mailbox's birth: its id and its key, wrapped by its organization's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NewMailbox {
-    pub(super) id: MailboxId,
-    pub(super) name: MailboxName,
-    /// Hexadecimal.
-    pub(super) wrapped_key: String,
 }
 
 /// One sealed content and its mails.

@@ -7,7 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 
 use super::StoreError;
-use super::entry::{Folder, MailboxName, NewMailbox, RecordHead};
+use super::entry::{Folder, RecordHead};
+use super::mailbox::{MailboxName, NewMailbox};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{MailboxId, TraceId};

@@ -1,14 +1,40 @@
 //! Mailboxes in memory: who they are, how full they are.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
+
 use super::StoreError;
-use super::entry::{MailboxName, NewMailbox};
 use super::keys::Keyring;
 use crate::clock::Timestamp;
 use crate::id::MailboxId;
+
+/// A mailbox as the directory knows it: the organization's id and the user's or resource's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MailboxName {
+    /// `m-` and 32 hexadecimal digits.
+    pub organization: Arc<str>,
+    /// Unique in the organization.
+    pub user: Arc<str>,
+}
+
+impl fmt::Display for MailboxName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.organization, self.user)
+    }
+}
+
+/// A mailbox's birth: its id and its key, wrapped by its organization's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NewMailbox {
+    pub(super) id: MailboxId,
+    pub(super) name: MailboxName,
+    /// Hexadecimal.
+    pub(super) wrapped_key: String,
+}
 
 /// A mailbox, for as long as the daemon runs.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ mod settings;
 mod tests;
 
 pub use committer::Store;
-pub use entry::{Blob, Commit, Delivery, Folder, Mail, MailboxName, QueuedMail, Story};
-pub use mailbox::{MailboxHandle, Reservation};
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
+pub use mailbox::{MailboxHandle, MailboxName, Reservation};
 pub use settings::Settings;
 
 use std::io;

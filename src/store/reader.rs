@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use super::codec;
 use super::committer::{Layout, next_record};
-use super::entry::{Folder, MailboxName, NewMailbox, RecordHead, Story};
+use super::entry::{Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of};
 use super::keys::Keyring;
 use super::log::{self, FRAME_HEADER, Scanner};
+use super::mailbox::{MailboxName, NewMailbox};
 use super::{Settings, StoreError};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
