@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use memchr::memmem;
+use memchr::{memchr, memmem, memrchr};
 use serde_json::Value;
 
 use super::story::{self, Trace};
@@ -171,43 +171,51 @@ fn find_events(settings: &Settings, id: &str) -> anyhow::Result<BTreeMap<String,
     let files = sink::files(&dir)?;
     // In the file, a text is escaped as JSON escapes it.
     let needle = serde_json::to_string(id.trim_matches(['<', '>']))?;
-    let needle = needle.trim_matches('"').to_owned();
+    let needle = needle.trim_matches('"').to_ascii_lowercase();
     for path in &files {
-        for line in matching_lines(path, &needle)? {
+        for line in lines_with(&read(path)?, &needle) {
             if mentions(&line, id)
                 && let Some(trace_id) = line.get("traceId").and_then(Value::as_str)
             {
-                let trace_id = trace_id.to_owned();
-                traces.entry(trace_id.clone()).or_insert_with(|| Trace {
-                    trace_id,
-                    events: Vec::new(),
-                    story: None,
-                    refusals: Vec::new(),
-                });
+                traces.entry(trace_id.to_owned()).or_insert_with(|| Trace::new(trace_id));
             }
         }
     }
     for path in &files {
-        for line in matching_lines(path, "\"traceId\"")? {
-            let trace_id = line.get("traceId").and_then(Value::as_str).unwrap_or_default();
-            if let Some(trace) = traces.get_mut(trace_id) {
-                trace.events.push(line);
+        for line in read(path)?.split(|&byte| byte == b'\n') {
+            if let Some(trace) = trace_id_of(line).and_then(|id| traces.get_mut(id)) {
+                trace.events.extend(serde_json::from_slice::<Value>(line));
             }
         }
     }
     Ok(traces)
 }
 
-/// The lines that have a text somewhere, whatever its case, as JSON.
-fn matching_lines(path: &Path, needle: &str) -> anyhow::Result<Vec<Value>> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let exact = memmem::Finder::new(needle);
-    let lower = needle.to_lowercase();
-    let lines = bytes.split(|&byte| byte == b'\n').filter(|line| {
-        exact.find(line).is_some()
-            || memmem::find(&line.to_ascii_lowercase(), lower.as_bytes()).is_some()
-    });
-    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+/// The lines that have a text (in lower case) somewhere, whatever its case, as JSON.
+fn lines_with(bytes: &[u8], needle: &str) -> Vec<Value> {
+    let lower = bytes.to_ascii_lowercase();
+    let mut lines = Vec::new();
+    let mut position = 0;
+    while let Some(found) =
+        memmem::find(lower.get(position..).unwrap_or_default(), needle.as_bytes())
+    {
+        let at = position + found;
+        let start = memrchr(b'\n', &bytes[..at]).map_or(0, |newline| newline + 1);
+        let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline);
+        lines.extend(serde_json::from_slice::<Value>(&bytes[start..end]));
+        position = end + 1;
+    }
+    lines
+}
+
+/// The trace id of a line, which begins with it, without reading the rest.
+fn trace_id_of(line: &[u8]) -> Option<&str> {
+    let id = line.strip_prefix(b"{\"traceId\":\"")?.get(..36)?;
+    std::str::from_utf8(id).ok()
 }
 
 /// Whether an event's trace id, Message-ID or a recipient is the one that is looked for.
@@ -239,12 +247,7 @@ fn find_refusals(
                 || traces.contains_key(&refusal.trace_id);
             if is_meant {
                 let trace_id = refusal.trace_id.clone();
-                let trace = traces.entry(trace_id.clone()).or_insert_with(|| Trace {
-                    trace_id,
-                    events: Vec::new(),
-                    story: None,
-                    refusals: Vec::new(),
-                });
+                let trace = traces.entry(trace_id.clone()).or_insert_with(|| Trace::new(&trace_id));
                 trace.refusals.push(refusal);
             }
         }

@@ -18,6 +18,13 @@ pub(super) struct Trace {
     pub(super) refusals: Vec<RefusalLine>,
 }
 
+impl Trace {
+    /// A trace of which only the id is known yet.
+    pub(super) fn new(trace_id: &str) -> Self {
+        Self { trace_id: trace_id.into(), events: vec![], story: None, refusals: vec![] }
+    }
+}
+
 /// Tells a trace's story.
 pub(super) fn tell(trace: &Trace) -> String {
     let mut text = Text(format!("trace {}\n", trace.trace_id));

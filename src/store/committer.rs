@@ -30,6 +30,8 @@ const QUEUE: usize = 1024;
 /// Octets and records that one sync serves at most.
 const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 const BATCH_RECORDS: usize = 256;
+/// Records of one transaction while the index is brought up to the log at start.
+const REPLAY_RECORDS: usize = 1000;
 /// Records that the index may be behind before new mail is deferred.
 const MAX_INDEX_BACKLOG: usize = 50_000;
 /// How long the indexer gathers records for one transaction, and how often it tries again after
@@ -219,13 +221,23 @@ fn replay(
 ) -> Result<(), StoreError> {
     let events_from = events_position(index, sink)?;
     let mut scanner = Scanner::new(log_dir, start)?;
+    let mut unindexed: Vec<(Lsn, RecordHead)> = Vec::new();
+    let mut indexed_to = indexed;
     while let Some((lsn, next, record)) = next_record(&mut scanner)? {
-        if lsn >= indexed {
-            index.apply(std::iter::once((lsn, &record.head)), next)?;
-        }
         if lsn >= events_from {
             append_events(sink, lsn, &record).map_err(StoreError::file(log_dir))?;
         }
+        if lsn >= indexed {
+            unindexed.push((lsn, record.head));
+            indexed_to = next;
+        }
+        if unindexed.len() >= REPLAY_RECORDS {
+            index.apply(unindexed.iter().map(|(lsn, head)| (*lsn, head)), indexed_to)?;
+            unindexed.clear();
+        }
+    }
+    if !unindexed.is_empty() {
+        index.apply(unindexed.iter().map(|(lsn, head)| (*lsn, head)), indexed_to)?;
     }
     Ok(())
 }
