@@ -265,3 +265,25 @@ async fn room_is_kept_by_commits_and_given_back_by_failures() {
     assert!(matches!(store.commit(commit).await, Err(StoreError::Closed)));
     assert_eq!(mailbox.used_bytes(), 10, "the failed commit gave its room back");
 }
+
+#[tokio::test]
+async fn the_master_key_may_stand_elsewhere_and_nothing_opens_without_it() {
+    let mut scratch = Scratch::new();
+    let key = scratch.settings.data_dir.with_file_name("elsewhere.key");
+    scratch.settings.master_key_file = Some(key.clone());
+    let missing = Store::open(&scratch.settings, &crate::events::Settings::default());
+    let missing = missing.expect_err("there is no key yet").to_string();
+    assert!(missing.contains("elsewhere.key"), "{missing}");
+    fs::write(&key, format!("{}\n", "ab".repeat(32))).expect("writes");
+    let store = scratch.open();
+    deliver(&store, &["alice"], "sealed").await;
+    store.close();
+    assert!(!scratch.settings.data_dir.join("keys").exists(), "no second key is made");
+    assert_eq!(scratch.contents("alice"), ["P: sealed"]);
+
+    fs::write(&key, "cd".repeat(32)).expect("writes");
+    let reader = Reader::open(&scratch.settings).expect("opens");
+    let messages = reader.messages(&name("alice")).expect("lists");
+    let error = reader.read(&messages[0]).expect_err("another key").to_string();
+    assert!(error.contains("does not open with this master key"), "{error}");
+}

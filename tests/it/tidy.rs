@@ -161,3 +161,20 @@ fn every_rfc_in_the_code_is_in_the_standards_table() {
     }
     assert!(missing.is_empty(), "not in the README's standards table: {missing:?}");
 }
+
+#[test]
+fn the_unit_is_hardened() {
+    let unit = fs::read_to_string(root().join("systemd/mailweir.service")).expect("reads");
+    for line in [
+        "Type=notify",
+        "User=mailweir",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "StateDirectory=mailweir",
+        "RestartPreventExitStatus=78",
+    ] {
+        assert!(unit.lines().any(|found| found == line), "the unit has no {line}");
+    }
+}
