@@ -32,8 +32,12 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 venv=target/test-venv
-if ! "$venv/bin/python" -c 'import dkim, nacl' 2>/dev/null; then
+pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2)
+if [ "$(cat "$venv/pins" 2>/dev/null)" != "${pins[*]}" ]; then
   echo "installing dkimpy into $venv"
+  rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet 'dkimpy==1.1.8' 'pynacl>=1.5,<2'
+  "$venv/bin/pip" install --quiet "${pins[@]}"
+  "$venv/bin/python" -c 'import dkim, nacl, dns'
+  echo "${pins[*]}" >"$venv/pins"
 fi

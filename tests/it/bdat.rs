@@ -29,6 +29,54 @@ fn chunks_may_be_cut_anywhere() {
 }
 
 #[test]
+fn chunks_of_any_size_make_one_message() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    let mut message = b"Subject: sizes\r\n\r\n".to_vec();
+    // Every octet but a CR or LF, which must not stand alone here either.
+    let octets = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+    message.extend(octets.filter(|octet| !b"\r\n".contains(octet)));
+    message.extend_from_slice(b"\r\n");
+    let sizes = [1, 2, 997, 4095, 4096, 4097, 65_535, 65_536, 65_537, 1 << 20, usize::MAX];
+    for size in sizes {
+        client.transaction("bob@good.test", &[ALICE]);
+        let count = if size < 4095 { 500 } else { message.len() / size };
+        let reply = client.bdat(&message, &vec![size; count]);
+        assert!(reply.starts_with("250"), "{size}: {reply}");
+    }
+    let stored = daemon.mailbox("alice");
+    assert_eq!(stored.len(), sizes.len());
+    for (_, bytes) in &stored {
+        assert!(below_our_headers(bytes) == message, "a chunk was altered");
+    }
+}
+
+#[test]
+fn pipelined_chunks_are_read_however_the_network_cuts_them() {
+    let daemon = Setup::default().start();
+    let session = b"MAIL FROM:<bob@good.test>\r\nRCPT TO:<alice@example.test>\r\n\
+                    BDAT 18\r\nSubject: piped\r\n\r\n\
+                    BDAT 0\r\nBDAT 6\r\nQUIT\r\nBDAT 0 LAST\r\nNOOP\r\n";
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    for size in [session.len(), 1, 7, 50] {
+        for piece in session.chunks(size) {
+            client.send(piece);
+        }
+        for step in ["MAIL", "RCPT", "BDAT 18", "BDAT 0", "BDAT 6", "BDAT 0 LAST", "NOOP"] {
+            let reply = client.reply();
+            assert!(reply.starts_with("250"), "in pieces of {size}: {step}: {reply}");
+        }
+    }
+    let stored = daemon.mailbox("alice");
+    assert_eq!(stored.len(), 4);
+    for (_, bytes) in &stored {
+        assert_eq!(below_our_headers(bytes), b"Subject: piped\r\n\r\nQUIT\r\n".as_slice());
+    }
+}
+
+#[test]
 fn an_empty_last_chunk_ends_the_message() {
     let daemon = Setup::default().start();
     let mut client = daemon.client();

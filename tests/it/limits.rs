@@ -31,6 +31,7 @@ fn a_full_mailbox_bounces_with_an_event_and_its_user_was_warned() {
     assert_eq!(trace[1]["eventName"], "INCOMING_EMAIL_BOUNCED");
     assert_eq!(trace[1]["bouncedRecipient"]["emailAddress"], "small@example.test");
     assert_eq!(trace[1]["bouncedRecipient"]["status"], "5.2.2");
+    assert_eq!(trace[1]["bouncedRecipient"]["reason"], "Mailbox full");
 
     assert!(client.command(&format!("MAIL FROM:<{BOB}> SIZE=200000")).starts_with("250"));
     let reply = client.command("RCPT TO:<small@example.test>");
@@ -102,6 +103,10 @@ fn the_five_hundred_and_first_recipient_is_deferred() {
     assert_eq!(daemon.folders("alice", "many"), ["INBOX"], "one mailbox, one copy");
 }
 
+fn v1_header(addresses: &str) -> Vec<u8> {
+    format!("PROXY {addresses} 12345 25\r\n").into_bytes()
+}
+
 fn v2_header(ip: [u8; 4]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
     header.extend_from_slice(&ip);
@@ -113,17 +118,24 @@ fn v2_header(ip: [u8; 4]) -> Vec<u8> {
 fn the_proxys_client_is_the_one_that_is_judged() {
     let listener = "proxy_protocol_from = [\"127.0.0.0/8\"]".to_owned();
     let daemon = Setup { listener, ..Setup::default() }.start();
-    let headers: [(&str, Vec<u8>, &str); 3] = [
-        ("v1 ours", b"PROXY TCP4 127.0.0.1 127.0.0.1 12345 25\r\n".to_vec(), "PASS"),
-        ("v1 other", b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 25\r\n".to_vec(), "FAIL"),
-        ("v2 other", v2_header([192, 0, 2, 9]), "FAIL"),
+    let headers: [(&str, Vec<u8>, &str, &str); 5] = [
+        ("v1 ours", v1_header("TCP4 127.0.0.1 127.0.0.1"), "PASS", "[127.0.0.1]"),
+        ("v1 other", v1_header("TCP4 192.0.2.7 127.0.0.1"), "FAIL", "[192.0.2.7]"),
+        ("v1 sixth", v1_header("TCP6 2001:db8::7 ::1"), "FAIL", "[IPv6:2001:db8::7]"),
+        ("v2 ours", v2_header([127, 0, 0, 77]), "PASS", "[127.0.0.77]"),
+        ("v2 other", v2_header([192, 0, 2, 9]), "FAIL", "[192.0.2.9]"),
     ];
-    for (subject, header, verdict) in headers {
+    for (subject, header, verdict, literal) in headers {
         let mut client = Client::connect_through_proxy(daemon.address(), &header);
         client.envelope("bob@partner.test", &["alice@example.test"]);
         let reply = client.data(&message("bob@partner.test", subject));
         assert!(reply.starts_with("250"), "{subject}: {reply}");
         assert_eq!(daemon.trace(subject)[0]["spfVerdict"], verdict, "{subject}");
+        let is_told = daemon.mailbox("alice").iter().any(|(_, bytes)| {
+            let has = |what: &str| memchr::memmem::find(bytes, what.as_bytes()).is_some();
+            has(&format!("Subject: {subject}\r\n")) && has(&format!(" {literal})\r\n\tby "))
+        });
+        assert!(is_told, "{subject}: Received does not tell of {literal}");
     }
     let mut without = Client::open(daemon.address());
     without.send(b"EHLO mail.good.test\r\n");

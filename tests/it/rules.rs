@@ -64,6 +64,20 @@ fn bounce_for_some_is_accepted_and_told() {
 }
 
 #[test]
+fn nobody_is_told_where_there_is_nobody_to_tell() {
+    let daemon = daemon(&[rule("loud", "BOUNCE", "example.org", "bob@example.test")]);
+    let to = "alice@example.test,bob@example.test";
+    swaks(&daemon, "<>", to, "null path", &["--h-From", "admin@example.org"]).accepted();
+    let bounced = daemon.trace("null path").pop().expect("an event");
+    assert_eq!(bounced["eventName"], "INCOMING_EMAIL_BOUNCED", "the event says so either way");
+    assert_eq!(bounced["bouncedRecipient"]["emailAddress"], "bob@example.test");
+    assert_eq!(daemon.mailbox("alice").len(), 1);
+    for user in ["admin", "bob"] {
+        assert!(daemon.mailbox(user).is_empty(), "{user}: a null path gets no report");
+    }
+}
+
+#[test]
 fn junk_default_and_bypass_choose_the_folder() {
     let daemon = daemon(&[
         rule("junk", "MOVE_TO_JUNK", "newsletter.test", "*"),

@@ -1,6 +1,6 @@
 //! What an administrator tries first.
 
-use crate::support::daemon::{Daemon, Setup};
+use crate::support::daemon::{Daemon, Setup, below_our_headers};
 use crate::support::smtp::Client;
 use crate::support::swaks::swaks;
 
@@ -62,9 +62,10 @@ fn pipelined_commands_get_their_replies() {
 #[test]
 fn several_recipients_make_one_received_event() {
     let daemon = daemon();
-    swaks(&daemon, BOB, "alice@example.test,bob@example.org,bob@example.test", "x", &[])
-        .text
-        .contains("[unknown-user ");
+    // An address is of one domain: bob has none at example.org.
+    let partly = swaks(&daemon, BOB, "alice@example.test,bob@example.org", "partly", &[]);
+    assert!(partly.accepted().text.contains("[unknown-user "));
+    assert_eq!(daemon.trace("partly")[0]["recipients"], serde_json::json!([ALICE]));
     let to = "alice@example.test,bob@example.test,room@example.test";
     swaks(&daemon, BOB, to, "several", &[]).accepted();
     assert_eq!(
@@ -149,6 +150,48 @@ fn an_oversize_message_is_refused_before_and_after_it_is_sent() {
     assert!(reply.starts_with("552 5.3.4") && reply.contains("[message-too-big "), "{reply}");
     client.transaction(BOB, &[ALICE]);
     assert!(client.data(b"Subject: small\r\n\r\n").starts_with("250"), "the session goes on");
+}
+
+#[test]
+fn the_size_limit_is_the_guides_to_the_octet() {
+    const LIMIT: usize = 41_943_040;
+    let daemon = daemon();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").contains("SIZE 41943040"));
+    let line = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n";
+    for (subject, octets, is_taken) in [("most", LIMIT, true), ("over", LIMIT + 1, false)] {
+        let head = format!("From: <{BOB}>\r\nSubject: {subject}\r\n\r\n");
+        let mut message = head.into_bytes();
+        while message.len() + line.len() + 80 < octets {
+            message.extend_from_slice(line);
+        }
+        message.resize(octets - 2, b'x');
+        message.extend_from_slice(b"\r\n");
+        client.transaction(BOB, &[ALICE]);
+        let by_data = client.data(&message);
+        client.transaction(BOB, &[ALICE]);
+        let by_bdat = client.bdat(&message, &[1 << 20, 30 << 20]);
+        for reply in [by_data, by_bdat] {
+            let expected = if is_taken { "250" } else { "552 5.3.4" };
+            assert!(reply.starts_with(expected), "{octets}: {reply}");
+        }
+    }
+    let stored = daemon.mailbox("alice");
+    assert_eq!(stored.len(), 2);
+    for (_, bytes) in &stored {
+        assert_eq!(below_our_headers(bytes).len(), LIMIT, "our headers do not count");
+    }
+}
+
+#[test]
+fn an_oversize_attachment_is_refused_as_swaks_sends_it() {
+    let daemon = daemon();
+    let file = daemon.path("big.bin");
+    std::fs::write(&file, vec![b'x'; 32 << 20]).expect("writes");
+    let attach = format!("@{}", file.display());
+    swaks(&daemon, BOB, ALICE, "oversize", &["--attach", &attach, "--suppress-data"])
+        .refused("552 5.3.4", "message-too-big");
+    assert!(daemon.events().is_empty(), "nothing was accepted");
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn a_room_uses_only_the_rooms_below_it() {
         let is_test = inside.iter().any(|part| part.to_string_lossy().starts_with("tests"));
         let Some(own) = floor(&room).filter(|_| !is_test) else { continue };
         let text = fs::read_to_string(&path).expect("reads");
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        // A module of tests in the file stands at its end; `mod tests;` does not.
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let code: String = code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
@@ -122,16 +123,55 @@ fn only_these_files_rename_and_sync() {
 #[test]
 fn the_readme_lists_every_reason_word() {
     let readme = fs::read_to_string(root().join("README.md")).expect("reads");
-    for reason in mailweir::smtp::reason::Reason::all() {
-        let row = format!(
-            "| `{}` | {} {} | {} |",
-            reason.word(),
-            reason.code(),
-            reason.enhanced(),
-            reason.text()
-        );
-        assert!(readme.contains(&row), "the README has no row\n{row}");
+    let expected: Vec<_> = mailweir::smtp::reason::Reason::all()
+        .map(|reason| {
+            let (word, code) = (reason.word(), reason.code());
+            format!("| `{word}` | {code} {} | {} |", reason.enhanced(), reason.text())
+        })
+        .collect();
+    let found: Vec<_> = readme.lines().filter(|line| is_reason_row(line)).collect();
+    assert_eq!(found.len(), expected.len(), "the README has a row for each word and no other");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.starts_with(expected), "expected\n{expected}\nfound\n{found}");
     }
+}
+
+/// A row whose second cell is a reply code with its enhanced status code.
+fn is_reason_row(line: &str) -> bool {
+    let mut cells = line.split('|').skip(1).map(str::trim);
+    let is_word = cells.next().is_some_and(|cell| cell.starts_with('`'));
+    let code = cells.next().unwrap_or_default().split_once(' ');
+    is_word
+        && code.is_some_and(|(basic, enhanced)| {
+            basic.parse::<u16>().is_ok() && enhanced.split('.').count() == 3
+        })
+}
+
+#[test]
+fn no_file_names_a_folder_of_somebodys_machine() {
+    let mut list = std::process::Command::new("git");
+    let list =
+        list.args(["ls-files", "-z"]).current_dir(root()).output().expect("git is installed");
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+    // Put together here, so that this file does not name them either.
+    let folders = ["home", "root", "work", "Users"].map(|name| format!("/{name}/"));
+    let mut found = Vec::new();
+    for name in list.stdout.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let Ok(text) = fs::read(root().join(&name)) else { continue }; // Deleted, not committed.
+        let text = String::from_utf8_lossy(&text);
+        for (number, line) in text.lines().enumerate() {
+            let is_absolute = |folder: &String| {
+                line.match_indices(folder.as_str()).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}>~/".contains(c))
+                })
+            };
+            if folders.iter().any(is_absolute) {
+                found.push(format!("{name}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

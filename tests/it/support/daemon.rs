@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -294,15 +295,31 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            drop(child.kill());
-            drop(child.wait());
-        }
+        let has_drained = self.child.take().is_none_or(end);
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
+        } else {
+            assert!(has_drained, "the daemon does not stop:\n{}", self.log());
         }
     }
+}
+
+/// SIGTERM, and SIGKILL ten seconds later; whether the first was enough. A test that has failed
+/// already does not wait.
+fn end(mut child: Child) -> bool {
+    if !std::thread::panicking() {
+        drop(Command::new("kill").args(["-TERM", &child.id().to_string()]).status());
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if child.try_wait().expect("waits").is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    drop(child.kill()); // It may have ended by itself.
+    drop(child.wait());
+    false
 }
 
 pub fn text(bytes: &[u8]) -> String {

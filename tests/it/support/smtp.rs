@@ -27,6 +27,7 @@ impl Client {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connects");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("sets");
+        stream.set_write_timeout(Some(Duration::from_secs(20))).expect("sets");
         stream.set_nodelay(true).expect("sets");
         Self { reader: BufReader::new(stream) }
     }
