@@ -149,16 +149,18 @@ impl RuleSet {
     /// The winner, and for every other rule why it lost.
     pub fn explain(&self, authors: &Authors<'_>, recipient: &Address) -> Explanation {
         let winner = self.evaluate(authors, recipient);
-        let author = match winner.as_ref().map(|winner| winner.author) {
-            Some(AuthorField::Sender) => authors.sender,
-            Some(AuthorField::From) | None => authors.from.or(authors.sender),
+        // Where `From` was asked, `Sender` had been asked before: a rule that fits it by its sender
+        // side lost by its destination.
+        let asked = match winner.as_ref().map(|winner| winner.author) {
+            Some(AuthorField::Sender) => [authors.sender, None],
+            Some(AuthorField::From) | None => [authors.from, authors.sender],
         };
         let lost = (0..self.rules.len())
             .filter(|place| {
                 let name = self.rules.get(*place).map(|rule| &rule.name);
                 name != winner.as_ref().map(|winner| &winner.name)
             })
-            .filter_map(|place| self.loss_of(place, author, recipient, winner.as_ref()))
+            .filter_map(|place| self.loss_of(place, asked, recipient, winner.as_ref()))
             .collect();
         Explanation { winner, lost }
     }
@@ -166,12 +168,13 @@ impl RuleSet {
     fn loss_of(
         &self,
         place: usize,
-        author: Option<&Address>,
+        asked: [Option<&Address>; 2],
         recipient: &Address,
         winner: Option<&Winner>,
     ) -> Option<Lost> {
         let rule = self.rules.get(place)?;
-        let loss = match author.and_then(|author| most_specific(&rule.senders, author)) {
+        let mut asked = asked.into_iter().flatten();
+        let loss = match asked.find_map(|author| most_specific(&rule.senders, author)) {
             None => Loss::SenderDoesNotMatch,
             Some(sender) => match most_specific(&rule.destinations, recipient) {
                 None => Loss::DestinationDoesNotMatch,

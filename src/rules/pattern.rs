@@ -65,7 +65,10 @@ impl Pattern {
     /// Whether an address is meant.
     pub fn matches(&self, address: &Address) -> bool {
         match self {
-            Self::Address(key) => **key == *address.key(),
+            // Most patterns are of other domains; a key is made only where it can be equal.
+            Self::Address(key) => {
+                key.ends_with(address.domain().as_str()) && **key == *address.key()
+            }
             Self::Domain(domain) => domain == address.domain(),
             Self::Wildcard(domain) => address.domain().is_within(domain),
             Self::Star => true,

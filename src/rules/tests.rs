@@ -140,6 +140,29 @@ fn every_rule_is_accounted_for() {
 }
 
 #[test]
+fn a_rule_that_fits_only_the_sender_field_lost_by_its_destination() {
+    use InboundAction::{Bounce, Drop};
+    let rules = vec![
+        rule("by-sender", Bounce, &["sender.test"], &["x@o.test"]),
+        rule("by-from", Drop, &["from.test"], &["y@o.test"]),
+    ];
+    let set = RuleSet::new(rules).expect("valid");
+    let (sender, from) = (address("s@sender.test"), address("a@from.test"));
+    let authors = Authors { sender: Some(&sender), from: Some(&from) };
+    let check = |to: &str, expected: &[(&str, Loss)]| {
+        let lost = set.explain(&authors, &address(to)).lost;
+        let lost: Vec<_> = lost.iter().map(|lost| (&*lost.name, lost.loss)).collect();
+        assert_eq!(lost, expected, "{to}");
+    };
+    check("x@o.test", &[("by-from", Loss::SenderDoesNotMatch)]);
+    check("y@o.test", &[("by-sender", Loss::DestinationDoesNotMatch)]);
+    check(
+        "z@o.test",
+        &[("by-sender", Loss::DestinationDoesNotMatch), ("by-from", Loss::DestinationDoesNotMatch)],
+    );
+}
+
+#[test]
 fn limits_are_the_contracts() {
     let many: Vec<_> = (0..251).map(|number| format!("d{number}.test")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
@@ -235,6 +258,16 @@ proptest! {
         let set = RuleSet::new(rules).expect("valid");
         let authors = Authors { sender: None, from: Some(&author) };
         prop_assert_eq!(set.evaluate(&authors, &to).map(|winner| winner.name), expected);
+    }
+
+    #[test]
+    fn an_address_pattern_matches_what_has_its_key(
+        one in "[xXσΣ]{1,2}@([aA]\\.){0,2}test",
+        other in "[xXσΣ]{1,2}@([aA]\\.){0,2}test",
+    ) {
+        let (one, other) = (address(&one), address(&other));
+        let pattern = Pattern::parse(&one.to_string()).expect("a pattern");
+        prop_assert_eq!(pattern.matches(&other), one.key() == other.key());
     }
 
     #[test]
