@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::organization_file::{self, on_reject};
+use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::tree;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
-use crate::directory::{ConflictScope, Directory};
+use crate::directory::Directory;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
 use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
@@ -63,11 +63,11 @@ pub(super) fn read(
     let all = organizations.iter().map(|config| Arc::clone(&config.organization)).collect();
     match Directory::new(all) {
         Ok(directory) => configuration.directory = directory,
-        // Within one file, the reader has told them already, with their lines.
-        Err(conflicts) => conflicts
+        // The reader has told them with their lines; what it missed must not pass.
+        Err(conflicts) if reader.is_content() => conflicts
             .iter()
-            .filter(|conflict| conflict.scope == ConflictScope::BetweenOrganizations)
             .for_each(|conflict| reader.problem(path.display(), "organization", conflict)),
+        Err(_) => {}
     }
     Some(configuration)
 }
@@ -284,8 +284,8 @@ fn spam(root: &Section<'_>) -> Option<scan::Settings> {
     if !section.is_present() {
         return None;
     }
-    let kind = section.required("scanner", kind)?;
-    let default = scan::Settings::new(kind, section.required("address", address)?);
+    let (kind, address) = (section.required("scanner", kind), section.required("address", address));
+    let default = scan::Settings::new(kind?, address?);
     Some(scan::Settings {
         timeout: timeout.unwrap_or(default.timeout),
         max_bytes: max_bytes.unwrap_or(default.max_bytes),
@@ -366,6 +366,9 @@ impl fmt::Display for Filter {
 
 fn organizations(root: &Section<'_>, path: &Path, reader: &Reader) -> Vec<OrganizationConfig> {
     let mut organizations: Vec<OrganizationConfig> = Vec::new();
+    // Also those that could not be read: named twice, their problems would be told twice.
+    let mut files = Vec::new();
+    let mut claims = Claims::default();
     let sections = root.sections("organization");
     if sections.is_empty() {
         root.problem("organization", "is missing: mail is for an organization");
@@ -375,11 +378,12 @@ fn organizations(root: &Section<'_>, path: &Path, reader: &Reader) -> Vec<Organi
         section.finish();
         let Some(file) = section.required("file", file) else { continue };
         let file = relative_to(path, file);
-        if organizations.iter().any(|known| known.file == file) {
+        if files.contains(&file) {
             section.problem("file", format!("{} is named twice", file.display()));
             continue;
         }
-        organizations.extend(organization_file::read(&file, reader));
+        organizations.extend(organization_file::read(&file, reader, &mut claims));
+        files.push(file);
     }
     organizations
 }

@@ -8,7 +8,8 @@ use super::OrganizationConfig;
 use super::reader::{Reader, Section, read_file};
 use super::tree::Place;
 use crate::directory::{
-    EntityState, Group, Organization, OrganizationId, QUOTA_MB, Resource, ResourceKind, User,
+    Directory, EntityState, Group, Organization, OrganizationId, QUOTA_MB, Resource, ResourceKind,
+    User,
 };
 use crate::journal;
 use crate::mail::{Address, Domain};
@@ -20,61 +21,112 @@ const MAX_ALIASES: usize = 100;
 /// The local-part of the address from which journal records come (guide 7298).
 const JOURNALING_SENDER: &str = "amazonjournaling";
 
-/// Reads an organization; `None` where a problem leaves too little to go on with.
-pub(super) fn read(path: &Path, reader: &Reader) -> Option<OrganizationConfig> {
+/// What the organizations read so far have taken, each with the place where it stands.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    aliases: HashMap<String, String>,
+    ids: HashMap<OrganizationId, String>,
+    domains: HashMap<Domain, String>,
+}
+
+impl Claims {
+    fn alias(&mut self, root: &Section<'_>, alias: &str) {
+        if let Some(first) = self.aliases.insert(alias.to_owned(), root.place_of("alias")) {
+            root.problem("alias", format!("\"{alias}\" is taken, at {first}"));
+        }
+    }
+
+    /// An id that is made from the alias is the same only where the alias is.
+    fn id(&mut self, root: &Section<'_>, id: &OrganizationId) {
+        let taken = self.ids.insert(id.clone(), root.place_of("id"));
+        if let Some(first) = taken.filter(|_| root.has("id")) {
+            root.problem("id", format!("{id} is taken, at {first}"));
+        }
+    }
+
+    fn domain(&mut self, root: &Section<'_>, domain: &Domain, place: &Place) {
+        if let Some(first) = self.domains.insert(domain.clone(), place.to_string()) {
+            root.problem_at(place, "domains", format!("{domain} is taken, at {first}"));
+        }
+    }
+}
+
+/// Reads an organization; `None` where a problem leaves too little to go on with. Every part is
+/// read before that is decided, so that no problem hides another.
+pub(super) fn read(
+    path: &Path,
+    reader: &Reader,
+    claims: &mut Claims,
+) -> Option<OrganizationConfig> {
     let node = read_file(path, reader)?;
     let root = reader.root(&node);
     let alias = root.text("alias");
     let alias = root.required("alias", alias);
     let id = id(&root, alias.as_deref());
-    let domains: Option<Vec<(Domain, Place)>> = root.list("domains");
-    let domains: Vec<_> =
-        root.required("domains", domains)?.into_iter().map(|(domain, _)| domain).collect();
-    let Some(default_domain) = domains.first().cloned() else {
-        root.problem("domains", "an organization has at least one domain");
-        return None;
-    };
-    let mut entities = Entities {
-        root: &root,
-        domains: &domains,
-        names: HashMap::new(),
-        addresses: HashMap::new(),
-    };
-    let users =
-        root.sections("user").iter().filter_map(|user| entities.user(user)).collect::<Vec<_>>();
-    let resources =
+    alias.iter().for_each(|alias| claims.alias(&root, alias));
+    id.iter().for_each(|id| claims.id(&root, id));
+    let domains = domains(&root, claims);
+    let mut entities = Entities::new(&root, domains.as_deref());
+    let users: Vec<_> =
+        root.sections("user").iter().filter_map(|user| entities.user(user)).collect();
+    let resources: Vec<_> =
         root.sections("resource").iter().filter_map(|section| entities.resource(section)).collect();
-    let groups: Vec<_> =
-        root.sections("group").iter().filter_map(|group| entities.group(group)).collect();
-    entities.check_members(&groups);
+    let groups = entities.groups();
     let postmaster = entities.postmaster(&users);
-    let journaling = journaling(&root, &default_domain);
-    let reserved = journaling.as_ref().map(|settings| settings.sender_address.clone());
-    let reserved = reserved.or_else(|| journaling_sender(&default_domain))?;
-    entities.check_reserved(&reserved);
-    let organization = Organization {
+    let journaling = journaling(&root, domains.as_deref());
+    let reserved = reserved(journaling.as_ref(), domains.as_deref());
+    reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
+    let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
+    let rules = rules(&root);
+    let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
+    let on_reject = on_reject(&root, "dmarc_on_reject");
+    not_yet(&root);
+    root.finish();
+    let organization = Arc::new(Organization {
         id: id?,
         alias: alias?,
-        plus_addressing: root.bool("plus_addressing").unwrap_or(false),
+        plus_addressing,
         postmaster: postmaster?,
-        reserved,
-        domains,
+        reserved: reserved?,
+        domains: domains?,
         users,
         groups,
         resources,
-    };
-    let rules = rules(&root);
-    not_yet(&root);
-    let config = OrganizationConfig {
+    });
+    check_postmaster(&root, &organization);
+    Some(OrganizationConfig {
         file: path.into(),
-        organization: Arc::new(organization),
+        organization,
         rules: Arc::new(rules),
         journaling,
-        dmarc_enforcement: root.bool("dmarc_enforcement").unwrap_or(true),
-        on_reject: on_reject(&root, "dmarc_on_reject"),
-    };
-    root.finish();
-    Some(config)
+        dmarc_enforcement,
+        on_reject,
+    })
+}
+
+/// At least one domain, none of them taken; `None` if that cannot be said.
+fn domains(root: &Section<'_>, claims: &mut Claims) -> Option<Vec<Domain>> {
+    let domains: Option<Vec<(Domain, Place)>> = root.list("domains");
+    let domains = root.required("domains", domains)?;
+    if domains.is_empty() {
+        root.problem("domains", "an organization has at least one domain");
+        return None;
+    }
+    domains.iter().for_each(|(domain, place)| claims.domain(root, domain, place));
+    Some(domains.into_iter().map(|(domain, _)| domain).collect())
+}
+
+/// RFC 5321 §4.5.1: mail for postmaster of every domain is taken. Whoever gets it, by the
+/// `postmaster` key or by an address of that name, must be able to.
+fn check_postmaster(root: &Section<'_>, organization: &Arc<Organization>) {
+    // With conflicts, which are told already, there is no saying who gets it.
+    let Ok(directory) = Directory::new(vec![Arc::clone(organization)]) else { return };
+    for domain in &organization.domains {
+        let Ok(address) = Address::from_parts("postmaster", domain.as_str()) else { continue };
+        if let Err(error) = directory.resolve(&address, usize::MAX) {
+            root.problem("postmaster", format!("nobody gets mail for {address}: {error}"));
+        }
+    }
 }
 
 /// `on_reject` of the daemon, or of an organization.
@@ -98,7 +150,8 @@ fn id(root: &Section<'_>, alias: Option<&str>) -> Option<OrganizationId> {
 /// The entities of an organization on the way from its file.
 struct Entities<'a> {
     root: &'a Section<'a>,
-    domains: &'a [Domain],
+    /// `None` if the file does not say them in a way that can be read.
+    domains: Option<&'a [Domain]>,
     /// Every name that is taken, and the place of its `name` key.
     names: HashMap<Arc<str>, String>,
     /// Every address that is taken, by its key, and the place where it is.
@@ -111,14 +164,19 @@ struct Identity {
     aliases: Vec<Address>,
 }
 
-impl Entities<'_> {
+impl<'a> Entities<'a> {
+    fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
+        Self { root, domains, names: HashMap::new(), addresses: HashMap::new() }
+    }
+
     /// Name, email and aliases, which users, resources and groups have alike.
     fn identity(&mut self, section: &Section<'_>) -> Option<Identity> {
         let name = section.text("name");
         let name: Option<Arc<str>> = section.required("name", name).map(Into::into);
         let email = section.parsed("email").or_else(|| {
-            let default = Address::from_parts(name.as_deref()?, self.domains.first()?.as_str());
-            default
+            // A wrong email has been told; one that is missing is made from the name.
+            let domain = self.domains?.first().filter(|_| !section.has("email"))?;
+            Address::from_parts(name.as_deref()?, domain.as_str())
                 .map_err(|_| section.problem("email", "is missing, and the name makes none"))
                 .ok()
         });
@@ -141,7 +199,7 @@ impl Entities<'_> {
 
     /// Takes an address: it is in a domain of the organization, and nobody else has it.
     fn claim(&mut self, section: &Section<'_>, key: &str, address: &Address) {
-        if !self.domains.contains(address.domain()) {
+        if self.domains.is_some_and(|domains| !domains.contains(address.domain())) {
             section.problem(key, format!("{address} is in no domain of the organization"));
         }
         if let Some(first) = self.addresses.insert(address.key(), section.place_of(key)) {
@@ -192,15 +250,21 @@ impl Entities<'_> {
     }
 
     /// Groups may name each other, so members are looked for when all names are known.
-    fn check_members(&self, groups: &[Group]) {
-        for (section, group) in self.root.sections("group").iter().zip(groups) {
-            for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
-                section.problem(
-                    "members",
-                    format!("there is no user, resource or group \"{member}\""),
-                );
-            }
-        }
+    fn groups(&mut self) -> Vec<Group> {
+        let sections = self.root.sections("group");
+        let read: Vec<_> = sections.iter().map(|section| (section, self.group(section))).collect();
+        let known = read.into_iter().filter_map(|(section, group)| Some((section, group?)));
+        known
+            .map(|(section, group)| {
+                for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
+                    section.problem(
+                        "members",
+                        format!("there is no user, resource or group \"{member}\""),
+                    );
+                }
+                group
+            })
+            .collect()
     }
 
     /// RFC 5321 §4.5.1: mail for postmaster is always taken, so somebody gets it.
@@ -213,7 +277,8 @@ impl Entities<'_> {
             }
             None => {
                 let first = users.iter().find(|user| user.state == EntityState::Enabled);
-                if first.is_none() {
+                // One that could not be read may be enabled.
+                if first.is_none() && users.len() == self.root.sections("user").len() {
                     self.root.problem("postmaster", "is missing, and there is no enabled user");
                 }
                 first.map(|user| Arc::clone(&user.name))
@@ -222,11 +287,17 @@ impl Entities<'_> {
     }
 }
 
+/// The address that nobody may have, whether or not journaling is on (guide 7303).
+fn reserved(journaling: Option<&journal::Settings>, domains: Option<&[Domain]>) -> Option<Address> {
+    let named = journaling.map(|settings| settings.sender_address.clone());
+    named.or_else(|| journaling_sender(domains?.first()?))
+}
+
 fn journaling_sender(default_domain: &Domain) -> Option<Address> {
     Address::from_parts(JOURNALING_SENDER, default_domain.as_str()).ok()
 }
 
-fn journaling(root: &Section<'_>, default_domain: &Domain) -> Option<journal::Settings> {
+fn journaling(root: &Section<'_>, domains: Option<&[Domain]>) -> Option<journal::Settings> {
     let section = root.section("journaling");
     let journaling_address = section.parsed("journaling_address");
     let report_address = section.parsed("report_address");
@@ -235,10 +306,14 @@ fn journaling(root: &Section<'_>, default_domain: &Domain) -> Option<journal::Se
     if !section.is_present() {
         return None;
     }
+    let (journaling_address, report_address) = (
+        section.required("journaling_address", journaling_address),
+        section.required("report_address", report_address),
+    );
     Some(journal::Settings {
-        journaling_address: section.required("journaling_address", journaling_address)?,
-        report_address: section.required("report_address", report_address)?,
-        sender_address: sender_address.or_else(|| journaling_sender(default_domain))?,
+        journaling_address: journaling_address?,
+        report_address: report_address?,
+        sender_address: sender_address.or_else(|| journaling_sender(domains?.first()?))?,
     })
 }
 
@@ -290,15 +365,15 @@ fn rule(section: &Section<'_>) -> Option<InboundRule> {
         }
         None => None,
     };
-    let patterns = |key| {
+    let patterns = |key| -> Option<Vec<Pattern>> {
         let list: Option<Vec<(Pattern, Place)>> = section.list(key);
-        let list = section.required(key, list).unwrap_or_default();
-        list.into_iter().map(|(pattern, _)| pattern).collect()
+        let list = section.required(key, list)?;
+        Some(list.into_iter().map(|(pattern, _)| pattern).collect())
     };
     let (senders, destinations) = (patterns("senders"), patterns("destinations"));
     section.finish();
     let name = section.required("name", name)?.into();
-    Some(InboundRule { name, action: action?, senders, destinations })
+    Some(InboundRule { name, action: action?, senders: senders?, destinations: destinations? })
 }
 
 /// What a later version reads: said aloud, never silently passed over.

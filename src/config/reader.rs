@@ -47,6 +47,11 @@ impl Reader {
         });
     }
 
+    /// Whether there is no problem so far.
+    pub(super) fn is_content(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
@@ -103,6 +108,16 @@ impl<'a> Section<'a> {
         self.asked.borrow_mut().insert(key);
         self.reader.known.borrow_mut().insert(self.path_of(key));
         self.peek(key)
+    }
+
+    /// Whether a key is there, be its value right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Notes a problem with a part of a key's value.
+    pub(super) fn problem_at(&self, place: &Place, key: &str, message: impl fmt::Display) {
+        self.reader.problem(place, &self.path_of(key), message);
     }
 
     /// Notes a problem with a key's value.
@@ -181,7 +196,8 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// A list of texts that some type reads, each with its place.
+    /// A list of texts that some type reads, each with its place; `None` if one cannot be read, so
+    /// that what is missing from it is not reported a second time.
     pub(super) fn list<T: FromStr<Err: fmt::Display>>(
         &self,
         key: &'static str,
@@ -206,7 +222,7 @@ impl<'a> Section<'a> {
                 _ => self.mistyped(&path, item, "a text"),
             }
         }
-        Some(list)
+        (list.len() == items.len()).then_some(list)
     }
 
     /// A table inside this one; empty if it is not there.

@@ -95,6 +95,7 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "main.toml:15: dns.zone_file: cannot stand beside servers: answers come from one of them",
             "main.toml:14: dns.servers: is empty; leave it out for the system's servers",
             "main.toml:17: spam.scanner: \"clamav\" is not one of rspamd, spamd",
+            "main.toml:16: spam.address: is missing",
             "main.toml:19: log.level: \"lo=ud=er\": error parsing level filter: expected one of \"off\", \
              \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
             "org.toml:6: user[0].email: alice@other.test is in no domain of the organization",
@@ -109,6 +110,92 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "org.toml:24: outbound_rule[0].name: outbound rules are not supported by this version",
             "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
         ],
+    );
+}
+
+#[test]
+fn one_problem_hides_no_other() {
+    // Three lines that differ, then the same mistakes each time.
+    let check = |head: [&str; 3], first: &str| {
+        let organization = format!(
+            "{}\nbogus = 1\ndmarc_enforcement = 3\n\
+             [journaling]\n\
+             [[user]]\nname = \"alice\"\n\
+             [[inbound_rule]]\nname = \"r\"\naction = \"EXPLODE\"\nsenders = [\"a+b@x.test\"]\n\
+             destinations = [\"*\"]\n\
+             [[outbound_rule]]\nname = \"o\"\n",
+            head.join("\n")
+        );
+        let problems = Scratch::new(MAIN, &organization).problems(&[]);
+        let expected = [
+            first,
+            "org.toml:6: journaling.journaling_address: is missing",
+            "org.toml:6: journaling.report_address: is missing",
+            "org.toml:11: inbound_rule[0].action: \"EXPLODE\" is not one of DROP, BOUNCE, \
+             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
+            "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
+             pattern",
+            "org.toml:5: dmarc_enforcement: expected true or false, found a number",
+            "org.toml:15: outbound_rule[0].name: outbound rules are not supported by this version",
+            "org.toml:4: bogus: unknown key",
+        ];
+        assert_eq!(problems, expected);
+    };
+    let (alias, domains) = ("alias = \"a\"", "domains = [\"a.test\"]");
+    check(["", domains, ""], "org.toml:1: alias: is missing");
+    check([alias, "", ""], "org.toml:1: domains: is missing");
+    check(
+        [alias, "domains = []", ""],
+        "org.toml:2: domains: an organization has at least one domain",
+    );
+    check(
+        [alias, "domains = [\"a b\"]", ""],
+        "org.toml:2: domains[0]: \"a b\": \"a b\" is not a valid domain name",
+    );
+    check(
+        [alias, domains, "id = \"m-1\""],
+        "org.toml:3: id: \"m-1\" is not m- and 32 hexadecimal digits",
+    );
+    check([alias, domains, "postmaster = \"x\""], "org.toml:3: postmaster: there is no \"x\"");
+}
+
+#[test]
+fn a_problem_of_a_group_is_told_where_the_group_is() {
+    let groups = "[[group]]\nname = \"alice\"\nmembers = [\"alice\"]\n\
+                  [[group]]\nname = \"g\"\nmembers = [\"nobody\"]\n";
+    check(
+        MAIN,
+        &format!("{ORGANIZATION}{groups}"),
+        &[
+            "org.toml:6: group[0].name: \"alice\" is taken, at org.toml:4",
+            "org.toml:10: group[1].members: there is no user, resource or group \"nobody\"",
+        ],
+    );
+}
+
+#[test]
+fn somebody_gets_the_mail_for_postmaster() {
+    let head = "alias = \"a\"\ndomains = [\"a.test\", \"b.test\"]\n";
+    let users = "[[user]]\nname = \"alice\"\n[[user]]\nname = \"carol\"\nenabled = false\n";
+    let told = |domain: &str, line: usize, why: &str| {
+        format!("org.toml:{line}: postmaster: nobody gets mail for postmaster@{domain}: {why}")
+    };
+    let check = |organization: String, expected: &[String]| {
+        assert_eq!(Scratch::new(MAIN, &organization).problems(&[]), expected);
+    };
+    check(
+        format!("{head}postmaster = \"carol\"\n{users}"),
+        &["a.test", "b.test"].map(|domain| told(domain, 3, "the user is disabled")),
+    );
+    check(
+        format!("{head}{users}aliases = [\"postmaster@b.test\"]\n"),
+        &[told("b.test", 1, "the user is disabled")],
+    );
+    check(
+        format!(
+            "{head}postmaster = \"g\"\n{users}[[group]]\nname = \"g\"\nmembers = [\"carol\"]\n"
+        ),
+        &["a.test", "b.test"].map(|domain| told(domain, 3, "the group has no members")),
     );
 }
 
@@ -133,8 +220,24 @@ fn what_belongs_to_two_is_told() {
     fs::write(scratch.0.path().join("other.toml"), other).expect("writes");
     assert_eq!(
         scratch.problems(&[]),
-        ["main.toml: organization: domain example.test belongs to organization example and to \
-          organization other"]
+        ["other.toml:2: domains: example.test is taken, at org.toml:2"]
+    );
+    let same = ORGANIZATION.replace("[\"example.test", "[\"else.test");
+    fs::write(scratch.0.path().join("other.toml"), same).expect("writes");
+    assert_eq!(scratch.problems(&[]), ["other.toml:1: alias: \"example\" is taken, at org.toml:1"]);
+    let id = "id = \"m-0123456789abcdef0123456789abcdef\"\n";
+    fs::write(scratch.0.path().join("org.toml"), format!("{id}{ORGANIZATION}")).expect("writes");
+    let other =
+        format!("alias = \"other\"\n{id}domains = [\"else.test\"]\n[[user]]\nname = \"a\"\n");
+    fs::write(scratch.0.path().join("other.toml"), other).expect("writes");
+    assert_eq!(
+        scratch.problems(&[]),
+        ["other.toml:2: id: m-0123456789abcdef0123456789abcdef is taken, at org.toml:1"]
+    );
+    check(
+        MAIN,
+        "alias = \"a\"\ndomains = [\n\"a.test\",\n\"A.test\"]\n[[user]]\nname = \"u\"\n",
+        &["org.toml:4: domains: a.test is taken, at org.toml:3"],
     );
     check(
         &format!("{MAIN}[[organization]]\nfile = \"org.toml\"\n"),
