@@ -1,0 +1,113 @@
+//! A `mailweir serve` in a scratch folder.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// The main file without sections; [`Daemon::start`] adds what is asked for.
+const CONFIGURATION: &str = "data_dir = \"data\"\nhostname = \"mx.example.test\"\n\
+    [[listener]]\nname = \"mx\"\nprotocol = \"mx\"\nbind = \"127.0.0.1:0\"\n\
+    [[organization]]\nfile = \"org.toml\"\n";
+
+/// An organization with one user and one rule that never holds.
+pub(crate) const ORGANIZATION: &str = "alias = \"example\"\ndomains = [\"example.test\"]\n\
+    [[user]]\nname = \"alice\"\n\
+    [[inbound_rule]]\nname = \"never\"\naction = \"DROP\"\nsenders = [\"bad.test\"]\n\
+    destinations = [\"*\"]\n";
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts `binary` with an organization file, a zone file and further sections of the main
+    /// file. `[dns]` and `[limits]` are among the sections if they are wanted.
+    pub(crate) fn start(binary: &Path, organization: &str, sections: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+        write("mailweir.toml", &format!("{CONFIGURATION}{sections}"))?;
+        write("org.toml", organization)?;
+        let (child, address) = launch(binary, folder.path())?;
+        Ok(Self { child, address, folder })
+    }
+
+    /// Where it listens for SMTP.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A path below its folder; `data` is the data folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Ends it with SIGTERM and starts it again on the same data; how long until it listened.
+    pub(crate) fn restart(&mut self, binary: &Path) -> anyhow::Result<Duration> {
+        self.stop()?;
+        let started = Instant::now();
+        (self.child, self.address) = launch(binary, self.folder.path())?;
+        Ok(started.elapsed())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        self.signal("TERM")?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("the daemon ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Sends it a signal, for example `HUP`.
+    pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status()?;
+        if status.success() { Ok(()) } else { bail!("kill -{name} {pid}: {status}") }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.child.kill()); // It may have ended by itself.
+        drop(self.child.wait());
+    }
+}
+
+fn launch(binary: &Path, folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+    let listeners = folder.join("data/run/listeners.json");
+    drop(fs::remove_file(&listeners)); // It is not there before the first start.
+    let mut child = Command::new(binary)
+        .args(["serve", "--config"])
+        .arg(folder.join("mailweir.toml"))
+        .stdin(Stdio::null())
+        .stderr(File::options().create(true).append(true).open(folder.join("stderr.log"))?)
+        .spawn()
+        .with_context(|| format!("{} cannot be started", binary.display()))?;
+    let until = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait()? {
+            let log = fs::read_to_string(folder.join("stderr.log"))?;
+            bail!("the daemon ended with {status}: {log}");
+        }
+        let text = fs::read_to_string(&listeners).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(address) = value["mx"].as_str() {
+            return Ok((child, address.parse()?));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bail!("the daemon does not listen")
+}

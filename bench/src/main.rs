@@ -1,0 +1,41 @@
+#![expect(clippy::print_stdout, reason = "it prints its tables")]
+#![allow(clippy::disallowed_methods, reason = "it waits for other processes")]
+
+//! Load and measurements over real SMTP, for the numbers in the documentation.
+//!
+//! `bench/run.sh` builds the daemon and this program and runs it. Linux only: it reads `/proc`.
+
+mod client;
+mod compare;
+mod daemon;
+mod process;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "mailweir-bench", version)]
+struct Arguments {
+    /// The daemon's binary, built for release
+    #[arg(long, global = true, default_value = "target/release/mailweir")]
+    mailweir: PathBuf,
+    /// Smaller counts: shows that it works, not how fast
+    #[arg(long, global = true)]
+    quick: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// CPU, latency and memory for each message
+    Compare,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Compare => compare::run(&arguments.mailweir, arguments.quick),
+    }
+}

@@ -1,0 +1,69 @@
+//! What a process and its children cost, from `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// `proc(5)` counts time in ticks of 10 ms.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A process as `/proc/PID/stat` tells it.
+struct Stat {
+    parent: u32,
+    /// User and system time of the process and of children that it has waited for.
+    cpu: Duration,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, so what follows its last parenthesis counts: field 3 on.
+    let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u32>().ok();
+    let ticks = field(14)? + field(15)? + field(16)? + field(17)?;
+    Some(Stat { parent: field(4)?, cpu: TICK * ticks })
+}
+
+/// A process and all below it, as they are now.
+fn tree(root: u32) -> Vec<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        if let Some(stat) = stat(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let mut tree = vec![root];
+    let mut at = 0;
+    while let Some(pid) = tree.get(at) {
+        tree.extend(children.remove(pid).unwrap_or_default());
+        at += 1;
+    }
+    tree
+}
+
+/// User and system time so far of a process, of all below it and of those of them that have
+/// ended.
+pub(crate) fn cpu(root: u32) -> Duration {
+    tree(root).into_iter().filter_map(stat).map(|stat| stat.cpu).sum()
+}
+
+/// Memory of a process and all below it, in octets: proportional set sizes, so that what
+/// processes share counts once.
+pub(crate) fn memory(root: u32) -> u64 {
+    let kib = |pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    tree(root).into_iter().filter_map(kib).sum::<u64>() * 1024
+}
+
+/// The most memory that one process ever had, in octets.
+pub(crate) fn peak_memory(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM")).context("no VmHWM")?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kib * 1024)
+}
