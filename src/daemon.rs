@@ -17,7 +17,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{Store, StoreError};
+use crate::store::{FolderRetention, Store, StoreError};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,7 @@ impl Daemon {
         };
         let refusals = RefusalLog::open(&data_dir.join("refusals"))
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        store.set_retention(retention(&configuration));
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
         let msgauth = configuration.msgauth.clone();
@@ -160,6 +161,7 @@ impl Daemon {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let msgauth = configuration.msgauth.clone();
         self.shared.set_limits(configuration.limits.clone());
+        self.store.set_retention(retention(&configuration));
         self.tls.reload().await;
         self.shared.handler().reload(snapshot(configuration, version), resolver, msgauth);
         tracing::info!(version, "configuration reloaded");
@@ -200,6 +202,11 @@ pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
 /// A zone file or system configuration that cannot be used.
 pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, StartError> {
     Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
+}
+
+fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
+    let policies = configuration.organizations.iter().map(|config| &config.retention);
+    policies.flatten().cloned().collect()
 }
 
 fn snapshot(configuration: Configuration, version: u64) -> Snapshot {

@@ -305,6 +305,12 @@ fn store_settings(
         segment_bytes: section
             .number("segment_bytes", MB..=4096 * MB)
             .unwrap_or(default.segment_bytes),
+        housekeeping_interval: seconds(
+            &section,
+            "housekeeping_interval_s",
+            24 * HOUR_S,
+            default.housekeeping_interval,
+        ),
         ..default
     };
     // Read with the pipeline's settings, which reports what is wrong with it.

@@ -90,6 +90,8 @@ pub struct OrganizationConfig {
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`.
     pub on_reject: Option<pipeline::OnReject>,
+    /// What becomes of messages that have been in a folder for long.
+    pub retention: Vec<store::FolderRetention>,
 }
 
 /// Why a configuration cannot be used: all of it.

@@ -15,9 +15,17 @@ use crate::journal;
 use crate::mail::{Address, Domain};
 use crate::pipeline::OnReject;
 use crate::rules::{InboundAction, InboundRule, Pattern, RuleError, RuleSet};
+use crate::store::{Folder, FolderRetention, RetentionAction};
 
 /// Aliases of a user (guide 3441).
 const MAX_ALIASES: usize = 100;
+/// Days that retention may keep a message (the API's `RetentionPeriod`).
+const RETENTION_DAYS: std::ops::RangeInclusive<u64> = 1..=730;
+const RETENTION_ACTIONS: [(&str, Option<RetentionAction>); 3] = [
+    ("NONE", None),
+    ("DELETE", Some(RetentionAction::Delete)),
+    ("PERMANENTLY_DELETE", Some(RetentionAction::PermanentlyDelete)),
+];
 /// The local-part of the address from which journal records come (guide 7298).
 const JOURNALING_SENDER: &str = "amazonjournaling";
 
@@ -80,6 +88,7 @@ pub(super) fn read(
     let rules = rules(&root);
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
     let on_reject = on_reject(&root, "dmarc_on_reject");
+    let retention = id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
     not_yet(&root);
     root.finish();
     let organization = Arc::new(Organization {
@@ -101,6 +110,7 @@ pub(super) fn read(
         journaling,
         dmarc_enforcement,
         on_reject,
+        retention,
     })
 }
 
@@ -315,6 +325,30 @@ fn journaling(root: &Section<'_>, domains: Option<&[Domain]>) -> Option<journal:
         report_address: report_address?,
         sender_address: sender_address.or_else(|| journaling_sender(domains?.first()?))?,
     })
+}
+
+/// Mailbox retention, at most one entry for each folder (guide 4614–4633). `NONE`, as the API
+/// has it, keeps a folder's messages.
+fn retention(root: &Section<'_>, id: &OrganizationId) -> Vec<FolderRetention> {
+    let mut taken = HashMap::new();
+    let read = |section: &Section<'_>| {
+        let folder = section.word("folder", &Folder::ALL.map(|folder| (folder.as_str(), folder)));
+        let action = section.word("action", &RETENTION_ACTIONS);
+        let period = section.number("period_days", RETENTION_DAYS);
+        section.finish();
+        let (folder, action) =
+            (section.required("folder", folder)?, section.required("action", action)?);
+        if let Some(first) = taken.insert(folder, section.place_of("folder")) {
+            section.problem("folder", format!("{folder} has its retention already, at {first}"));
+        }
+        let action = action?;
+        if (folder, action) == (Folder::DeletedItems, RetentionAction::Delete) {
+            section.problem("action", "what is in DELETED_ITEMS can only be PERMANENTLY_DELETE");
+        }
+        let period_days = u16::try_from(section.required("period_days", period)?).ok()?;
+        Some(FolderRetention { organization: id.as_str().into(), folder, action, period_days })
+    };
+    root.sections("retention").iter().filter_map(read).collect()
 }
 
 /// An action as the file spells it: one of this version's, or one that it does not have.

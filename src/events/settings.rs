@@ -1,5 +1,7 @@
 //! What the operator sets for the event log.
 
+use std::time::Duration;
+
 /// `[events]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -7,6 +9,13 @@ pub struct Settings {
     pub max_file_bytes: u64,
     /// `events.retention_days`: rotated files older than this are deleted (WorkMail guide 2044).
     pub retention_days: u32,
+}
+
+impl Settings {
+    /// For how long events are kept.
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_days) * 86_400)
+    }
 }
 
 impl Default for Settings {

@@ -9,7 +9,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Settings;
 use super::line::{EventId, Lsn, finish_line, id_of_line};
@@ -152,10 +151,7 @@ impl EventSink {
     }
 
     fn delete_expired(&self, now: Timestamp) -> io::Result<()> {
-        let kept = Duration::from_secs(u64::from(self.settings.retention_days) * 86_400);
-        let oldest = Timestamp::from_millis(
-            now.as_millis().saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)),
-        );
+        let oldest = now.minus(self.settings.retention());
         for path in files(&self.dir)? {
             if day_of(&path).is_some_and(|day| day < oldest.day()) {
                 fs::remove_file(&path).map_err(|error| named(&path, error))?;

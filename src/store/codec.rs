@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::StoreError;
 use super::entry::{
-    Blob, Commit, Delivery, Mail, RecordHead, SealedBlob, SealedDelivery, SealedMail, SealedQueued,
+    Blob, Change, Commit, Delivery, Mail, RecordHead, SealedBlob, SealedDelivery, SealedMail,
+    SealedQueued,
 };
 use super::keys::{Key, Keyring, TAG_LEN};
 use super::log::Frame;
@@ -27,6 +28,28 @@ pub(super) struct Encoded {
     pub(super) events: Vec<u8>,
     /// The room that the commit takes, to be kept when it is durable.
     pub(super) rooms: Vec<Reservation>,
+    /// Octets that mailboxes get back when it is durable.
+    pub(super) freed: Vec<(Arc<MailboxHandle>, u64)>,
+}
+
+/// Frames changes of messages; `mailboxes` are those that removals give room back to.
+pub(super) fn encode_changes(
+    changes: Vec<Change>,
+    freed: Vec<(Arc<MailboxHandle>, u64)>,
+) -> Result<Encoded, StoreError> {
+    let head = RecordHead { changes, ..RecordHead::default() };
+    let frame = Frame::new(vec![encode_start(&head, &[])?]).ok_or_else(too_long)?;
+    Ok(Encoded { frame, head: Arc::new(head), events: Vec::new(), rooms: Vec::new(), freed })
+}
+
+/// What a payload begins with: its head and its events.
+fn encode_start(head: &RecordHead, events: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let head_json = serde_json::to_vec(head)
+        .expect("a record's head has only strings, numbers, lists and JSON values");
+    let mut start = Vec::with_capacity(8 + head_json.len() + events.len());
+    push_sized(&mut start, &head_json)?;
+    push_sized(&mut start, events)?;
+    Ok(start)
 }
 
 /// Seals a commit's contents and frames it.
@@ -43,15 +66,10 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
         events.push(b'\n');
     }
     let Encoder { head, tail, rooms, .. } = encoder;
-    let head_json = serde_json::to_vec(&head)
-        .expect("a record's head has only strings, numbers, lists and JSON values");
-    let mut start = Vec::with_capacity(8 + head_json.len() + events.len());
-    push_sized(&mut start, &head_json)?;
-    push_sized(&mut start, &events)?;
-    let mut payload = vec![start];
+    let mut payload = vec![encode_start(&head, &events)?];
     payload.extend(tail);
     let frame = Frame::new(payload).ok_or_else(too_long)?;
-    Ok(Encoded { frame, head: Arc::new(head), events, rooms })
+    Ok(Encoded { frame, head: Arc::new(head), events, rooms, freed: Vec::new() })
 }
 
 fn too_long() -> StoreError {
@@ -128,6 +146,7 @@ impl Encoder<'_> {
         Ok(SealedDelivery {
             mailbox: mailbox.id,
             folder: delivery.folder,
+            since: None,
             wrapped_key: mailbox_key.wrap(key, mailbox.id.as_bytes())?,
         })
     }
@@ -180,6 +199,37 @@ impl Decoded {
         let prefix = position + before..position + before + blob.mails.get(mail)?.prefix_length;
         let content = position + all..position + all + blob.length;
         Some((prefix, content))
+    }
+}
+
+impl Decoded {
+    /// The payload again in pieces, with another head and with or without its events. Sealed
+    /// pieces to which `head`, which has the same blobs and mails, gives no length are left out.
+    pub(super) fn repack<'a>(
+        &self,
+        payload: &'a [u8],
+        head: &RecordHead,
+        keeps_events: bool,
+    ) -> Result<(Vec<u8>, Vec<&'a [u8]>), StoreError> {
+        let events = if keeps_events { self.events.as_slice() } else { &[] };
+        let start = encode_start(head, events)?;
+        let mut tail = payload.get(self.tail as usize..).unwrap_or_default();
+        let mut take = |length: u64, is_kept: bool| {
+            let (piece, rest) = tail.split_at(tail.len().min(length as usize));
+            tail = rest;
+            is_kept.then_some(piece)
+        };
+        let mut pieces = Vec::new();
+        for (number, blob) in self.head.blobs.iter().enumerate() {
+            let kept = head.blobs.get(number);
+            for (number, mail) in blob.mails.iter().enumerate() {
+                let kept = kept.and_then(|blob| blob.mails.get(number));
+                let is_kept = kept.is_some_and(|mail| mail.prefix_length > 0);
+                pieces.extend(take(mail.prefix_length, is_kept));
+            }
+            pieces.extend(take(blob.length, kept.is_some_and(|blob| blob.length > 0)));
+        }
+        Ok((start, pieces))
     }
 }
 

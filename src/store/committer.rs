@@ -12,14 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{self, Decoded, Encoded};
 use super::entry::{Commit, RecordHead};
 use super::index::{Cursor, Index};
+use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
-use super::log::{Log, Scanned, Scanner};
+use super::log::Log;
+
 use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
+use super::segment::{Scanned, Scanner};
 use super::{Settings, StoreError, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -70,6 +74,9 @@ pub struct Store {
     mailboxes: Mailboxes,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    retention: ArcSwap<Vec<FolderRetention>>,
+    keeper: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+    is_closing: Arc<AtomicBool>,
     /// Held for as long as the store is open, so that no second daemon takes the folder.
     folder_lock: Mutex<Option<File>>,
 }
@@ -138,18 +145,61 @@ impl Store {
             backlog: Arc::clone(&backlog),
             is_poisoned: AtomicBool::new(false),
         };
-        let indexer = Indexer { index, backlog, synced_at: Instant::now(), unsynced: None };
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let indexer = Indexer {
+            index,
+            backlog,
+            synced_at: Instant::now(),
+            unsynced: None,
+            is_closing: Arc::clone(&is_closing),
+        };
         let threads = vec![
             spawn("committer", move || committer.run(waiting))?,
             spawn("indexer", move || indexer.run(&from_committer))?,
         ];
-        Ok(Arc::new(Self {
+        let (keeper, stopped) = std::sync::mpsc::channel();
+        let store = Arc::new(Self {
             keyring,
             mailboxes,
             requests: Mutex::new(Some(requests)),
             threads: Mutex::new(threads),
+            retention: ArcSwap::default(),
+            keeper: Mutex::new(Some(keeper)),
+            is_closing,
             folder_lock: Mutex::new(Some(folder_lock)),
-        }))
+        });
+        let keeper = Keeper {
+            store: Arc::downgrade(&store),
+            index: layout.index(),
+            log_dir: layout.log(),
+            interval: settings.housekeeping_interval,
+            event_retention: events.retention(),
+            segment_bytes: settings.segment_bytes,
+            stop: Arc::clone(&store.is_closing),
+        };
+        lock(&store.threads).push(spawn("keeper", move || keeper.run(&stopped))?);
+        Ok(store)
+    }
+
+    /// What becomes of messages that have been in a folder for long, from now on.
+    pub fn set_retention(&self, retention: Vec<FolderRetention>) {
+        self.retention.store(Arc::new(retention));
+    }
+
+    pub(super) fn retention(&self) -> Arc<Vec<FolderRetention>> {
+        self.retention.load_full()
+    }
+
+    pub(super) fn mailboxes_of(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
+        self.mailboxes.of_organization(organization)
+    }
+
+    /// Makes a record durable, on a thread that may block.
+    pub(super) fn commit_blocking(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
+        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
+        let (answer, outcome) = oneshot::channel();
+        requests.blocking_send(Request { encoded, answer }).map_err(|_| StoreError::Closed)?;
+        outcome.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
     /// The mailbox of that name, made on first use.
@@ -175,6 +225,8 @@ impl Store {
 
     /// Writes what is under way and stops the threads; commits fail from now on.
     pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        lock(&self.keeper).take();
         lock(&self.requests).take();
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
@@ -360,7 +412,8 @@ impl Committer {
     }
 
     fn accept(&self, request: Request, lsn: Lsn) {
-        let Encoded { frame, head, rooms, .. } = request.encoded;
+        let Encoded { frame, head, rooms, freed, .. } = request.encoded;
+        freed.iter().for_each(|(mailbox, size)| mailbox.free(*size));
         for room in rooms {
             room.mailbox().is_durable.store(true, Ordering::Release);
             Reservation::keep(room);
@@ -381,6 +434,7 @@ struct Indexer {
     backlog: Arc<AtomicUsize>,
     synced_at: Instant,
     unsynced: Option<(Arc<File>, Lsn)>,
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Indexer {
@@ -390,7 +444,10 @@ impl Indexer {
             match receive(records, wait) {
                 Received::Record(first) => {
                     let batch = gather(records, first);
-                    self.apply(&batch);
+                    if !self.apply(&batch) {
+                        // The log has it; the next start brings the index up.
+                        return;
+                    }
                 }
                 Received::Nothing => {}
                 Received::Closed => break,
@@ -402,17 +459,22 @@ impl Indexer {
         self.sync_events();
     }
 
-    fn apply(&mut self, batch: &[Indexable]) {
-        let Some(last) = batch.last() else { return };
+    /// Applies records, however often it takes; false if the store closes before it succeeds.
+    fn apply(&mut self, batch: &[Indexable]) -> bool {
+        let Some(last) = batch.last() else { return true };
         let records = || batch.iter().map(|record| (record.lsn, &*record.head));
         while let Err(error) = self.index.apply(records(), last.next) {
             tracing::error!(%error, "the index cannot be written");
+            if self.is_closing.load(Ordering::Relaxed) {
+                return false;
+            }
             pause(INDEX_RETRY);
         }
         self.backlog.fetch_sub(batch.len(), Ordering::Relaxed);
         if let Some(file) = &last.events {
             self.unsynced = Some((Arc::clone(file), last.next));
         }
+        true
     }
 
     /// A rotated file was synced when it was rotated, so the newest file stands for all.

@@ -21,15 +21,47 @@ pub(super) fn create_file(path: &Path, content: &[u8]) -> Result<File, StoreErro
         .mode(0o600)
         .open(path)
         .map_err(StoreError::file(path))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(StoreError::file(path))?;
-    sync_parent(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written.map_err(StoreError::file(path)).and_then(|()| sync_parent(path)) {
+        // Half a file must not stand in the way of the next attempt. If it cannot be removed
+        // either, that attempt says so.
+        drop(fs::remove_file(path));
+        return Err(error);
+    }
     Ok(file)
+}
+
+/// Gives a synced file its name, in place of what had it, durably.
+#[expect(clippy::disallowed_methods, reason = "the one place where lasting files are renamed")]
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(StoreError::file(from))?;
+    sync_parent(to)
+}
+
+/// Removes a file, unless it is gone already.
+pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::file(path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes a file's name in its folder durable.
 pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::file(parent))
+}
+
+/// Makes what was written to a file durable, if there is such a file.
+pub(super) fn sync_if_there(path: &Path) -> Result<(), StoreError> {
+    match File::open(path).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::file(path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Opens an existing file for reading and appending.

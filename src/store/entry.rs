@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mailbox::{NewMailbox, Reservation};
 use crate::clock::Timestamp;
-use crate::events::EventLine;
+use crate::events::{EventLine, Lsn};
 use crate::id::{MailboxId, TraceId};
 use crate::mail::{Address, ReversePath};
 
@@ -134,6 +134,9 @@ pub(super) struct RecordHead {
     pub(super) blobs: Vec<SealedBlob>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) stories: Vec<Story>,
+    /// What becomes of messages that earlier records hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) changes: Vec<Change>,
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
@@ -168,8 +171,34 @@ pub(super) struct SealedMail {
 pub(super) struct SealedDelivery {
     pub(super) mailbox: MailboxId,
     pub(super) folder: Folder,
+    /// When it came into that folder, if that was not when it was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<Timestamp>,
     /// Hexadecimal.
     pub(super) wrapped_key: String,
+}
+
+/// A message of a mailbox, by where it stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct MessageRef {
+    pub(super) lsn: Lsn,
+    pub(super) blob: usize,
+    pub(super) mail: usize,
+    pub(super) mailbox: MailboxId,
+}
+
+/// A message's removal, or its move to another folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Change {
+    #[serde(flatten)]
+    pub(super) message: MessageRef,
+    pub(super) from: Folder,
+    /// Absent: it is removed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<Folder>,
+    /// Octets that a removal gives back to the mailbox.
+    pub(super) size: u64,
+    pub(super) at: Timestamp,
 }
 
 /// A queued mail: the content's key, wrapped by the queue's.

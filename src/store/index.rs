@@ -2,12 +2,14 @@
 //! mode, so that commands read it beside a running daemon. It only repeats what the log says: a
 //! lost index is built again from the log.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, Transaction, params};
 
 use super::StoreError;
-use super::entry::{Folder, RecordHead};
+use super::entry::{Change, Folder, MessageRef, RecordHead};
 use super::mailbox::{MailboxName, NewMailbox};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -27,7 +29,14 @@ const SCHEMA: &str = "
         mailbox INTEGER NOT NULL, folder INTEGER NOT NULL, lsn INTEGER NOT NULL,
         blob INTEGER NOT NULL, mail INTEGER NOT NULL,
         id TEXT NOT NULL, size INTEGER NOT NULL, received_at INTEGER NOT NULL,
+        since INTEGER NOT NULL,
         PRIMARY KEY (mailbox, folder, lsn, blob, mail)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS change (
+        lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL,
+        mailbox INTEGER NOT NULL, at INTEGER NOT NULL, folder INTEGER, size INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (lsn, blob, mail, mailbox)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS queue (
         lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL,
@@ -35,7 +44,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 /// Raised with every change of the schema; an index of another version is built again.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +67,13 @@ impl Cursor {
 /// A message as the index knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IndexedMessage {
-    pub(super) mailbox: MailboxId,
+    pub(super) at: MessageRef,
     pub(super) folder: Folder,
-    pub(super) lsn: Lsn,
-    pub(super) blob: usize,
-    pub(super) mail: usize,
     pub(super) id: TraceId,
     pub(super) size: u64,
     pub(super) received_at: Timestamp,
+    /// When it came into its folder.
+    pub(super) since: Timestamp,
 }
 
 /// The messages that a record puts into mailboxes.
@@ -75,14 +83,12 @@ pub(super) fn messages_of(lsn: Lsn, head: &RecordHead) -> Vec<IndexedMessage> {
         for (mail, sealed) in sealed.mails.iter().enumerate() {
             for delivery in &sealed.deliveries {
                 messages.push(IndexedMessage {
-                    mailbox: delivery.mailbox,
+                    at: MessageRef { lsn, blob, mail, mailbox: delivery.mailbox },
                     folder: delivery.folder,
-                    lsn,
-                    blob,
-                    mail,
                     id: sealed.id,
                     size: sealed.size,
                     received_at: sealed.received_at,
+                    since: delivery.since.unwrap_or(sealed.received_at),
                 });
             }
         }
@@ -106,7 +112,8 @@ impl Index {
         if version != VERSION {
             connection.execute_batch(
                 "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS mailbox;
-                 DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;",
+                 DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
+                 DROP TABLE IF EXISTS change;",
             )?;
         }
         connection.execute_batch(SCHEMA)?;
@@ -123,11 +130,7 @@ impl Index {
     }
 
     pub(super) fn cursor(&self, cursor: Cursor) -> Result<Lsn, StoreError> {
-        let lsn: Option<i64> = self
-            .0
-            .query_row("SELECT lsn FROM cursor WHERE name = ?1", [cursor.name()], |row| row.get(0))
-            .optional()?;
-        Ok(Lsn(lsn.unwrap_or(0).cast_unsigned()))
+        self::cursor(&self.0, cursor)
     }
 
     /// Applies records in one transaction, and moves the cursor past them. Records that are in
@@ -180,29 +183,134 @@ impl Index {
 
     /// The messages of a mailbox, oldest first within each folder.
     pub(super) fn messages(&self, mailbox: MailboxId) -> Result<Vec<IndexedMessage>, StoreError> {
-        let mut statement = self.0.prepare(
-            "SELECT folder, lsn, blob, mail, message.id, size, received_at
-             FROM message JOIN mailbox ON mailbox.number = message.mailbox
-             WHERE mailbox.id = ?1 ORDER BY folder, lsn, blob, mail",
-        )?;
-        let mut rows = statement.query([mailbox.to_string()])?;
-        let mut messages = Vec::new();
-        while let Some(row) = rows.next()? {
-            let folder: usize = row.get(0)?;
-            let id: String = row.get(4)?;
-            messages.push(IndexedMessage {
-                mailbox,
-                folder: *Folder::ALL.get(folder).ok_or_else(|| unreadable("folder"))?,
-                lsn: Lsn(row.get::<_, i64>(1)?.cast_unsigned()),
-                blob: row.get(2)?,
-                mail: row.get(3)?,
-                id: id.parse().map_err(|_| unreadable("message id"))?,
-                size: row.get::<_, i64>(5)?.cast_unsigned(),
-                received_at: Timestamp::from_millis(row.get::<_, i64>(6)?.cast_unsigned()),
-            });
-        }
-        Ok(messages)
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {MESSAGE_COLUMNS} FROM message WHERE mailbox = \
+             (SELECT number FROM mailbox WHERE id = ?1) ORDER BY folder, lsn, blob, mail"
+        ))?;
+        let rows = statement.query([mailbox.to_string()])?;
+        collect_messages(rows, mailbox)
     }
+
+    /// At most `limit` messages that came into a mailbox's folder before a moment.
+    pub(super) fn messages_before(
+        &self,
+        mailbox: MailboxId,
+        folder: Folder,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<IndexedMessage>, StoreError> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {MESSAGE_COLUMNS} FROM message WHERE mailbox = \
+             (SELECT number FROM mailbox WHERE id = ?1) AND folder = ?2 AND since < ?3 LIMIT ?4"
+        ))?;
+        let before = before.as_millis().cast_signed();
+        let rows = statement.query(params![mailbox.to_string(), folder as usize, before, limit])?;
+        collect_messages(rows, mailbox)
+    }
+
+    /// How many octets of the messages of some positions were removed since they were worked
+    /// into a pack.
+    pub(super) fn removed_bytes(&self, positions: &Range<u64>) -> Result<u64, StoreError> {
+        let sum: i64 = self
+            .0
+            .prepare_cached(
+                "SELECT coalesce(sum(size), 0) FROM change
+                 WHERE lsn >= ?1 AND lsn < ?2 AND folder IS NULL",
+            )?
+            .query_row(span(positions), |row| row.get(0))?;
+        Ok(sum.cast_unsigned())
+    }
+
+    /// What became of the messages of some positions, by removals and moves up to the returned
+    /// position.
+    pub(super) fn changes(
+        &mut self,
+        positions: &Range<u64>,
+    ) -> Result<(Lsn, BTreeMap<MessageRef, Changed>), StoreError> {
+        let transaction = self.0.transaction()?;
+        let considered = cursor(&transaction, Cursor::Indexed)?;
+        let mut changes = BTreeMap::new();
+        let mut statement = transaction.prepare_cached(
+            "SELECT change.lsn, blob, mail, mailbox.id, folder, since
+             FROM change JOIN mailbox ON mailbox.number = change.mailbox
+             WHERE change.lsn >= ?1 AND change.lsn < ?2",
+        )?;
+        let mut rows = statement.query(span(positions))?;
+        while let Some(row) = rows.next()? {
+            let mailbox: String = row.get(3)?;
+            let message = MessageRef {
+                lsn: Lsn(row.get::<_, i64>(0)?.cast_unsigned()),
+                blob: row.get(1)?,
+                mail: row.get(2)?,
+                mailbox: mailbox.parse().map_err(|_| unreadable("mailbox id"))?,
+            };
+            let folder: Option<usize> = row.get(4)?;
+            let folder = folder.map(folder_of).transpose()?;
+            let since = Timestamp::from_millis(row.get::<_, i64>(5)?.cast_unsigned());
+            changes.insert(message, Changed { folder, since });
+        }
+        Ok((considered, changes))
+    }
+
+    /// Forgets changes that are worked into a pack.
+    pub(super) fn forget_changes(
+        &mut self,
+        positions: &Range<u64>,
+        considered: Lsn,
+    ) -> Result<(), StoreError> {
+        let (start, end) = span(positions);
+        self.0.execute(
+            "DELETE FROM change WHERE lsn >= ?1 AND lsn < ?2 AND at < ?3",
+            params![start, end, considered.0.cast_signed()],
+        )?;
+        Ok(())
+    }
+}
+
+/// Where a changed message is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Nowhere, if absent.
+    pub(super) folder: Option<Folder>,
+    pub(super) since: Timestamp,
+}
+
+const MESSAGE_COLUMNS: &str = "folder, lsn, blob, mail, id, size, received_at, since";
+
+fn collect_messages(
+    mut rows: Rows<'_>,
+    mailbox: MailboxId,
+) -> Result<Vec<IndexedMessage>, StoreError> {
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(4)?;
+        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        let at = MessageRef { lsn: Lsn(number(1)?), blob: row.get(2)?, mail: row.get(3)?, mailbox };
+        messages.push(IndexedMessage {
+            at,
+            folder: folder_of(row.get(0)?)?,
+            id: id.parse().map_err(|_| unreadable("message id"))?,
+            size: number(5)?,
+            received_at: Timestamp::from_millis(number(6)?),
+            since: Timestamp::from_millis(number(7)?),
+        });
+    }
+    Ok(messages)
+}
+
+fn folder_of(number: usize) -> Result<Folder, StoreError> {
+    Folder::ALL.get(number).copied().ok_or_else(|| unreadable("folder"))
+}
+
+fn span(positions: &Range<u64>) -> (i64, i64) {
+    (positions.start.cast_signed(), positions.end.cast_signed())
+}
+
+fn cursor(connection: &Connection, cursor: Cursor) -> Result<Lsn, StoreError> {
+    let lsn: Option<i64> = connection
+        .query_row("SELECT lsn FROM cursor WHERE name = ?1", [cursor.name()], |row| row.get(0))
+        .optional()?;
+    Ok(Lsn(lsn.unwrap_or(0).cast_unsigned()))
 }
 
 fn unreadable(what: &str) -> StoreError {
@@ -240,6 +348,9 @@ fn apply_record(
     for message in messages_of(lsn, head) {
         insert_message(transaction, &message)?;
     }
+    for change in &head.changes {
+        apply_change(transaction, lsn, change)?;
+    }
     for (blob, sealed) in head.blobs.iter().enumerate() {
         for (mail, sealed) in sealed.mails.iter().enumerate().filter(|(_, m)| m.queued.is_some()) {
             transaction
@@ -256,28 +367,88 @@ fn insert_message(
 ) -> Result<(), StoreError> {
     let mailbox: i64 = transaction
         .prepare_cached("SELECT number FROM mailbox WHERE id = ?1")?
-        .query_row([message.mailbox.to_string()], |row| row.get(0))?;
+        .query_row([message.at.mailbox.to_string()], |row| row.get(0))?;
     let size = message.size.cast_signed();
     let inserted = transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO message
-             (mailbox, folder, lsn, blob, mail, id, size, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (mailbox, folder, lsn, blob, mail, id, size, received_at, since)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             mailbox,
             message.folder as usize,
-            message.lsn.0.cast_signed(),
-            message.blob,
-            message.mail,
+            message.at.lsn.0.cast_signed(),
+            message.at.blob,
+            message.at.mail,
             message.id.to_string(),
             size,
-            message.received_at.as_millis().cast_signed()
+            message.received_at.as_millis().cast_signed(),
+            message.since.as_millis().cast_signed()
         ])?;
     if inserted > 0 {
         transaction
             .prepare_cached("UPDATE mailbox SET used_bytes = used_bytes + ?2 WHERE number = ?1")?
             .execute(params![mailbox, size])?;
     }
+    Ok(())
+}
+
+/// A change of a message that is not where the change says it is changes nothing: it was applied
+/// before.
+fn apply_change(transaction: &Transaction<'_>, at: Lsn, change: &Change) -> Result<(), StoreError> {
+    let message = &change.message;
+    let mailbox: Option<i64> = transaction
+        .prepare_cached("SELECT number FROM mailbox WHERE id = ?1")?
+        .query_row([message.mailbox.to_string()], |row| row.get(0))
+        .optional()?;
+    let Some(mailbox) = mailbox else { return Ok(()) };
+    let lsn = message.lsn.0.cast_signed();
+    let place = params![mailbox, change.from as usize, lsn, message.blob, message.mail];
+    let since = change.at.as_millis().cast_signed();
+    let to = change.to.map(|folder| folder as usize);
+    let changed = match to {
+        None => transaction
+            .prepare_cached(
+                "DELETE FROM message WHERE mailbox = ?1 AND folder = ?2 AND lsn = ?3
+                 AND blob = ?4 AND mail = ?5",
+            )?
+            .execute(place)?,
+        Some(to) => transaction
+            .prepare_cached(
+                "UPDATE message SET folder = ?6, since = ?7 WHERE mailbox = ?1 AND folder = ?2
+                 AND lsn = ?3 AND blob = ?4 AND mail = ?5",
+            )?
+            .execute(params![
+                mailbox,
+                change.from as usize,
+                lsn,
+                message.blob,
+                message.mail,
+                to,
+                since
+            ])?,
+    };
+    if changed == 0 {
+        return Ok(());
+    }
+    let size = change.size.cast_signed();
+    if to.is_none() {
+        transaction
+            .prepare_cached("UPDATE mailbox SET used_bytes = used_bytes - ?2 WHERE number = ?1")?
+            .execute(params![mailbox, size])?;
+    }
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO change VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+        .execute(params![
+            lsn,
+            message.blob,
+            message.mail,
+            mailbox,
+            at.0.cast_signed(),
+            to,
+            size,
+            since
+        ])?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The append-only log: segments of checksummed frames.
+//! The append-only log's writing end: segments of checksummed frames.
 //!
 //! A segment is a file named after the position of its first byte; its frames follow a magic
 //! number. A frame is `length u32, crc32 u32, payload`, little-endian; what a payload says is
@@ -6,17 +6,11 @@
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::segment::{Catalog, FRAME_HEADER, MAGIC, SUFFIX, Scanned, Scanner};
 use super::{StoreError, durable};
 use crate::events::Lsn;
-
-/// The first bytes of every segment.
-const MAGIC: &[u8; 8] = b"mwlog-1\n";
-/// Octets of a frame before its payload.
-pub(super) const FRAME_HEADER: u64 = 8;
-const SUFFIX: &str = "log";
 
 /// A frame, ready to be written.
 #[derive(Debug)]
@@ -44,149 +38,6 @@ impl Frame {
     }
 }
 
-/// One segment file.
-#[derive(Clone, Debug)]
-struct Segment {
-    path: PathBuf,
-    base: u64,
-    length: u64,
-}
-
-/// The segments of a folder in order; contiguous, or an error.
-fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(dir).map_err(StoreError::file(dir))? {
-        let path = entry.map_err(StoreError::file(dir))?.path();
-        if path.extension().is_some_and(|extension| extension == SUFFIX) {
-            let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            let base = name
-                .and_then(|name| u64::from_str_radix(&name, 16).ok())
-                .ok_or_else(|| damaged(&path, 0, "its name is not a position"))?;
-            let length = fs::metadata(&path).map_err(StoreError::file(&path))?.len();
-            segments.push(Segment { path, base, length });
-        }
-    }
-    segments.sort_by_key(|segment| segment.base);
-    for pair in segments.windows(2) {
-        if pair[0].base + pair[0].length != pair[1].base {
-            return Err(damaged(&pair[0].path, pair[0].length, "the next segment is missing"));
-        }
-    }
-    Ok(segments)
-}
-
-fn damaged(path: &Path, offset: u64, problem: &str) -> StoreError {
-    StoreError::Damaged { path: path.into(), offset, problem: problem.into() }
-}
-
-/// Reads frames from a position on.
-#[derive(Debug)]
-pub(super) struct Scanner {
-    segments: std::vec::IntoIter<Segment>,
-    current: Option<(Segment, File, u64)>,
-}
-
-/// What a scan comes upon.
-#[derive(Debug)]
-pub(super) enum Scanned {
-    /// A whole frame's payload.
-    Frame { lsn: Lsn, next: Lsn, payload: Vec<u8> },
-    /// The rest of the last segment is not a whole frame: a write that did not end.
-    Torn { path: PathBuf, offset: u64 },
-}
-
-impl Scanner {
-    /// A scan of the log in `dir` from `from`, which is a frame's position or the log's end.
-    pub(super) fn new(dir: &Path, from: Lsn) -> Result<Self, StoreError> {
-        let mut segments = segments(dir)?;
-        segments.retain(|segment| segment.base + segment.length > from.0);
-        let mut scanner = Self { segments: segments.into_iter(), current: None };
-        scanner.next_segment(from)?;
-        Ok(scanner)
-    }
-
-    fn next_segment(&mut self, from: Lsn) -> Result<(), StoreError> {
-        self.current = None;
-        if let Some(segment) = self.segments.next() {
-            let mut file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-            let start = from.0.saturating_sub(segment.base).max(MAGIC.len() as u64);
-            file.seek(SeekFrom::Start(start)).map_err(StoreError::file(&segment.path))?;
-            self.current = Some((segment, file, start));
-        }
-        Ok(())
-    }
-
-    /// The next frame, the torn end, or nothing at the end. Bytes that are not a frame anywhere
-    /// but at the end of the last segment are an error.
-    pub(super) fn next(&mut self) -> Result<Option<Scanned>, StoreError> {
-        loop {
-            let is_last = self.segments.len() == 0;
-            let Some((segment, file, offset)) = &mut self.current else { return Ok(None) };
-            if *offset >= segment.length {
-                self.next_segment(Lsn(0))?;
-                continue;
-            }
-            let payload = read_frame(file, segment.length - *offset)
-                .map_err(StoreError::file(&segment.path))?;
-            let Some(payload) = payload else {
-                let (path, offset) = (segment.path.clone(), *offset);
-                self.current = None;
-                return match is_last {
-                    true => Ok(Some(Scanned::Torn { path, offset })),
-                    false => Err(damaged(&path, offset, "a record's checksum is wrong")),
-                };
-            };
-            let lsn = Lsn(segment.base + *offset);
-            *offset += FRAME_HEADER + payload.len() as u64;
-            let next = Lsn(segment.base + *offset);
-            return Ok(Some(Scanned::Frame { lsn, next, payload }));
-        }
-    }
-}
-
-/// The next frame's payload, or `None` if the `remaining` bytes do not begin with a whole one.
-fn read_frame(file: &mut File, remaining: u64) -> std::io::Result<Option<Vec<u8>>> {
-    if remaining < FRAME_HEADER {
-        return Ok(None);
-    }
-    let mut header = [0; FRAME_HEADER as usize];
-    file.read_exact(&mut header)?;
-    let (length, checksum) = parse_header(header);
-    if length == 0 || u64::from(length) > remaining - FRAME_HEADER {
-        return Ok(None);
-    }
-    let mut payload = vec![0; length as usize];
-    file.read_exact(&mut payload)?;
-    Ok((crc32fast::hash(&payload) == checksum).then_some(payload))
-}
-
-fn parse_header(header: [u8; FRAME_HEADER as usize]) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = header;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-}
-
-/// Reads `length` bytes at `offset` of the payload of the frame at `lsn`.
-pub(super) fn read_at(
-    dir: &Path,
-    lsn: Lsn,
-    offset: u64,
-    length: u64,
-) -> Result<Vec<u8>, StoreError> {
-    let segments = segments(dir)?;
-    let segment = segments
-        .iter()
-        .find(|segment| (segment.base..segment.base + segment.length).contains(&lsn.0))
-        .ok_or_else(|| StoreError::NotFound(format!("the log has no record {lsn}")))?;
-    let start = lsn.0 - segment.base + FRAME_HEADER + offset;
-    if start + length > segment.length {
-        return Err(damaged(&segment.path, start, "a record ends before its content does"));
-    }
-    let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, start).map_err(StoreError::file(&segment.path))?;
-    Ok(bytes)
-}
-
 /// The log's writing end.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -206,7 +57,11 @@ impl Log {
     /// and cut off. `from` is a position known to be a frame's, to spare reading all before it.
     pub(super) fn open(dir: &Path, segment_bytes: u64, from: Lsn) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
-        if segments(dir)?.is_empty() {
+        let catalog = Catalog::read(dir)?;
+        for path in &catalog.superseded {
+            durable::remove_if_there(path)?;
+        }
+        if catalog.segments.is_empty() {
             return Self::create_segment(dir.into(), segment_bytes, 0);
         }
         let mut scanner = Scanner::new(dir, from)?;
@@ -215,8 +70,12 @@ impl Log {
                 set_aside(&path, offset)?;
             }
         }
-        let last = segments(dir)?.pop().ok_or_else(|| damaged(dir, 0, "no segment is left"))?;
-        if last.length < MAGIC.len() as u64 {
+        let mut catalog = Catalog::read(dir)?;
+        let end = catalog.end().0;
+        let Some(last) = catalog.segments.pop().filter(|last| last.pack.is_none()) else {
+            return Self::create_segment(dir.into(), segment_bytes, end);
+        };
+        if last.bytes < MAGIC.len() as u64 {
             // Not even its first bytes had reached the disk when the power went.
             fs::remove_file(&last.path).map_err(StoreError::file(&last.path))?;
             return Self::create_segment(dir.into(), segment_bytes, last.base);
@@ -224,7 +83,7 @@ impl Log {
         let file = durable::open_append(&last.path)?;
         // A killed process may have left frames in the page cache alone; from here on they count.
         file.sync_data().map_err(StoreError::file(&last.path))?;
-        let (base, length) = (last.base, last.length);
+        let (base, length) = (last.base, last.bytes);
         let dir = dir.into();
         Ok(Self { dir, segment_bytes, path: last.path, file, base, length, is_ragged: false })
     }

@@ -88,6 +88,11 @@ impl MailboxHandle {
         *lock(&self.full_since).get_or_insert(now)
     }
 
+    /// Gives back the room of a message that was removed.
+    pub(super) fn free(&self, size: u64) {
+        self.used_bytes.fetch_sub(size, Ordering::AcqRel);
+    }
+
     pub(super) fn birth(&self) -> NewMailbox {
         NewMailbox { id: self.id, name: self.name.clone(), wrapped_key: self.wrapped_key.clone() }
     }
@@ -143,6 +148,13 @@ impl Mailboxes {
         let name = birth.name.clone();
         let handle = Arc::new(MailboxHandle::new(birth, used_bytes, true));
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+    }
+
+    /// The mailboxes of an organization.
+    pub(super) fn of_organization(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
+        let mailboxes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of_it = |handle: &&Arc<MailboxHandle>| &*handle.name.organization == organization;
+        mailboxes.values().filter(of_it).cloned().collect()
     }
 
     /// The mailbox of that name; it is born here on first use, and durable with its first mail.

@@ -7,13 +7,17 @@
 
 mod codec;
 mod committer;
+mod compact;
 mod durable;
 mod entry;
 mod index;
+mod keeper;
 mod keys;
 mod log;
 mod mailbox;
+mod pack;
 pub mod reader;
+mod segment;
 mod settings;
 
 #[cfg(test)]
@@ -21,11 +25,12 @@ mod tests;
 
 pub use committer::Store;
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
+pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
 pub use settings::Settings;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What goes wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -76,4 +81,8 @@ impl StoreError {
         let path = path.into();
         move |source| Self::File { path, source }
     }
+}
+
+fn damaged(path: &Path, offset: u64, problem: &str) -> StoreError {
+    StoreError::Damaged { path: path.into(), offset, problem: problem.into() }
 }

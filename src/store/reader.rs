@@ -3,17 +3,17 @@
 //! The index may be a moment behind the log, so what the log has beyond it is read too: a reader
 //! sees every message that was acknowledged before it was opened.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
-use super::codec;
 use super::committer::{Layout, next_record};
-use super::entry::{Folder, RecordHead, Story};
+use super::entry::{Change, Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of};
 use super::keys::Keyring;
-use super::log::{self, FRAME_HEADER, Scanner};
 use super::mailbox::{MailboxName, NewMailbox};
+use super::segment::{Catalog, Scanner, StoredFrame};
 use super::{Settings, StoreError};
+use super::{codec, compact};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{MailboxId, TraceId};
@@ -45,11 +45,16 @@ pub struct StoredMessage {
 #[derive(Debug)]
 pub struct Reader {
     log_dir: PathBuf,
+    catalog: Catalog,
+    /// Held while the reader lives, so that no file that it knows is replaced.
+    _log_stays: Option<File>,
     keyring: Keyring,
     index: Index,
     mailboxes: Vec<(NewMailbox, u64)>,
     /// Messages of records that the index does not have yet.
     beyond: Vec<IndexedMessage>,
+    /// Changes that the index does not have yet.
+    changes_beyond: Vec<Change>,
 }
 
 impl Reader {
@@ -64,19 +69,29 @@ impl Reader {
             return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
         }
         let keyring = Keyring::load(&layout.master_key())?;
+        let log_stays = compact::keep_files(&layout.log());
         let index = Index::open_to_read(&layout.index())?;
         let mut mailboxes = index.mailboxes()?;
-        let mut beyond = Vec::new();
-        let mut scanner = Scanner::new(&layout.log(), index.cursor(Cursor::Indexed)?)?;
+        let (mut beyond, mut changes_beyond) = (Vec::new(), Vec::new());
+        let catalog = Catalog::read(&layout.log())?;
+        let from = index.cursor(Cursor::Indexed)?;
+        let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
         while let Some((lsn, _, record)) = next_record(&mut scanner)? {
             add_births(&mut mailboxes, &record.head);
             beyond.extend(messages_of(lsn, &record.head));
+            changes_beyond.extend(record.head.changes);
         }
         for message in &beyond {
-            let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.mailbox);
+            let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.at.mailbox);
             mailbox.into_iter().for_each(|(_, used)| *used += message.size);
         }
-        Ok(Self { log_dir: layout.log(), keyring, index, mailboxes, beyond })
+        for change in changes_beyond.iter().filter(|change| change.to.is_none()) {
+            let mailbox =
+                mailboxes.iter_mut().find(|(birth, _)| birth.id == change.message.mailbox);
+            mailbox.into_iter().for_each(|(_, used)| *used = used.saturating_sub(change.size));
+        }
+        let (log_dir, _log_stays) = (layout.log(), log_stays);
+        Ok(Self { log_dir, catalog, _log_stays, keyring, index, mailboxes, beyond, changes_beyond })
     }
 
     /// All mailboxes that ever received a message.
@@ -96,9 +111,18 @@ impl Reader {
             return Ok(Vec::new());
         };
         let mut messages = self.index.messages(birth.id)?;
-        let beyond = self.beyond.iter().filter(|message| message.mailbox == birth.id);
+        let beyond = self.beyond.iter().filter(|message| message.at.mailbox == birth.id);
         messages.extend(beyond.cloned());
-        messages.sort_by_key(|message| (message.folder, message.lsn, message.blob, message.mail));
+        for change in &self.changes_beyond {
+            messages.retain_mut(|message| {
+                let is_it = message.at == change.message && message.folder == change.from;
+                if let (true, Some(to)) = (is_it, change.to) {
+                    message.folder = to;
+                }
+                !is_it || change.to.is_some()
+            });
+        }
+        messages.sort_by_key(|message| (message.folder, message.at));
         Ok(messages.into_iter().map(stored).collect())
     }
 
@@ -107,8 +131,8 @@ impl Reader {
     /// # Errors
     /// Damage, a key that does not fit, those of the file system.
     pub fn read(&self, message: &StoredMessage) -> Result<Vec<u8>, StoreError> {
-        let at = &message.indexed;
-        let record = self.record(at.lsn)?;
+        let at = message.indexed.at;
+        let (frame, record) = self.record(at.lsn)?;
         let missing = || StoreError::NotFound(format!("the log has no message {}", message.id));
         let blob = record.head.blobs.get(at.blob).ok_or_else(missing)?;
         let mail = blob.mails.get(at.mail).ok_or_else(missing)?;
@@ -121,10 +145,7 @@ impl Reader {
             .mailbox_key(at.mailbox)?
             .unwrap_key(&delivery.wrapped_key, at.mailbox.as_bytes())?;
         let (prefix, content) = record.ranges(at.blob, at.mail).ok_or_else(missing)?;
-        let read = |range: std::ops::Range<u64>| {
-            log::read_at(&self.log_dir, at.lsn, range.start, range.end - range.start)
-        };
-        codec::open(&key, at.mail, read(prefix)?, read(content)?)
+        codec::open(&key, at.mail, frame.read(prefix)?, frame.read(content)?)
     }
 
     /// The stories of a durable record.
@@ -132,7 +153,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::NotFound`] if the log has no such record.
     pub fn stories(&self, lsn: Lsn) -> Result<Vec<Story>, StoreError> {
-        Ok(self.record(lsn)?.head.stories)
+        Ok(self.record(lsn)?.1.head.stories)
     }
 
     fn mailbox_key(&self, id: MailboxId) -> Result<super::keys::Key, StoreError> {
@@ -144,23 +165,17 @@ impl Reader {
         self.keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key)
     }
 
-    /// Head and events of a record, without its sealed tail.
-    fn record(&self, lsn: Lsn) -> Result<codec::Decoded, StoreError> {
-        let mut bytes = Vec::new();
-        for _ in 0..2 {
-            let size = log::read_at(&self.log_dir, lsn, bytes.len() as u64, 4)?;
-            let length: [u8; 4] = size.as_slice().try_into().unwrap_or_default();
-            let start = bytes.len() as u64 + 4;
-            bytes.extend_from_slice(&size);
-            let part = u64::from(u32::from_le_bytes(length));
-            bytes.append(&mut log::read_at(&self.log_dir, lsn, start, part)?);
-        }
-        codec::decode(&bytes)
-            .ok_or_else(|| StoreError::NotFound(format!("the log has no record at {lsn}")))
+    /// A record's frame, and its head and events.
+    fn record(&self, lsn: Lsn) -> Result<(StoredFrame, codec::Decoded), StoreError> {
+        let frame = if lsn < self.catalog.end() {
+            self.catalog.frame(lsn)?
+        } else {
+            Catalog::read(&self.log_dir)?.frame(lsn)?
+        };
+        let record = frame.record()?;
+        Ok((frame, record))
     }
 }
-
-const _: () = assert!(FRAME_HEADER == 8, "read_at counts from the end of the frame's header");
 
 fn add_births(mailboxes: &mut Vec<(NewMailbox, u64)>, head: &RecordHead) {
     for birth in &head.new_mailboxes {

@@ -1,6 +1,7 @@
 //! What the operator sets for the store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +13,18 @@ pub struct Settings {
     pub master_key_file: Option<PathBuf>,
     /// `store.segment_bytes`: a log segment is closed when it has grown past this.
     pub segment_bytes: u64,
+    /// `store.housekeeping_interval_s`: how often retention is applied and the log compacted.
+    pub housekeeping_interval: Duration,
 }
 
 impl Settings {
     /// The defaults for a data folder.
     pub fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir, master_key_file: None, segment_bytes: 64 * 1024 * 1024 }
+        Self {
+            data_dir,
+            master_key_file: None,
+            segment_bytes: 64 * 1024 * 1024,
+            housekeeping_interval: Duration::from_secs(3600),
+        }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
+use std::time::Duration;
 
 const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 

@@ -1,5 +1,7 @@
 //! The store as its users see it: what is committed is there, once, whatever happened between.
 
+mod compaction;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -150,10 +152,14 @@ async fn a_torn_last_write_is_cut_at_every_byte() {
 }
 
 fn forget_index_and_events(data_dir: &Path) {
+    forget_index(data_dir);
+    fs::remove_dir_all(data_dir.join("events")).expect("removes");
+}
+
+fn forget_index(data_dir: &Path) {
     for file in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
         drop(fs::remove_file(data_dir.join(file))); // The side files may not be there.
     }
-    fs::remove_dir_all(data_dir.join("events")).expect("removes");
 }
 
 #[tokio::test]

@@ -1,0 +1,293 @@
+//! Compaction: closed files of the log that hold much that nobody needs any more are written
+//! anew as a pack, without removed messages and expired events. Positions stay as they are.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::codec::{self, Decoded};
+use super::entry::{Change, MessageRef, RecordHead, SealedBlob};
+use super::index::{Changed, Index};
+use super::pack::{PackWriter, Trailer};
+use super::segment::{Catalog, Scanned, Scanner, Segment};
+use super::{StoreError, damaged, durable};
+use crate::clock::Timestamp;
+use crate::events::Lsn;
+
+/// A file is written anew when a quarter of it can be had back.
+const WORTHWHILE: u64 = 4;
+/// So many small files in a row become one.
+const MERGED_FILES: usize = 8;
+/// How long compaction rests after each piece, so that it never keeps the disk from the log.
+const REST: Duration = Duration::from_millis(10);
+/// Octets of a piece.
+const PIECE: u64 = 512 * 1024;
+
+/// Keeps the log's files as they are for as long as the returned lock is held. `None` on a data
+/// folder that cannot be written: nothing is compacted there.
+pub(super) fn keep_files(log_dir: &Path) -> Option<File> {
+    let lock = open_lock(log_dir).ok()?;
+    lock.lock_shared().ok()?;
+    Some(lock)
+}
+
+fn open_lock(log_dir: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(log_dir.join("lock"))
+}
+
+/// What one compaction did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Compacted {
+    pub(super) files: usize,
+    pub(super) before: u64,
+    pub(super) after: u64,
+}
+
+/// Compacts the log of one data folder.
+#[derive(Debug)]
+pub(super) struct Compactor<'a> {
+    pub(super) log_dir: PathBuf,
+    /// The index's write-ahead file.
+    pub(super) wal: PathBuf,
+    pub(super) index: &'a mut Index,
+    /// Events and stories from before this moment are not kept.
+    pub(super) expired_before: Timestamp,
+    /// What a file should grow to.
+    pub(super) segment_bytes: u64,
+    /// Ends the work early.
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Compactor<'_> {
+    /// Writes one run of files anew, if one is worth it and no reader needs it.
+    pub(super) fn compact_one(&mut self) -> Result<Option<Compacted>, StoreError> {
+        let lock = open_lock(&self.log_dir).map_err(StoreError::file(&self.log_dir))?;
+        if lock.try_lock().is_err() {
+            return Ok(None);
+        }
+        let catalog = Catalog::read(&self.log_dir)?;
+        let Some(run) = self.plan(&catalog)? else { return Ok(None) };
+        let files = catalog.segments.get(run).unwrap_or_default();
+        self.rewrite(&catalog, files)
+    }
+
+    /// The first run of closed files that is worth it.
+    fn plan(&self, catalog: &Catalog) -> Result<Option<Range<usize>>, StoreError> {
+        let closed = catalog.segments.split_last().map_or(&[][..], |(_, closed)| closed);
+        let mut small = 0;
+        for (number, file) in closed.iter().enumerate() {
+            if self.is_stale(file)? {
+                return Ok(Some(number..number + 1));
+            }
+            let is_small = file.pack.is_some() && file.bytes < self.segment_bytes / 8;
+            small = if is_small { small + 1 } else { 0 };
+            if small == MERGED_FILES {
+                return Ok(Some(number + 1 - small..number + 1));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_stale(&self, file: &Segment) -> Result<bool, StoreError> {
+        let removed = self.index.removed_bytes(&(file.base..file.end))?;
+        if removed > 0 && removed >= file.bytes / WORTHWHILE {
+            return Ok(true);
+        }
+        Ok(match &file.pack {
+            Some(pack) => {
+                pack.newest.as_millis() > 0
+                    && pack.newest < self.expired_before
+                    && pack.expired_before <= pack.newest
+            }
+            None => newest_of(&file.path)? < self.expired_before,
+        })
+    }
+
+    fn rewrite(
+        &mut self,
+        catalog: &Catalog,
+        files: &[Segment],
+    ) -> Result<Option<Compacted>, StoreError> {
+        let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(None) };
+        let positions = first.base..last.end;
+        let (considered, changes) = self.index.changes(&positions)?;
+        // The pack must not know of removals that a power loss could take from the index.
+        durable::sync_if_there(&self.wal)?;
+        let job = Job {
+            catalog,
+            positions: positions.clone(),
+            considered,
+            changes,
+            expired_before: self.expired_before,
+        };
+        let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
+        let newest = match self.write(&job, files, &mut pack) {
+            Ok(Some(newest)) => newest,
+            stopped_or_failed => {
+                pack.discard();
+                return stopped_or_failed.map(|_| None);
+            }
+        };
+        let path = pack.finish(Trailer {
+            end: positions.end,
+            considered: considered.0,
+            expired_before: self.expired_before,
+            newest,
+            ..Trailer::default()
+        })?;
+        for file in files.iter().filter(|file| file.path != path) {
+            durable::remove_if_there(&file.path)?;
+        }
+        self.index.forget_changes(&positions, considered)?;
+        let after = std::fs::metadata(&path).map_err(StoreError::file(&path))?.len();
+        let before = files.iter().map(|file| file.bytes).sum();
+        Ok(Some(Compacted { files: files.len(), before, after }))
+    }
+
+    /// Writes what is left of the records; the newest moment among them, or `None` when told to
+    /// stop.
+    fn write(
+        &self,
+        job: &Job<'_>,
+        files: &[Segment],
+        pack: &mut PackWriter,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut scanner = Scanner::over(files.to_vec(), Lsn(0))?;
+        let (mut newest, mut since_rest) = (Timestamp::default(), 0);
+        while let Some(scanned) = scanner.next()? {
+            let (lsn, next, payload) = match scanned {
+                Scanned::Frame { lsn, next, payload } => (lsn, next, payload),
+                Scanned::Torn { path, offset } => {
+                    return Err(damaged(&path, offset, "a record's checksum is wrong"));
+                }
+            };
+            let record = codec::decode(&payload)
+                .ok_or_else(|| damaged(&job.catalog_path(lsn), lsn.0, "a record cannot be read"))?;
+            newest = newest.max(job.copy(lsn, next, &record, &payload, pack)?);
+            since_rest += payload.len() as u64;
+            if since_rest >= PIECE {
+                since_rest = 0;
+                rest();
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(newest))
+    }
+}
+
+/// When a segment was last written to.
+fn newest_of(path: &Path) -> Result<Timestamp, StoreError> {
+    let modified = std::fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .map_err(StoreError::file(path))?;
+    let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the keeper's own thread, sparing the disk")]
+fn rest() {
+    std::thread::sleep(REST);
+}
+
+/// What is known while one run of files is written anew.
+struct Job<'a> {
+    catalog: &'a Catalog,
+    positions: Range<u64>,
+    considered: Lsn,
+    changes: BTreeMap<MessageRef, Changed>,
+    expired_before: Timestamp,
+}
+
+impl Job<'_> {
+    /// Copies what is left of a record; the moment of the events and stories that it still has.
+    fn copy(
+        &self,
+        lsn: Lsn,
+        next: Lsn,
+        record: &Decoded,
+        payload: &[u8],
+        pack: &mut PackWriter,
+    ) -> Result<Timestamp, StoreError> {
+        let at = moment(&record.head);
+        let is_expired = at < self.expired_before;
+        let head = self.prune(lsn, &record.head, is_expired);
+        let has_events = !record.events.is_empty() && !is_expired;
+        if head == RecordHead::default() && !has_events {
+            return Ok(Timestamp::default());
+        }
+        let (start, mut pieces) = record.repack(payload, &head, has_events)?;
+        pieces.insert(0, &start);
+        pack.push(lsn, next, &pieces)?;
+        let has_told = has_events || !head.stories.is_empty();
+        Ok(if has_told { at } else { Timestamp::default() })
+    }
+
+    fn prune(&self, lsn: Lsn, head: &RecordHead, is_expired: bool) -> RecordHead {
+        let mut head = head.clone();
+        for (number, blob) in head.blobs.iter_mut().enumerate() {
+            self.prune_blob(lsn, number, blob);
+        }
+        while head.blobs.last().is_some_and(|blob| blob.length == 0) {
+            head.blobs.pop();
+        }
+        head.changes.retain(|change| !self.is_worked_in(lsn, change));
+        if is_expired {
+            head.stories.clear();
+            head.events_at = None;
+        }
+        head
+    }
+
+    /// Takes out the deliveries of removed messages, and the sealed pieces that nobody has then.
+    fn prune_blob(&self, lsn: Lsn, blob_number: usize, blob: &mut SealedBlob) {
+        for (mail_number, mail) in blob.mails.iter_mut().enumerate() {
+            mail.deliveries.retain_mut(|delivery| {
+                let message = MessageRef {
+                    lsn,
+                    blob: blob_number,
+                    mail: mail_number,
+                    mailbox: delivery.mailbox,
+                };
+                match self.changes.get(&message) {
+                    None => true,
+                    Some(Changed { folder: None, .. }) => false,
+                    Some(Changed { folder: Some(folder), since }) => {
+                        (delivery.folder, delivery.since) = (*folder, Some(*since));
+                        true
+                    }
+                }
+            });
+            if mail.deliveries.is_empty() && mail.queued.is_none() {
+                mail.prefix_length = 0;
+            }
+        }
+        if blob.mails.iter().all(|mail| mail.prefix_length == 0) {
+            *blob = SealedBlob { length: 0, mails: Vec::new() };
+        }
+    }
+
+    /// Whether the message that a change is about stands in a file that has it worked in.
+    fn is_worked_in(&self, lsn: Lsn, change: &Change) -> bool {
+        let target = change.message.lsn;
+        if self.positions.contains(&target.0) {
+            return lsn < self.considered;
+        }
+        let pack = self.catalog.segment_of(target).and_then(|file| file.pack.as_ref());
+        pack.is_some_and(|pack| lsn.0 < pack.considered)
+    }
+
+    fn catalog_path(&self, lsn: Lsn) -> PathBuf {
+        self.catalog.segment_of(lsn).map_or_else(PathBuf::new, |file| file.path.clone())
+    }
+}
+
+/// When a record was made.
+fn moment(head: &RecordHead) -> Timestamp {
+    let received = || Some(head.blobs.first()?.mails.first()?.received_at);
+    head.events_at.or_else(received).unwrap_or_default()
+}
