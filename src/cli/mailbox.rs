@@ -107,7 +107,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     }
     for folder in Folder::ALL {
         let inside: Vec<_> = messages.iter().filter(|message| message.folder == folder).collect();
-        output::line(&format!("{folder}: {}", counted(inside.len(), "message")))?;
+        output::line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
         for message in inside {
             let subject = subject(&reader, message)?.unwrap_or_else(|| "(no subject)".into());
             output::line(&format!(
@@ -117,10 +117,6 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn list_mailboxes(
@@ -178,7 +174,7 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
         }
     }
     if !arguments.json {
-        let count = counted(messages.len(), "message");
+        let count = output::counted(messages.len() as u64, "message");
         output::line(&format!("{count} written to {}", arguments.dir.display()))?;
     }
     Ok(())

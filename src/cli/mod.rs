@@ -8,6 +8,7 @@ mod mailbox;
 mod output;
 mod rules;
 mod serve;
+mod store;
 mod story;
 mod verify;
 
@@ -50,6 +51,12 @@ enum Command {
     Mailbox(mailbox::MailboxCommand),
     /// SPF, DKIM and DMARC verdicts for a message file, as the daemon would give them
     Verify(verify::VerifyArguments),
+    /// Check the mail store: checksums, keys, messages, index and events; may run beside the daemon
+    Fsck(store::FsckArguments),
+    /// Copy the mail store, whole in itself, while mail flows
+    Backup(store::BackupArguments),
+    /// Put a backup back into an empty data folder
+    Restore(store::RestoreArguments),
 }
 
 /// Which configuration.
@@ -81,6 +88,9 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events::run(&command),
         Command::Mailbox(command) => mailbox::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Fsck(arguments) => store::fsck(&arguments),
+        Command::Backup(arguments) => store::backup(&arguments),
+        Command::Restore(arguments) => store::restore(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,11 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// `1 message`, `2 messages`
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints a value as one line of JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&serde_json::to_string(value)?)?)

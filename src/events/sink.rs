@@ -161,6 +161,22 @@ impl EventSink {
     }
 }
 
+/// A record's events as they stand in the file, each with its id and its LF.
+pub fn finished_lines(lsn: Lsn, lines: &[u8]) -> impl Iterator<Item = (EventId, Vec<u8>)> {
+    let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    (0..).zip(lines).map(move |(index, line)| {
+        let id = EventId { lsn, index };
+        let mut finished = Vec::with_capacity(line.len() + 48);
+        finish_line(line, id, &mut finished);
+        (id, finished)
+    })
+}
+
+/// The id of a line of the file; `None` if it is not a whole event.
+pub fn id_of(line: &[u8]) -> Option<EventId> {
+    id_of_line(line.strip_suffix(b"\n")?)
+}
+
 /// The event files of a folder, oldest first, the current one last.
 ///
 /// # Errors

@@ -242,7 +242,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
     let file = File::create(&path).map_err(StoreError::file(&path))?;
     match file.try_lock() {

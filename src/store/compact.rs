@@ -62,12 +62,8 @@ pub(super) struct Compactor<'a> {
 }
 
 impl Compactor<'_> {
-    /// Writes one run of files anew, if one is worth it and no reader needs it.
+    /// Writes one run of files anew, if one is worth it.
     pub(super) fn compact_one(&mut self) -> Result<Option<Compacted>, StoreError> {
-        let lock = open_lock(&self.log_dir).map_err(StoreError::file(&self.log_dir))?;
-        if lock.try_lock().is_err() {
-            return Ok(None);
-        }
         let catalog = Catalog::read(&self.log_dir)?;
         let Some(run) = self.plan(&catalog)? else { return Ok(None) };
         let files = catalog.segments.get(run).unwrap_or_default();
@@ -124,20 +120,23 @@ impl Compactor<'_> {
             expired_before: self.expired_before,
         };
         let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
-        let newest = match self.write(&job, files, &mut pack) {
-            Ok(Some(newest)) => newest,
-            stopped_or_failed => {
-                pack.discard();
-                return stopped_or_failed.map(|_| None);
-            }
+        let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
+            Some(newest) => pack
+                .finish(Trailer {
+                    end: positions.end,
+                    considered: considered.0,
+                    expired_before: self.expired_before,
+                    newest,
+                    ..Trailer::default()
+                })
+                .map(|()| self.wait_for_readers()),
+            None => Ok(None),
+        });
+        let Ok(Some(_no_readers)) = written else {
+            pack.discard();
+            return written.map(|_| None);
         };
-        let path = pack.finish(Trailer {
-            end: positions.end,
-            considered: considered.0,
-            expired_before: self.expired_before,
-            newest,
-            ..Trailer::default()
-        })?;
+        let path = pack.take_place()?;
         for file in files.iter().filter(|file| file.path != path) {
             durable::remove_if_there(&file.path)?;
         }
@@ -145,6 +144,18 @@ impl Compactor<'_> {
         let after = std::fs::metadata(&path).map_err(StoreError::file(&path))?.len();
         let before = files.iter().map(|file| file.bytes).sum();
         Ok(Some(Compacted { files: files.len(), before, after }))
+    }
+
+    /// From the returned lock on nobody reads the log's files by name; `None` when told to stop.
+    fn wait_for_readers(&self) -> Option<File> {
+        let lock = open_lock(&self.log_dir).ok()?;
+        while lock.try_lock().is_err() {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            rest();
+        }
+        Some(lock)
     }
 
     /// Writes what is left of the records; the newest moment among them, or `None` when told to

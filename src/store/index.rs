@@ -3,6 +3,7 @@
 //! lost index is built again from the log.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -76,6 +77,22 @@ pub(super) struct IndexedMessage {
     pub(super) since: Timestamp,
 }
 
+/// A message of the index as it stands there, for comparing two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Row {
+    /// Mailbox, folder, position, content and mail.
+    place: (String, i64, i64, i64, i64),
+    id: String,
+    size: i64,
+    since: i64,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} of mailbox {}", self.id, self.place.0)
+    }
+}
+
 /// The messages that a record puts into mailboxes.
 pub(super) fn messages_of(lsn: Lsn, head: &RecordHead) -> Vec<IndexedMessage> {
     let mut messages = Vec::new();
@@ -127,6 +144,14 @@ impl Index {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA busy_timeout = 5000; BEGIN;")?;
         Ok(Self(connection))
+    }
+
+    /// Copies the index as it is at this moment into a new file, durably.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        // The reader's own transaction has nothing left to keep, and VACUUM takes none.
+        self.0.execute_batch("ROLLBACK; PRAGMA query_only = OFF;")?;
+        self.0.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+        super::durable::sync_if_there(path)
     }
 
     pub(super) fn cursor(&self, cursor: Cursor) -> Result<Lsn, StoreError> {
@@ -189,6 +214,25 @@ impl Index {
         ))?;
         let rows = statement.query([mailbox.to_string()])?;
         collect_messages(rows, mailbox)
+    }
+
+    /// The next messages of the whole index in the order of [`Row`].
+    pub(super) fn rows_after(&self, last: Option<&Row>) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT mailbox.id, folder, lsn, blob, mail, message.id, size, since
+             FROM message JOIN mailbox ON mailbox.number = message.mailbox
+             WHERE (mailbox.id, folder, lsn, blob, mail) > (?1, ?2, ?3, ?4, ?5)
+             ORDER BY mailbox.id, folder, lsn, blob, mail LIMIT 10000",
+        )?;
+        let none = Row::default();
+        let last = last.unwrap_or(&none);
+        let (mailbox, folder, lsn, blob, mail) = &last.place;
+        let after = params![mailbox, folder, lsn, blob, mail];
+        let rows = statement.query_map(after, |row| {
+            let place = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+            Ok(Row { place, id: row.get(5)?, size: row.get(6)?, since: row.get(7)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// At most `limit` messages that came into a mailbox's folder before a moment.

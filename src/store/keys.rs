@@ -22,7 +22,7 @@ const CACHED_FOR: Duration = Duration::from_secs(60);
 const CACHED_KEYS: u64 = 10_000;
 
 /// A key in memory. Overwritten by nobody: it lives in a cache for a minute, or in one message.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key([u8; KEY_LEN]);
 
 impl std::fmt::Debug for Key {
@@ -146,6 +146,11 @@ impl Keyring {
         }
         let text = to_hex(&Key::generate()?.0) + "\n";
         durable::create_file(path, text.as_bytes()).map(drop)
+    }
+
+    /// Tells one master key from another, and nothing of either.
+    pub(super) fn check(&self) -> String {
+        to_hex(self.organization("key check").0.get(..8).unwrap_or_default())
     }
 
     /// An organization's key: derived, so it needs no place of its own.

@@ -5,11 +5,13 @@
 //! disk or none of it is. [`reader::Reader`] reads mailboxes, also beside a running daemon.
 //! Everything that blocks stays inside this room, on threads of its own.
 
+pub mod backup;
 mod codec;
 mod committer;
 mod compact;
 mod durable;
 mod entry;
+pub mod fsck;
 mod index;
 mod keeper;
 mod keys;
@@ -59,6 +61,9 @@ pub enum StoreError {
     /// A sync failed earlier; nothing more is taken until a restart has looked at the log.
     #[error("an earlier sync failed, the store takes nothing until it is restarted")]
     Poisoned,
+    /// There is something where something is to be written.
+    #[error("{0} is not empty")]
+    InTheWay(PathBuf),
     /// The index cannot keep up, or cannot write.
     #[error("the index is too far behind the log")]
     IndexBehind,

@@ -212,8 +212,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Makes the pack durable and gives it its name. `trailer` says all but table and count.
-    pub(super) fn finish(mut self, trailer: Trailer) -> Result<PathBuf, StoreError> {
+    /// Writes the pack's end and makes all of it durable. `trailer` says all but table and count.
+    pub(super) fn finish(&mut self, trailer: Trailer) -> Result<(), StoreError> {
         let mut table = Vec::with_capacity(self.table.len() * TABLE_ENTRY as usize);
         for (lsn, offset) in &self.table {
             table.extend_from_slice(&lsn.to_le_bytes());
@@ -227,7 +227,11 @@ impl PackWriter {
         };
         self.buffer.append(&mut table);
         self.buffer.extend_from_slice(&trailer.encode());
-        self.flush()?;
+        self.flush()
+    }
+
+    /// Gives a finished pack its name, in place of the segment or pack that had it.
+    pub(super) fn take_place(self) -> Result<PathBuf, StoreError> {
         durable::rename(&self.unfinished, &self.path)?;
         Ok(self.path)
     }

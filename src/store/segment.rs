@@ -53,7 +53,7 @@ impl Segment {
     }
 
     /// The first frame's place in the file.
-    fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> u64 {
         MAGIC.len() as u64
     }
 
@@ -85,6 +85,9 @@ impl Catalog {
         // Of two that begin at one position, the pack, which covers more, comes first.
         all.sort_by_key(|segment| (segment.base, segment.pack.is_none()));
         let mut catalog = Self::default();
+        if let Some(first) = all.first().filter(|first| first.base != 0) {
+            return Err(damaged(&first.path, 0, "the segment before it is missing"));
+        }
         for segment in all {
             match catalog.segments.last() {
                 Some(last) if last.pack.is_some() && segment.end <= last.end => {

@@ -1,0 +1,231 @@
+//! A copy of a store that is whole in itself, made while mail flows, and the way back.
+//!
+//! Event files and index are copied first and the log last, so the log has all that they speak
+//! of; what it has beyond them, the daemon adds when it starts on the copy. The master key is not
+//! copied: whoever has a backup alone can read no message.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::committer::Layout;
+use super::compact;
+use super::index::Index;
+use super::keys::Keyring;
+use super::segment::{Catalog, Scanned, Scanner};
+use super::{Settings, StoreError, durable};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::events::{Lsn, sink};
+
+/// Says what a backup consists of; written last, so that a folder without it is no backup.
+const MANIFEST: &str = "manifest.json";
+const VERSION: u32 = 1;
+/// Folders of the data folder that are copied as they are, if they are there.
+const PLAIN: [&str; 2] = ["tls", "refusals"];
+
+/// What a backup consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    version: u32,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// Where its log ends: it has every message that was acknowledged before it was begun.
+    pub log_end: Lsn,
+    /// Tells whether a master key is the one that it was made with.
+    key_check: String,
+    /// Its files.
+    pub files: Vec<BackupFile>,
+}
+
+impl Manifest {
+    /// Octets of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFile {
+    /// Below the backup's and the data folder.
+    pub path: PathBuf,
+    /// Octets.
+    pub bytes: u64,
+    crc32: u32,
+}
+
+/// Copies the store of a data folder to `destination`, beside a running daemon or without one.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no store; [`StoreError::InTheWay`] unless `destination` is
+/// new or empty; damage; those of the file system, after which `destination` is no backup.
+pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, StoreError> {
+    let layout = Layout(settings);
+    if !layout.index().exists() {
+        let dir = settings.data_dir.display();
+        return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
+    }
+    check_empty(destination)?;
+    durable::create_dir(destination)?;
+    let _log_stays = compact::keep_files(&layout.log());
+    let key_check = Keyring::load(&layout.master_key())?.check();
+    let created_at = SystemClock.now();
+    let mut copier = Copier { from: &settings.data_dir, to: destination, files: Vec::new() };
+    let events = layout.events();
+    for path in sink::files(&events).map_err(StoreError::file(&events))? {
+        copier.copy(&path, u64::MAX)?;
+    }
+    let index = destination.join("index.sqlite");
+    Index::open_to_read(&layout.index())?.copy_to(&index)?;
+    copier.files.push(summed(&index, Path::new("index.sqlite"))?);
+    let log_end = copier.log(&layout.log())?;
+    for folder in PLAIN {
+        copier.folder(&settings.data_dir.join(folder))?;
+    }
+    let files = copier.files;
+    let manifest = Manifest { version: VERSION, created_at, log_end, key_check, files };
+    let text = serde_json::to_vec_pretty(&manifest).expect("it has only strings and numbers");
+    durable::create_file(&destination.join(MANIFEST), &text)?;
+    Ok(manifest)
+}
+
+/// Puts a backup back as a data folder, after checking every byte of it.
+///
+/// # Errors
+/// [`StoreError::InTheWay`] if the data folder holds a store already; [`StoreError::Damaged`] if
+/// the backup is not what was written; [`StoreError::Key`] if the master key that is there is
+/// another one; those of the file system, after which the data folder can be removed.
+pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
+    let layout = Layout(settings);
+    if layout.log().exists() || layout.index().exists() {
+        return Err(StoreError::InTheWay(settings.data_dir.clone()));
+    }
+    let manifest = read_manifest(backup)?;
+    let key = layout.master_key();
+    if key.exists() && Keyring::load(&key)?.check() != manifest.key_check {
+        let key = key.display();
+        return Err(StoreError::Key(format!(
+            "{key} is not the key that this backup was made with"
+        )));
+    }
+    for file in &manifest.files {
+        let path = backup.join(&file.path);
+        if summed(&path, &file.path)? != *file {
+            return Err(super::damaged(&path, file.bytes, "it is not what the manifest says"));
+        }
+    }
+    durable::create_dir(&settings.data_dir)?;
+    let mut copier = Copier { from: backup, to: &settings.data_dir, files: Vec::new() };
+    for file in &manifest.files {
+        copier.copy(&backup.join(&file.path), u64::MAX)?;
+    }
+    Ok(manifest)
+}
+
+fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
+    let path = backup.join(MANIFEST);
+    let text = fs::read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            StoreError::NotFound(format!("{} is not a whole backup", backup.display()))
+        }
+        _ => StoreError::file(&path)(error),
+    })?;
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|error| super::damaged(&path, 0, &error.to_string()))?;
+    let leads_out = |file: &BackupFile| {
+        let is_plain = |part| matches!(part, std::path::Component::Normal(_));
+        !file.path.components().all(is_plain)
+    };
+    if manifest.version != VERSION || manifest.files.iter().any(leads_out) {
+        return Err(super::damaged(&path, 0, "it is not a manifest of this version"));
+    }
+    Ok(manifest)
+}
+
+fn check_empty(destination: &Path) -> Result<(), StoreError> {
+    match fs::read_dir(destination) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(StoreError::InTheWay(destination.into())),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::file(destination)(error)),
+    }
+}
+
+struct Copier<'a> {
+    from: &'a Path,
+    to: &'a Path,
+    files: Vec<BackupFile>,
+}
+
+impl Copier<'_> {
+    /// Copies the first `length` octets of a file, durably.
+    fn copy(&mut self, path: &Path, length: u64) -> Result<(), StoreError> {
+        let relative = path.strip_prefix(self.from).unwrap_or(path);
+        let target = self.to.join(relative);
+        durable::create_dir(target.parent().unwrap_or(self.to))?;
+        let source = File::open(path).map_err(StoreError::file(path))?;
+        let copy = durable::create_file(&target, &[])?;
+        let (bytes, crc32) = pass(source.take(length), &copy).map_err(StoreError::file(&target))?;
+        copy.sync_all().map_err(StoreError::file(&target))?;
+        self.files.push(BackupFile { path: relative.into(), bytes, crc32 });
+        Ok(())
+    }
+
+    /// Copies the log up to its last whole record, and tells where that ends.
+    fn log(&mut self, dir: &Path) -> Result<Lsn, StoreError> {
+        let catalog = Catalog::read(dir)?;
+        let Some((last, closed)) = catalog.segments.split_last() else { return Ok(Lsn(0)) };
+        for file in closed {
+            self.copy(&file.path, file.bytes)?;
+        }
+        let mut end = last.base + last.start().min(last.bytes);
+        let mut scanner = Scanner::over(vec![last.clone()], Lsn(0))?;
+        while let Some(Scanned::Frame { next, .. }) = scanner.next()? {
+            end = next.0;
+        }
+        let length = if last.pack.is_some() { last.bytes } else { end - last.base };
+        self.copy(&last.path, length)?;
+        Ok(Lsn(end))
+    }
+
+    fn folder(&mut self, dir: &Path) -> Result<(), StoreError> {
+        if !dir.exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(dir).map_err(StoreError::file(dir))? {
+            let path = entry.map_err(StoreError::file(dir))?.path();
+            if path.is_file() {
+                self.copy(&path, u64::MAX)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the manifest says of a file.
+fn summed(path: &Path, relative: &Path) -> Result<BackupFile, StoreError> {
+    let file = File::open(path).map_err(StoreError::file(path))?;
+    let (bytes, crc32) = pass(file, std::io::sink()).map_err(StoreError::file(path))?;
+    Ok(BackupFile { path: relative.into(), bytes, crc32 })
+}
+
+/// Passes all octets on; how many they were, and their checksum.
+fn pass(mut from: impl Read, mut to: impl Write) -> std::io::Result<(u64, u32)> {
+    let (mut hasher, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let length = from.read(&mut buffer)?;
+        let piece = buffer.get(..length).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok((bytes, hasher.finalize()));
+        }
+        hasher.update(piece);
+        to.write_all(piece)?;
+        bytes += length as u64;
+    }
+}

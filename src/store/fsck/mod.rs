@@ -1,0 +1,297 @@
+//! Checks a store: every byte of the log, that every message opens, and that index and event
+//! files say what the log says. Changes nothing, and may run beside a daemon.
+
+mod events;
+mod shadow;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::codec::{self, Decoded};
+use super::committer::{Layout, lock_folder};
+use super::compact;
+use super::entry::{SealedBlob, SealedMail};
+use super::index::{Cursor, Index};
+use super::keys::{Key, Keyring};
+use super::mailbox::NewMailbox;
+use super::segment::{Catalog, Scanned, Scanner};
+use super::{Settings, StoreError};
+use crate::events::Lsn;
+use crate::id::MailboxId;
+use events::EventCheck;
+use shadow::Shadow;
+
+/// Problems that are told one by one; more are only counted.
+const MAX_PROBLEMS: usize = 100;
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything: each sealed content is opened.
+    Contents,
+    /// All but the contents: checksums, keys, index and events.
+    Records,
+}
+
+/// What was checked, and what is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Log files as they were written.
+    pub segments: usize,
+    /// Log files that compaction wrote.
+    pub packs: usize,
+    /// Records whose checksum is right.
+    pub records: u64,
+    /// Octets of the log.
+    pub log_bytes: u64,
+    /// Sealed contents that open with the key of every mailbox that has them.
+    pub contents: u64,
+    /// Mailboxes whose key opens.
+    pub mailboxes: u64,
+    /// Messages that the index has where the log has them.
+    pub messages: u64,
+    /// Events that stand in the event files exactly once, as the log has them.
+    pub events: u64,
+    /// Events of the log that the files do not have yet; the daemon writes them when it starts.
+    pub events_to_write: u64,
+    /// Records that the index does not have yet; the daemon brings it up.
+    pub records_to_index: u64,
+    /// What interrupted writes left behind; harmless.
+    pub leftovers: Vec<PathBuf>,
+    /// What is wrong; empty for a sound store.
+    pub problems: Vec<String>,
+    /// Problems beyond those.
+    pub more_problems: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, problem: impl Into<String>) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem.into());
+        } else {
+            self.more_problems += 1;
+        }
+    }
+}
+
+/// Checks the store of a data folder. Without a daemon, none can start meanwhile.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none; files that cannot be read at all. What is wrong with
+/// their content is in the report.
+pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
+    let layout = Layout(settings);
+    if !layout.log().exists() {
+        let dir = settings.data_dir.display();
+        return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
+    }
+    let is_at_rest = lock_folder(&settings.data_dir);
+    let _log_stays = compact::keep_files(&layout.log());
+    let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
+    let index = match layout.index().exists() {
+        true => Some(Index::open_to_read(&layout.index())?),
+        false => None,
+    };
+    let catalog = match Catalog::read(&layout.log()) {
+        Ok(catalog) => catalog,
+        Err(error @ StoreError::Damaged { .. }) => {
+            report.problem(error.to_string());
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    count_files(&catalog, &mut report);
+    let indexed = index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(Cursor::Indexed))?;
+    let mut checker = Checker {
+        keyring: Keyring::load(&layout.master_key())?,
+        depth,
+        births: HashMap::new(),
+        shadow: Shadow::new(indexed)?,
+        events: EventCheck::open(&layout.events(), &catalog)?,
+        report,
+    };
+    let read_to = checker.log(&catalog)?;
+    let Checker { shadow, events, mut report, .. } = checker;
+    let Some(read_to) = read_to else {
+        // Index and events speak of what could not be read.
+        return Ok(report);
+    };
+    events.finish(if is_at_rest.is_ok() { Lsn(u64::MAX) } else { read_to }, &mut report)?;
+    match index {
+        Some(index) => shadow.compare(&index, catalog.end(), &mut report)?,
+        None => report.records_to_index = report.records,
+    }
+    Ok(report)
+}
+
+fn leftovers(log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut leftovers = Vec::new();
+    for entry in std::fs::read_dir(log_dir).map_err(StoreError::file(log_dir))? {
+        let path = entry.map_err(StoreError::file(log_dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "torn" || extension == "new") {
+            leftovers.push(path);
+        }
+    }
+    leftovers.sort();
+    Ok(leftovers)
+}
+
+fn count_files(catalog: &Catalog, report: &mut Report) {
+    report.packs = catalog.segments.iter().filter(|file| file.pack.is_some()).count();
+    report.segments = catalog.segments.len() - report.packs;
+    report.log_bytes = catalog.segments.iter().map(|file| file.bytes).sum();
+    report.leftovers.extend(catalog.superseded.iter().cloned());
+}
+
+struct Checker {
+    keyring: Keyring,
+    depth: Depth,
+    births: HashMap<MailboxId, (NewMailbox, Key)>,
+    shadow: Shadow,
+    events: EventCheck,
+    report: Report,
+}
+
+impl Checker {
+    /// Every record of the log, in order, and where they end; `None` if damage kept it from
+    /// reading on.
+    fn log(&mut self, catalog: &Catalog) -> Result<Option<Lsn>, StoreError> {
+        let mut scanner = Scanner::over(catalog.segments.clone(), Lsn(0))?;
+        let mut position = Lsn(0);
+        loop {
+            let (lsn, next, payload) = match scanner.next() {
+                Ok(Some(Scanned::Frame { lsn, next, payload })) => (lsn, next, payload),
+                // What is being written this moment, or what a crash left of a write.
+                Ok(Some(Scanned::Torn { path, .. })) => {
+                    self.report.leftovers.push(path.to_path_buf());
+                    return Ok(Some(position));
+                }
+                Ok(None) => return Ok(Some(position)),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    self.report.problem(error.to_string());
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            if lsn < position || next <= lsn {
+                self.report.problem(format!("record {lsn} stands behind {position}"));
+            }
+            position = next;
+            self.record(lsn, next, &payload)?;
+        }
+    }
+
+    fn record(&mut self, lsn: Lsn, next: Lsn, payload: &[u8]) -> Result<(), StoreError> {
+        self.report.records += 1;
+        let Some(record) = codec::decode(payload) else {
+            self.report.problem(format!("record {lsn} cannot be read"));
+            return Ok(());
+        };
+        for birth in &record.head.new_mailboxes {
+            self.birth(lsn, birth);
+        }
+        for (number, blob) in record.head.blobs.iter().enumerate() {
+            self.blob(lsn, payload, &record, number, blob);
+        }
+        self.events.record(lsn, &record, &mut self.report)?;
+        self.shadow.record(lsn, next, &record.head, &mut self.report);
+        Ok(())
+    }
+
+    fn birth(&mut self, lsn: Lsn, birth: &NewMailbox) {
+        if self.births.contains_key(&birth.id) {
+            return; // Several commits may carry it.
+        }
+        let key = self.keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key);
+        match key {
+            Ok(key) => {
+                self.report.mailboxes += 1;
+                self.births.insert(birth.id, (birth.clone(), key));
+            }
+            Err(error) => self
+                .report
+                .problem(format!("record {lsn}: the key of mailbox {}: {error}", birth.name)),
+        }
+    }
+
+    fn blob(
+        &mut self,
+        lsn: Lsn,
+        payload: &[u8],
+        record: &Decoded,
+        number: usize,
+        blob: &SealedBlob,
+    ) {
+        let mut is_whole = blob.length > 0;
+        for (mail_number, mail) in blob.mails.iter().enumerate() {
+            for key in self.keys(lsn, mail) {
+                let opened = self.open(payload, record, (number, mail_number), mail, &key);
+                if let Err(problem) = opened {
+                    is_whole = false;
+                    self.report.problem(format!("record {lsn}, message {}: {problem}", mail.id));
+                }
+            }
+        }
+        self.report.contents += u64::from(is_whole && self.depth == Depth::Contents);
+    }
+
+    /// The content's key, as each mailbox and the queue has it wrapped.
+    fn keys(&mut self, lsn: Lsn, mail: &SealedMail) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for delivery in &mail.deliveries {
+            let Some((birth, key)) = self.births.get(&delivery.mailbox) else {
+                let mailbox = delivery.mailbox;
+                self.report.problem(format!("record {lsn}: mailbox {mailbox} was never made"));
+                continue;
+            };
+            match key.unwrap_key(&delivery.wrapped_key, birth.id.as_bytes()) {
+                Ok(key) => keys.push(key),
+                Err(error) => self.report.problem(format!("record {lsn}: {error}")),
+            }
+        }
+        if let Some(queued) = &mail.queued {
+            match self.keyring.queue().unwrap_key(&queued.wrapped_key, &[]) {
+                Ok(key) => keys.push(key),
+                Err(error) => self.report.problem(format!("record {lsn}: {error}")),
+            }
+        }
+        // All of them wrap the same key, so that one opening serves; two that differ do not.
+        keys.dedup_by(|one, other| one == other);
+        keys
+    }
+
+    fn open(
+        &self,
+        payload: &[u8],
+        record: &Decoded,
+        (blob, number): (usize, usize),
+        mail: &SealedMail,
+        key: &Key,
+    ) -> Result<(), String> {
+        let (prefix, content) = record.ranges(blob, number).ok_or("its place is not known")?;
+        let piece = |range: std::ops::Range<u64>| {
+            payload
+                .get(range.start as usize..range.end as usize)
+                .ok_or("the record ends before its content does")
+        };
+        let (prefix, content) = (piece(prefix)?, piece(content)?);
+        if self.depth == Depth::Records {
+            return Ok(());
+        }
+        let opened = codec::open(key, number, prefix.to_vec(), content.to_vec());
+        let size = opened.map_err(|error| error.to_string())?.len() as u64;
+        if size == mail.size {
+            Ok(())
+        } else {
+            Err(format!("it has {size} octets, the record says {}", mail.size))
+        }
+    }
+}

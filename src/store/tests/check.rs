@@ -1,0 +1,218 @@
+//! `fsck` finds a sound store sound and tells every kind of damage; a backup is whole.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::store::backup::{backup, restore};
+use crate::store::fsck::{Depth, Report, check};
+
+impl Scratch {
+    fn check(&self) -> Report {
+        check(&self.settings, Depth::Contents).expect("can be read")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.settings.data_dir.join(name)
+    }
+
+    /// A store with a few messages in several segments, closed.
+    async fn filled() -> Self {
+        let mut scratch = Self::new();
+        scratch.settings.segment_bytes = 1500;
+        let store = scratch.open();
+        for text in ["one", "two", "three", "four"] {
+            deliver(&store, &["alice", "bob"], text).await;
+        }
+        store.close();
+        scratch
+    }
+
+    fn sql(&self, statement: &str) {
+        let index = rusqlite::Connection::open(self.path("index.sqlite")).expect("opens");
+        index.execute_batch(statement).expect("executes");
+    }
+
+    fn problems(&self) -> String {
+        let report = self.check();
+        assert!(!report.is_sound());
+        report.problems.join("\n")
+    }
+}
+
+#[tokio::test]
+async fn a_sound_store_is_found_sound_and_counted() {
+    let scratch = Scratch::filled().await;
+    let report = scratch.check();
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!((report.records, report.contents, report.mailboxes), (4, 4, 2));
+    assert_eq!((report.messages, report.events), (8, 4));
+    assert_eq!((report.records_to_index, report.events_to_write), (0, 0));
+    assert!(report.segments > 1 && report.leftovers.is_empty());
+}
+
+#[tokio::test]
+async fn a_store_is_checked_while_it_is_written() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let writer = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for number in 0..300 {
+                deliver(&store, &["alice"], &format!("number {number}")).await;
+            }
+        })
+    };
+    let mut checks = 0;
+    while !writer.is_finished() {
+        let settings = scratch.settings.clone();
+        let report = tokio::task::spawn_blocking(move || check(&settings, Depth::Contents));
+        let report = report.await.expect("ends").expect("can be read");
+        assert_eq!(report.problems, Vec::<String>::new());
+        checks += 1;
+    }
+    assert!(checks > 0);
+    writer.await.expect("ends");
+    store.close();
+    assert_eq!(scratch.check().messages, 300);
+}
+
+#[tokio::test]
+async fn every_altered_byte_of_the_log_is_found() {
+    let scratch = Scratch::filled().await;
+    let log = scratch.path("log");
+    let first = fs::read_dir(&log)
+        .expect("lists")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .min()
+        .expect("a segment");
+    let whole = fs::read(&first).expect("reads");
+    for at in (8..whole.len()).step_by(5) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&first, bytes).expect("writes");
+        assert!(!scratch.check().is_sound(), "byte {at}");
+    }
+    fs::write(&first, &whole).expect("writes");
+    assert!(scratch.check().is_sound());
+    fs::remove_file(&first).expect("removes");
+    assert!(!scratch.check().is_sound(), "a missing segment");
+}
+
+#[tokio::test]
+async fn an_index_that_differs_is_told() {
+    let statements = [
+        ("DELETE FROM message WHERE lsn = (SELECT min(lsn) FROM message)", "is not in the index"),
+        ("UPDATE message SET size = size + 1 WHERE mailbox = 1", "is in the index alone"),
+        ("UPDATE mailbox SET used_bytes = 7 WHERE number = 1", "the index counts 7 octets"),
+        ("UPDATE cursor SET lsn = lsn + 5 WHERE name = 'indexed'", "the log ends at"),
+    ];
+    for (statement, expected) in statements {
+        let scratch = Scratch::filled().await;
+        scratch.sql(statement);
+        let problems = scratch.problems();
+        assert!(problems.contains(expected), "{statement}: {problems}");
+    }
+}
+
+#[tokio::test]
+async fn event_files_that_differ_are_told() {
+    let scratch = Scratch::filled().await;
+    let path = scratch.path("events/email-events.jsonl");
+    let text = fs::read_to_string(&path).expect("reads");
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let altered = text.replacen("INBOX", "OTHER", 1);
+    let cases = [
+        ([lines[0], lines[2], lines[3]].concat(), "is missing from the event files"),
+        ([lines[0], lines[1], lines[1], lines[2]].concat(), "stands twice or out of order"),
+        (altered, "is not as the log has it"),
+        (text.replacen("-0000\"", "-0009\"", 1), "is in the event files alone"),
+        (["nonsense\n", &text].concat(), "a line is not an event"),
+    ];
+    for (text, expected) in cases {
+        fs::write(&path, text).expect("writes");
+        let problems = scratch.problems();
+        assert!(problems.contains(expected), "expected {expected}: {problems}");
+    }
+    fs::write(&path, lines[..3].concat()).expect("writes");
+    assert_eq!(scratch.check().events_to_write, 1, "the daemon writes it when it starts");
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_open_is_told() {
+    let scratch = Scratch::filled().await;
+    fs::write(scratch.path("keys/master.key"), "cd".repeat(32)).expect("writes");
+    let problems = scratch.problems();
+    assert!(problems.contains("does not open with this master key"), "{problems}");
+}
+
+#[tokio::test]
+async fn a_backup_made_under_load_has_all_that_was_acknowledged_before_it() {
+    let mut scratch = Scratch::new();
+    scratch.settings.segment_bytes = 20_000;
+    let store = scratch.open();
+    for number in 0..50 {
+        deliver(&store, &["alice"], &format!("before {number:02}")).await;
+    }
+    let writer = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for number in 0..500 {
+                deliver(&store, &["alice"], &format!("during {number:03}")).await;
+            }
+        })
+    };
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    let (settings, to) = (scratch.settings.clone(), copy.clone());
+    let made = tokio::task::spawn_blocking(move || backup(&settings, &to)).await.expect("ends");
+    made.expect("is made");
+    writer.await.expect("ends");
+    store.close();
+
+    let other = Scratch::new();
+    fs::create_dir_all(other.path("keys")).expect("creates");
+    fs::copy(scratch.path("keys/master.key"), other.path("keys/master.key")).expect("copies");
+    restore(&copy, &other.settings).expect("restores");
+    assert!(other.check().is_sound(), "{:?}", other.check());
+    other.open().close();
+    let contents = other.contents("alice");
+    assert!(contents.len() >= 50);
+    assert_eq!(contents, scratch.contents("alice")[..contents.len()]);
+    assert_eq!(other.event_lines().len(), contents.len());
+    let report = other.check();
+    assert_eq!((report.problems.len(), report.records_to_index, report.events_to_write), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn only_a_whole_backup_is_restored_and_only_where_nothing_is() {
+    let scratch = Scratch::filled().await;
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    let manifest = backup(&scratch.settings, &copy).expect("is made");
+    assert!(matches!(backup(&scratch.settings, &copy), Err(StoreError::InTheWay(_))));
+    assert!(matches!(restore(&copy, &scratch.settings), Err(StoreError::InTheWay(_))));
+    assert!(!copy.join("keys").exists(), "the master key is not in it");
+
+    let other = Scratch::new();
+    fs::create_dir_all(other.path("keys")).expect("creates");
+    fs::write(other.path("keys/master.key"), "ab".repeat(32)).expect("writes");
+    let error = restore(&copy, &other.settings).expect_err("another key").to_string();
+    assert!(error.contains("is not the key that this backup was made with"), "{error}");
+    fs::remove_dir_all(other.path("keys")).expect("removes");
+
+    for file in &manifest.files {
+        let path = copy.join(&file.path);
+        let whole = fs::read(&path).expect("reads");
+        fs::write(&path, &whole[..whole.len() / 2]).expect("writes");
+        let error = restore(&copy, &other.settings).expect_err("cut").to_string();
+        assert!(error.contains("not what the manifest says"), "{error}");
+        fs::write(&path, whole).expect("writes");
+    }
+    restore(&copy, &other.settings).expect("whole again");
+    let outward = Scratch::new();
+    let path = copy.join("manifest.json");
+    let text = fs::read_to_string(&path).expect("reads").replacen("events/", "../events/", 1);
+    fs::write(&path, text).expect("writes");
+    assert!(matches!(restore(&copy, &outward.settings), Err(StoreError::Damaged { .. })));
+    fs::remove_file(&path).expect("removes");
+    assert!(matches!(restore(&copy, &outward.settings), Err(StoreError::NotFound(_))));
+}
