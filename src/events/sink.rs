@@ -6,9 +6,10 @@
 //! file exactly once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Settings;
 use super::line::{EventId, Lsn, finish_line, id_of_line};
@@ -17,6 +18,7 @@ use crate::clock::Timestamp;
 const CURRENT: &str = "email-events.jsonl";
 const ROTATED_PREFIX: &str = "email-events.";
 const SUFFIX: &str = ".jsonl";
+const UNFINISHED: &str = "email-events.jsonl.new";
 /// How much of a file's end is read to find its last line; longer lines are looked for in the
 /// whole file.
 const TAIL_BYTES: u64 = 1 << 20;
@@ -32,12 +34,38 @@ pub struct RecordedEvents<'a> {
     pub lines: &'a [u8],
 }
 
+/// The current file, shared with whoever has time to sync it.
+#[derive(Debug)]
+pub struct EventFile {
+    file: File,
+    /// A sync failed: nobody knows which of its lines are on disk, and no later sync can tell.
+    is_doubtful: AtomicBool,
+}
+
+impl EventFile {
+    fn new(file: File) -> Arc<Self> {
+        Arc::new(Self { file, is_doubtful: AtomicBool::new(false) })
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// Those of the file system; the sink writes the file anew then, and this one is never
+    /// synced again.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.is_doubtful.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier sync of this file failed"));
+        }
+        self.file.sync_data().inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))
+    }
+}
+
 /// Writes events to the current file and rotates it.
 #[derive(Debug)]
 pub struct EventSink {
     dir: PathBuf,
     settings: Settings,
-    file: Arc<File>,
+    file: Arc<EventFile>,
     /// How much of the file is whole lines.
     size: u64,
     /// The day of the file's first line.
@@ -49,23 +77,29 @@ pub struct EventSink {
 }
 
 impl EventSink {
-    /// Opens `data_dir/events`, cuts off a line that a power loss left unfinished, and finds the
-    /// last event written.
+    /// Opens `data_dir/events` and finds the last event written. Events of records before
+    /// `synced` are known to be on disk; what comes after them in the current file is kept up to
+    /// where a power loss took something.
     ///
     /// # Errors
     /// Those of the file system, naming the path.
-    pub fn open(dir: PathBuf, settings: Settings) -> io::Result<Self> {
-        fs::create_dir_all(&dir).map_err(|error| named(&dir, error))?;
+    pub fn open(dir: PathBuf, settings: Settings, synced: Lsn) -> io::Result<Self> {
         let path = dir.join(CURRENT);
+        let is_new = !path.exists();
+        fs::create_dir_all(&dir).map_err(|error| named(&dir, error))?;
         let mut file = open_append(&path)?;
-        let (size, tail) = last_line(&mut file).map_err(|error| named(&path, error))?;
+        if is_new {
+            let parent = dir.parent().unwrap_or(&dir);
+            sync_dir(&dir).and_then(|()| sync_dir(parent))?;
+        }
+        let (size, mut last) =
+            trusted_end(&mut file, synced).map_err(|error| named(&path, error))?;
         file.set_len(size).map_err(|error| named(&path, error))?;
-        let mut last = tail.as_deref().and_then(id_of_line);
         if last.is_none() {
             last = newest_rotated(&dir)?;
         }
         let day = first_day(&path)?;
-        let file = Arc::new(file);
+        let file = EventFile::new(file);
         Ok(Self { dir, settings, file, size, day, last, is_ragged: false, buffer: Vec::new() })
     }
 
@@ -75,7 +109,7 @@ impl EventSink {
     }
 
     /// The current file, to be synced by someone with time for it.
-    pub fn file(&self) -> Arc<File> {
+    pub fn file(&self) -> Arc<EventFile> {
         Arc::clone(&self.file)
     }
 
@@ -88,6 +122,9 @@ impl EventSink {
         &mut self,
         records: impl IntoIterator<Item = RecordedEvents<'a>>,
     ) -> io::Result<()> {
+        if self.file.is_doubtful.load(Ordering::Acquire) {
+            self.write_anew()?;
+        }
         let mut newest = self.last;
         let mut first_at = None;
         self.buffer.clear();
@@ -105,11 +142,11 @@ impl EventSink {
         let Some(at) = first_at else { return Ok(()) };
         // A line that is not whole must not stand before the next one.
         if self.is_ragged {
-            self.file.set_len(self.size)?;
+            self.file.file.set_len(self.size)?;
         }
         self.rotate_if_due(at)?;
         self.is_ragged = true;
-        (&*self.file).write_all(&self.buffer)?;
+        (&self.file.file).write_all(&self.buffer)?;
         self.is_ragged = false;
         self.size += self.buffer.len() as u64;
         self.last = newest;
@@ -122,19 +159,34 @@ impl EventSink {
             Some(day) if *day == today && self.size < self.settings.max_file_bytes => return Ok(()),
             Some(day) if self.size > 0 => {
                 let rotated = self.free_name(day);
-                self.file.sync_data()?;
+                self.file.sync()?;
                 // It is gone already if an earlier rotation could not make the new file.
                 if self.dir.join(CURRENT).exists() {
                     rename(&self.dir.join(CURRENT), &rotated)?;
                 }
-                self.file = Arc::new(open_append(&self.dir.join(CURRENT))?);
-                File::open(&self.dir)?.sync_all()?;
+                self.file = EventFile::new(open_append(&self.dir.join(CURRENT))?);
+                sync_dir(&self.dir)?;
                 self.size = 0;
                 self.delete_expired(at)?;
             }
             _ => {}
         }
         self.day = Some(today);
+        Ok(())
+    }
+
+    /// After a failed sync: the same lines in a new file, which is synced before it counts.
+    fn write_anew(&mut self) -> io::Result<()> {
+        let (path, unfinished) = (self.dir.join(CURRENT), self.dir.join(UNFINISHED));
+        let mut lines = &self.file.file;
+        lines.seek(SeekFrom::Start(0))?;
+        let mut copy = File::create(&unfinished).map_err(|error| named(&unfinished, error))?;
+        io::copy(&mut lines.take(self.size), &mut copy)?;
+        copy.sync_all()?;
+        rename(&unfinished, &path)?;
+        sync_dir(&self.dir)?;
+        self.file = EventFile::new(open_append(&path)?);
+        self.is_ragged = false;
         Ok(())
     }
 
@@ -217,6 +269,43 @@ fn newest_rotated(dir: &Path) -> io::Result<Option<EventId>> {
     Ok(None)
 }
 
+/// How much of the current file can be trusted, and the last event in that.
+fn trusted_end(file: &mut File, synced: Lsn) -> io::Result<(u64, Option<EventId>)> {
+    let mut end = start_of_unsynced(file, synced)?;
+    file.seek(SeekFrom::Start(end))?;
+    let mut reader = BufReader::new(file);
+    let (mut line, mut last) = (Vec::new(), None);
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let Some(id) = id_of(&line).filter(|id| last.is_none_or(|last| *id > last)) else { break };
+        end += line.len() as u64;
+        last = Some(id);
+        line.clear();
+    }
+    Ok((end, last))
+}
+
+/// Where a line begins that is known to be on disk, close before those that are not; the
+/// beginning of the file if there is none.
+fn start_of_unsynced(file: &mut File, synced: Lsn) -> io::Result<u64> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut span = TAIL_BYTES.min(length);
+    while span < length {
+        file.seek(SeekFrom::Start(length - span))?;
+        let mut tail = Vec::new();
+        file.take(span).read_to_end(&mut tail)?;
+        let mut start = length - span;
+        for line in tail.split_inclusive(|&byte| byte == b'\n') {
+            match id_of(line) {
+                Some(id) if id.lsn < synced => return Ok(start),
+                Some(_) => break,
+                None => start += line.len() as u64,
+            }
+        }
+        span = (span * 4).min(length);
+    }
+    Ok(0)
+}
+
 /// The length of the whole lines that can be read, and the last of them.
 fn last_line(file: &mut File) -> io::Result<(u64, Option<Vec<u8>>)> {
     let length = file.seek(SeekFrom::End(0))?;
@@ -248,6 +337,10 @@ fn first_day(path: &Path) -> io::Result<Option<String>> {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
     let millis = parsed.and_then(|line| line.get("eventTimestamp")?.as_u64());
     Ok(millis.map(|millis| Timestamp::from_millis(millis).day()))
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| named(dir, error))
 }
 
 fn open_append(path: &Path) -> io::Result<File> {

@@ -27,7 +27,7 @@ use super::segment::{Scanned, Scanner};
 use super::{Settings, StoreError, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
-use crate::events::sink::{EventSink, RecordedEvents};
+use crate::events::sink::{EventFile, EventSink, RecordedEvents};
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const QUEUE: usize = 1024;
@@ -42,6 +42,8 @@ const MAX_INDEX_BACKLOG: usize = 50_000;
 /// an error.
 const INDEX_GATHER: Duration = Duration::from_millis(100);
 const INDEX_RETRY: Duration = Duration::from_secs(1);
+/// How often events that could not be written are tried again.
+const EVENT_RETRY: Duration = Duration::from_secs(1);
 /// How often the event file is synced; what is lost between is written again from the log.
 const EVENT_SYNC: Duration = Duration::from_secs(5);
 
@@ -82,7 +84,15 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-struct Request {
+enum Request {
+    Commit(Box<Waiting>),
+    /// Bring the event file up to the log, if it is behind.
+    CatchUp,
+}
+
+/// A commit and who waits for it.
+#[derive(Debug)]
+struct Waiting {
     encoded: Encoded,
     answer: oneshot::Sender<Result<Lsn, StoreError>>,
 }
@@ -93,7 +103,7 @@ struct Indexable {
     next: Lsn,
     head: Arc<RecordHead>,
     /// The event file that the record's events are in, unless they are not written yet.
-    events: Option<Arc<File>>,
+    events: Option<Arc<EventFile>>,
 }
 
 impl Store {
@@ -114,9 +124,10 @@ impl Store {
         }
         let keyring = Keyring::load(&layout.master_key())?;
         let mut index = Index::open(&layout.index())?;
-        let mut sink =
-            EventSink::open(layout.events(), *events).map_err(StoreError::file(layout.events()))?;
         let indexed = index.cursor(Cursor::Indexed)?;
+        let synced = index.cursor(Cursor::EventsSynced)?;
+        let mut sink = EventSink::open(layout.events(), *events, synced)
+            .map_err(StoreError::file(layout.events()))?;
         let events_from = events_position(&index, &sink)?;
         let start = indexed.min(events_from);
         let log = Log::open(&layout.log(), settings.segment_bytes, start)?;
@@ -140,7 +151,7 @@ impl Store {
             log,
             log_dir: layout.log(),
             sink,
-            sink_is_behind: false,
+            sink_is_behind: Arc::new(AtomicBool::new(false)),
             to_index,
             backlog: Arc::clone(&backlog),
             is_poisoned: AtomicBool::new(false),
@@ -152,6 +163,8 @@ impl Store {
             synced_at: Instant::now(),
             unsynced: None,
             is_closing: Arc::clone(&is_closing),
+            sink_is_behind: Arc::clone(&committer.sink_is_behind),
+            committer: requests.downgrade(),
         };
         let threads = vec![
             spawn("committer", move || committer.run(waiting))?,
@@ -198,7 +211,8 @@ impl Store {
     pub(super) fn commit_blocking(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
         let (answer, outcome) = oneshot::channel();
-        requests.blocking_send(Request { encoded, answer }).map_err(|_| StoreError::Closed)?;
+        let request = Request::Commit(Box::new(Waiting { encoded, answer }));
+        requests.blocking_send(request).map_err(|_| StoreError::Closed)?;
         outcome.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -219,7 +233,8 @@ impl Store {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
         let encoded = codec::encode(commit, &self.keyring)?;
         let (answer, outcome) = oneshot::channel();
-        requests.send(Request { encoded, answer }).await.map_err(|_| StoreError::Closed)?;
+        let request = Request::Commit(Box::new(Waiting { encoded, answer }));
+        requests.send(request).await.map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -321,7 +336,7 @@ struct Committer {
     log_dir: PathBuf,
     sink: EventSink,
     /// An earlier write to the event file failed; it is brought up from the log.
-    sink_is_behind: bool,
+    sink_is_behind: Arc<AtomicBool>,
     to_index: std::sync::mpsc::Sender<Indexable>,
     backlog: Arc<AtomicUsize>,
     is_poisoned: AtomicBool,
@@ -331,21 +346,29 @@ impl Committer {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut batch = Vec::new();
         while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.encoded.frame.length();
-            batch.push(first);
-            while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
-                let Ok(request) = requests.try_recv() else { break };
-                bytes += request.encoded.frame.length();
-                batch.push(request);
+            let (mut bytes, mut next) = (0, Ok(first));
+            while let Ok(request) = next {
+                if let Request::Commit(waiting) = request {
+                    bytes += waiting.encoded.frame.length();
+                    batch.push(*waiting);
+                }
+                if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+                    break;
+                }
+                next = requests.try_recv();
             }
-            self.commit_batch(&mut batch);
+            if batch.is_empty() {
+                self.write_events(&batch, &[]);
+            } else {
+                self.commit_batch(&mut batch);
+            }
         }
-        if let Err(error) = self.sink.file().sync_data() {
+        if let Err(error) = self.sink.file().sync() {
             tracing::warn!(%error, "the event file cannot be synced");
         }
     }
 
-    fn commit_batch(&mut self, batch: &mut Vec<Request>) {
+    fn commit_batch(&mut self, batch: &mut Vec<Waiting>) {
         match self.write_and_sync(batch) {
             Ok(positions) => {
                 self.write_events(batch, &positions);
@@ -365,7 +388,7 @@ impl Committer {
         }
     }
 
-    fn write_and_sync(&mut self, batch: &[Request]) -> Result<Vec<Lsn>, StoreError> {
+    fn write_and_sync(&mut self, batch: &[Waiting]) -> Result<Vec<Lsn>, StoreError> {
         if self.is_poisoned.load(Ordering::Relaxed) {
             return Err(StoreError::Poisoned);
         }
@@ -383,8 +406,8 @@ impl Committer {
         Ok(positions)
     }
 
-    fn write_events(&mut self, batch: &[Request], positions: &[Lsn]) {
-        let written = if self.sink_is_behind {
+    fn write_events(&mut self, batch: &[Waiting], positions: &[Lsn]) {
+        let written = if self.sink_is_behind.load(Ordering::Relaxed) {
             self.catch_up()
         } else {
             self.sink
@@ -395,7 +418,7 @@ impl Committer {
                 }))
                 .map_err(StoreError::file("email-events.jsonl"))
         };
-        self.sink_is_behind = written.is_err();
+        self.sink_is_behind.store(written.is_err(), Ordering::Relaxed);
         if let Err(error) = written {
             tracing::error!(%error, "events cannot be written; they are in the log and follow");
         }
@@ -411,7 +434,7 @@ impl Committer {
         Ok(())
     }
 
-    fn accept(&self, request: Request, lsn: Lsn) {
+    fn accept(&self, request: Waiting, lsn: Lsn) {
         let Encoded { frame, head, rooms, freed, .. } = request.encoded;
         freed.iter().for_each(|(mailbox, size)| mailbox.free(*size));
         for room in rooms {
@@ -419,7 +442,7 @@ impl Committer {
             Reservation::keep(room);
         }
         let next = Lsn(lsn.0 + frame.length());
-        let events = (!self.sink_is_behind).then(|| self.sink.file());
+        let events = (!self.sink_is_behind.load(Ordering::Relaxed)).then(|| self.sink.file());
         self.backlog.fetch_add(1, Ordering::Relaxed);
         if self.to_index.send(Indexable { lsn, next, head, events }).is_err() {
             tracing::error!("the indexer has stopped; a restart builds the index from the log");
@@ -433,15 +456,16 @@ struct Indexer {
     index: Index,
     backlog: Arc<AtomicUsize>,
     synced_at: Instant,
-    unsynced: Option<(Arc<File>, Lsn)>,
+    unsynced: Option<(Arc<EventFile>, Lsn)>,
     is_closing: Arc<AtomicBool>,
+    sink_is_behind: Arc<AtomicBool>,
+    committer: mpsc::WeakSender<Request>,
 }
 
 impl Indexer {
     fn run(mut self, records: &std::sync::mpsc::Receiver<Indexable>) {
         loop {
-            let wait = if self.unsynced.is_some() { EVENT_SYNC } else { Duration::MAX };
-            match receive(records, wait) {
+            match receive(records, EVENT_RETRY) {
                 Received::Record(first) => {
                     let batch = gather(records, first);
                     if !self.apply(&batch) {
@@ -452,11 +476,22 @@ impl Indexer {
                 Received::Nothing => {}
                 Received::Closed => break,
             }
+            self.nudge();
             if self.synced_at.elapsed() >= EVENT_SYNC {
                 self.sync_events();
             }
         }
         self.sync_events();
+    }
+
+    /// The committer learns of a disk that has room again when it writes; without mail, from here.
+    fn nudge(&self) {
+        if self.sink_is_behind.load(Ordering::Relaxed)
+            && let Some(committer) = self.committer.upgrade()
+        {
+            // A full queue is mail, which does the same.
+            committer.try_send(Request::CatchUp).ok();
+        }
     }
 
     /// Applies records, however often it takes; false if the store closes before it succeeds.
@@ -482,11 +517,12 @@ impl Indexer {
         self.synced_at = Instant::now();
         let Some((file, next)) = self.unsynced.take() else { return };
         let synced = file
-            .sync_data()
+            .sync()
             .map_err(StoreError::file("email-events.jsonl"))
             .and_then(|()| self.index.set_cursor(Cursor::EventsSynced, next));
         if let Err(error) = synced {
-            tracing::warn!(%error, "the event file cannot be synced");
+            tracing::error!(%error, "the event file cannot be synced; it is written anew");
+            self.sink_is_behind.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -7,9 +7,19 @@ use std::path::Path;
 
 use super::StoreError;
 
-/// Makes a folder that only its owner may enter.
+/// Makes a folder that only its owner may enter, durably.
 pub(super) fn create_dir(path: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::file(path))
+    let missing: Vec<_> = path.ancestors().take_while(|part| is_missing(part)).collect();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(StoreError::file(path))?;
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.exists()
 }
 
 /// Creates a file that must not exist, with its content, so that both are on disk on return.
@@ -50,7 +60,8 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
 
 /// Makes a file's name in its folder durable.
 pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let named = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = named.unwrap_or(Path::new("."));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::file(parent))
 }
 

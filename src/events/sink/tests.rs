@@ -37,7 +37,7 @@ fn ids(dir: &Path) -> Vec<String> {
 #[test]
 fn reopening_continues_after_the_last_whole_line() {
     let dir = tempfile::tempdir().expect("a folder");
-    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let open = || EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
     let mut sink = open();
     append(&mut sink, 1, MORNING, 2);
     drop(sink);
@@ -63,7 +63,7 @@ fn reopening_continues_after_the_last_whole_line() {
 fn a_file_is_rotated_by_day_and_size_and_kept_thirty_days() {
     let dir = tempfile::tempdir().expect("a folder");
     let settings = Settings { max_file_bytes: 400, retention_days: 30 };
-    let mut sink = EventSink::open(dir.path().into(), settings).expect("opens");
+    let mut sink = EventSink::open(dir.path().into(), settings, Lsn(0)).expect("opens");
     for lsn in 1..=5 {
         append(&mut sink, lsn, MORNING, 1);
     }
@@ -92,7 +92,7 @@ fn a_file_is_rotated_by_day_and_size_and_kept_thirty_days() {
 #[test]
 fn an_empty_current_file_continues_the_rotated_one() {
     let dir = tempfile::tempdir().expect("a folder");
-    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let open = || EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
     let mut sink = open();
     append(&mut sink, 9, MORNING, 1);
     drop(sink);
@@ -102,9 +102,45 @@ fn an_empty_current_file_continues_the_rotated_one() {
 }
 
 #[test]
+fn what_a_power_loss_took_from_the_middle_ends_the_file_there() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join(CURRENT);
+    let mut sink = EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
+    for lsn in 1..=6000 {
+        append(&mut sink, lsn, MORNING, 1); // More than a megabyte.
+    }
+    drop(sink);
+    let whole = fs::read(&path).expect("reads");
+    let line = whole.len() / 6000;
+    for synced in [0, 1, 3000, 5950] {
+        let mut bytes = whole.clone();
+        bytes[5960 * line - 50..5961 * line + 30].fill(0);
+        fs::write(&path, &bytes).expect("writes");
+        let sink = EventSink::open(dir.path().into(), Settings::default(), Lsn(synced));
+        let last = sink.expect("opens").last().expect("there are some").lsn;
+        assert!((5955..5962).contains(&last.0), "{last} with {synced} synced");
+        assert!(whole.starts_with(&fs::read(&path).expect("reads")));
+    }
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_written_anew_and_never_synced_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sink = EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
+    append(&mut sink, 1, MORNING, 2);
+    let doubtful = sink.file();
+    doubtful.is_doubtful.store(true, Ordering::Relaxed);
+    assert!(doubtful.sync().is_err());
+    append(&mut sink, 2, MORNING, 1);
+    assert!(!Arc::ptr_eq(&doubtful, &sink.file()));
+    assert!(sink.file().sync().is_ok());
+    assert_eq!(ids(dir.path()).len(), 3);
+}
+
+#[test]
 fn zeros_that_a_power_loss_left_are_cut_off() {
     let dir = tempfile::tempdir().expect("a folder");
-    let open = || EventSink::open(dir.path().into(), Settings::default()).expect("opens");
+    let open = || EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
     let mut sink = open();
     append(&mut sink, 1, MORNING, 1);
     drop(sink);
