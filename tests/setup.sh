@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is not there: swaks, Postfix, NSD and OpenSSL from Debian's
-# packages, dkimpy into a virtual environment below target/. Safe to run again.
+# Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace and
+# libfaketime from Debian's packages, dkimpy into a virtual environment below target/. Safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 declare -A package_of=(
   [/usr/bin/swaks]=swaks [/usr/sbin/postfix]=postfix [/usr/sbin/nsd]=nsd
+  [/usr/bin/strace]=strace [/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1]=libfaketime
   [/usr/bin/openssl]=openssl [/usr/share/perl5/IO/Socket/SSL.pm]=libio-socket-ssl-perl
 )
 missing=()

@@ -68,7 +68,7 @@ pub struct EventSink {
     file: Arc<EventFile>,
     /// How much of the file is whole lines.
     size: u64,
-    /// The day of the file's first line.
+    /// The newest day of the file's lines, or of those before it.
     day: Option<String>,
     last: Option<EventId>,
     /// A failed write may have left part of a line behind the whole ones.
@@ -156,7 +156,8 @@ impl EventSink {
     fn rotate_if_due(&mut self, at: Timestamp) -> io::Result<()> {
         let today = at.day();
         match &self.day {
-            Some(day) if *day == today && self.size < self.settings.max_file_bytes => return Ok(()),
+            // Files are in the order of their days, so a clock that goes back makes no older one.
+            Some(day) if *day >= today && self.size < self.settings.max_file_bytes => return Ok(()),
             Some(day) if self.size > 0 => {
                 let rotated = self.free_name(day);
                 self.file.sync()?;
@@ -171,7 +172,7 @@ impl EventSink {
             }
             _ => {}
         }
-        self.day = Some(today);
+        self.day = self.day.take().max(Some(today));
         Ok(())
     }
 

@@ -96,9 +96,14 @@ impl Tls {
             certificate: directory.join("certificate.pem"),
             private_key: directory.join("private_key.pem"),
         };
-        if !(files.certificate.exists() && files.private_key.exists()) {
-            write_self_signed(directory, &files, hostname)?;
+        if files.certificate.exists() && files.private_key.exists() {
+            match Self::load(files.clone()) {
+                Ok(tls) => return Ok(tls),
+                // A power cut may have left them empty, and nobody else has a copy to miss.
+                Err(error) => tracing::warn!(%error, "a new self-signed certificate is made"),
+            }
         }
+        write_self_signed(directory, &files, hostname)?;
         Self::load(files)
     }
 

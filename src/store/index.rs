@@ -132,9 +132,10 @@ impl Index {
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
                  DROP TABLE IF EXISTS change;",
             )?;
+            connection.execute_batch(SCHEMA)?;
+            // Last, so that half a schema is made again. A full disk keeps no store from opening.
+            connection.pragma_update(None, "user_version", VERSION)?;
         }
-        connection.execute_batch(SCHEMA)?;
-        connection.pragma_update(None, "user_version", VERSION)?;
         Ok(Self(connection))
     }
 

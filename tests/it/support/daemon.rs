@@ -87,6 +87,11 @@ impl Setup {
         Self { organization: format!("{keys}\n{ORGANIZATION}"), ..Self::default() }
     }
 
+    /// The configuration alone; nothing runs yet.
+    pub fn prepare(self) -> Daemon {
+        Daemon::prepare(&self)
+    }
+
     pub fn start(self) -> Daemon {
         Daemon::start(&self)
     }
@@ -108,6 +113,12 @@ pub fn rule(name: &str, action: &str, sender: &str, destination: &str) -> String
 
 impl Daemon {
     fn start(setup: &Setup) -> Self {
+        let mut daemon = Self::prepare(setup);
+        daemon.launch(Command::new(BINARY));
+        daemon
+    }
+
+    fn prepare(setup: &Setup) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let write =
             |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("writes");
@@ -130,13 +141,16 @@ impl Daemon {
         );
         write("mailweir.toml", &main);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut daemon = Self { dir, child: None, address };
-        daemon.launch(Command::new(BINARY));
-        daemon
+        Self { dir, child: None, address }
     }
 
     /// Starts the daemon again on the same data, through `command` if that is not the daemon.
-    pub fn launch(&mut self, mut command: Command) {
+    pub fn launch(&mut self, command: Command) {
+        assert!(self.launch_doomed(command), "the daemon ended: {}", self.log());
+    }
+
+    /// The same for a daemon that may end before it listens; whether it listens.
+    pub fn launch_doomed(&mut self, mut command: Command) -> bool {
         let run = self.data().join("run/listeners.json");
         drop(fs::remove_file(&run)); // It may not be there yet.
         let log = fs::OpenOptions::new()
@@ -154,15 +168,32 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .expect("starts");
-        self.address = wait_for("the daemon's listener", || {
-            if let Some(status) = child.try_wait().expect("waits") {
-                panic!("the daemon ended with {status}: {}", self.log());
+        let address = wait_for("the daemon's listener", || {
+            if child.try_wait().expect("waits").is_some() {
+                return Some(None);
             }
             let text = fs::read_to_string(&run).ok()?;
             let addresses: BTreeMap<String, SocketAddr> = serde_json::from_str(&text).ok()?;
-            addresses.get("mx").copied()
+            addresses.get("mx").copied().map(Some)
         });
-        self.child = Some(child);
+        self.address = address.unwrap_or(self.address);
+        self.child = address.map(|_| child);
+        self.child.is_some()
+    }
+
+    /// Whether the daemon ends by itself; if not, it is killed.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        let Some(mut child) = self.child.take() else { return true };
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if child.try_wait().expect("waits").is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().expect("kills");
+        child.wait().expect("waits");
+        false
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -1,9 +1,12 @@
 //! The daemon under test, and the peers that talk to it.
 
 pub mod daemon;
+pub mod disk;
 pub mod dns;
+pub mod ledger;
 pub mod smtp;
 pub mod spf_suite;
+pub mod strace;
 pub mod swaks;
 
 use std::time::{Duration, Instant};

@@ -16,6 +16,17 @@ impl Client {
         client
     }
 
+    /// Connects and says EHLO to a server that may end at any moment.
+    pub fn greeted(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        stream.set_nodelay(true).ok()?;
+        let mut client = Self { reader: BufReader::new(stream) };
+        let banner = client.reply();
+        client.try_send(b"EHLO mail.good.test\r\n").ok()?;
+        (banner.starts_with("220") && client.reply().starts_with("250")).then_some(client)
+    }
+
     /// Connects, after a PROXY header, and reads the banner.
     pub fn connect_through_proxy(address: SocketAddr, header: &[u8]) -> Self {
         let mut client = Self::open(address);
@@ -34,6 +45,10 @@ impl Client {
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.reader.get_mut().write_all(bytes).expect("sends");
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
     }
 
     /// A whole reply; empty if the connection ended.
