@@ -212,11 +212,11 @@ fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
 fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
     let policies: HashMap<_, _> = configuration
         .organizations
-        .into_iter()
+        .iter()
         .map(|config| {
             let policy = Policy {
-                rules: config.rules,
-                journaling: config.journaling,
+                rules: Arc::clone(&config.rules),
+                journaling: config.journaling.clone(),
                 dmarc_enforcement: config.dmarc_enforcement,
                 on_reject: config.on_reject,
             };

@@ -1,10 +1,12 @@
 //! `mailweir serve`
 
-use anyhow::Context;
+use std::sync::Arc;
+
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgument, runtime, start_failure, start_log};
+use crate::config::{self, OrganizationConfig};
 use crate::daemon::Daemon;
 
 /// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
@@ -20,6 +22,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
         // With a handler, a write past the limit is an error like a full disk, not the end of the
         // process. The handler stays after its stream is dropped.
         drop(signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?);
+        let mut known = configuration.organizations.clone();
         let daemon = Daemon::start(configuration).await.map_err(start_failure)?;
         notify(&[NotifyState::Ready]);
         loop {
@@ -27,7 +30,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => reload(&daemon, arguments).await,
+                _ = hang_up.recv() => reload(&daemon, arguments, &mut known).await,
             }
         }
         tracing::info!("stopping: messages under way are finished");
@@ -38,19 +41,31 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
 }
 
 /// All or nothing: whatever is wrong is logged, and the old configuration goes on.
-async fn reload(daemon: &Daemon, arguments: &ConfigArgument) {
+async fn reload(
+    daemon: &Daemon,
+    arguments: &ConfigArgument,
+    known: &mut Vec<Arc<OrganizationConfig>>,
+) {
     notify(&[NotifyState::Reloading]);
-    match arguments.load().context("the old configuration goes on") {
-        Ok(configuration) => {
-            if let Err(error) = daemon.reload(configuration).await {
-                tracing::error!(%error, "not reloaded, the old configuration goes on");
-            }
-        }
-        Err(error) => {
-            tracing::error!("not reloaded: {error:#}");
-        }
+    if let Err(error) = try_reload(daemon, arguments.clone(), known).await {
+        tracing::error!("not reloaded, the old configuration goes on: {error:#}");
     }
     notify(&[NotifyState::Ready]);
+}
+
+async fn try_reload(
+    daemon: &Daemon,
+    arguments: ConfigArgument,
+    known: &mut Vec<Arc<OrganizationConfig>>,
+) -> anyhow::Result<()> {
+    let before = known.clone();
+    let load = move || config::load_again(&arguments.config, std::env::vars(), &before);
+    // Files are read where nobody waits for it.
+    let configuration = tokio::task::spawn_blocking(load).await??;
+    let organizations = configuration.organizations.clone();
+    daemon.reload(configuration).await?;
+    *known = organizations;
+    Ok(())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -1,6 +1,6 @@
 //! The main file, `mailweir.toml`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
+use super::stamp::Stamp;
 use super::tree;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
 use crate::directory::Directory;
@@ -28,6 +29,7 @@ const MB: u64 = 1024 * 1024;
 pub(super) fn read(
     path: &Path,
     environment: HashMap<String, String>,
+    known: &[Arc<OrganizationConfig>],
     reader: &Reader,
 ) -> Option<Configuration> {
     let mut node = read_file(path, reader)?;
@@ -57,10 +59,10 @@ pub(super) fn read(
         organizations: Vec::new(),
         directory: Directory::default(),
     };
-    configuration.organizations = organizations(&root, path, reader);
+    configuration.organizations = organizations(&root, path, known, reader);
     root.finish();
     let organizations = &configuration.organizations;
-    let all = organizations.iter().map(|config| Arc::clone(&config.organization)).collect();
+    let all = organizations.iter().map(|config| Arc::clone(&config.indexed)).collect();
     match Directory::new(all) {
         Ok(directory) => configuration.directory = directory,
         // The reader has told them with their lines; what it missed must not pass.
@@ -370,10 +372,16 @@ impl fmt::Display for Filter {
     }
 }
 
-fn organizations(root: &Section<'_>, path: &Path, reader: &Reader) -> Vec<OrganizationConfig> {
-    let mut organizations: Vec<OrganizationConfig> = Vec::new();
+fn organizations(
+    root: &Section<'_>,
+    path: &Path,
+    known: &[Arc<OrganizationConfig>],
+    reader: &Reader,
+) -> Vec<Arc<OrganizationConfig>> {
+    let known: HashMap<_, _> = known.iter().map(|config| (&config.file, config)).collect();
+    let mut organizations = Vec::new();
     // Also those that could not be read: named twice, their problems would be told twice.
-    let mut files = Vec::new();
+    let mut files = HashSet::new();
     let mut claims = Claims::default();
     let sections = root.sections("organization");
     if sections.is_empty() {
@@ -384,12 +392,20 @@ fn organizations(root: &Section<'_>, path: &Path, reader: &Reader) -> Vec<Organi
         section.finish();
         let Some(file) = section.required("file", file) else { continue };
         let file = relative_to(path, file);
-        if files.contains(&file) {
+        if !files.insert(file.clone()) {
             section.problem("file", format!("{} is named twice", file.display()));
             continue;
         }
-        organizations.extend(organization_file::read(&file, reader, &mut claims));
-        files.push(file);
+        let unchanged = known
+            .get(&file)
+            .filter(|config| config.stamp.is_some() && config.stamp == Stamp::of(&file));
+        if let Some(config) = unchanged {
+            claims.add(&config.claims, reader);
+            organizations.push(Arc::clone(config));
+        } else {
+            let read = organization_file::read(&file, reader, &mut claims);
+            organizations.extend(read.map(Arc::new));
+        }
     }
     organizations
 }

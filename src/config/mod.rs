@@ -7,6 +7,7 @@
 mod daemon_file;
 mod organization_file;
 mod reader;
+mod stamp;
 mod tree;
 
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 pub use reader::Problem;
 
-use crate::directory::{Directory, Organization};
+use crate::directory::{Directory, IndexedOrganization, Organization};
 use crate::rules::RuleSet;
 use crate::{dns, events, journal, msgauth, pipeline, scan, smtp, store};
 
@@ -70,7 +71,7 @@ pub struct Configuration {
     /// The operational log.
     pub log: LogSettings,
     /// The organizations.
-    pub organizations: Vec<OrganizationConfig>,
+    pub organizations: Vec<Arc<OrganizationConfig>>,
     /// All organizations, indexed.
     pub directory: Directory,
 }
@@ -80,6 +81,9 @@ pub struct Configuration {
 pub struct OrganizationConfig {
     /// Its file.
     pub file: PathBuf,
+    stamp: Option<stamp::Stamp>,
+    claims: Vec<organization_file::Claim>,
+    indexed: Arc<IndexedOrganization>,
     /// What it consists of.
     pub organization: Arc<Organization>,
     /// Its inbound rules.
@@ -119,8 +123,21 @@ pub fn load(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Configuration, Problems> {
+    load_again(path, environment, &[])
+}
+
+/// The same, where most is known already: an organization file that looks as it did when one of
+/// `known` was read from it is not read again.
+///
+/// # Errors
+/// Every problem there is; then nothing of it is used.
+pub fn load_again(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    known: &[Arc<OrganizationConfig>],
+) -> Result<Configuration, Problems> {
     let reader = reader::Reader::default();
-    let loaded = daemon_file::read(path, environment.into_iter().collect(), &reader);
+    let loaded = daemon_file::read(path, environment.into_iter().collect(), known, &reader);
     let problems = reader.into_problems();
     match loaded {
         Some(configuration) if problems.is_empty() => Ok(configuration),

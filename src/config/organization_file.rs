@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::OrganizationConfig;
 use super::reader::{Reader, Section, read_file};
+use super::stamp::Stamp;
 use super::tree::Place;
 use crate::directory::{
-    Directory, EntityState, Group, Organization, OrganizationId, QUOTA_MB, Resource, ResourceKind,
-    User,
+    Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
+    Resource, ResourceKind, User,
 };
 use crate::journal;
 use crate::mail::{Address, Domain};
@@ -29,32 +30,40 @@ const RETENTION_ACTIONS: [(&str, Option<RetentionAction>); 3] = [
 /// The local-part of the address from which journal records come (guide 7298).
 const JOURNALING_SENDER: &str = "amazonjournaling";
 
-/// What the organizations read so far have taken, each with the place where it stands.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    aliases: HashMap<String, String>,
-    ids: HashMap<OrganizationId, String>,
-    domains: HashMap<Domain, String>,
+/// Something that only one organization can have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Unique {
+    Alias(String),
+    Id(OrganizationId),
+    Domain(Domain),
 }
 
+/// An organization's word that something is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    what: Unique,
+    place: String,
+    /// It stands in the file; an id that is made from the alias is the same only where that is.
+    is_stated: bool,
+}
+
+/// What the organizations read so far have taken, each with the place where it stands.
+#[derive(Debug, Default)]
+pub(super) struct Claims(HashMap<Unique, String>);
+
 impl Claims {
-    fn alias(&mut self, root: &Section<'_>, alias: &str) {
-        if let Some(first) = self.aliases.insert(alias.to_owned(), root.place_of("alias")) {
-            root.problem("alias", format!("\"{alias}\" is taken, at {first}"));
-        }
-    }
-
-    /// An id that is made from the alias is the same only where the alias is.
-    fn id(&mut self, root: &Section<'_>, id: &OrganizationId) {
-        let taken = self.ids.insert(id.clone(), root.place_of("id"));
-        if let Some(first) = taken.filter(|_| root.has("id")) {
-            root.problem("id", format!("{id} is taken, at {first}"));
-        }
-    }
-
-    fn domain(&mut self, root: &Section<'_>, domain: &Domain, place: &Place) {
-        if let Some(first) = self.domains.insert(domain.clone(), place.to_string()) {
-            root.problem_at(place, "domains", format!("{domain} is taken, at {first}"));
+    /// Adds an organization's claims; what is taken already is a problem.
+    pub(super) fn add(&mut self, claims: &[Claim], reader: &Reader) {
+        for Claim { what, place, is_stated } in claims {
+            let Some(first) = self.0.insert(what.clone(), place.clone()) else { continue };
+            let (key, what) = match what {
+                Unique::Alias(alias) => ("alias", format!("\"{alias}\"")),
+                Unique::Id(id) => ("id", id.to_string()),
+                Unique::Domain(domain) => ("domains", domain.to_string()),
+            };
+            if *is_stated {
+                reader.problem(place, key, format!("{what} is taken, at {first}"));
+            }
         }
     }
 }
@@ -66,14 +75,17 @@ pub(super) fn read(
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
+    let stamp = Stamp::of(path);
     let node = read_file(path, reader)?;
     let root = reader.root(&node);
     let alias = root.text("alias");
     let alias = root.required("alias", alias);
     let id = id(&root, alias.as_deref());
-    alias.iter().for_each(|alias| claims.alias(&root, alias));
-    id.iter().for_each(|id| claims.id(&root, id));
-    let domains = domains(&root, claims);
+    let domains = domains(&root);
+    let own = own_claims(&root, alias.as_deref(), id.as_ref(), domains.as_deref());
+    claims.add(&own, reader);
+    let domains = domains.map(|domains| domains.into_iter().map(|(domain, _)| domain).collect());
+    let domains: Option<Vec<Domain>> = domains;
     let mut entities = Entities::new(&root, domains.as_deref());
     let users: Vec<_> =
         root.sections("user").iter().filter_map(|user| entities.user(user)).collect();
@@ -102,9 +114,13 @@ pub(super) fn read(
         groups,
         resources,
     });
-    check_postmaster(&root, &organization);
+    let indexed = index(&root, &organization, reader)?;
+    check_postmaster(&root, &indexed);
     Some(OrganizationConfig {
         file: path.into(),
+        stamp,
+        claims: own,
+        indexed,
         organization,
         rules: Arc::new(rules),
         journaling,
@@ -114,24 +130,56 @@ pub(super) fn read(
     })
 }
 
-/// At least one domain, none of them taken; `None` if that cannot be said.
-fn domains(root: &Section<'_>, claims: &mut Claims) -> Option<Vec<Domain>> {
+/// At least one domain; `None` if that cannot be said.
+fn domains(root: &Section<'_>) -> Option<Vec<(Domain, Place)>> {
     let domains: Option<Vec<(Domain, Place)>> = root.list("domains");
     let domains = root.required("domains", domains)?;
     if domains.is_empty() {
         root.problem("domains", "an organization has at least one domain");
         return None;
     }
-    domains.iter().for_each(|(domain, place)| claims.domain(root, domain, place));
-    Some(domains.into_iter().map(|(domain, _)| domain).collect())
+    Some(domains)
+}
+
+fn own_claims(
+    root: &Section<'_>,
+    alias: Option<&str>,
+    id: Option<&OrganizationId>,
+    domains: Option<&[(Domain, Place)]>,
+) -> Vec<Claim> {
+    let claim = |what, place, is_stated| Claim { what, place, is_stated };
+    let alias =
+        alias.map(|alias| claim(Unique::Alias(alias.to_owned()), root.place_of("alias"), true));
+    let id = id.map(|id| claim(Unique::Id(id.clone()), root.place_of("id"), root.has("id")));
+    let domains = domains.unwrap_or_default().iter();
+    let domains = domains
+        .map(|(domain, place)| claim(Unique::Domain(domain.clone()), place.to_string(), true));
+    alias.into_iter().chain(id).chain(domains).collect()
+}
+
+fn index(
+    root: &Section<'_>,
+    organization: &Arc<Organization>,
+    reader: &Reader,
+) -> Option<Arc<IndexedOrganization>> {
+    match IndexedOrganization::new(Arc::clone(organization)) {
+        Ok(indexed) => Some(indexed),
+        // The reader has told them with their lines; what it missed must not pass.
+        Err(conflicts) => {
+            if reader.is_content() {
+                conflicts.iter().for_each(|conflict| root.problem("alias", conflict));
+            }
+            None
+        }
+    }
 }
 
 /// RFC 5321 §4.5.1: mail for postmaster of every domain is taken. Whoever gets it, by the
 /// `postmaster` key or by an address of that name, must be able to.
-fn check_postmaster(root: &Section<'_>, organization: &Arc<Organization>) {
+fn check_postmaster(root: &Section<'_>, organization: &Arc<IndexedOrganization>) {
     // With conflicts, which are told already, there is no saying who gets it.
     let Ok(directory) = Directory::new(vec![Arc::clone(organization)]) else { return };
-    for domain in &organization.domains {
+    for domain in organization.domains() {
         let Ok(address) = Address::from_parts("postmaster", domain.as_str()) else { continue };
         if let Err(error) = directory.resolve(&address, usize::MAX) {
             root.problem("postmaster", format!("nobody gets mail for {address}: {error}"));
@@ -337,7 +385,12 @@ fn retention(root: &Section<'_>, id: &OrganizationId) -> Vec<FolderRetention> {
         let period = section.number("period_days", RETENTION_DAYS);
         section.finish();
         let (folder, action) =
-            (section.required("folder", folder)?, section.required("action", action)?);
+            (section.required("folder", folder), section.required("action", action));
+        let period = match action {
+            Some(None) => period,
+            _ => section.required("period_days", period),
+        };
+        let (folder, action) = (folder?, action?);
         if let Some(first) = taken.insert(folder, section.place_of("folder")) {
             section.problem("folder", format!("{folder} has its retention already, at {first}"));
         }
@@ -345,7 +398,7 @@ fn retention(root: &Section<'_>, id: &OrganizationId) -> Vec<FolderRetention> {
         if (folder, action) == (Folder::DeletedItems, RetentionAction::Delete) {
             section.problem("action", "what is in DELETED_ITEMS can only be PERMANENTLY_DELETE");
         }
-        let period_days = u16::try_from(section.required("period_days", period)?).ok()?;
+        let period_days = u16::try_from(period?).ok()?;
         Some(FolderRetention { organization: id.as_str().into(), folder, action, period_days })
     };
     root.sections("retention").iter().filter_map(read).collect()

@@ -35,6 +35,7 @@ impl fmt::Display for Problem {
 pub(super) struct Reader {
     problems: RefCell<Vec<Problem>>,
     /// Every key that was asked for, whether or not it was there.
+    #[cfg(test)]
     known: RefCell<BTreeSet<String>>,
 }
 
@@ -106,6 +107,7 @@ impl<'a> Section<'a> {
 
     fn take(&self, key: &'static str) -> Option<&'a Node> {
         self.asked.borrow_mut().insert(key);
+        #[cfg(test)]
         self.reader.known.borrow_mut().insert(self.path_of(key));
         self.peek(key)
     }
@@ -113,11 +115,6 @@ impl<'a> Section<'a> {
     /// Whether a key is there, be its value right or wrong.
     pub(super) fn has(&self, key: &str) -> bool {
         self.peek(key).is_some()
-    }
-
-    /// Notes a problem with a part of a key's value.
-    pub(super) fn problem_at(&self, place: &Place, key: &str, message: impl fmt::Display) {
-        self.reader.problem(place, &self.path_of(key), message);
     }
 
     /// Notes a problem with a key's value.

@@ -312,7 +312,7 @@ fn the_shipped_files_load() {
 fn the_reference_file_shows_every_key_with_its_default() {
     let path = shipped().join("mailweir.toml");
     let reader = reader::Reader::default();
-    let shown = daemon_file::read(&path, std::collections::HashMap::new(), &reader);
+    let shown = daemon_file::read(&path, std::collections::HashMap::new(), &[], &reader);
     let shown = shown.expect("reads");
     let text = fs::read_to_string(&path).expect("reads");
     for key in reader.known() {
@@ -353,4 +353,71 @@ fn is_in_organization(key: &str) -> bool {
     ["user[", "group[", "resource[", "inbound_rule[", "journaling", "outbound_rule", "smtp_gateway"]
         .iter()
         .any(|prefix| key.starts_with(prefix))
+}
+
+#[test]
+fn retention_is_read_and_checked() {
+    let retention = |folder: &str, action: &str, days: u32| {
+        format!(
+            "[[retention]]\nfolder = \"{folder}\"\naction = \"{action}\"\nperiod_days = {days}\n"
+        )
+    };
+    let good = [
+        retention("JUNK_EMAIL", "PERMANENTLY_DELETE", 30),
+        retention("INBOX", "DELETE", 730),
+        retention("DRAFTS", "NONE", 1),
+    ];
+    let scratch = Scratch::new(MAIN, &format!("{ORGANIZATION}{}", good.concat()));
+    let read = &load(&scratch.main(), []).expect("loads").organizations[0].retention;
+    assert_eq!(read.len(), 2, "NONE keeps everything");
+    assert_eq!((read[0].folder, read[0].period_days), (store::Folder::JunkEmail, 30));
+    assert_eq!(read[1].action, store::RetentionAction::Delete);
+
+    let bad = [
+        retention("SPAM", "DELETE", 731),
+        retention("INBOX", "DELETE", 7),
+        retention("INBOX", "PERMANENTLY_DELETE", 7),
+        retention("DELETED_ITEMS", "DELETE", 7),
+        "[[retention]]\nfolder = \"DRAFTS\"\n".into(),
+    ];
+    check(
+        MAIN,
+        &format!("{ORGANIZATION}{}", bad.concat()),
+        &[
+            "org.toml:6: retention[0].folder: \"SPAM\" is not one of INBOX, JUNK_EMAIL, \
+             SENT_ITEMS, DRAFTS, DELETED_ITEMS",
+            "org.toml:8: retention[0].period_days: 731 is not between 1 and 730",
+            "org.toml:14: retention[2].folder: INBOX has its retention already, at org.toml:10",
+            "org.toml:19: retention[3].action: what is in DELETED_ITEMS can only be \
+             PERMANENTLY_DELETE",
+            "org.toml:21: retention[4].action: is missing",
+            "org.toml:21: retention[4].period_days: is missing",
+        ],
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a file must have been left alone for a while")]
+fn only_changed_organization_files_are_read_again() {
+    let scratch = Scratch::new(MAIN, ORGANIZATION);
+    let dir = scratch.0.path();
+    let main = format!("{MAIN}[[organization]]\nfile = \"two.toml\"\n");
+    fs::write(scratch.main(), main).expect("writes");
+    let two = dir.join("two.toml");
+    let two_of =
+        |domain: &str| ORGANIZATION.replacen("example", "two", 1).replace("example.test", domain);
+    fs::write(&two, two_of("two.test")).expect("writes");
+    std::thread::sleep(std::time::Duration::from_millis(2 * stamp::SETTLED_AFTER_MS as u64));
+    let first = load(&scratch.main(), []).expect("loads").organizations;
+    fs::write(&two, two_of("zwei.test")).expect("writes");
+    let again = load_again(&scratch.main(), [], &first).expect("loads").organizations;
+    assert!(Arc::ptr_eq(&first[0], &again[0]), "it is as it was");
+    assert_eq!(again[1].organization.domains[0].as_str(), "zwei.test");
+    let third = load_again(&scratch.main(), [], &again).expect("loads").organizations;
+    assert!(!Arc::ptr_eq(&again[1], &third[1]), "just written, it may change unseen");
+
+    fs::write(&two, two_of("example.test")).expect("writes");
+    let problems = load_again(&scratch.main(), [], &first).expect_err("a conflict").to_string();
+    assert!(problems.ends_with("org.toml:2"), "{problems}");
+    assert!(problems.contains("two.toml:2: domains: example.test is taken, at "), "{problems}");
 }

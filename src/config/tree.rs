@@ -70,28 +70,38 @@ pub(super) struct SyntaxError {
 pub(super) fn parse(path: &Path, text: &str) -> (Node, Vec<SyntaxError>) {
     let path: Arc<Path> = path.into();
     let (table, errors) = DeTable::parse_recoverable(text);
+    let lines = Lines::of(text);
     let errors = errors
         .iter()
         .map(|error| SyntaxError {
-            line: error.span().map_or(1, |span| line_of(text, span.start)),
+            line: error.span().map_or(1, |span| lines.line_of(span.start)),
             message: error.message().to_owned(),
         })
         .collect();
-    let node = Converter { path, text }.table(table.get_ref(), 0);
+    let node = Converter { path, lines }.table(table.get_ref(), 0);
     (node, errors)
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    memchr::memchr_iter(b'\n', before).count() + 1
+/// Where the lines of a text end.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(memchr::memchr_iter(b'\n', text.as_bytes()).collect())
+    }
+
+    /// The line, from 1, of an octet.
+    fn line_of(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
+    }
 }
 
-struct Converter<'a> {
+struct Converter {
     path: Arc<Path>,
-    text: &'a str,
+    lines: Lines,
 }
 
-impl Converter<'_> {
+impl Converter {
     fn table(&self, table: &DeTable<'_>, offset: usize) -> Node {
         let entries = table.iter().map(|(key, value)| {
             let mut node = self.value(value);
@@ -126,7 +136,7 @@ impl Converter<'_> {
     }
 
     fn place(&self, offset: usize) -> Place {
-        Place::File(Arc::clone(&self.path), line_of(self.text, offset))
+        Place::File(Arc::clone(&self.path), self.lines.line_of(offset))
     }
 }
 

@@ -7,7 +7,9 @@ mod resolve;
 pub use organization::{
     EntityState, Group, Organization, OrganizationId, Resource, ResourceKind, User,
 };
-pub use resolve::{Conflict, ConflictScope, Directory, Member, ResolveError, Resolved};
+pub use resolve::{
+    Conflict, ConflictScope, Directory, IndexedOrganization, Member, ResolveError, Resolved,
+};
 
 /// The quota of a mailbox for which none is set, in MB (guide 3447: 50 GB), and its limits.
 pub const QUOTA_MB: std::ops::RangeInclusive<u64> = 1..=51_200;

@@ -77,12 +77,14 @@ pub enum ConflictScope {
 /// All organizations, indexed by domain and address.
 #[derive(Debug, Default)]
 pub struct Directory {
-    organizations: Vec<Indexed>,
+    organizations: Vec<Arc<IndexedOrganization>>,
     domains: HashMap<Domain, usize>,
 }
 
+/// An organization, indexed by address and name; shared by the directories of all configurations
+/// in which it is the same.
 #[derive(Debug)]
-struct Indexed {
+pub struct IndexedOrganization {
     organization: Arc<Organization>,
     /// By [`Address::key`].
     addresses: HashMap<Box<str>, Entity>,
@@ -99,44 +101,35 @@ enum Entity {
 }
 
 impl Directory {
-    /// Indexes organizations.
+    /// Brings organizations together.
     ///
     /// # Errors
-    /// Everything that two claim: domains, aliases, addresses, names.
-    pub fn new(organizations: Vec<Arc<Organization>>) -> Result<Self, Vec<Conflict>> {
-        let mut directory = Self::default();
+    /// Everything that two organizations claim: domains, aliases, ids.
+    pub fn new(organizations: Vec<Arc<IndexedOrganization>>) -> Result<Self, Vec<Conflict>> {
         let mut conflicts = Vec::new();
-        for organization in organizations {
-            let place = directory.organizations.len();
-            let described = |place: usize, all: &[Indexed]| match all.get(place) {
-                Some(indexed) => format!("organization {}", indexed.organization.alias),
-                None => format!("organization {}", organization.alias),
+        let (mut aliases, mut ids, mut domains) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let described = |place: usize| {
+            let alias = organizations.get(place).map(|indexed| &indexed.organization.alias);
+            format!("organization {}", alias.map_or("?", |alias| alias))
+        };
+        for (place, indexed) in organizations.iter().enumerate() {
+            let organization = &indexed.organization;
+            let mut conflict = |what, known| {
+                let (first, second) = (described(known), described(place));
+                let scope = ConflictScope::BetweenOrganizations;
+                conflicts.push(Conflict { what, first, second, scope });
             };
-            let known = directory.organizations.iter().position(|known| {
-                let known = &known.organization;
-                known.id == organization.id || known.alias == organization.alias
-            });
-            if let Some(known) = known {
-                conflicts.push(Conflict {
-                    what: format!("the alias or id of {}", organization.alias),
-                    first: described(known, &directory.organizations),
-                    second: described(place, &directory.organizations),
-                    scope: ConflictScope::BetweenOrganizations,
-                });
+            let named = aliases.insert(organization.alias.clone(), place);
+            if let Some(known) = ids.insert(organization.id.clone(), place).or(named) {
+                conflict(format!("the alias or id of {}", organization.alias), known);
             }
             for domain in &organization.domains {
-                if let Some(known) = directory.domains.insert(domain.clone(), place) {
-                    conflicts.push(Conflict {
-                        what: format!("domain {domain}"),
-                        first: described(known, &directory.organizations),
-                        second: described(place, &directory.organizations),
-                        scope: ConflictScope::BetweenOrganizations,
-                    });
+                if let Some(known) = domains.insert(domain.clone(), place) {
+                    conflict(format!("domain {domain}"), known);
                 }
             }
-            directory.organizations.push(Indexed::new(organization, &mut conflicts));
         }
-        if conflicts.is_empty() { Ok(directory) } else { Err(conflicts) }
+        if conflicts.is_empty() { Ok(Self { organizations, domains }) } else { Err(conflicts) }
     }
 
     /// All organizations.
@@ -180,8 +173,23 @@ enum Found<'a> {
     Group(&'a Group),
 }
 
-impl Indexed {
-    fn new(organization: Arc<Organization>, conflicts: &mut Vec<Conflict>) -> Self {
+impl IndexedOrganization {
+    /// Indexes an organization.
+    ///
+    /// # Errors
+    /// Everything that two in it claim: addresses and names.
+    pub fn new(organization: Arc<Organization>) -> Result<Arc<Self>, Vec<Conflict>> {
+        let mut conflicts = Vec::new();
+        let indexed = Self::index(organization, &mut conflicts);
+        if conflicts.is_empty() { Ok(Arc::new(indexed)) } else { Err(conflicts) }
+    }
+
+    /// The organization's domains.
+    pub fn domains(&self) -> &[Domain] {
+        &self.organization.domains
+    }
+
+    fn index(organization: Arc<Organization>, conflicts: &mut Vec<Conflict>) -> Self {
         let mut indexed = Self {
             organization: Arc::clone(&organization),
             addresses: HashMap::new(),

@@ -56,8 +56,13 @@ fn organization() -> Organization {
     }
 }
 
+fn directory(organization: Organization) -> Directory {
+    let indexed = IndexedOrganization::new(Arc::new(organization)).expect("no conflicts");
+    Directory::new(vec![indexed]).expect("no conflicts")
+}
+
 fn check(text: &str, expected: Result<&[&str], ResolveError>) {
-    let directory = Directory::new(vec![Arc::new(organization())]).expect("no conflicts");
+    let directory = directory(organization());
     let resolved = directory.resolve(&address(text), 10).map(|resolved| {
         let names = resolved.members.iter().map(|member| member.mailbox.to_string());
         names.collect::<Vec<_>>()
@@ -86,7 +91,7 @@ fn an_address_leads_to_its_mailboxes() {
 
 #[test]
 fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
-    let directory = Directory::new(vec![Arc::new(organization())]).expect("no conflicts");
+    let directory = directory(organization());
     let sales = address("sales@example.test");
     assert_eq!(directory.resolve(&sales, 1).err(), Some(ResolveError::GroupTooLarge));
     let resolved = directory.resolve(&sales, 2).expect("two are allowed");
@@ -96,7 +101,7 @@ fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
 #[test]
 fn plus_addressing_can_be_off() {
     let organization = Organization { plus_addressing: false, ..organization() };
-    let directory = Directory::new(vec![Arc::new(organization)]).expect("no conflicts");
+    let directory = directory(organization);
     let unknown = directory.resolve(&address("bob+shop@example.test"), 10);
     assert_eq!(unknown.err(), Some(ResolveError::Unknown));
 }
@@ -114,7 +119,10 @@ fn what_two_claim_is_told() {
         resources: vec![],
         ..organization()
     };
-    let conflicts = Directory::new(vec![Arc::new(first), Arc::new(second)]).expect_err("conflicts");
+    let mut conflicts = IndexedOrganization::new(Arc::new(first)).expect_err("conflicts");
+    let both = [organization(), second].map(Arc::new).map(IndexedOrganization::new);
+    let both = both.into_iter().map(|indexed| indexed.expect("no conflicts within")).collect();
+    conflicts.extend(Directory::new(both).expect_err("conflicts between"));
     let told: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
     for expected in [
         "the name bob belongs to user bob and to user bob",

@@ -185,7 +185,7 @@ fn an_event_file_that_cannot_be_synced_is_written_anew() {
         std::fs::metadata(path).expect("is there").ino()
     };
     let before = number(&file);
-    daemon.launch(strace::with_fault("fdatasync", &[file.clone()], "error=EIO", "1"));
+    daemon.launch(strace::with_fault("fdatasync", std::slice::from_ref(&file), "error=EIO", "1"));
     let mut client = connected(&daemon);
     assert!(ledger.send(&mut client).starts_with("250"));
     // It is synced every five seconds.
