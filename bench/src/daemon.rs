@@ -34,8 +34,36 @@ impl Daemon {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
         write("mailweir.toml", &format!("{CONFIGURATION}{sections}"))?;
         write("org.toml", organization)?;
-        let (child, address) = launch(binary, folder.path())?;
+        let (child, address) = launch(Command::new(binary), folder.path())?;
         Ok(Self { child, address, folder })
+    }
+
+    /// The same with a wall clock that is off by `shift`, as libfaketime spells it, until the
+    /// next start.
+    pub(crate) fn start_shifted(
+        binary: &Path,
+        organization: &str,
+        sections: &str,
+        shift: &str,
+    ) -> anyhow::Result<Self> {
+        let mut daemon = Self::start(binary, organization, sections)?;
+        daemon.stop()?;
+        let mut command = Command::new(binary);
+        command
+            .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+            .env("FAKETIME", shift)
+            .env("DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        (daemon.child, daemon.address) = launch(command, daemon.folder.path())?;
+        Ok(daemon)
+    }
+
+    /// Changes the main file, for the next start.
+    pub(crate) fn set_config(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = self.path("mailweir.toml");
+        let text = fs::read_to_string(&path)?;
+        anyhow::ensure!(text.contains(from), "{from} is not in the configuration");
+        Ok(fs::write(path, text.replace(from, to))?)
     }
 
     /// Where it listens for SMTP.
@@ -57,7 +85,7 @@ impl Daemon {
     pub(crate) fn restart(&mut self, binary: &Path) -> anyhow::Result<Duration> {
         self.stop()?;
         let started = Instant::now();
-        (self.child, self.address) = launch(binary, self.folder.path())?;
+        (self.child, self.address) = launch(Command::new(binary), self.folder.path())?;
         Ok(started.elapsed())
     }
 
@@ -86,10 +114,11 @@ impl Drop for Daemon {
     }
 }
 
-fn launch(binary: &Path, folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+fn launch(mut command: Command, folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
     let listeners = folder.join("data/run/listeners.json");
     drop(fs::remove_file(&listeners)); // It is not there before the first start.
-    let mut child = Command::new(binary)
+    let binary = PathBuf::from(command.get_program());
+    let mut child = command
         .args(["serve", "--config"])
         .arg(folder.join("mailweir.toml"))
         .stdin(Stdio::null())

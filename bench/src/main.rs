@@ -8,6 +8,7 @@
 mod client;
 mod compare;
 mod daemon;
+mod growth;
 mod process;
 
 use std::path::PathBuf;
@@ -31,11 +32,14 @@ struct Arguments {
 enum Command {
     /// CPU, latency and memory for each message
     Compare,
+    /// Cost and latency as store and directory grow
+    Growth,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
+        Command::Growth => growth::run(&arguments.mailweir, arguments.quick),
         Command::Compare => compare::run(&arguments.mailweir, arguments.quick),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Breadth, Rank};
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Subject};
 use super::rule::{InboundAction, InboundRule, RuleError};
 use crate::mail::{Address, Domain};
 
@@ -97,33 +97,35 @@ impl RuleSet {
     /// `From` field if there is none or it matches no rule. A rule matches when both its sides
     /// do, so a `Sender` that only matches rules for other recipients leaves it to `From`.
     pub fn evaluate(&self, authors: &Authors<'_>, recipient: &Address) -> Option<Winner> {
-        self.by_author(authors.sender, AuthorField::Sender, recipient)
-            .or_else(|| self.by_author(authors.from, AuthorField::From, recipient))
+        let recipient = Subject::new(recipient);
+        self.by_author(authors.sender, AuthorField::Sender, &recipient)
+            .or_else(|| self.by_author(authors.from, AuthorField::From, &recipient))
     }
 
     fn by_author(
         &self,
         author: Option<&Address>,
         field: AuthorField,
-        recipient: &Address,
+        recipient: &Subject<'_>,
     ) -> Option<Winner> {
-        let author = author?;
+        let author = Subject::new(author?);
         // From the most specific kind of sender pattern to the least: the first kind of which a
         // rule's destination matches too has the winner, since that comes first in the order.
-        self.candidates(author).find_map(|places| {
+        self.candidates(&author).find_map(|places| {
             let matching =
-                places.iter().filter_map(|place| self.match_of(*place, author, recipient));
+                places.iter().filter_map(|place| self.match_of(*place, &author, recipient));
             matching.min_by_key(|found| found.rank).map(|found| found.winner(field))
         })
     }
 
     /// Rules that have a sender pattern for `author`, in groups of equally specific patterns, the
     /// most specific first.
-    fn candidates(&self, author: &Address) -> impl Iterator<Item = &[usize]> {
-        let domain = author.domain().as_str();
-        let by_address = self.by_address.get(author.key().as_str());
-        let by_domain = self.by_domain.get(author.domain());
-        let parents = std::iter::successors(Some(domain), |name| Some(name.split_once('.')?.1));
+    fn candidates<'a>(&'a self, author: &'a Subject<'_>) -> impl Iterator<Item = &'a [usize]> {
+        let domain = author.address.domain();
+        let by_address = self.by_address.get(author.key());
+        let by_domain = self.by_domain.get(domain);
+        let parents =
+            std::iter::successors(Some(domain.as_str()), |name| Some(name.split_once('.')?.1));
         let by_wildcard = parents.filter_map(|name| self.by_wildcard.get(name));
         by_address
             .into_iter()
@@ -133,7 +135,12 @@ impl RuleSet {
             .chain(std::iter::once(self.by_star.as_slice()))
     }
 
-    fn match_of(&self, place: usize, author: &Address, recipient: &Address) -> Option<Match<'_>> {
+    fn match_of(
+        &self,
+        place: usize,
+        author: &Subject<'_>,
+        recipient: &Subject<'_>,
+    ) -> Option<Match<'_>> {
         let rule = self.rules.get(place)?;
         let sender = most_specific(&rule.senders, author)?;
         let destination = most_specific(&rule.destinations, recipient)?;
@@ -155,12 +162,14 @@ impl RuleSet {
             Some(AuthorField::Sender) => [authors.sender, None],
             Some(AuthorField::From) | None => [authors.from, authors.sender],
         };
+        let asked = asked.map(|author| author.map(Subject::new));
+        let recipient = Subject::new(recipient);
         let lost = (0..self.rules.len())
             .filter(|place| {
                 let name = self.rules.get(*place).map(|rule| &rule.name);
                 name != winner.as_ref().map(|winner| &winner.name)
             })
-            .filter_map(|place| self.loss_of(place, asked, recipient, winner.as_ref()))
+            .filter_map(|place| self.loss_of(place, &asked, &recipient, winner.as_ref()))
             .collect();
         Explanation { winner, lost }
     }
@@ -168,12 +177,12 @@ impl RuleSet {
     fn loss_of(
         &self,
         place: usize,
-        asked: [Option<&Address>; 2],
-        recipient: &Address,
+        asked: &[Option<Subject<'_>>; 2],
+        recipient: &Subject<'_>,
         winner: Option<&Winner>,
     ) -> Option<Lost> {
         let rule = self.rules.get(place)?;
-        let mut asked = asked.into_iter().flatten();
+        let mut asked = asked.iter().flatten();
         let loss = match asked.find_map(|author| most_specific(&rule.senders, author)) {
             None => Loss::SenderDoesNotMatch,
             Some(sender) => match most_specific(&rule.destinations, recipient) {
@@ -216,8 +225,8 @@ impl Match<'_> {
     }
 }
 
-fn most_specific<'a>(patterns: &'a [Pattern], address: &Address) -> Option<&'a Pattern> {
-    let matching = patterns.iter().filter(|pattern| pattern.matches(address));
+fn most_specific<'a>(patterns: &'a [Pattern], subject: &Subject<'_>) -> Option<&'a Pattern> {
+    let matching = patterns.iter().filter(|pattern| pattern.meets(subject));
     matching.min_by_key(|pattern| Breadth::of(pattern))
 }
 

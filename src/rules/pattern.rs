@@ -1,5 +1,6 @@
 //! Sender and recipient patterns (guide 3745–3772).
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -64,15 +65,35 @@ impl Pattern {
 
     /// Whether an address is meant.
     pub fn matches(&self, address: &Address) -> bool {
+        self.meets(&Subject::new(address))
+    }
+
+    /// The same, for an address that many patterns are held against.
+    pub(super) fn meets(&self, subject: &Subject<'_>) -> bool {
+        let domain = subject.address.domain();
         match self {
             // Most patterns are of other domains; a key is made only where it can be equal.
-            Self::Address(key) => {
-                key.ends_with(address.domain().as_str()) && **key == *address.key()
-            }
-            Self::Domain(domain) => domain == address.domain(),
-            Self::Wildcard(domain) => address.domain().is_within(domain),
+            Self::Address(key) => key.ends_with(domain.as_str()) && **key == *subject.key(),
+            Self::Domain(of) => of == domain,
+            Self::Wildcard(of) => domain.is_within(of),
             Self::Star => true,
         }
+    }
+}
+
+/// An address that patterns are held against. Its key is made when the first needs it.
+pub(super) struct Subject<'a> {
+    pub(super) address: &'a Address,
+    key: OnceCell<String>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(address: &'a Address) -> Self {
+        Self { address, key: OnceCell::new() }
+    }
+
+    pub(super) fn key(&self) -> &str {
+        self.key.get_or_init(|| self.address.key())
     }
 }
 
