@@ -114,7 +114,7 @@ fn start_failure(error: crate::daemon::StartError) -> anyhow::Error {
 
 #[expect(clippy::print_stderr, reason = "the command line's own errors")]
 fn eprintln_all(error: &anyhow::Error) {
-    eprintln!("{error:#}");
+    eprintln!("{}", output::described(error));
 }
 
 /// Starts the operational log on standard error.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigArgument, runtime, start_failure, start_log};
+use super::{ConfigArgument, output, runtime, start_failure, start_log};
 use crate::config::{self, OrganizationConfig};
 use crate::daemon::Daemon;
 
@@ -48,7 +48,8 @@ async fn reload(
 ) {
     notify(&[NotifyState::Reloading]);
     if let Err(error) = try_reload(daemon, arguments.clone(), known).await {
-        tracing::error!("not reloaded, the old configuration goes on: {error:#}");
+        let error = output::described(&error);
+        tracing::error!("not reloaded, the old configuration goes on: {error}");
     }
     notify(&[NotifyState::Ready]);
 }
