@@ -13,7 +13,7 @@ use super::{StoreError, durable};
 use crate::events::Lsn;
 
 /// The first bytes of every segment.
-const MAGIC: &[u8; 8] = b"mwlog-1\n";
+pub(super) const MAGIC: &[u8; 8] = b"mwlog-1\n";
 /// Octets of a frame before its payload.
 pub(super) const FRAME_HEADER: u64 = 8;
 const SUFFIX: &str = "log";
@@ -36,6 +36,12 @@ impl Frame {
         header.extend_from_slice(&hasher.finalize().to_le_bytes());
         payload.insert(0, header);
         Some(Self { parts: payload, length: length + FRAME_HEADER })
+    }
+
+    /// The header and the payload's pieces, in order.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(Vec::as_slice)
     }
 
     /// Octets on disk.
@@ -109,6 +115,7 @@ impl Scanner {
         self.current = None;
         if let Some(segment) = self.segments.next() {
             let mut file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
+            check_magic(&segment, &file)?;
             let start = from.0.saturating_sub(segment.base).max(MAGIC.len() as u64);
             file.seek(SeekFrom::Start(start)).map_err(StoreError::file(&segment.path))?;
             self.current = Some((segment, file, start));
@@ -141,6 +148,20 @@ impl Scanner {
             let next = Lsn(segment.base + *offset);
             return Ok(Some(Scanned::Frame { lsn, next, payload }));
         }
+    }
+}
+
+/// A segment of a foreign or later format holds no frames: taken for a torn end, all of it would
+/// be cut off. One that ends within the magic number is what a crash leaves of a new segment.
+fn check_magic(segment: &Segment, file: &File) -> Result<(), StoreError> {
+    let mut magic = [0; MAGIC.len()];
+    if segment.length < magic.len() as u64 {
+        return Ok(());
+    }
+    file.read_exact_at(&mut magic, 0).map_err(StoreError::file(&segment.path))?;
+    match &magic == MAGIC {
+        true => Ok(()),
+        false => Err(damaged(&segment.path, 0, "it does not begin as a segment of this version")),
     }
 }
 

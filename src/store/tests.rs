@@ -213,6 +213,25 @@ async fn damage_before_the_end_is_told_not_skipped() {
     assert!(error.contains("checksum is wrong"), "{error}");
 }
 
+/// Else the records of a foreign or later format would be taken for a torn end, and cut off.
+#[tokio::test]
+async fn a_segment_without_our_magic_number_is_told_not_cut() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    store.close();
+    forget_index_and_events(&scratch.settings.data_dir);
+    let segment = scratch.last_segment();
+    let mut bytes = fs::read(&segment).expect("reads");
+    bytes[..8].copy_from_slice(b"mwlog-2\n");
+    fs::write(&segment, &bytes).expect("writes");
+    let error = Store::open(&scratch.settings, &crate::events::Settings::default())
+        .expect_err("another format")
+        .to_string();
+    assert!(error.contains("is damaged at byte 0"), "{error}");
+    assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+}
+
 #[tokio::test]
 async fn many_writers_share_syncs_and_every_message_is_there_once() {
     let mut scratch = Scratch::new();
