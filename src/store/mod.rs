@@ -16,6 +16,8 @@ mod mailbox;
 pub mod reader;
 mod settings;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
