@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use tokio::runtime::{Builder, Runtime};
+
 /// Lengths of pieces, from a seed: every cutting of the same bytes can be named in four octets.
 #[derive(Clone, Debug)]
 pub(crate) struct Cuts(u32);
@@ -22,6 +24,59 @@ impl Cuts {
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
         1 << (self.0 % 12)
+    }
+}
+
+/// What separates the pieces of an input: a line of two hyphens.
+const SEPARATOR: &[u8] = b"\n--\n";
+
+/// An input in pieces; the last is the rest, those that are missing are empty.
+pub(crate) fn pieces<const N: usize>(input: &[u8]) -> [&[u8]; N] {
+    let mut rest = Some(input);
+    std::array::from_fn(|number| {
+        let input = rest.unwrap_or_default();
+        let end = memchr::memmem::find(input, SEPARATOR).filter(|_| number + 1 < N);
+        rest = end.and_then(|end| input.get(end + SEPARATOR.len()..));
+        end.map_or(input, |end| &input[..end])
+    })
+}
+
+/// Text with every line end made CR LF and no other CR, as messages are handed over.
+pub(crate) fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 16);
+    for octet in text.iter().filter(|octet| **octet != b'\r') {
+        match octet {
+            b'\n' => out.extend_from_slice(b"\r\n"),
+            octet => out.push(*octet),
+        }
+    }
+    out
+}
+
+thread_local! {
+    static RUNTIME: Runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O can be built");
+}
+
+/// Runs a future to its end. The clock stands still until nobody can go on, so no wait takes time.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// Fails unless a field that we made is whole: printable lines of at most 998 octets (RFC 5322
+/// §2.1.1), of which only the first is not a continuation.
+pub(crate) fn assert_field(field: &[u8]) {
+    assert!(field.ends_with(b"\r\n"), "has no end");
+    assert_no_bare_line_ends(field);
+    for (number, line) in field.split_inclusive(|octet| *octet == b'\n').enumerate() {
+        assert!(line.len() <= 1000, "a line of {} octets", line.len());
+        assert_eq!(matches!(line[0], b' ' | b'\t'), number > 0, "not one field");
+        let text = line.trim_ascii();
+        assert!(!text.is_empty(), "an empty line in a field");
+        assert!(text.iter().all(|octet| *octet >= b' ' && *octet != 0x7f), "a control character");
     }
 }
 

@@ -126,5 +126,7 @@ pub fn load(
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::OrganizationConfig;
 use super::reader::{Reader, Section, read_file};
-use super::tree::Place;
+use super::tree::{Node, Place};
 use crate::directory::{
     Directory, EntityState, Group, Organization, OrganizationId, QUOTA_MB, Resource, ResourceKind,
     User,
@@ -58,8 +58,16 @@ pub(super) fn read(
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
-    let node = read_file(path, reader)?;
-    let root = reader.root(&node);
+    organization(path, &read_file(path, reader)?, reader, claims)
+}
+
+pub(super) fn organization(
+    path: &Path,
+    node: &Node,
+    reader: &Reader,
+    claims: &mut Claims,
+) -> Option<OrganizationConfig> {
+    let root = reader.root(node);
     let alias = root.text("alias");
     let alias = root.required("alias", alias);
     let id = id(&root, alias.as_deref());

@@ -5,6 +5,8 @@ mod admit;
 mod authenticate;
 mod commit;
 mod decide;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod headers;
 mod internal;
 mod journal;

@@ -1,18 +1,19 @@
 //! The fuzzers' doors: what a client sends, and what a proxy says before it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::connection::{Arrival, serve};
+use super::proxy::{self, Header};
 use super::scripted::{Scripted, Told, hostname, normalized};
 use super::{Limits, Shared, Tls};
-use crate::fuzz::{Cuts, assert_no_bare_line_ends, scratch};
+use crate::fuzz::{Cuts, assert_no_bare_line_ends, run, scratch};
 
 /// What is said under TLS, or instead of a handshake, no longer depends on the client's lines.
 const START_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
@@ -65,24 +66,13 @@ impl Conversation {
         let client = Client { rest: bytes, cuts, said: &mut said };
         let (_stop, stopped) = watch::channel(false);
         let arrival = Arrival::Direct(address, place);
-        RUNTIME.with(|runtime| {
-            runtime.block_on(serve(client, arrival, Arc::clone(&shared), stopped));
-        });
+        run(serve(client, arrival, Arc::clone(&shared), stopped));
         shared.handler().assert_balanced();
         let end = memchr::memmem::find(&said, START_TLS).map_or(said.len(), |at| at);
         said.truncate(end);
         let said = String::from_utf8(said).expect("replies are ASCII");
         Self { said: normalized(&said), told: shared.handler().told() }
     }
-}
-
-thread_local! {
-    /// The clock stands still until nobody can go on, so that no pause takes time.
-    static RUNTIME: Runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O can be built");
 }
 
 static TLS: LazyLock<Tls> = LazyLock::new(|| {
@@ -180,6 +170,46 @@ fn unstuffed(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The front of a connection from a proxy: a PROXY header and what follows it.
+///
+/// What stands at the front does not depend on what follows it, and nothing that could still
+/// become a header is refused.
+pub fn proxy_header(input: &[u8]) {
+    let found = proxy::parse(input);
+    let followed = proxy::parse(&[input, b"\r\nEHLO a\r\n\0"].concat());
+    let decided = match found {
+        Header::Incomplete => {
+            assert!(input.len() <= proxy::MAX_HEADER, "waits for more than a header");
+            return;
+        }
+        Header::Invalid => input,
+        Header::Complete { length, client } => {
+            let header = input.get(..length).expect("no longer than what came");
+            assert!((1..=proxy::MAX_HEADER).contains(&length));
+            assert_eq!(proxy::parse(header), found, "what follows changes the header");
+            if let (true, Some(client)) = (header.starts_with(b"P"), client) {
+                assert_eq!(naive_client(header), Some(client));
+            }
+            header
+        }
+    };
+    assert_eq!(followed, found, "what follows changes the header");
+    for end in 0..decided.len() {
+        let earlier = proxy::parse(&decided[..end]);
+        assert!(earlier == Header::Incomplete || earlier == found, "{end} octets: {earlier:?}");
+    }
+}
+
+/// The client that a version 1 line names: `PROXY TCP4 source destination port port`.
+fn naive_client(line: &[u8]) -> Option<SocketAddr> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
+    let ["PROXY", "TCP4" | "TCP6", source, _, port, _] = *line.split(' ').collect::<Vec<_>>()
+    else {
+        return None;
+    };
+    Some(SocketAddr::new(source.parse().ok()?, port.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +217,10 @@ mod tests {
     #[test]
     fn conversations_hold() {
         crate::fuzz::replay("smtp", conversation);
+    }
+
+    #[test]
+    fn proxy_headers_hold() {
+        crate::fuzz::replay("proxy", proxy_header);
     }
 }
