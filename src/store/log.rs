@@ -198,8 +198,10 @@ pub(super) fn read_at(
         .iter()
         .find(|segment| (segment.base..segment.base + segment.length).contains(&lsn.0))
         .ok_or_else(|| StoreError::NotFound(format!("the log has no record {lsn}")))?;
-    let start = lsn.0 - segment.base + FRAME_HEADER + offset;
-    if start + length > segment.length {
+    let payload = lsn.0 - segment.base + FRAME_HEADER;
+    // A record's head says where its pieces are, and a damaged one may say anything.
+    let start = payload.saturating_add(offset);
+    if start.saturating_add(length) > segment.length {
         return Err(damaged(&segment.path, start, "a record ends before its content does"));
     }
     let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;

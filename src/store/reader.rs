@@ -74,7 +74,7 @@ impl Reader {
         }
         for message in &beyond {
             let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.mailbox);
-            mailbox.into_iter().for_each(|(_, used)| *used += message.size);
+            mailbox.into_iter().for_each(|(_, used)| *used = used.saturating_add(message.size));
         }
         Ok(Self { log_dir: layout.log(), keyring, index, mailboxes, beyond })
     }

@@ -213,6 +213,19 @@ async fn damage_before_the_end_is_told_not_skipped() {
     assert!(error.contains("checksum is wrong"), "{error}");
 }
 
+#[tokio::test]
+async fn a_piece_past_the_end_of_numbers_is_damage() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    store.close();
+    let dir = scratch.settings.data_dir.join("log");
+    for (offset, length) in [(u64::MAX - 20, 4), (4, u64::MAX - 20), (u64::MAX, u64::MAX)] {
+        let error = log::read_at(&dir, crate::events::Lsn(8), offset, length);
+        assert!(matches!(error, Err(StoreError::Damaged { .. })), "{offset} {length}: {error:?}");
+    }
+}
+
 /// Else the records of a foreign or later format would be taken for a torn end, and cut off.
 #[tokio::test]
 async fn a_segment_without_our_magic_number_is_told_not_cut() {
