@@ -11,9 +11,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mapfile -t targets < <(sed -n 's/^name = "fuzz-\(.*\)"$/\1/p' fuzz/Cargo.toml)
+target_dir="${CARGO_TARGET_DIR:-target}"
 wrapper="$PWD/fuzz/rustc-coverage"
-# Targets that write files do so in memory, where that is possible.
+# For the files that targets write: in memory, where that is possible.
 if [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 
 # The profile, then the targets.
 build() {
@@ -26,7 +30,7 @@ build() {
 # The folder of the binaries, the target, then options and folders for libFuzzer.
 fuzz() {
   local target=$2 dictionary="fuzz/dictionaries/$2"
-  local artifacts="target/fuzz-artifacts/$target" options=()
+  local artifacts="$target_dir/fuzz-artifacts/$target" options=()
   mkdir -p "$artifacts"
   if [ -e "$dictionary" ]; then options+=("-dict=$dictionary"); fi
   "$1/fuzz-$target" -rss_limit_mb=2048 -timeout=10 -artifact_prefix="$artifacts/" \
@@ -41,28 +45,24 @@ replay_regressions() {
 
 smoke() {
   build dev "${targets[@]}"
-  local scratch log
-  scratch=$(mktemp -d)
-  log="$scratch/log"
+  local bins="$target_dir/debug" log="$TMPDIR/log" found
   for target in "${targets[@]}"; do
     echo "fuzzing $target for 5 s"
-    mkdir "$scratch/$target"
-    if ! { replay_regressions target/debug "$target" &&
-      fuzz target/debug "$target" -max_total_time=5 "$scratch/$target" "fuzz/corpus/$target"
-    } >"$log" 2>&1; then
+    found=$(mktemp -d)
+    if ! { replay_regressions "$bins" "$target" &&
+      fuzz "$bins" "$target" -max_total_time=5 "$found" "fuzz/corpus/$target"; } >"$log" 2>&1; then
       tail -n 50 "$log"
       exit 1
     fi
   done
-  rm -rf "$scratch"
 }
 
 long_run() {
-  local corpus="target/fuzz-corpus/$1"
+  local bins="$target_dir/fuzz" corpus="$target_dir/fuzz-corpus/$1"
   build fuzz "$1"
   mkdir -p "$corpus"
-  replay_regressions target/fuzz "$1"
-  fuzz target/fuzz "$1" -max_total_time="${2:-600}" -print_final_stats=1 \
+  replay_regressions "$bins" "$1"
+  fuzz "$bins" "$1" -max_total_time="${2:-600}" -print_final_stats=1 \
     "$corpus" "fuzz/corpus/$1"
 }
 
