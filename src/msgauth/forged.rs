@@ -73,7 +73,17 @@ fn read_authserv_id(value: &[u8]) -> Option<String> {
     // A comment or a quote glued to the name, as in `mx.exam(x)ple`, is not a name any more, but
     // a lenient reader may put the parts together.
     let glued = matches!(rest.get(end), Some(b'"')) || glued_comment(rest.get(end..)?);
-    (!glued).then(|| String::from_utf8_lossy(id).into_owned())
+    let id = String::from_utf8_lossy(id);
+    (!glued && id.chars().all(is_token)).then(|| id.into_owned())
+}
+
+/// RFC 2045 §5.1, and letters for an internationalized name. Anything else, a form feed or a
+/// no-break space say, is white space to some readers and so hides a name from others.
+fn is_token(c: char) -> bool {
+    match c.is_ascii() {
+        true => c.is_ascii_graphic() && !r#"()<>@,;:\"/[]?="#.contains(c),
+        false => c.is_alphanumeric(),
+    }
 }
 
 fn glued_comment(rest: &[u8]) -> bool {
@@ -154,6 +164,11 @@ mod tests {
             "\r\n mx.example.test;\r\n\tspf=pass",
             "\r\n (comment\r\n over lines)\r\n mx.example.test;\r\n spf=pass",
             " mx.example(glued).test; x=mx.example.test",
+            " \u{b}mx.example.test; spf=pass",
+            " mx.example.test\u{c}; spf=pass",
+            " \u{a0}mx.example.test; spf=pass",
+            " mx.example.test, spf=pass",
+            " \u{1}\"mx.example.test\"; spf=pass",
             " (mx.example.test; spf=pass",
             " \"mx.example.test; spf=pass",
         ] {
