@@ -14,7 +14,7 @@ const MAX_NESTING: usize = 16;
 /// fields with their line ends, in the order of the header.
 pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     FieldLines::new(message)
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"Authentication-Results"))
+        .filter(|(name, _)| is_results(name))
         .filter(|(_, range)| {
             let field = message.get(range.clone()).unwrap_or_default();
             let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
@@ -38,6 +38,13 @@ pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m,
     }
     kept.extend_from_slice(message.get(position..).unwrap_or_default());
     Cow::Owned(kept)
+}
+
+/// Whether a field of this name holds results. A name over several lines begins with lines that
+/// have no colon: some readers pass over them, and find a field in the line that has one.
+fn is_results(name: &[u8]) -> bool {
+    let line = name.rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
+    line.trim_ascii().eq_ignore_ascii_case(b"Authentication-Results")
 }
 
 /// Whether a field's value names us. One that cannot be read is ours if it has our name in it:
@@ -198,6 +205,22 @@ mod tests {
         assert_eq!(&*strip_forged_results(message, OURS), b"\r\n");
         let other = b"ARC-Authentication-Results: i=1; mx.example.test; spf=pass\r\n\r\n";
         assert_eq!(&*strip_forged_results(other, OURS), other);
+    }
+
+    /// What continues a line that is no field is a field to some readers, mail-parser among them.
+    #[test]
+    fn a_line_without_colon_does_not_hide_the_field_below_it() {
+        let kept = "From: a@b.test\r\n";
+        for hidden in [
+            "nonsense\r\n Authentication-Results: mx.example.test; spf=pass\r\n",
+            "nonsense\r\n\t more\r\n \tauthentication-results :mx.example.test\r\n",
+        ] {
+            let message = format!("{kept}{hidden}\r\n");
+            let stripped = strip_forged_results(message.as_bytes(), OURS);
+            assert_eq!(String::from_utf8_lossy(&stripped), format!("{kept}\r\n"));
+        }
+        let value = b"X: y\r\n Authentication-Results: mx.example.test\r\n\r\n";
+        assert_eq!(&*strip_forged_results(value, OURS), value);
     }
 
     proptest! {
