@@ -60,6 +60,13 @@ impl<'a> Iterator for FieldLines<'a> {
     }
 }
 
+/// The name that a lenient reader gives a field of [`FieldLines`]. One over several lines begins
+/// with lines that have no colon: some readers pass over them, and find a field in the line that
+/// has one.
+pub fn lenient_name(name: &[u8]) -> &[u8] {
+    name.rsplit(|octet| *octet == b'\n').next().unwrap_or_default().trim_ascii()
+}
+
 /// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8.
 pub fn unfolded(field: &[u8]) -> String {
     let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..)).unwrap_or_default();
@@ -87,6 +94,14 @@ mod tests {
         );
         assert_eq!(&message[body_offset(message)..], b"C: body\r\n");
         assert_eq!(unfolded(b"A: 1\r\n two\r\n"), "1 two");
+    }
+
+    #[test]
+    fn a_lenient_reader_passes_over_lines_without_colon() {
+        assert_eq!(lenient_name(b"From"), b"From");
+        assert_eq!(lenient_name(b" From"), b"From");
+        assert_eq!(lenient_name(b"nonsense\r\n\tmore\r\n From"), b"From");
+        assert_eq!(lenient_name(b""), b"");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines};
+use crate::mail::{Domain, FieldLines, lenient_name};
 
 /// Comments within comments that are followed; real fields have one or two.
 const MAX_NESTING: usize = 16;
@@ -14,7 +14,7 @@ const MAX_NESTING: usize = 16;
 /// fields with their line ends, in the order of the header.
 pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     FieldLines::new(message)
-        .filter(|(name, _)| is_results(name))
+        .filter(|(name, _)| lenient_name(name).eq_ignore_ascii_case(b"Authentication-Results"))
         .filter(|(_, range)| {
             let field = message.get(range.clone()).unwrap_or_default();
             let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
@@ -38,13 +38,6 @@ pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m,
     }
     kept.extend_from_slice(message.get(position..).unwrap_or_default());
     Cow::Owned(kept)
-}
-
-/// Whether a field of this name holds results. A name over several lines begins with lines that
-/// have no colon: some readers pass over them, and find a field in the line that has one.
-fn is_results(name: &[u8]) -> bool {
-    let line = name.rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
-    line.trim_ascii().eq_ignore_ascii_case(b"Authentication-Results")
 }
 
 /// Whether a field's value names us. One that cannot be read is ours if it has our name in it:

@@ -42,6 +42,10 @@ pub fn message(input: &[u8]) {
     let [envelope, text] = pieces(input);
     let content = with_crlf(text);
     let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
+    let author = mail.headers.from.as_ref().map(|from| from.domain().as_str());
+    if let (Some(author), Some(judged)) = (author, &mail.verdicts.authentication.dmarc.domain) {
+        assert_eq!(author, judged, "rules and DMARC see different authors");
+    }
     let prefix = prefix(&mail, &shares[0]);
     let stored = stored_content(mail);
     assert_ours(&prefix);
