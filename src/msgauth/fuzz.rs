@@ -1,6 +1,6 @@
 //! The fuzzers' door: a message, and whatever DNS says of those who vouch for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use super::spf::SpfResult;
@@ -28,9 +28,8 @@ pub fn authenticate(input: &[u8]) {
     let sender = lines.next().and_then(|line| Address::parse(line).ok());
     let reverse_path = sender.map_or(ReversePath::Null, ReversePath::Address);
     let host = lines.next().unwrap_or("client.test").to_ascii_lowercase();
-    let dns = Dns { host, records: txt(records), keys: txt(keys), policies: txt(policies) };
-    let settings = Settings { authserv_id: OURS.to_owned(), ..Settings::default() };
-    let authenticator = Authenticator::new(Arc::new(dns), settings);
+    let zone = Zone { host, records: txt(records), keys: txt(keys), policies: txt(policies) };
+    *DNS.0.lock().expect("no lookup panics") = zone;
     let peer = Peer {
         ip: "192.0.2.1".parse().expect("valid"),
         port: 45000,
@@ -45,7 +44,7 @@ pub fn authenticate(input: &[u8]) {
         trace_id: "019b0000-0000-7000-8000-000000000000".parse().expect("valid"),
         now: NOW,
     };
-    let found = run(authenticator.authenticate(&request));
+    let found = run(AUTHENTICATOR.authenticate(&request));
     assert_agrees(&found);
     assert_field(found.received_spf(&peer, &reverse_path).as_bytes());
     let results = found.authentication_results(OURS);
@@ -71,8 +70,20 @@ fn assert_agrees(found: &Authentication) {
     assert_eq!(found.dkim_verdict() == Verdict::Pass, signed);
 }
 
+static DNS: LazyLock<Arc<Dns>> = LazyLock::new(Arc::default);
+
+/// One for all inputs: it takes longer to make than to use.
+static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
+    let settings = Settings { authserv_id: OURS.to_owned(), ..Settings::default() };
+    Authenticator::new(Arc::<Dns>::clone(&DNS), settings)
+});
+
 /// DNS in which a name's kind alone decides on its records.
-struct Dns {
+#[derive(Default)]
+struct Dns(Mutex<Zone>);
+
+#[derive(Default)]
+struct Zone {
     host: String,
     records: Vec<RecordData>,
     keys: Vec<RecordData>,
@@ -81,16 +92,17 @@ struct Dns {
 
 impl Resolver for Dns {
     fn lookup<'a>(&'a self, name: &'a str, record_type: RecordType) -> Lookup<'a> {
+        let zone = self.0.lock().expect("no lookup panics");
         let records = match record_type {
-            RecordType::Txt if name.starts_with("_dmarc.") => self.policies.clone(),
-            RecordType::Txt if name.contains("._domainkey.") => self.keys.clone(),
-            RecordType::Txt => self.records.clone(),
-            RecordType::A if name == self.host => vec![RecordData::A([192, 0, 2, 1].into())],
+            RecordType::Txt if name.starts_with("_dmarc.") => zone.policies.clone(),
+            RecordType::Txt if name.contains("._domainkey.") => zone.keys.clone(),
+            RecordType::Txt => zone.records.clone(),
+            RecordType::A if name == zone.host => vec![RecordData::A([192, 0, 2, 1].into())],
             RecordType::A | RecordType::Aaaa => Vec::new(),
             RecordType::Mx => {
-                vec![RecordData::Mx { preference: 10, exchange: self.host.as_str().into() }]
+                vec![RecordData::Mx { preference: 10, exchange: zone.host.as_str().into() }]
             }
-            RecordType::Ptr => vec![RecordData::Ptr(self.host.as_str().into())],
+            RecordType::Ptr => vec![RecordData::Ptr(zone.host.as_str().into())],
         };
         let ttl = Duration::from_secs(60);
         let answer = Answer { records: records.into(), ttl };
