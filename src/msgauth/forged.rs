@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines, lenient_name};
+use crate::mail::{Domain, FieldLines, hides};
 
+const NAME: &str = "Authentication-Results";
 /// Comments within comments that are followed; real fields have one or two.
 const MAX_NESTING: usize = 16;
 
@@ -14,14 +15,20 @@ const MAX_NESTING: usize = 16;
 /// fields with their line ends, in the order of the header.
 pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     FieldLines::new(message)
-        .filter(|(name, _)| lenient_name(name).eq_ignore_ascii_case(b"Authentication-Results"))
-        .filter(|(_, range)| {
+        .filter(|(name, range)| {
             let field = message.get(range.clone()).unwrap_or_default();
-            let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
-            claims(value.unwrap_or_default(), authserv_id)
+            is_forged(name, field, authserv_id)
         })
         .map(|(_, range)| range)
         .collect()
+}
+
+fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
+    if !name.eq_ignore_ascii_case(NAME.as_bytes()) {
+        return hides(name, field, NAME) && contains(field, authserv_id);
+    }
+    let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
+    claims(value.unwrap_or_default(), authserv_id)
 }
 
 /// The message without the fields that carry our own authserv-id, all else byte for byte.
@@ -45,11 +52,12 @@ pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m,
 fn claims(value: &[u8], authserv_id: &str) -> bool {
     match read_authserv_id(value) {
         Some(id) => is_same(&id, authserv_id),
-        None => {
-            let text = String::from_utf8_lossy(value).to_lowercase();
-            text.contains(&authserv_id.to_lowercase())
-        }
+        None => contains(value, authserv_id),
     }
+}
+
+fn contains(text: &[u8], authserv_id: &str) -> bool {
+    String::from_utf8_lossy(text).to_lowercase().contains(&authserv_id.to_lowercase())
 }
 
 fn is_same(id: &str, authserv_id: &str) -> bool {
@@ -206,6 +214,8 @@ mod tests {
         let kept = "From: a@b.test\r\n";
         for hidden in [
             "nonsense\r\n Authentication-Results: mx.example.test; spf=pass\r\n",
+            "x\r\n :y\r\n Authentication-Results: mx.example.test\r\n",
+            "x y: z\r\n Authentication-Results: mx.example.test\r\n",
             "nonsense\r\n\t more\r\n \tauthentication-results :mx.example.test\r\n",
         ] {
             let message = format!("{kept}{hidden}\r\n");

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::LazyLock;
 
 use super::Settings;
-use crate::mail::{Address, Domain, FieldLines, body_offset, lenient_name, unfolded};
+use crate::mail::{Address, Domain, FieldLines, body_offset, hides, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -115,11 +115,13 @@ fn count_fields(content: &[u8]) -> FieldCounts {
     for (name, range) in FieldLines::new(content) {
         if name.eq_ignore_ascii_case(b"received") {
             counts.received += 1;
-        } else if lenient_name(name).eq_ignore_ascii_case(b"from") {
-            // Readers do not agree on one that only a lenient one finds: it is an author too many.
-            counts.from += if name.len() == b"from".len() { 1 } else { 2 };
+        } else if name.eq_ignore_ascii_case(b"from") {
+            counts.from += 1;
         } else if name.eq_ignore_ascii_case(b"message-id") && counts.message_id.is_none() {
             counts.message_id = content.get(range).map(unfolded);
+        } else if hides(name, content.get(range).unwrap_or_default(), "From") {
+            // Readers do not agree on one that only a lenient one finds: it is an author too many.
+            counts.from += 2;
         }
     }
     counts
