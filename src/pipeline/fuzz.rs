@@ -82,7 +82,8 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };
     transaction.add(Arc::clone(organization), recipient, Vec::new());
     let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
-    Some(decide(run(CHECKS.authenticate(transaction, content, headers, NOW))))
+    let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));
+    Some(decide(authenticated.ok()?))
 }
 
 /// What EHLO takes for a name.
