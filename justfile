@@ -7,6 +7,8 @@ test:
     tests/run.sh
 it name="":
     cargo test --ignore-rust-version --test it {{name}}
+fuzz target seconds="600":
+    fuzz/run.sh {{target}} {{seconds}}
 bench:
     cargo bench --ignore-rust-version
 deny:

@@ -4,6 +4,8 @@
 //! (`ARCHITECTURE.md` has the map, `tests/it/tidy.rs` holds the doors).
 
 pub mod clock;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 pub mod id;
 
 pub mod mail;

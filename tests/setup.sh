@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace and
-# libfaketime from Debian's packages, dkimpy into a virtual environment below target/. Safe to run again.
+# Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace, libfaketime
+# and a C++ compiler (for libFuzzer) from Debian's packages, dkimpy into a virtual environment below
+# target/. Safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,7 @@ for file in "${!package_of[@]}"; do
   [ -e "$file" ] || missing+=("${package_of[$file]}")
 done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+command -v c++ >/dev/null || missing+=(g++)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ "${#missing[@]}" -gt 0 ]; then

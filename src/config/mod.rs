@@ -145,5 +145,7 @@ pub fn load_again(
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::OrganizationConfig;
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamp;
-use super::tree::Place;
+use super::tree::{Node, Place};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
     Resource, ResourceKind, User,
@@ -76,8 +76,17 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
     let stamp = Stamp::of(path);
-    let node = read_file(path, reader)?;
-    let root = reader.root(&node);
+    organization(path, stamp, &read_file(path, reader)?, reader, claims)
+}
+
+pub(super) fn organization(
+    path: &Path,
+    stamp: Option<Stamp>,
+    node: &Node,
+    reader: &Reader,
+    claims: &mut Claims,
+) -> Option<OrganizationConfig> {
+    let root = reader.root(node);
     let alias = root.text("alias");
     let alias = root.required("alias", alias);
     let id = id(&root, alias.as_deref());

@@ -289,9 +289,14 @@ pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| reader.problem(path.display(), "", format!("cannot be read: {error}")))
         .ok()?;
-    let (node, errors) = tree::parse(path, &text);
+    Some(read_text(path, &text, reader))
+}
+
+/// The text of the file at `path`; the path is for messages.
+pub(super) fn read_text(path: &Path, text: &str, reader: &Reader) -> Node {
+    let (node, errors) = tree::parse(path, text);
     for error in &errors {
         reader.problem(format!("{}:{}", path.display(), error.line), "", &error.message);
     }
-    Some(node)
+    node
 }

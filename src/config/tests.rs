@@ -350,9 +350,18 @@ fn daemon_keys() -> [&'static str; 4] {
 
 /// Keys of the organization file, which the same reader has seen.
 fn is_in_organization(key: &str) -> bool {
-    ["user[", "group[", "resource[", "inbound_rule[", "journaling", "outbound_rule", "smtp_gateway"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
+    [
+        "user[",
+        "group[",
+        "resource[",
+        "inbound_rule[",
+        "journaling",
+        "retention[",
+        "outbound_rule",
+        "smtp_gateway",
+    ]
+    .iter()
+    .any(|prefix| key.starts_with(prefix))
 }
 
 #[test]

@@ -146,5 +146,7 @@ pub fn reverse_name(ip: IpAddr) -> String {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -49,15 +49,29 @@ impl<'a> Iterator for FieldLines<'a> {
             return None;
         }
         let mut end = self.line_end(start);
+        // RFC 5322 §2.2: the name and its colon stand on the first line.
+        let line = self.message.get(start..end)?;
+        let name = memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or_default();
         // RFC 5322 §2.2.3: a line that begins with white space continues the field.
         while matches!(self.message.get(end), Some(b' ' | b'\t')) {
             end = self.line_end(end);
         }
         self.position = end;
-        let field = self.message.get(start..end)?;
-        let name = memchr(b':', field).and_then(|colon| field.get(..colon)).unwrap_or_default();
         Some((name.trim_ascii_end(), start..end))
     }
+}
+
+/// Whether a lenient reader may find a field called `wanted` in a field of [`FieldLines`] that has
+/// another name. In one whose own name is none (RFC 5322 §3.6.8), some readers pass over the lines
+/// that they cannot read, and take a line that continues them for a field.
+pub fn hides(name: &[u8], field: &[u8], wanted: &str) -> bool {
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    !is_name && field.split(|octet| *octet == b'\n').any(|line| begins(line, wanted))
+}
+
+fn begins(line: &[u8], wanted: &str) -> bool {
+    let name = memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 /// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8.
@@ -87,6 +101,23 @@ mod tests {
         );
         assert_eq!(&message[body_offset(message)..], b"C: body\r\n");
         assert_eq!(unfolded(b"A: 1\r\n two\r\n"), "1 two");
+    }
+
+    #[test]
+    fn a_field_without_a_name_may_hide_another() {
+        let check = |field: &[u8], hidden: bool| {
+            let (name, range) = FieldLines::new(field).next().expect("a field");
+            assert_eq!(hides(name, &field[range], "From"), hidden, "{field:?}");
+        };
+        check(b" From: a\r\n", true);
+        check(b"nonsense\r\n\tmore\r\n FROM : a\r\n", true);
+        check(b"x\r\n :y\r\n From: a\r\n", true);
+        check(b"x y: z\r\n From: a\r\n", true);
+        check(b"x\r\n From\r\n : a\r\n", false);
+        check(b"From\r\n : a\r\n", false);
+        check(b"From: a\r\n", false);
+        check(b"X: y\r\n From: a\r\n", false);
+        check(b"From a@b.test Sat 21 04:31\r\n", false);
     }
 
     #[test]

@@ -10,5 +10,5 @@ pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, MailParameters, Origin, Peer,
     RcptParameters, ReversePath,
 };
-pub use header::{FieldLines, body_offset, unfolded};
+pub use header::{FieldLines, body_offset, hides, unfolded};
 pub use verdict::{DmarcPolicy, Verdict};

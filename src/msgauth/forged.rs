@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines};
+use crate::mail::{Domain, FieldLines, hides};
 
+const NAME: &str = "Authentication-Results";
 /// Comments within comments that are followed; real fields have one or two.
 const MAX_NESTING: usize = 16;
 
@@ -14,14 +15,20 @@ const MAX_NESTING: usize = 16;
 /// fields with their line ends, in the order of the header.
 pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     FieldLines::new(message)
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"Authentication-Results"))
-        .filter(|(_, range)| {
+        .filter(|(name, range)| {
             let field = message.get(range.clone()).unwrap_or_default();
-            let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
-            claims(value.unwrap_or_default(), authserv_id)
+            is_forged(name, field, authserv_id)
         })
         .map(|(_, range)| range)
         .collect()
+}
+
+fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
+    if !name.eq_ignore_ascii_case(NAME.as_bytes()) {
+        return hides(name, field, NAME) && contains(field, authserv_id);
+    }
+    let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
+    claims(value.unwrap_or_default(), authserv_id)
 }
 
 /// The message without the fields that carry our own authserv-id, all else byte for byte.
@@ -45,11 +52,12 @@ pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m,
 fn claims(value: &[u8], authserv_id: &str) -> bool {
     match read_authserv_id(value) {
         Some(id) => is_same(&id, authserv_id),
-        None => {
-            let text = String::from_utf8_lossy(value).to_lowercase();
-            text.contains(&authserv_id.to_lowercase())
-        }
+        None => contains(value, authserv_id),
     }
+}
+
+fn contains(text: &[u8], authserv_id: &str) -> bool {
+    String::from_utf8_lossy(text).to_lowercase().contains(&authserv_id.to_lowercase())
 }
 
 fn is_same(id: &str, authserv_id: &str) -> bool {
@@ -73,7 +81,17 @@ fn read_authserv_id(value: &[u8]) -> Option<String> {
     // A comment or a quote glued to the name, as in `mx.exam(x)ple`, is not a name any more, but
     // a lenient reader may put the parts together.
     let glued = matches!(rest.get(end), Some(b'"')) || glued_comment(rest.get(end..)?);
-    (!glued).then(|| String::from_utf8_lossy(id).into_owned())
+    let id = String::from_utf8_lossy(id);
+    (!glued && id.chars().all(is_token)).then(|| id.into_owned())
+}
+
+/// RFC 2045 §5.1, and letters for an internationalized name. Anything else, a form feed or a
+/// no-break space say, is white space to some readers and so hides a name from others.
+fn is_token(c: char) -> bool {
+    match c.is_ascii() {
+        true => c.is_ascii_graphic() && !r#"()<>@,;:\"/[]?="#.contains(c),
+        false => c.is_alphanumeric(),
+    }
 }
 
 fn glued_comment(rest: &[u8]) -> bool {
@@ -154,6 +172,11 @@ mod tests {
             "\r\n mx.example.test;\r\n\tspf=pass",
             "\r\n (comment\r\n over lines)\r\n mx.example.test;\r\n spf=pass",
             " mx.example(glued).test; x=mx.example.test",
+            " \u{b}mx.example.test; spf=pass",
+            " mx.example.test\u{c}; spf=pass",
+            " \u{a0}mx.example.test; spf=pass",
+            " mx.example.test, spf=pass",
+            " \u{1}\"mx.example.test\"; spf=pass",
             " (mx.example.test; spf=pass",
             " \"mx.example.test; spf=pass",
         ] {
@@ -183,6 +206,24 @@ mod tests {
         assert_eq!(&*strip_forged_results(message, OURS), b"\r\n");
         let other = b"ARC-Authentication-Results: i=1; mx.example.test; spf=pass\r\n\r\n";
         assert_eq!(&*strip_forged_results(other, OURS), other);
+    }
+
+    /// What continues a line that is no field is a field to some readers, mail-parser among them.
+    #[test]
+    fn a_line_without_colon_does_not_hide_the_field_below_it() {
+        let kept = "From: a@b.test\r\n";
+        for hidden in [
+            "nonsense\r\n Authentication-Results: mx.example.test; spf=pass\r\n",
+            "x\r\n :y\r\n Authentication-Results: mx.example.test\r\n",
+            "x y: z\r\n Authentication-Results: mx.example.test\r\n",
+            "nonsense\r\n\t more\r\n \tauthentication-results :mx.example.test\r\n",
+        ] {
+            let message = format!("{kept}{hidden}\r\n");
+            let stripped = strip_forged_results(message.as_bytes(), OURS);
+            assert_eq!(String::from_utf8_lossy(&stripped), format!("{kept}\r\n"));
+        }
+        let value = b"X: y\r\n Authentication-Results: mx.example.test\r\n\r\n";
+        assert_eq!(&*strip_forged_results(value, OURS), value);
     }
 
     proptest! {

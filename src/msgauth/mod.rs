@@ -11,6 +11,8 @@ mod authenticator;
 mod dkim;
 mod dmarc;
 mod forged;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod iprev;
 mod outcome;
 mod results;

@@ -84,7 +84,7 @@ pub(super) async fn commit_full(
 }
 
 /// The body is stored as it came; of the header only a forged field of ours is left out.
-fn stored_content(mail: Judged) -> Vec<u8> {
+pub(super) fn stored_content(mail: Judged) -> Vec<u8> {
     let hostname = &mail.snapshot.settings.hostname;
     match strip_forged_results(&mail.content, hostname) {
         Cow::Borrowed(_) => mail.content,

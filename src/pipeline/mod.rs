@@ -5,6 +5,8 @@ mod admit;
 mod authenticate;
 mod commit;
 mod decide;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod headers;
 mod internal;
 mod journal;
@@ -91,7 +93,7 @@ impl Pipeline {
         let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
         let checks = self.checks.load_full();
         let now = self.clock.now();
-        let authenticated = checks.authenticate(transaction, content, headers, now).await;
+        let authenticated = checks.authenticate(transaction, content, headers, now).await?;
         let decided = decide::decide(authenticated);
         let admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
         if let Some(reason) = admitted.refusal() {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::LazyLock;
 
 use super::Settings;
-use crate::mail::{Address, FieldLines, body_offset, unfolded};
+use crate::mail::{Address, Domain, FieldLines, body_offset, hides, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -59,27 +59,48 @@ pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Re
     if counts.from > 1 {
         return Err(Reason::AmbiguousAuthor);
     }
+    if matches!(content.first(), Some(b' ' | b'\t')) {
+        // Such a message has no header section: it is kept below an empty line (`headers.rs`), and
+        // nobody was asked whether its author is who it says.
+        return Ok(Headers::default());
+    }
     let section = content.get(..body_offset(content)).unwrap_or(content);
     let Some(message) = PARSER.parse_headers(section) else {
         return Ok(Headers::default()); // No header section: accepted, with nothing known of it.
     };
-    let addresses = |list: Option<mail_parser::AddressList<'_>>| -> Vec<Address> {
-        let mailboxes = list.into_iter().flat_map(|list| list.mailboxes().collect::<Vec<_>>());
-        mailboxes.filter_map(|mailbox| Address::parse(mailbox.address()?).ok()).collect()
-    };
     let authors = addresses(message.from());
-    if authors.windows(2).any(|pair| pair[0].domain() != pair[1].domain()) {
+    let mut domains = authors.iter().filter_map(|author| domain(author));
+    let first = domains.next();
+    if domains.any(|other| Some(other) != first) {
         return Err(Reason::AmbiguousAuthor);
     }
     if has_too_many_attachments(content, settings.max_attachments) {
         return Err(Reason::TooManyAttachments);
     }
     Ok(Headers {
-        from: authors.into_iter().next(),
-        sender: addresses(message.sender()).into_iter().next(),
+        from: first_readable(&authors),
+        sender: first_readable(&addresses(message.sender())),
         subject: told(message.subject()),
         message_id: told(counts.message_id.as_deref()),
     })
+}
+
+fn addresses(list: Option<mail_parser::AddressList<'_>>) -> Vec<String> {
+    let list = list.iter();
+    let mailboxes = list.flat_map(|list| list.mailboxes().collect::<Vec<_>>());
+    mailboxes.filter_map(|mailbox| mailbox.address().map(str::to_owned)).collect()
+}
+
+/// What DMARC takes for an author's domain, even of an address that is not one: else such an
+/// address could stand beside another, and free it from the policy of its domain.
+fn domain(address: &str) -> Option<String> {
+    let (_, domain) = address.rsplit_once('@')?;
+    let read = Domain::parse(domain).map(|domain| domain.as_str().to_owned());
+    Some(read.unwrap_or_else(|_| domain.to_lowercase()))
+}
+
+fn first_readable(addresses: &[String]) -> Option<Address> {
+    addresses.iter().find_map(|address| Address::parse(address).ok())
 }
 
 #[derive(Default)]
@@ -98,6 +119,9 @@ fn count_fields(content: &[u8]) -> FieldCounts {
             counts.from += 1;
         } else if name.eq_ignore_ascii_case(b"message-id") && counts.message_id.is_none() {
             counts.message_id = content.get(range).map(unfolded);
+        } else if hides(name, content.get(range).unwrap_or_default(), "From") {
+            // Readers do not agree on one that only a lenient one finds: it is an author too many.
+            counts.from += 2;
         }
     }
     counts
@@ -142,6 +166,7 @@ mod tests {
         check("", Ok(Headers::default()));
         check("\r\nFrom: a@b.test\r\n", Ok(Headers::default()));
         check("no header here\r\n", Ok(Headers::default()));
+        check(" continues nothing\r\nFrom: a@b.test\r\n\r\n", Ok(Headers::default()));
         check(
             "FROM: A <a@b.test>, c@B.test\r\nSender: s@d.test\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\
              \r\nMessage-ID:\r\n <1@b.test>\r\n\r\nbody",
@@ -159,6 +184,17 @@ mod tests {
     fn an_author_must_be_told() {
         check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
         check("From: a@b.test, c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+        // An address that cannot be read is an author nevertheless, of whatever it says.
+        for unreadable in ["x@d_e.test", "x@b.test.", &format!("{}@d.test", "x".repeat(65))] {
+            let from = format!("From: {unreadable}, a@b.test\r\n\r\n");
+            check(&from, Err(Reason::AmbiguousAuthor));
+        }
+        let same = format!("From: {}@b.test, a@b.test\r\n\r\n", "x".repeat(65));
+        check(&same, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
+        // Some readers find an author here, and some do not.
+        check("From: a@b.test\r\nx\r\n From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+        check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+        check(" From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
     }
 
     #[test]

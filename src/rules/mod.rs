@@ -9,5 +9,7 @@ pub use evaluate::{AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winne
 pub use pattern::{Pattern, PatternError};
 pub use rule::{InboundAction, InboundRule, RuleError};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

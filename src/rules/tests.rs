@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::fuzz::naive;
 use super::*;
 use crate::mail::Address;
 
@@ -183,37 +184,6 @@ fn limits_are_the_contracts() {
     );
     let rules = (0..5).map(|n| rule(&format!("r{n}"), InboundAction::Drop, &many[..201], &["*"]));
     assert_eq!(RuleSet::new(rules.collect()).err(), Some(vec![RuleError::TooManyInAll(1005)]));
-}
-
-/// The order as the contract's sentence has it, without an index: each criterion in turn keeps
-/// the best of what is left.
-fn naive<'a>(rules: &'a [InboundRule], author: &Address, to: &Address) -> Option<&'a InboundRule> {
-    let specificity = |patterns: &[Pattern], address: &Address| {
-        patterns
-            .iter()
-            .filter(|pattern| pattern.matches(address))
-            .map(|pattern| match pattern {
-                Pattern::Address(_) => 2000,
-                Pattern::Domain(_) => 1000,
-                Pattern::Wildcard(domain) => domain.as_str().len(),
-                Pattern::Star => 0,
-            })
-            .max()
-    };
-    let mut left: Vec<(usize, usize, &InboundRule)> = rules
-        .iter()
-        .filter_map(|rule| {
-            Some((specificity(&rule.senders, author)?, specificity(&rule.destinations, to)?, rule))
-        })
-        .collect();
-    let best = left.iter().map(|(sender, ..)| *sender).max()?;
-    left.retain(|(sender, ..)| *sender == best);
-    let best = left.iter().map(|(_, destination, _)| *destination).max()?;
-    left.retain(|(_, destination, _)| *destination == best);
-    InboundAction::ALL
-        .iter()
-        .find_map(|action| left.iter().find(|(.., rule)| rule.action == *action))
-        .map(|(.., rule)| *rule)
 }
 
 fn pattern() -> impl Strategy<Value = String> {

@@ -24,5 +24,9 @@ pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
 pub use tls::{Tls, TlsError, WATCH_INTERVAL};
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod scripted;
 #[cfg(test)]
 mod tests;

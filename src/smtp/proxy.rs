@@ -47,6 +47,10 @@ fn parse_v1(input: &[u8]) -> Header {
         None if input.starts_with(prefix) && input.len() < MAX_V1 => return Header::Incomplete,
         None => return Header::Invalid,
     };
+    // The crate also takes a space for the CR.
+    if !line.ends_with(b"\r\n") {
+        return Header::Invalid;
+    }
     let parsed = v1::Header::try_from(line);
     let client = match parsed.map(|header| header.addresses) {
         Ok(v1::Addresses::Tcp4(ip)) => Some((IpAddr::V4(ip.source_address), ip.source_port)),
@@ -136,6 +140,7 @@ mod tests {
             b"PROXY TCP4 192.0.2.7\r\n",
             b"PROXY TCP4 192.0.2.300 127.0.0.1 45000 25\r\n",
             b"PROXY TCP4 192.0.2.7 127.0.0.1 45000 25\n",
+            b"PROXY TCP4 192.0.2.7 127.0.0.1 45000 25 \n",
             b"PROXY TCP4 192.0.2.7 127.0.0.1 99999 25\r\n",
             b"PROXY\r\n",
             b"\x16\x03\x01\x00",

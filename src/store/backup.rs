@@ -171,7 +171,7 @@ impl Copier<'_> {
         let source = File::open(path).map_err(StoreError::file(path))?;
         let copy = durable::create_file(&target, &[])?;
         let (bytes, crc32) = pass(source.take(length), &copy).map_err(StoreError::file(&target))?;
-        copy.sync_all().map_err(StoreError::file(&target))?;
+        durable::sync(&copy, &target)?;
         self.files.push(BackupFile { path: relative.into(), bytes, crc32 });
         Ok(())
     }

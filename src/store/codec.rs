@@ -186,20 +186,23 @@ fn take_sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Decoded {
-    /// Where in the payload a mail's sealed prefix and its blob's sealed content stand.
+    /// Where in the payload a mail's sealed prefix and its blob's sealed content stand; `None` if
+    /// there is no such mail, or if the head gives lengths that no payload has.
     pub(super) fn ranges(&self, blob: usize, mail: usize) -> Option<(Range<u64>, Range<u64>)> {
         let mut position = self.tail;
         for earlier in self.head.blobs.get(..blob)? {
-            position += earlier.mails.iter().map(|mail| mail.prefix_length).sum::<u64>();
-            position += earlier.length;
+            position = after_prefixes(position, &earlier.mails)?.checked_add(earlier.length)?;
         }
         let blob = self.head.blobs.get(blob)?;
-        let before: u64 = blob.mails.get(..mail)?.iter().map(|mail| mail.prefix_length).sum();
-        let all: u64 = blob.mails.iter().map(|mail| mail.prefix_length).sum();
-        let prefix = position + before..position + before + blob.mails.get(mail)?.prefix_length;
-        let content = position + all..position + all + blob.length;
-        Some((prefix, content))
+        let prefix = after_prefixes(position, blob.mails.get(..mail)?)?;
+        let prefix_end = prefix.checked_add(blob.mails.get(mail)?.prefix_length)?;
+        let content = after_prefixes(position, &blob.mails)?;
+        Some((prefix..prefix_end, content..content.checked_add(blob.length)?))
     }
+}
+
+fn after_prefixes(position: u64, mails: &[SealedMail]) -> Option<u64> {
+    mails.iter().try_fold(position, |position, mail| position.checked_add(mail.prefix_length))
 }
 
 impl Decoded {

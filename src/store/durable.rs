@@ -65,6 +65,11 @@ pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(StoreError::file(parent))
 }
 
+/// Makes what was written to a file durable.
+pub(super) fn sync(file: &File, path: &Path) -> Result<(), StoreError> {
+    file.sync_all().map_err(StoreError::file(path))
+}
+
 /// Makes what was written to a file durable, if there is such a file.
 pub(super) fn sync_if_there(path: &Path) -> Result<(), StoreError> {
     match File::open(path).and_then(|file| file.sync_data()) {

@@ -32,6 +32,12 @@ impl Frame {
         Some(Self { parts: payload, length: length + FRAME_HEADER })
     }
 
+    /// The header and the payload's pieces, in order.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(Vec::as_slice)
+    }
+
     /// Octets on disk.
     pub(super) fn length(&self) -> u64 {
         self.length

@@ -22,6 +22,8 @@ pub mod reader;
 mod segment;
 mod settings;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -79,7 +79,7 @@ impl Trailer {
         })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let times = (self.expired_before.as_millis(), self.newest.as_millis());
         let mut bytes = Vec::with_capacity(TRAILER_LEN);
         for number in [self.end, self.considered, times.0, times.1, self.table, self.count] {
@@ -203,10 +203,8 @@ impl PackWriter {
 
     fn flush(&mut self) -> Result<(), StoreError> {
         for piece in self.buffer.chunks(SYNC_BYTES) {
-            (&self.file)
-                .write_all(piece)
-                .and_then(|()| self.file.sync_data())
-                .map_err(StoreError::file(&self.unfinished))?;
+            (&self.file).write_all(piece).map_err(StoreError::file(&self.unfinished))?;
+            durable::sync(&self.file, &self.unfinished)?;
         }
         self.buffer.clear();
         Ok(())

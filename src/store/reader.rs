@@ -83,7 +83,7 @@ impl Reader {
         }
         for message in &beyond {
             let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.at.mailbox);
-            mailbox.into_iter().for_each(|(_, used)| *used += message.size);
+            mailbox.into_iter().for_each(|(_, used)| *used = used.saturating_add(message.size));
         }
         for change in changes_beyond.iter().filter(|change| change.to.is_none()) {
             let mailbox =

@@ -119,6 +119,7 @@ impl Catalog {
         let missing = || StoreError::NotFound(format!("the log has no record {lsn}"));
         let segment = self.segment_of(lsn).ok_or_else(missing)?;
         let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
+        check_magic(segment, &file)?;
         let at = match &segment.pack {
             None => lsn.0 - segment.base,
             Some(trailer) => pack::find(&file, &segment.path, trailer, lsn)?.ok_or_else(missing)?,
@@ -213,6 +214,7 @@ impl Scanner {
         self.current = None;
         if let Some(segment) = self.segments.next() {
             let mut file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
+            check_magic(&segment, &file)?;
             let offset = match &segment.pack {
                 Some(trailer) => pack::find_from(&file, &segment.path, trailer, from)?,
                 None => from.0.saturating_sub(segment.base).max(segment.start()),
@@ -269,6 +271,20 @@ impl Current {
             *offset += header + payload.len() as u64;
         }
         Ok(frame)
+    }
+}
+
+/// A file of a foreign or later format holds no frames: taken for a torn end, all of it would be
+/// cut off. One that ends within the magic number is what a crash leaves of a new segment.
+fn check_magic(segment: &Segment, file: &File) -> Result<(), StoreError> {
+    let mut magic = [0; MAGIC.len()];
+    if segment.bytes < magic.len() as u64 {
+        return Ok(());
+    }
+    file.read_exact_at(&mut magic, 0).map_err(StoreError::file(&segment.path))?;
+    match &magic == MAGIC {
+        true => Ok(()),
+        false => Err(damaged(&segment.path, 0, "it does not begin as a segment of this version")),
     }
 }
 

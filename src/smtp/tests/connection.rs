@@ -13,8 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::machine::{hostname, normalized};
-use super::scripted::{Scripted, Told};
+use super::scripted::{Scripted, Told, hostname, normalized};
 use crate::smtp::connection::{Arrival, serve};
 use crate::smtp::reason::Reason;
 use crate::smtp::settings::Limits;

@@ -10,8 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connection::shared;
-use super::machine::normalized;
-use super::scripted::{Scripted, Told};
+use super::scripted::{Scripted, Told, normalized};
 use crate::smtp::reason::Reason;
 use crate::smtp::{Limits, Listener, ListenerSettings, Protocol, Shared};
 

@@ -10,9 +10,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::scripted::{Scripted, Told, Transaction};
+use super::scripted::{Scripted, Told, Transaction, hostname, normalized};
 use crate::id::TraceId;
-use crate::mail::{Domain, Peer};
+use crate::mail::Peer;
 use crate::smtp::body::Body;
 use crate::smtp::handler::{Handler, SessionRefusal};
 use crate::smtp::reason::Reason;
@@ -38,10 +38,6 @@ fn now<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the scripted handler never waits"),
     }
-}
-
-pub(crate) fn hostname() -> Domain {
-    Domain::parse("mx.example.test").expect("valid")
 }
 
 pub(crate) fn peer() -> Peer {
@@ -165,17 +161,6 @@ impl Machine {
             }
         }
     }
-}
-
-/// Replaces the id of each refusal by `<id>`.
-pub(crate) fn normalized(output: &str) -> String {
-    output
-        .split_inclusive("\r\n")
-        .map(|line| match line.trim_end_matches("]\r\n").rsplit_once(' ') {
-            Some((head, id)) if id.parse::<TraceId>().is_ok() => format!("{head} <id>]\r\n"),
-            _ => line.to_owned(),
-        })
-        .collect()
 }
 
 /// What the server says to `bytes`, sent in pieces of the given lengths, the rest at once.

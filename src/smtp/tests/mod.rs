@@ -6,6 +6,7 @@ mod connection;
 mod dialogues;
 mod listener;
 mod machine;
-mod scripted;
 mod tls;
 mod wire;
+
+use super::scripted;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 use super::connection::client_config;
-use super::machine::hostname;
+use super::scripted::hostname;
 use crate::smtp::{Tls, TlsError, TlsSettings};
 
 fn files(folder: &Path) -> TlsSettings {

@@ -221,6 +221,39 @@ async fn damage_before_the_end_is_told_not_skipped() {
 }
 
 #[tokio::test]
+async fn a_piece_past_the_end_of_numbers_is_damage() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    store.close();
+    let log = segment::Catalog::read(&scratch.settings.data_dir.join("log")).expect("reads");
+    let frame = log.frame(crate::events::Lsn(8)).expect("is there");
+    for range in [u64::MAX - 20..u64::MAX - 16, 4..u64::MAX - 16, 0..1_000_000] {
+        let error = frame.read(range.clone());
+        assert!(matches!(error, Err(StoreError::Damaged { .. })), "{range:?}: {error:?}");
+    }
+}
+
+/// Else the records of a foreign or later format would be taken for a torn end, and cut off.
+#[tokio::test]
+async fn a_segment_without_our_magic_number_is_told_not_cut() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    store.close();
+    forget_index_and_events(&scratch.settings.data_dir);
+    let segment = scratch.last_segment();
+    let mut bytes = fs::read(&segment).expect("reads");
+    bytes[..8].copy_from_slice(b"mwlog-2\n");
+    fs::write(&segment, &bytes).expect("writes");
+    let error = Store::open(&scratch.settings, &crate::events::Settings::default())
+        .expect_err("another format")
+        .to_string();
+    assert!(error.contains("is damaged at byte 0"), "{error}");
+    assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+}
+
+#[tokio::test]
 async fn many_writers_share_syncs_and_every_message_is_there_once() {
     let mut scratch = Scratch::new();
     scratch.settings.segment_bytes = 20_000;

@@ -1,10 +1,10 @@
-//! A handler whose answers depend on the addresses and the content alone.
+//! A handler whose answers depend on the addresses and the content alone, for tests and fuzzing.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
 
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::mail::{Domain, EnvelopeRecipient, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 
@@ -33,6 +33,7 @@ impl Scripted {
         self.told.lock().expect("whole").clone()
     }
 
+    #[cfg(test)]
     pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
         let message = |told| match told {
             Told::Message(content) => Some(content),
@@ -41,6 +42,7 @@ impl Scripted {
         self.told().into_iter().filter_map(message).collect()
     }
 
+    #[cfg(test)]
     pub(crate) fn refusals(&self) -> Vec<Reason> {
         let reason = |told| match told {
             Told::Refused(reason, _) => Some(reason),
@@ -141,4 +143,20 @@ impl Handler for Scripted {
     fn refused(&self, refusal: SessionRefusal<'_>) {
         self.note(Told::Refused(refusal.refusal.reason, refusal.about.to_owned()));
     }
+}
+
+/// The name that the server has in tests.
+pub(crate) fn hostname() -> Domain {
+    Domain::parse("mx.example.test").expect("valid")
+}
+
+/// Replaces the id of each refusal by `<id>`.
+pub(crate) fn normalized(output: &str) -> String {
+    output
+        .split_inclusive("\r\n")
+        .map(|line| match line.trim_end_matches("]\r\n").rsplit_once(' ') {
+            Some((head, id)) if id.parse::<TraceId>().is_ok() => format!("{head} <id>]\r\n"),
+            _ => line.to_owned(),
+        })
+        .collect()
 }

@@ -1,0 +1,80 @@
+//! The fuzzers' door: an organization's file, whatever stands in it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::organization_file::{Claims, organization};
+use super::reader::{Reader, read_text};
+use crate::directory::{Directory, IndexedOrganization, Organization};
+use crate::fuzz::pieces;
+use crate::mail::Address;
+use crate::rules;
+
+/// How many mailboxes a group may have here.
+const MAX_MEMBERS: usize = 20;
+
+/// Lines for `Sender`, `From` and a recipient, then an organization's file.
+///
+/// The file is read, or there is a problem with it. What was read knows its own addresses, and its
+/// rules decide as the contract says.
+pub fn organization_file(input: &[u8]) {
+    let [addresses, text] = pieces(input);
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let reader = Reader::default();
+    let path = Path::new("organization.toml");
+    let node = read_text(path, text, &reader);
+    let read = organization(path, None, &node, &reader, &mut Claims::default());
+    let problems = reader.into_problems();
+    let Some(read) = read.filter(|_| problems.is_empty()) else {
+        assert!(!problems.is_empty(), "not read, and nobody knows why");
+        let lines = 0..=text.lines().count() + 1;
+        assert!(problems.iter().all(|problem| is_placed(&problem.to_string(), &lines)));
+        return;
+    };
+    let addresses = std::str::from_utf8(addresses).unwrap_or_default();
+    let mut addresses = addresses.lines().map(|line| Address::parse(line).ok());
+    let mut next = || addresses.next().flatten();
+    let (sender, from, recipient) = (next(), next(), next());
+    let authors = rules::Authors { sender: sender.as_ref(), from: from.as_ref() };
+    for recipient in recipient.iter().chain(read.organization.users.iter().map(|user| &user.email))
+    {
+        rules::fuzz::assert_evaluates(&read.rules, &authors, recipient);
+    }
+    assert_resolves(read.organization, recipient.as_ref());
+}
+
+/// Whether a problem names a line that the file has.
+fn is_placed(problem: &str, lines: &std::ops::RangeInclusive<usize>) -> bool {
+    let line = problem.strip_prefix("organization.toml:").and_then(|rest| rest.split(':').next());
+    line.and_then(|line| line.parse().ok()).is_none_or(|line| lines.contains(&line))
+}
+
+/// Every mailbox that an address leads to is one of the organization's, and there is one.
+fn assert_resolves(organization: Arc<Organization>, recipient: Option<&Address>) {
+    let names: Vec<_> = organization
+        .users
+        .iter()
+        .chain(organization.resources.iter().map(|resource| &resource.mailbox))
+        .map(|user| Arc::clone(&user.name))
+        .collect();
+    let groups: Vec<_> = organization.groups.iter().map(|group| group.email.clone()).collect();
+    // Two organizations may still conflict, but one alone was checked when it was read.
+    let directory = IndexedOrganization::new(organization)
+        .and_then(|indexed| Directory::new(vec![indexed]))
+        .expect("an organization without problems");
+    for address in recipient.into_iter().chain(&groups) {
+        let Ok(resolved) = directory.resolve(address, MAX_MEMBERS) else { continue };
+        assert!((1..=MAX_MEMBERS).contains(&resolved.members.len()));
+        assert!(resolved.members.iter().all(|member| names.contains(&member.mailbox)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn organizations_hold() {
+        crate::fuzz::replay("rules", organization_file);
+    }
+}

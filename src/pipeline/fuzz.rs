@@ -1,0 +1,184 @@
+//! The fuzzers' door: what becomes of a message's header on its way into a mailbox.
+
+use std::sync::{Arc, LazyLock};
+
+use mail_parser::MessageParser;
+
+use super::Settings;
+use super::authenticate::Checks;
+use super::commit::stored_content;
+use super::decide::{Decided, decide};
+use super::headers::prefix;
+use super::receive::inspect;
+use super::snapshot::Snapshot;
+use super::transaction::Transaction;
+use crate::clock::Timestamp;
+use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId};
+use crate::dns::ZoneResolver;
+use crate::fuzz::{assert_field, pieces, run, with_crlf};
+use crate::id::TraceId;
+use crate::mail::{
+    Address, EnvelopeRecipient, FieldLines, MailParameters, Peer, RcptParameters, ReversePath,
+    body_offset,
+};
+
+const HOSTNAME: &str = "mx.example.test";
+const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+/// Our fields in the order of the product contract's §6.
+const OURS: [&str; 6] = [
+    "Return-Path",
+    "Received",
+    "X-SES-Spam-Verdict",
+    "X-SES-Virus-Verdict",
+    "Received-SPF",
+    "Authentication-Results",
+];
+
+/// Lines with a HELO name and a reverse-path, then a message.
+///
+/// Our fields stand on top, whole and untouched by what follows; below them is what was sent but
+/// for fields of ours; and no reader takes a field of the sender's for our results.
+pub fn message(input: &[u8]) {
+    let [envelope, text] = pieces(input);
+    let content = with_crlf(text);
+    let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
+    let author = mail.headers.from.as_ref().map(Address::domain);
+    if let Some(author) = author.filter(|author| !author.is_literal()) {
+        let judged = mail.verdicts.authentication.dmarc.domain.as_deref();
+        assert_eq!(judged, Some(author.as_str()), "rules and DMARC see different authors");
+    }
+    let prefix = prefix(&mail, &shares[0]);
+    let stored = stored_content(mail);
+    assert_ours(&prefix);
+    assert_kept(&content, &stored);
+    let whole = [prefix.as_slice(), &stored].concat();
+    let mut ranges = FieldLines::new(&whole).map(|(_, range)| range);
+    assert!(FieldLines::new(&prefix).all(|(_, range)| ranges.next() == Some(range)));
+    assert_one_result(&whole);
+}
+
+/// The message after all stages that need no store; `None` if it was refused.
+fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
+    let mut lines = std::str::from_utf8(envelope).unwrap_or_default().lines();
+    let helo = lines.next().filter(|name| is_helo(name)).unwrap_or("client.test");
+    let sender = lines.next().and_then(|line| Address::parse(line).ok());
+    let mut transaction = Transaction {
+        trace_id: "019b0000-0000-7000-8000-000000000000".parse::<TraceId>().expect("valid"),
+        snapshot: Arc::clone(&SNAPSHOT),
+        peer: Peer {
+            ip: "127.0.0.1".parse().expect("valid"),
+            port: 45000,
+            helo: helo.to_owned(),
+            esmtp: true,
+            tls: None,
+        },
+        reverse_path: sender.map_or(ReversePath::Null, ReversePath::Address),
+        parameters: MailParameters::default(),
+        shares: Vec::new(),
+        full: Vec::new(),
+    };
+    let organization = SNAPSHOT.directory.organizations().next().expect("there is one");
+    let address = Address::parse("alice@example.test").expect("valid");
+    let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };
+    transaction.add(Arc::clone(organization), recipient, Vec::new());
+    let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
+    let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));
+    Some(decide(authenticated.ok()?))
+}
+
+/// What EHLO takes for a name.
+fn is_helo(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    (1..=255).contains(&name.len()) && name.chars().all(allowed)
+}
+
+static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+    let organization = Organization {
+        id: OrganizationId::of_alias("example"),
+        alias: "example".to_owned(),
+        domains: vec!["example.test".parse().expect("valid")],
+        plus_addressing: false,
+        postmaster: "alice".into(),
+        reserved: Address::parse("journal@example.test").expect("valid"),
+        users: Vec::new(),
+        groups: Vec::new(),
+        resources: Vec::new(),
+    };
+    let indexed = IndexedOrganization::new(Arc::new(organization)).expect("no conflicts");
+    let directory = Directory::new(vec![indexed]).expect("no conflicts");
+    let settings = Settings { hostname: HOSTNAME.to_owned(), ..Settings::default() };
+    let policies = std::collections::HashMap::new();
+    Arc::new(Snapshot { version: 1, directory, policies, settings, scanner: None })
+});
+
+static CHECKS: LazyLock<Checks> = LazyLock::new(|| {
+    let zone = include_str!("../../fixtures/dns/demo.zone");
+    let zone = ZoneResolver::parse(zone, "demo.zone".as_ref()).expect("a zone file");
+    let authserv_id = HOSTNAME.to_owned();
+    Checks::new(
+        Arc::new(zone),
+        crate::msgauth::Settings { authserv_id, ..crate::msgauth::Settings::default() },
+    )
+});
+
+fn assert_ours(prefix: &[u8]) {
+    let fields: Vec<_> = FieldLines::new(prefix).collect();
+    let names: Vec<_> = fields.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
+    assert_eq!(names, OURS);
+    fields.into_iter().for_each(|(_, range)| assert_field(&prefix[range]));
+    let end = body_offset(prefix);
+    assert_eq!(end, prefix.len(), "our fields are followed by nothing but an empty line");
+}
+
+/// What is stored is what was sent, less whole fields that have the name of our results.
+fn assert_kept(sent: &[u8], stored: &[u8]) {
+    let mut rest = stored;
+    for (name, range) in FieldLines::new(sent) {
+        match rest.strip_prefix(&sent[range.clone()]) {
+            Some(after) => rest = after,
+            None => assert!(has_results(&sent[range], name), "a field of the sender's is missing"),
+        }
+    }
+    let end = FieldLines::new(sent).last().map_or(0, |(_, range)| range.end);
+    assert!(rest == &sent[end..], "the body is not what was sent");
+}
+
+/// A field of results, or one without a proper name that some reader may take for one.
+fn has_results(field: &[u8], name: &[u8]) -> bool {
+    let results = b"authentication-results";
+    name.eq_ignore_ascii_case(results)
+        || (name.is_empty() || !name.iter().all(u8::is_ascii_graphic))
+            && memchr::memmem::find(&field.to_ascii_lowercase(), results).is_some()
+}
+
+/// A mail reader finds our results once, and first.
+fn assert_one_result(whole: &[u8]) {
+    let message = MessageParser::new().parse(whole).expect("has a header section");
+    let results: Vec<_> = message
+        .headers()
+        .iter()
+        .filter(|header| header.name().as_str().eq_ignore_ascii_case("Authentication-Results"))
+        .map(|header| &whole[header.offset_start() as usize..header.offset_end() as usize])
+        .collect();
+    let ours = results.iter().filter(|value| names_us(value)).count();
+    assert_eq!(ours, 1, "our results stand there once");
+    assert!(names_us(results[0]), "the first results are ours");
+}
+
+/// Whether a field's value begins with our name, as a simple reader sees it.
+fn names_us(value: &[u8]) -> bool {
+    let value = String::from_utf8_lossy(value).trim_start().to_ascii_lowercase();
+    value.strip_prefix(HOSTNAME).is_some_and(|rest| {
+        rest.chars().next().is_none_or(|c| c == ';' || c == '(' || c.is_ascii_whitespace())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_hold() {
+        crate::fuzz::replay("headers", message);
+    }
+}

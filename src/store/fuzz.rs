@@ -1,0 +1,202 @@
+//! The fuzzers' door: a segment of the log, whatever stands in it.
+
+use std::fs;
+use std::path::Path;
+
+use super::codec::{self, Decoded};
+use super::index::messages_of;
+use super::log::{Frame, Log};
+use super::pack::Trailer;
+use super::segment::{Catalog, FRAME_HEADER, MAGIC, Scanned, Scanner};
+use crate::events::Lsn;
+use crate::fuzz::scratch;
+
+/// Larger than any input: a log here has one segment.
+const SEGMENT_BYTES: u64 = 1 << 30;
+/// What separates the payloads in an input.
+const SEPARATOR: &[u8] = b"\n--\n";
+
+/// A segment, by the first octet: `r`, the file itself; `p`, twelve octets that a trailer's numbers are made of, then what stands before the
+/// trailer of a pack; `f`, payloads to be framed; `m`, four
+/// octets that say which octet of the framed payloads is altered and how, then the payloads.
+///
+/// What was written is read, up to the first altered frame. Positions rise, nothing is larger
+/// than the file, and after an opening for writing the log is whole and goes on where it ended.
+pub fn segment(input: &[u8]) {
+    match input {
+        [b'r', file @ ..] => drop(checked_scan(file)),
+        [b'p', input @ ..] => scan_pack(input),
+        [b'f', texts @ ..] => {
+            let (payloads, file) = framed(texts);
+            let scan = checked_scan(&file);
+            assert_eq!(scan.payloads, payloads, "what was written is not what is read");
+            assert_eq!(scan.torn_at, None);
+        }
+        [b'm', high, low, flip, cut, texts @ ..] => {
+            let (payloads, mut file) = framed(texts);
+            let altered = usize::from(u16::from_be_bytes([*high, *low])).max(MAGIC.len());
+            file.truncate(file.len().saturating_sub(usize::from(*cut)).max(MAGIC.len()));
+            file.get_mut(altered).into_iter().for_each(|octet| *octet ^= flip);
+            let scan = checked_scan(&file);
+            let whole = whole_before(&payloads, altered.min(file.len()));
+            assert!(scan.payloads.len() >= whole, "a whole frame is lost");
+            assert_eq!(scan.payloads[..whole], payloads[..whole]);
+        }
+        _ => {}
+    }
+}
+
+/// A pack is whole or an error, and what it says is below where it ends.
+fn scan_pack(input: &[u8]) {
+    let Some((numbers, body)) = input.split_first_chunk::<12>() else { return };
+    let numbers = numbers.as_chunks::<2>().0;
+    let mut numbers = numbers.iter().map(|pair| u64::from(u16::from_be_bytes(*pair)));
+    let mut number = || numbers.next().unwrap_or_default();
+    let (end, considered, table, count) = (number(), number(), number(), number());
+    let entries = body.get((table as usize).saturating_sub(MAGIC.len())..).unwrap_or_default();
+    let table_crc = crc32fast::hash(entries);
+    let trailer = Trailer { end, considered, table, count, table_crc, ..Trailer::default() };
+    let dir = scratch("segment");
+    let file = [MAGIC, body, &trailer.encode()].concat();
+    fs::write(dir.join(format!("{:016x}.pack", 0)), file).expect("writes");
+    if let Ok(mut scanner) = Scanner::new(&dir, Lsn(0)) {
+        while let Ok(Some(scanned)) = scanner.next() {
+            let Scanned::Frame { lsn, payload, .. } = scanned else {
+                panic!("a pack has no torn end");
+            };
+            drop(Catalog::read(&dir).and_then(|log| log.frame(lsn)?.record()));
+            drop(codec::decode(&payload));
+        }
+    }
+    fs::remove_dir_all(&dir).expect("is there");
+}
+
+/// Payloads made of an input's texts, and the segment that holds them.
+fn framed(texts: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut file = MAGIC.to_vec();
+    let mut payloads = Vec::new();
+    for text in split(texts) {
+        let payload = payload(text);
+        let frame = Frame::new(vec![payload.clone()]).expect("shorter than 4 GiB");
+        frame.parts().for_each(|part| file.extend_from_slice(part));
+        payloads.push(payload);
+    }
+    (payloads, file)
+}
+
+fn split(mut texts: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    while let Some(at) = memchr::memmem::find(texts, SEPARATOR) {
+        pieces.push(&texts[..at]);
+        texts = &texts[at + SEPARATOR.len()..];
+    }
+    pieces.push(texts);
+    pieces
+}
+
+/// A head of JSON, an event line, and a tail: what [`codec`] makes, if the text is a head.
+fn payload(text: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for part in [text, b"{}\n"] {
+        payload.extend_from_slice(&u32::try_from(part.len()).expect("short").to_le_bytes());
+        payload.extend_from_slice(part);
+    }
+    payload.extend_from_slice(&[0x5e; 64]);
+    payload
+}
+
+/// How many frames end at or before `offset`.
+fn whole_before(payloads: &[Vec<u8>], offset: usize) -> usize {
+    let mut end = MAGIC.len();
+    let ends_before = |payload: &&Vec<u8>| {
+        end += FRAME_HEADER as usize + payload.len();
+        end <= offset
+    };
+    payloads.iter().take_while(ends_before).count()
+}
+
+/// What a scan came upon.
+#[derive(Debug, Default, PartialEq)]
+struct Scan {
+    payloads: Vec<Vec<u8>>,
+    end: Lsn,
+    torn_at: Option<u64>,
+}
+
+/// Scans a log of one segment, then opens it for writing and scans it again.
+fn checked_scan(file: &[u8]) -> Scan {
+    let dir = scratch("segment");
+    fs::write(dir.join(format!("{:016x}.log", 0)), file).expect("writes");
+    let found = scan(&dir, file.len() as u64);
+    match &found {
+        Ok(found) => assert_opens(&dir, found),
+        Err(_) => assert!(!file.starts_with(MAGIC), "a last segment's end is torn, not an error"),
+    }
+    fs::remove_dir_all(&dir).expect("is there");
+    let found = found.unwrap_or_default();
+    assert!(found.torn_at.is_none_or(|torn| torn < file.len() as u64), "torn after the end");
+    found
+}
+
+/// The log's writing end stands where its whole frames end, and what it writes is read.
+fn assert_opens(dir: &Path, found: &Scan) {
+    let mut log = Log::open(dir, SEGMENT_BYTES, Lsn(0)).expect("a torn end is cut off");
+    assert_eq!(log.end(), found.end.max(Lsn(MAGIC.len() as u64)));
+    let frame = Frame::new(vec![b"next".to_vec()]).expect("short");
+    log.append(&[&frame]).expect("appends");
+    let after = scan(dir, u64::MAX).expect("is whole");
+    assert_eq!(after.torn_at, None);
+    let (last, before) = after.payloads.split_last().expect("has one");
+    assert_eq!((last.as_slice(), before), (b"next".as_slice(), found.payloads.as_slice()));
+}
+
+fn scan(dir: &Path, file_length: u64) -> Result<Scan, super::StoreError> {
+    let mut found = Scan::default();
+    let mut scanner = Scanner::new(dir, Lsn(0))?;
+    while let Some(scanned) = scanner.next()? {
+        match scanned {
+            Scanned::Frame { lsn, next, payload } => {
+                assert_eq!(found.torn_at, None, "a frame after the torn end");
+                assert!(lsn >= found.end && next > lsn, "positions rise");
+                assert!(next.0 <= file_length, "a frame ends after its file");
+                assert_eq!(next.0 - lsn.0, FRAME_HEADER + payload.len() as u64);
+                assert_decodes(dir, lsn, &payload);
+                found.payloads.push(payload);
+                found.end = next;
+            }
+            Scanned::Torn { offset, .. } => {
+                assert!(offset >= found.end.0, "torn within a frame");
+                found.torn_at = Some(offset);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A payload that cannot be read is nothing; one that can be names octets of the log or none.
+fn assert_decodes(dir: &Path, lsn: Lsn, payload: &[u8]) {
+    let Some(record) = codec::decode(payload) else { return };
+    for message in messages_of(lsn, &record.head) {
+        for range in ranges(&record, message.at.blob, message.at.mail) {
+            let length = range.end.checked_sub(range.start).expect("a range has a length");
+            let read = Catalog::read(dir).and_then(|log| log.frame(lsn)?.read(range));
+            if let Ok(octets) = read {
+                assert_eq!(octets.len() as u64, length);
+            }
+        }
+    }
+}
+
+fn ranges(record: &Decoded, blob: usize, mail: usize) -> Vec<std::ops::Range<u64>> {
+    record.ranges(blob, mail).map(|(prefix, content)| vec![prefix, content]).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_hold() {
+        crate::fuzz::replay("segment", segment);
+    }
+}
