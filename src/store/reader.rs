@@ -124,7 +124,7 @@ impl Reader {
         let read = |range: std::ops::Range<u64>| {
             log::read_at(&self.log_dir, at.lsn, range.start, range.end - range.start)
         };
-        codec::open(&key, at.mail, read(prefix)?, read(content)?)
+        codec::open(&key, at.mail, mail.suffix_length, read(prefix)?, read(content)?)
     }
 
     /// The stories of a durable record.
