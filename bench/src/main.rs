@@ -8,7 +8,12 @@
 mod client;
 mod compare;
 mod daemon;
+mod gauge;
+mod idle;
+mod peer;
 mod process;
+mod stress;
+mod traffic;
 
 use std::path::PathBuf;
 
@@ -31,11 +36,23 @@ struct Arguments {
 enum Command {
     /// CPU, latency and memory for each message
     Compare,
+    /// Memory of connections that wait, and of one large message
+    Idle,
+    /// Load that a mail server does not like; fails when a claim does not hold
+    Stress {
+        /// Only scenarios whose name has this in it
+        #[arg(default_value = "")]
+        scenario: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Compare => compare::run(&arguments.mailweir, arguments.quick),
+        Command::Idle => idle::run(&arguments.mailweir, arguments.quick),
+        Command::Stress { scenario } => {
+            stress::run(&arguments.mailweir, arguments.quick, &scenario)
+        }
     }
 }
