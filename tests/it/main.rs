@@ -15,6 +15,7 @@ mod event_log;
 mod journaling;
 mod limits;
 mod organizations;
+mod overload;
 mod postfix;
 mod rules;
 mod scanners;
