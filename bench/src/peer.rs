@@ -59,7 +59,25 @@ impl Reply {
 
 /// A TCP connection from a source address.
 pub(crate) async fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    connect_socket(TcpSocket::new_v4()?, from, to).await
+}
+
+/// The same with little room for what is not read, in octets.
+pub(crate) async fn connect_narrow(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    room: u32,
+) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(room)?;
+    connect_socket(socket, from, to).await
+}
+
+async fn connect_socket(
+    socket: TcpSocket,
+    from: Ipv4Addr,
+    to: SocketAddr,
+) -> io::Result<TcpStream> {
     socket.bind(SocketAddr::from((from, 0)))?;
     let stream = timeout(PATIENCE, socket.connect(to)).await.map_err(io::Error::other)??;
     stream.set_nodelay(true)?;

@@ -104,6 +104,17 @@ impl Traffic {
         thread.spawn(move || runtime.block_on(self.run()))
     }
 
+    /// The same on a thread of the lowest priority: an attacker's work is done elsewhere, so here
+    /// it gets only what processor time nobody else wants.
+    pub(crate) fn spawn_elsewhere(self, name: &str) -> io::Result<std::thread::JoinHandle<Tally>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            yield_to_all();
+            runtime.block_on(self.run())
+        })
+    }
+
     /// Sends until the time is over.
     pub(crate) async fn run(self) -> Tally {
         let mut connections = JoinSet::new();
@@ -154,6 +165,15 @@ impl Traffic {
             }
         }
         drop(peer.send(b"QUIT\r\n").await); // It is over, with or without a farewell.
+    }
+}
+
+/// Gives this thread the lowest priority; where that is not allowed, it keeps the usual one.
+pub(crate) fn yield_to_all() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    if let Some(id) = thread.file_name() {
+        let mut renice = std::process::Command::new("renice");
+        drop(renice.args(["-n", "19", "-p"]).arg(id).stdout(std::process::Stdio::null()).status());
     }
 }
 
