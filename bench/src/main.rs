@@ -8,8 +8,13 @@
 mod client;
 mod compare;
 mod daemon;
+mod gauge;
 mod growth;
+mod idle;
+mod peer;
 mod process;
+mod stress;
+mod traffic;
 
 use std::path::PathBuf;
 
@@ -34,6 +39,14 @@ enum Command {
     Compare,
     /// Cost and latency as store and directory grow
     Growth,
+    /// Memory of connections that wait, and of one large message
+    Idle,
+    /// Load that a mail server does not like; fails when a claim does not hold
+    Stress {
+        /// Only scenarios whose name has this in it
+        #[arg(default_value = "")]
+        scenario: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,5 +54,9 @@ fn main() -> anyhow::Result<()> {
     match arguments.command {
         Command::Growth => growth::run(&arguments.mailweir, arguments.quick),
         Command::Compare => compare::run(&arguments.mailweir, arguments.quick),
+        Command::Idle => idle::run(&arguments.mailweir, arguments.quick),
+        Command::Stress { scenario } => {
+            stress::run(&arguments.mailweir, arguments.quick, &scenario)
+        }
     }
 }

@@ -180,6 +180,7 @@ fn limits(section: &Section<'_>) -> Limits {
             .number("command_line_bytes", 512..=65_536)
             .map_or(default.command_line_bytes, |number| usize::try_from(number).unwrap_or(4096)),
         errors: count(section, "errors", 10_000, default.errors),
+        idle_commands: count(section, "idle_commands", 1_000_000, default.idle_commands),
         connections: count(section, "connections", 1_000_000, default.connections),
         connections_per_network: count(
             section,
@@ -187,6 +188,20 @@ fn limits(section: &Section<'_>) -> Limits {
             1_000_000,
             default.connections_per_network,
         ),
+        unknown_users_per_network: count(
+            section,
+            "unknown_users_per_network",
+            1_000_000,
+            default.unknown_users_per_network,
+        ),
+        processing: count(section, "processing", 100_000, default.processing),
+        processing_per_network: count(
+            section,
+            "processing_per_network",
+            100_000,
+            default.processing_per_network,
+        ),
+        waiting: count(section, "waiting", 100_000, default.waiting),
         in_flight_bytes: section
             .number("in_flight_bytes", MB..=1024 * 1024 * MB)
             .unwrap_or(default.in_flight_bytes),

@@ -4,5 +4,5 @@
 mod record;
 mod settings;
 
-pub use record::{JournaledRecipient, Record};
+pub use record::{JournaledRecipient, Record, Wrapping};
 pub use settings::Settings;

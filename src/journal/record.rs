@@ -1,6 +1,8 @@
-//! A journal record: the report, then the original as it is.
+//! A journal record: the report, then the original as it is. Only what stands around the original
+//! is composed here, so that nobody holds a message twice.
 
 use mail_builder::MessageBuilder;
+use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
@@ -33,8 +35,15 @@ pub struct Record<'a> {
     pub message_id: Option<&'a str>,
     /// Who got it.
     pub recipients: Vec<JournaledRecipient>,
-    /// The original, unaltered.
-    pub original: &'a [u8],
+}
+
+/// A record without the original in it: these octets, the original unaltered, those octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapping {
+    /// What stands before the original.
+    pub before: Vec<u8>,
+    /// What follows it.
+    pub after: Vec<u8>,
 }
 
 /// A recipient line: mail from outside says `Recipient`, because its header cannot be trusted.
@@ -47,24 +56,28 @@ pub struct JournaledRecipient {
 }
 
 impl Record<'_> {
-    /// The record as a message.
-    pub fn compose(&self) -> Vec<u8> {
-        let mut original = b"Content-Type: message/rfc822\r\n\r\n".to_vec();
-        original.extend_from_slice(self.original);
+    /// The record as a message around the original.
+    pub fn compose(&self) -> Wrapping {
+        // No message can have this line in it: the id was made after the message had come.
+        let boundary = format!("=_{}", self.id);
+        let after = format!("\r\n--{boundary}--\r\n").into_bytes();
+        let kind = ContentType::new("multipart/mixed").attribute("boundary", boundary);
+        let original = MimePart::raw(b"Content-Type: message/rfc822\r\n\r\n".as_slice());
         let report = MimePart::new("text/plain", self.report()).transfer_encoding("8bit");
         let seconds = i64::try_from(self.at.as_secs()).unwrap_or(i64::MAX);
-        let mut record = Vec::with_capacity(original.len() + 2048);
+        let mut before = Vec::new();
         // Archives look for these two fields at the start of the first header section.
-        record.extend_from_slice(b"X-MS-Journal-Report: \r\nX-WM-Journal-Report: journal\r\n");
+        before.extend_from_slice(b"X-MS-Journal-Report: \r\nX-WM-Journal-Report: journal\r\n");
         MessageBuilder::new()
             .header("From", Raw::new(format!("<{}>", self.settings.sender_address)))
             .header("To", Raw::new(format!("<{}>", self.settings.journaling_address)))
             .subject(self.subject.unwrap_or_default())
             .date(Date::new(seconds))
             .message_id(format!("{}@{}", self.id, self.hostname))
-            .body(MimePart::new("multipart/mixed", vec![report, MimePart::raw(original)]))
-            .serialize(&mut record);
-        record
+            .body(MimePart::new(kind, vec![report, original]))
+            .serialize(&mut before);
+        before.truncate(before.len().saturating_sub(after.len()));
+        Wrapping { before, after }
     }
 
     fn report(&self) -> String {
@@ -108,7 +121,7 @@ mod tests {
             sender_address: address("amazonjournaling@example.test"),
         };
         let from = address("bob@good.test");
-        Record {
+        let record = Record {
             id: "01939e10-0000-7000-8000-000000000001".parse().expect("an id"),
             at: Timestamp::from_millis(1_795_235_486_123),
             hostname: "mx.example.test",
@@ -125,9 +138,9 @@ mod tests {
                     expanded_from: Some(address("sales@example.test")),
                 },
             ],
-            original,
-        }
-        .compose()
+        };
+        let wrapping = record.compose();
+        [wrapping.before.as_slice(), original, &wrapping.after].concat()
     }
 
     #[test]
@@ -135,7 +148,9 @@ mod tests {
         let original = b"From: bob@good.test\r\nSubject: =?utf-8?q?hi?=\r\n\r\n\xff\x00 odd\r\n";
         let record = composed("Grüße\r\nSender: forged@x.test", original);
         assert!(record.starts_with(b"X-MS-Journal-Report: \r\nX-WM-Journal-Report: journal\r\n"));
-        assert!(memchr::memmem::find(&record, original).is_some(), "the original is unaltered");
+        let tail = b"\r\n\r\n--=_01939e10-0000-7000-8000-000000000001--\r\n";
+        let end = [original.strip_suffix(b"\r\n").expect("a line"), tail].concat();
+        assert!(record.ends_with(&end), "the original is unaltered");
         let parsed = mail_parser::MessageParser::new().parse(&record).expect("parses");
         let report = parsed.body_text(0).expect("a report");
         let lines: Vec<_> = report.lines().collect();

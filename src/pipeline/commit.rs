@@ -43,15 +43,17 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     }
     push_full(&mut commit.events, &mail.full, mail.received_at);
     let received_at = mail.received_at;
-    let mails: Vec<_> =
-        shares.into_iter().filter_map(|share| mail_of(share, received_at)).collect();
-    if !mails.is_empty() {
-        commit.blobs.push(Blob { content: stored_content(mail), mails });
-    }
+    let mails = shares.into_iter().filter_map(|share| mail_of(share, received_at)).collect();
+    let (mut around, mut own) = (Vec::new(), Vec::new());
     for placed in beside {
-        commit.blobs.push(placed.blob);
         commit.events.extend(placed.events);
+        match placed.own {
+            None => around.push(placed.mail),
+            Some(content) => own.push(Blob { content, mails: vec![placed.mail] }),
+        }
     }
+    commit.blobs = blobs(mail, mails, around);
+    commit.blobs.append(&mut own);
     store.commit(commit).await?;
     Ok(Committed { trace_ids })
 }
@@ -83,13 +85,21 @@ pub(super) async fn commit_full(
     store.commit(commit).await.map(drop)
 }
 
-/// The body is stored as it came; of the header only a forged field of ours is left out.
-pub(super) fn stored_content(mail: Judged) -> Vec<u8> {
+/// The body is stored as it came; of the header only a forged field of ours is left out. A journal
+/// record stands around the original, so only then does it need a content of its own.
+pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -> Vec<Blob> {
     let hostname = &mail.snapshot.settings.hostname;
-    match strip_forged_results(&mail.content, hostname) {
-        Cow::Borrowed(_) => mail.content,
-        Cow::Owned(stripped) => stripped,
-    }
+    let mut blobs = match strip_forged_results(&mail.content, hostname) {
+        Cow::Borrowed(_) => {
+            mails.append(&mut around);
+            vec![Blob { content: mail.content, mails }]
+        }
+        Cow::Owned(content) => {
+            vec![Blob { content, mails }, Blob { content: mail.content, mails: around }]
+        }
+    };
+    blobs.retain(|blob| !blob.mails.is_empty());
+    blobs
 }
 
 fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
@@ -102,6 +112,7 @@ fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
         id: share.decided.trace_id,
         received_at,
         prefix: share.prefix,
+        suffix: Vec::new(),
         deliveries,
         queued: None,
     })

@@ -6,7 +6,7 @@ use mail_parser::MessageParser;
 
 use super::Settings;
 use super::authenticate::Checks;
-use super::commit::stored_content;
+use super::commit::blobs;
 use super::decide::{Decided, decide};
 use super::headers::prefix;
 use super::receive::inspect;
@@ -21,6 +21,7 @@ use crate::mail::{
     Address, EnvelopeRecipient, FieldLines, MailParameters, Peer, RcptParameters, ReversePath,
     body_offset,
 };
+use crate::store::Mail;
 
 const HOSTNAME: &str = "mx.example.test";
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
@@ -48,13 +49,25 @@ pub fn message(input: &[u8]) {
         assert_eq!(judged, Some(author.as_str()), "rules and DMARC see different authors");
     }
     let prefix = prefix(&mail, &shares[0]);
-    let stored = stored_content(mail);
+    let stored = blobs(mail, vec![nobodys_mail()], Vec::new()).remove(0).content;
     assert_ours(&prefix);
     assert_kept(&content, &stored);
     let whole = [prefix.as_slice(), &stored].concat();
     let mut ranges = FieldLines::new(&whole).map(|(_, range)| range);
     assert!(FieldLines::new(&prefix).all(|(_, range)| ranges.next() == Some(range)));
     assert_one_result(&whole);
+}
+
+/// A content is stored for somebody's mail only.
+fn nobodys_mail() -> Mail {
+    Mail {
+        id: TraceId::generate(),
+        received_at: Timestamp::from_millis(0),
+        prefix: Vec::new(),
+        suffix: Vec::new(),
+        deliveries: Vec::new(),
+        queued: None,
+    }
 }
 
 /// The message after all stages that need no store; `None` if it was refused.

@@ -3,25 +3,36 @@
 
 use std::sync::Arc;
 
-use super::snapshot::Snapshot;
-use crate::clock::Timestamp;
+use super::decide::Judged;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
+use crate::journal::Wrapping;
 use crate::mail::{Address, ReversePath};
-use crate::store::{Blob, Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError};
+use crate::store::{Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError};
 
 /// A composed message and where it goes.
 #[derive(Debug)]
 pub(super) struct InternalMail {
     pub(super) id: TraceId,
     pub(super) to: Address,
-    pub(super) content: Vec<u8>,
+    pub(super) content: Content,
+}
+
+/// What internal mail consists of.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Octets of its own.
+    Own(Vec<u8>),
+    /// The message that it is about, wrapped; never copied, because it may be large.
+    Around(Wrapping),
 }
 
 /// Internal mail, ready for the commit.
 #[derive(Debug)]
 pub(super) struct Placed {
-    pub(super) blob: Blob,
+    pub(super) mail: Mail,
+    /// Its content; `None` if that is the original, around which it stands.
+    pub(super) own: Option<Vec<u8>>,
     pub(super) events: Vec<EventLine>,
 }
 
@@ -36,28 +47,37 @@ pub(super) enum Unplaced {
     Store(#[from] StoreError),
 }
 
-/// Finds a place for internal mail: mailboxes for a local address, else the queue.
+/// Finds a place for internal mail about `original`: mailboxes for a local address, else the queue.
 pub(super) fn place(
     mail: InternalMail,
-    snapshot: &Snapshot,
+    original: &Judged,
     store: &Store,
-    now: Timestamp,
 ) -> Result<Placed, Unplaced> {
-    let prefix = format!(
+    let (snapshot, now) = (&original.snapshot, original.received_at);
+    let mut prefix = format!(
         "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
         mail.id,
         now.to_rfc5322()
     )
     .into_bytes();
-    let size = (prefix.len() + mail.content.len()) as u64;
+    let (own, suffix) = match mail.content {
+        Content::Own(content) => (Some(content), Vec::new()),
+        Content::Around(Wrapping { before, after }) => {
+            prefix.extend_from_slice(&before);
+            (None, after)
+        }
+    };
+    let content_length = own.as_ref().unwrap_or(&original.content).len();
+    let size = (prefix.len() + content_length + suffix.len()) as u64;
+    let deliveries = Vec::new();
     let mut stored =
-        Mail { id: mail.id, received_at: now, prefix, deliveries: Vec::new(), queued: None };
+        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: None };
     let mut events = Vec::new();
     if !snapshot.directory.is_local(mail.to.domain()) {
         stored.queued =
             Some(QueuedMail { reverse_path: ReversePath::Null, recipients: vec![mail.to] });
-        return Ok(Placed { blob: Blob { content: mail.content, mails: vec![stored] }, events });
+        return Ok(Placed { mail: stored, own, events });
     }
     let resolved = snapshot
         .directory
@@ -85,5 +105,5 @@ pub(super) fn place(
     if stored.deliveries.is_empty() {
         return Err(Unplaced::Full(mail.to));
     }
-    Ok(Placed { blob: Blob { content: mail.content, mails: vec![stored] }, events })
+    Ok(Placed { mail: stored, own, events })
 }

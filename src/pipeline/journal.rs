@@ -3,10 +3,10 @@
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
-use super::internal::{self, InternalMail, Placed};
+use super::internal::{self, Content, InternalMail, Placed};
 use super::notice::{BounceReport, FailedRecipient, Letterhead};
 use crate::id::TraceId;
-use crate::journal::{JournaledRecipient, Record, Settings};
+use crate::journal::{JournaledRecipient, Record, Settings, Wrapping};
 use crate::mail::{Address, ReversePath};
 use crate::smtp::reason::Reason;
 use crate::store::Store;
@@ -46,8 +46,7 @@ impl<'a> Beside<'a> {
     }
 
     fn place(&mut self, mail: InternalMail) -> Result<(), internal::Unplaced> {
-        let snapshot = &self.mail.snapshot;
-        let placed = internal::place(mail, snapshot, self.store, self.mail.received_at)?;
+        let placed = internal::place(mail, self.mail, self.store)?;
         self.placed.push(placed);
         Ok(())
     }
@@ -57,7 +56,7 @@ impl<'a> Beside<'a> {
         let policy = self.mail.snapshot.policies.get(&share.decided.organization.id)?;
         let settings = policy.journaling.as_ref().filter(|_| !share.deliveries.is_empty())?;
         let id = TraceId::generate();
-        let content = self.compose(id, settings, share);
+        let content = Content::Around(self.compose(id, settings, share));
         let to = settings.journaling_address.clone();
         if let Err(problem) = self.place(InternalMail { id, to: to.clone(), content }) {
             tracing::warn!(trace_id = %share.decided.trace_id, %problem, "no journal record");
@@ -67,7 +66,7 @@ impl<'a> Beside<'a> {
         Some(to)
     }
 
-    fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Vec<u8> {
+    fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Wrapping {
         let headers = &self.mail.headers;
         let recipients = share.deliveries.iter().map(|delivery| JournaledRecipient {
             address: delivery.member.address.clone(),
@@ -84,7 +83,6 @@ impl<'a> Beside<'a> {
             subject: headers.subject.as_deref(),
             message_id: headers.message_id.as_deref(),
             recipients: recipients.collect(),
-            original: &self.mail.content,
         }
         .compose()
     }

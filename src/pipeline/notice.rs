@@ -5,7 +5,7 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
-use super::internal::InternalMail;
+use super::internal::{Content, InternalMail};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, body_offset};
@@ -38,7 +38,7 @@ impl Letterhead<'_> {
         let id = TraceId::generate();
         let mut content = Vec::new();
         self.message(id, to, subject).text_body(text).serialize(&mut content);
-        InternalMail { id, to: to.clone(), content }
+        InternalMail { id, to: to.clone(), content: Content::Own(content) }
     }
 
     /// The warning to a user whose mailbox is nearly full.
@@ -84,7 +84,7 @@ impl Letterhead<'_> {
         let body = MimePart::new(kind, vec![human, status, headers]);
         let mut content = Vec::new();
         self.message(id, report.to, "Undelivered mail").body(body).serialize(&mut content);
-        InternalMail { id, to: report.to.clone(), content }
+        InternalMail { id, to: report.to.clone(), content: Content::Own(content) }
     }
 
     fn bounce_text(&self, report: &BounceReport<'_>) -> String {
@@ -170,7 +170,8 @@ mod tests {
             }],
             original: b"Subject: secret plan\r\n\r\nthe plan itself",
         });
-        let text = String::from_utf8(bounce.content).expect("UTF-8");
+        let Content::Own(content) = bounce.content else { panic!("a bounce wraps nothing") };
+        let text = String::from_utf8(content).expect("UTF-8");
         for expected in [
             "multipart/report; report-type=\"delivery-status\"",
             "Original-Envelope-Id: QQ314159\r\n",

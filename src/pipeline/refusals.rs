@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ const PREVIOUS: &str = "refusals.1.jsonl";
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Lines that wait for the disk; more are dropped and counted in the log.
 const WAITING: usize = 4096;
+/// Refusals told in the operational log in a second; a flood of them is counted there.
+const TOLD_A_SECOND: u64 = 100;
 
 /// A refusal as it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,27 @@ pub struct RefusalLine {
 #[derive(Debug)]
 pub struct RefusalLog {
     lines: SyncSender<RefusalLine>,
+    pace: Mutex<Pace>,
+}
+
+/// How many refusals a second has had.
+#[derive(Debug, Default)]
+struct Pace {
+    second: u64,
+    refusals: u64,
+}
+
+impl Pace {
+    /// Counts one more: whether it is told, and how many of an earlier second were not.
+    fn count(&mut self, second: u64) -> (bool, u64) {
+        let mut untold = 0;
+        if second != self.second {
+            untold = self.refusals.saturating_sub(TOLD_A_SECOND);
+            *self = Self { second, refusals: 0 };
+        }
+        self.refusals += 1;
+        (self.refusals <= TOLD_A_SECOND, untold)
+    }
 }
 
 impl RefusalLog {
@@ -63,16 +87,23 @@ impl RefusalLog {
                 }
             }
         })?;
-        Ok(Self { lines })
+        Ok(Self { lines, pace: Mutex::default() })
     }
 
     pub(super) fn record(&self, refused: &SessionRefusal<'_>, now: Timestamp) {
         let reason = refused.refusal.reason;
         let peer = refused.peer;
+        // A count is whole at every moment, so a panic elsewhere cannot have harmed it.
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_told, untold) = pace.count(now.as_secs());
+        drop(pace);
+        if untold > 0 {
+            tracing::info!(untold, "more was refused than is told here");
+        }
         // At a stop every idle connection is told; that is no news to the operator who stops it.
         if reason == Reason::ShuttingDown {
             tracing::debug!(ip = %peer.ip, "told that we are stopping");
-        } else {
+        } else if is_told {
             tracing::info!(trace_id = %refused.refusal.trace_id, reason = reason.word(),
                 ip = %peer.ip, about = refused.about, "refused");
         }
@@ -87,9 +118,10 @@ impl RefusalLog {
         };
         match self.lines.try_send(line) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(line)) => {
+            Err(TrySendError::Full(line)) if is_told => {
                 tracing::warn!(trace_id = line.trace_id, "refusal not recorded: too many at once");
             }
+            Err(TrySendError::Full(_)) => {}
         }
     }
 }
@@ -132,4 +164,18 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         .into_iter()
         .filter(|path| path.exists())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_not_told() {
+        let mut pace = Pace::default();
+        let told = (0..250).filter(|_| pace.count(7).0).count();
+        assert_eq!(told, 100);
+        assert_eq!(pace.count(8), (true, 150), "the next second tells how many there were");
+        assert_eq!(pace.count(9), (true, 0));
+    }
 }

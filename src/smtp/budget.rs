@@ -10,12 +10,22 @@ use ipnet::IpNet;
 
 use super::reason::Reason;
 use super::settings::Limits;
+use super::turns::Share;
 
 /// Connections at once, in all and for each client network.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     total: AtomicUsize,
-    networks: Mutex<HashMap<IpNet, usize>>,
+    /// As many as the map below has, to be read without a lock.
+    network_count: AtomicUsize,
+    networks: Mutex<HashMap<IpNet, Network>>,
+}
+
+/// A client network that has connections.
+#[derive(Debug)]
+struct Network {
+    connections: usize,
+    share: Arc<Share>,
 }
 
 impl Places {
@@ -40,22 +50,31 @@ impl Places {
     ) -> Result<NetworkPlace, Reason> {
         let network = network_of(ip);
         let mut networks = self.networks();
-        let taken = networks.entry(network).or_default();
-        if *taken >= limits.connections_per_network {
+        let known = networks
+            .entry(network)
+            .or_insert_with(|| Network { connections: 0, share: Arc::new(Share::new(limits)) });
+        if known.connections >= limits.connections_per_network {
             return Err(Reason::TooManyFromNetwork);
         }
-        *taken += 1;
-        Ok(NetworkPlace { places: Arc::clone(self), network })
+        known.connections += 1;
+        let share = Arc::clone(&known.share);
+        self.network_count.store(networks.len(), Ordering::Relaxed);
+        Ok(NetworkPlace { places: Arc::clone(self), network, share })
     }
 
-    fn networks(&self) -> MutexGuard<'_, HashMap<IpNet, usize>> {
+    /// Whether there is more than one network to be fair to.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.network_count.load(Ordering::Relaxed) > 1
+    }
+
+    fn networks(&self) -> MutexGuard<'_, HashMap<IpNet, Network>> {
         // The map is whole between statements, so a panic elsewhere cannot have harmed it.
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One connection counts as its network's: an IPv4 /24 or an IPv6 /56.
-fn network_of(ip: IpAddr) -> IpNet {
+pub(crate) fn network_of(ip: IpAddr) -> IpNet {
     let length = if ip.is_ipv4() { 24 } else { 56 };
     IpNet::new(ip, length).map_or_else(|_| IpNet::from(ip), |net| net.trunc())
 }
@@ -75,16 +94,26 @@ impl Drop for Place {
 pub(crate) struct NetworkPlace {
     places: Arc<Places>,
     network: IpNet,
+    share: Arc<Share>,
+}
+
+impl NetworkPlace {
+    /// The network's turns.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
 }
 
 impl Drop for NetworkPlace {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut taken) = self.places.networks().entry(self.network) {
-            *taken.get_mut() -= 1; // this place was counted when it was taken
-            if *taken.get() == 0 {
-                taken.remove();
+        let mut networks = self.places.networks();
+        if let Entry::Occupied(mut known) = networks.entry(self.network) {
+            known.get_mut().connections -= 1; // this place was counted when it was taken
+            if known.get().connections == 0 {
+                known.remove();
             }
         }
+        self.places.network_count.store(networks.len(), Ordering::Relaxed);
     }
 }
 

@@ -13,8 +13,10 @@ use tokio::time::{Instant, timeout};
 
 use super::body::Body;
 use super::budget::{NetworkPlace, Reservation};
+use super::gate::Gate;
 use super::handler::{Handler, SessionRefusal};
-use super::listener::{Shared, stopped};
+use super::listener::Shared;
+use super::patience::{OnStop, Patience};
 use super::proxy;
 use super::reason::Reason;
 use super::reply::Reply;
@@ -28,12 +30,12 @@ use crate::mail::Peer;
 const LINE_READ: usize = 1024;
 /// Read at once while a message arrives.
 const DATA_READ: usize = 64 * 1024;
+/// Pipelined commands are taken so many at a stretch; then other connections go on.
+const STRETCH: usize = 16;
 /// Replies are sent when so many octets of them wait, even if more commands do too.
 const MAX_OUTPUT: usize = 8 * 1024;
 /// How long a proxy may take to say whom it speaks for.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a message in progress may take once the daemon is stopping.
-const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// How long a closed connection is read from, so that the last reply is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much is read then.
@@ -61,12 +63,11 @@ pub(crate) async fn serve<S, H>(
     let limits = shared.limits();
     let patience = Patience::new(limits.session_timeout, stop);
     let mut driver = Driver::new(stream, shared, limits, patience);
-    let (peer, place) = driver.identify(arrival).await;
+    let (peer, identified) = driver.identify(arrival).await;
     let session = Session::new(driver.shared.hostname().clone(), driver.limits.clone(), peer);
-    // The place is held to the end of the connection.
-    let (_place, admitted) = match place {
-        Ok(place) => (Some(place), driver.admit(session.peer()).await),
-        Err(interruption) => (None, Err(interruption)),
+    let admitted = match identified {
+        Ok(()) => driver.admit(session.peer()).await,
+        Err(interruption) => Err(interruption),
     };
     let input = match admitted {
         Ok(()) => Input::Admitted,
@@ -131,7 +132,11 @@ struct Driver<S, H: Handler> {
     buffer: BytesMut,
     output: Vec<u8>,
     lines: Lines,
+    /// Taken so far.
+    commands: usize,
     reservation: Reservation,
+    /// Among the connections of the client's network; `None` until a proxy has told the client.
+    place: Option<NetworkPlace>,
     /// When the message that is arriving must be here; `None` when none is.
     message_deadline: Option<Instant>,
 }
@@ -149,22 +154,28 @@ where
             buffer: BytesMut::new(),
             output: Vec::new(),
             lines: Lines::default(),
+            commands: 0,
             reservation: shared.reservation(),
+            place: None,
             message_deadline: None,
             shared,
         }
     }
 
-    /// Who the client is, and its network's place.
-    async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<NetworkPlace, Interruption>) {
+    /// Who the client is, and takes its network's place, which is held to the end.
+    async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<(), Interruption>) {
         let proxy = match arrival {
-            Arrival::Direct(address, place) => return (peer(address), Ok(place)),
+            Arrival::Direct(address, place) => {
+                self.place = Some(place);
+                return (peer(address), Ok(()));
+            }
             Arrival::Proxy(address) => address,
         };
         match self.proxy_header().await {
             Ok(client) => {
                 let peer = peer(client.unwrap_or(proxy));
                 let place = self.shared.take_in_network(peer.ip, &self.limits);
+                let place = place.map(|place| self.place = Some(place));
                 (peer, place.map_err(Interruption::Because))
             }
             Err(interruption) => (peer(proxy), Err(interruption)),
@@ -257,11 +268,12 @@ where
                     return Outcome::End(if sent.is_ok() { End::Closed } else { End::Lost });
                 }
                 Step::Mail(trace_id, reverse_path, parameters) => {
-                    let asked = handler.mail(trace_id, peer, reverse_path, parameters);
+                    let asked = self.gate(peer).mail(trace_id, reverse_path, parameters);
                     return Outcome::Input(Input::Mail(Box::pin(asked).await));
                 }
-                Step::Rcpt(mut transaction, recipient) => {
-                    let answer = Box::pin(handler.rcpt(&mut transaction, recipient)).await;
+                Step::Rcpt(trace_id, mut transaction, recipient) => {
+                    let asked = self.gate(peer).rcpt(trace_id, &mut transaction, recipient);
+                    let answer = Box::pin(asked).await;
                     return Outcome::Input(Input::Rcpt(transaction, answer));
                 }
                 Step::Receive(answer, transfer, body) => {
@@ -271,9 +283,8 @@ where
                     return self.receive(transfer, body).await;
                 }
                 Step::Message(transaction, content) => {
-                    let accepted = Box::pin(handler.message(transaction, content)).await;
+                    let accepted = Box::pin(self.gate(peer).message(transaction, content)).await;
                     self.message_over();
-                    let accepted = accepted.map(|accepted| accepted.to_string());
                     return Outcome::Input(Input::Message(accepted));
                 }
                 Step::StartTls(answer) => {
@@ -283,6 +294,11 @@ where
                 }
             }
         }
+    }
+
+    /// The handler's door, as far as the client's network may go through it.
+    fn gate<'a>(&'a self, peer: &'a Peer) -> Gate<'a, H> {
+        Gate { shared: &self.shared, limits: &self.limits, place: self.place.as_ref(), peer }
     }
 
     /// The next command line. A client that drips it byte by byte has no more time for it.
@@ -298,6 +314,10 @@ where
                 return interruption.into();
             }
             if let Some(line) = self.lines.next(&mut self.buffer, self.limits.command_line_bytes) {
+                self.commands += 1;
+                if self.commands.is_multiple_of(STRETCH) {
+                    tokio::task::yield_now().await;
+                }
                 return Outcome::Input(Input::Line(line));
             }
             if let Err(interruption) = self.fill(LINE_READ, until, on_stop).await {
@@ -414,7 +434,7 @@ where
 
     /// STARTTLS (RFC 3207): bytes that came before the handshake are dropped with the buffer.
     async fn serve_tls(self, session: Session<H::Transaction>) {
-        let Self { stream, shared, limits, mut patience, .. } = self;
+        let Self { stream, shared, limits, mut patience, place, .. } = self;
         let until = Instant::now() + limits.command_timeout;
         let handshake = shared.tls().acceptor().accept(stream);
         let trace_id = session.trace_id();
@@ -431,6 +451,7 @@ where
         };
         let secured = Input::Secured(tls::description(stream.get_ref().1));
         let mut driver = Driver::new(stream, shared, limits, patience);
+        driver.place = place;
         let (session, end) = driver.converse(session, secured).await;
         match end {
             End::Closed => driver.close(session).await,
@@ -446,56 +467,6 @@ fn make_room(buffer: &mut BytesMut, amount: usize) {
         *buffer = BytesMut::from(buffer.as_ref());
     }
     buffer.reserve(amount);
-}
-
-/// Whether a wait goes on when the daemon is stopping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnStop {
-    /// It ends at once.
-    Close,
-    /// It has [`DRAIN_GRACE`] left.
-    Finish,
-}
-
-/// How long the connection may still be waited for.
-struct Patience {
-    deadline: Instant,
-    stop: watch::Receiver<bool>,
-    stopping: bool,
-}
-
-impl Patience {
-    fn new(session_timeout: Duration, stop: watch::Receiver<bool>) -> Self {
-        Self { deadline: Instant::now() + session_timeout, stop, stopping: false }
-    }
-
-    /// Waits, but not past `until`, the end of the session's time or the end of the daemon's.
-    async fn wait<F: Future>(
-        &mut self,
-        future: F,
-        until: Instant,
-        on_stop: OnStop,
-    ) -> Result<F::Output, Reason> {
-        tokio::pin!(future);
-        loop {
-            if self.stopping && on_stop == OnStop::Close {
-                return Err(Reason::ShuttingDown);
-            }
-            tokio::select! {
-                biased;
-                // Cancelling a wait for a flag or a timer loses nothing; the future itself is
-                // dropped only when the connection is given up or the future is cancel-safe.
-                () = stopped(&mut self.stop), if !self.stopping => {
-                    self.stopping = true;
-                    self.deadline = self.deadline.min(Instant::now() + DRAIN_GRACE);
-                }
-                output = &mut future => return Ok(output),
-                () = tokio::time::sleep_until(until.min(self.deadline)) => {
-                    return Err(if self.stopping { Reason::ShuttingDown } else { Reason::TimedOut });
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::budget::{InFlight, NetworkPlace, Place, Places, Reservation};
 use super::connection::{self, Arrival};
+use super::guesses::Guesses;
 use super::handler::{Handler, Refusal, SessionRefusal};
 use super::reason::Reason;
 use super::reply::Reply;
 use super::settings::{Limits, ListenerSettings};
 use super::tls::Tls;
+use super::turns::Turns;
 use crate::id::TraceId;
 use crate::mail::{Domain, Peer};
 
@@ -25,6 +27,9 @@ const BACKLOG: u32 = 1024;
 /// How long to wait when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Refused connections that are kept waiting for their refusal; more are told at once.
+const MAX_KEPT_WAITING: usize = 256;
+
 /// What all connections of all listeners share.
 pub struct Shared<H> {
     handler: H,
@@ -32,6 +37,8 @@ pub struct Shared<H> {
     limits: ArcSwap<Limits>,
     tls: Tls,
     places: Arc<Places>,
+    turns: ArcSwap<Turns>,
+    guesses: Guesses,
     in_flight: Arc<InFlight>,
 }
 
@@ -41,15 +48,21 @@ impl<H: Handler> Shared<H> {
         Arc::new(Self {
             handler,
             hostname,
+            turns: ArcSwap::from_pointee(Turns::new(&limits)),
             limits: ArcSwap::from_pointee(limits),
             tls,
             places: Arc::default(),
+            guesses: Guesses::default(),
             in_flight: Arc::default(),
         })
     }
 
-    /// New limits, for connections from now on.
+    /// New limits, for connections from now on. Messages that are worked on keep their turns and
+    /// do not count among the new ones.
     pub fn set_limits(&self, limits: Limits) {
+        if limits.processing != self.limits().processing {
+            self.turns.store(Arc::new(Turns::new(&limits)));
+        }
         self.limits.store(Arc::new(limits));
     }
 
@@ -75,7 +88,21 @@ impl<H: Handler> Shared<H> {
         ip: IpAddr,
         limits: &Limits,
     ) -> Result<NetworkPlace, Reason> {
+        self.guesses.check(ip, limits)?;
         self.places.take_in_network(ip, limits)
+    }
+
+    /// Whether more than one client network is connected.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.places.are_shared()
+    }
+
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        self.turns.load_full()
+    }
+
+    pub(crate) fn guesses(&self) -> &Guesses {
+        &self.guesses
     }
 
     pub(crate) fn reservation(&self) -> Reservation {
@@ -107,6 +134,7 @@ pub struct Listener<H> {
     local_address: SocketAddr,
     settings: ListenerSettings,
     shared: Arc<Shared<H>>,
+    kept_waiting: Arc<Semaphore>,
 }
 
 impl<H: Handler> Listener<H> {
@@ -123,7 +151,8 @@ impl<H: Handler> Listener<H> {
         socket.bind(settings.bind)?;
         let listener = socket.listen(BACKLOG)?;
         let local_address = listener.local_addr()?;
-        Ok(Self { listener, local_address, settings, shared })
+        let kept_waiting = Arc::new(Semaphore::new(MAX_KEPT_WAITING));
+        Ok(Self { listener, local_address, settings, shared, kept_waiting })
     }
 
     /// Where it listens.
@@ -178,21 +207,53 @@ impl<H: Handler> Listener<H> {
                     drop(place);
                 });
             }
-            Err(reason) => self.refuse(stream, address, reason),
+            Err(reason) => self.refuse(stream, address, reason, connections, stop),
         }
     }
 
-    /// Refuses without a task: one write into the socket's empty buffer, which cannot block.
-    fn refuse(&self, stream: TcpStream, address: SocketAddr, reason: Reason) {
-        let refusal = Refusal { reason, trace_id: TraceId::generate() };
-        let ip = address.ip().to_canonical();
-        let peer = Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None };
-        self.shared.handler.refused(SessionRefusal { refusal, peer: &peer, about: "connection" });
-        let mut reply = Vec::new();
-        Reply::refusal(refusal).write_to(&mut reply);
-        // A client that is gone already needs no answer.
-        stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
+    /// Refuses a network that asks for too much when the banner would have come, so that who
+    /// connects again at once costs no more than who is served.
+    fn refuse(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        reason: Reason,
+        connections: &mut JoinSet<()>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let delay = match reason {
+            // Descriptors may be what there is too few of.
+            Reason::TooManyConnections => Duration::ZERO,
+            _ => shared.limits().banner_delay,
+        };
+        let kept = Arc::clone(&self.kept_waiting).try_acquire_owned().ok();
+        let Some(kept) = kept.filter(|_| !delay.is_zero()) else {
+            return refuse(&shared, stream, address, reason);
+        };
+        let mut stop = stop.clone();
+        connections.spawn(async move {
+            // Either way the refusal follows; a flag and a timer lose nothing when cancelled.
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stopped(&mut stop) => {}
+            }
+            refuse(&shared, stream, address, reason);
+            drop(kept);
+        });
     }
+}
+
+/// Refuses with one write into the socket's empty buffer, which cannot block.
+fn refuse<H: Handler>(shared: &Shared<H>, stream: TcpStream, address: SocketAddr, reason: Reason) {
+    let refusal = Refusal { reason, trace_id: TraceId::generate() };
+    let ip = address.ip().to_canonical();
+    let peer = Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None };
+    shared.handler.refused(SessionRefusal { refusal, peer: &peer, about: "connection" });
+    let mut reply = Vec::new();
+    Reply::refusal(refusal).write_to(&mut reply);
+    // A client that is gone already needs no answer.
+    stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
 }
 
 /// Waits until `stop` is true, or nobody is left who could make it so.

@@ -13,11 +13,15 @@ mod body;
 mod budget;
 mod command;
 mod connection;
+mod gate;
+mod guesses;
 mod listener;
+mod patience;
 mod proxy;
 mod reply;
 mod session;
 mod tls;
+mod turns;
 mod wire;
 
 pub use listener::{Listener, Shared};

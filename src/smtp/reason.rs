@@ -39,6 +39,8 @@ reasons! {
     TooManyConnections = "too-many-connections", 421, "4.3.2", "Too many connections, try again later";
     /// This network's share of the connections is taken.
     TooManyFromNetwork = "too-many-from-network", 421, "4.7.0", "Too many connections from your network, try again later";
+    /// This network has asked for too many recipients who do not exist.
+    TooManyUnknownUsers = "too-many-unknown-users", 421, "4.7.0", "Too many unknown recipients from your network, try again later";
     /// The daemon is stopping.
     ShuttingDown = "shutting-down", 421, "4.3.2", "Shutting down, try again later";
     /// No PROXY header where one is required, or one that cannot be read.
@@ -110,7 +112,7 @@ reasons! {
     RuleBounce = "rule-bounce", 550, "5.7.1", "Refused by the recipient organization's rules";
     /// The store cannot take it now.
     StoreFailure = "store-failure", 452, "4.3.1", "Cannot store the message now, try again later";
-    /// Too much mail is in flight.
+    /// Too much mail is in flight or waits to be worked on.
     Overloaded = "overloaded", 421, "4.3.2", "Overloaded, try again later";
     /// A fault of ours.
     InternalError = "internal-error", 451, "4.3.0", "Internal error, try again later";

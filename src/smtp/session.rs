@@ -17,6 +17,9 @@ use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, Peer, Reve
 
 /// The longest `about` of a refusal, in characters.
 const MAX_ABOUT: usize = 200;
+/// Recipients above the limit that a connection may offer before each is charged as an error, as
+/// with Postfix's `smtpd_recipient_overshoot_limit`.
+const MAX_OVERSHOOT: usize = 1000;
 /// So many refused recipients cost the client no time.
 const FREE_ERRORS: usize = 5;
 /// What each further one costs, until [`MAX_PAUSE`].
@@ -40,6 +43,10 @@ pub(crate) struct Context {
     /// The connection's own id, for what is refused outside a transaction.
     trace_id: TraceId,
     errors: usize,
+    /// Commands that lead nowhere, since the last message.
+    idle_commands: usize,
+    /// Recipients above the limit.
+    overshoot: usize,
     transactions: usize,
 }
 
@@ -128,7 +135,7 @@ pub(crate) enum Step<T> {
     /// Ask the handler about MAIL.
     Mail(TraceId, ReversePath, MailParameters),
     /// Ask the handler about RCPT.
-    Rcpt(T, EnvelopeRecipient),
+    Rcpt(TraceId, T, EnvelopeRecipient),
     /// Answer, then read a message's bytes into the body.
     Receive(Option<Answer>, Transfer, Body),
     /// Give the message to the handler.
@@ -187,7 +194,16 @@ impl<T> Session<T> {
     /// A session with a client that has just connected.
     pub(crate) fn new(hostname: Domain, limits: Arc<Limits>, peer: Peer) -> Self {
         let trace_id = TraceId::generate();
-        let context = Context { hostname, limits, peer, trace_id, errors: 0, transactions: 0 };
+        let context = Context {
+            hostname,
+            limits,
+            peer,
+            trace_id,
+            errors: 0,
+            idle_commands: 0,
+            overshoot: 0,
+            transactions: 0,
+        };
         Self { context, state: State::Connected }
     }
 
@@ -361,6 +377,11 @@ impl Context {
     }
 
     fn command<T>(&mut self, state: State<T>, command: Command, about: About) -> Next<T> {
+        if leads_nowhere(&command) && self.charge_idle_command() {
+            let trace_id = state.trace_id().unwrap_or(self.trace_id);
+            let refusal = Refusal { reason: Reason::TooManyErrors, trace_id };
+            return (state, Step::Close(Answer::Refusal(refusal, about)));
+        }
         match command {
             Command::Ehlo(name) => self.hello(state, name, Hello::Ehlo),
             Command::Helo(name) => self.hello(state, name, Hello::Helo),
@@ -387,6 +408,14 @@ impl Context {
             Command::Quit => (state, Step::Close(Answer::Reply(Reply::BYE))),
             Command::StartTls => self.start_tls(state, about),
         }
+    }
+
+    /// Counts a command that leads nowhere; whether the budget of errors is used up by it.
+    fn charge_idle_command(&mut self) -> bool {
+        self.idle_commands += 1;
+        let is_charged = self.idle_commands > self.limits.idle_commands;
+        self.errors += usize::from(is_charged);
+        is_charged && self.errors >= self.limits.errors
     }
 
     /// RFC 5321 §4.1.4: EHLO and HELO reset the session.
@@ -442,8 +471,15 @@ impl Context {
             state => return self.out_of_sequence(state, about),
         };
         match self.recipient(rcpt, opened.spelling, count) {
-            Ok(recipient) => (State::RcptAsked(opened, count), Step::Rcpt(transaction, recipient)),
+            Ok(recipient) => {
+                let step = Step::Rcpt(opened.trace_id, transaction, recipient);
+                (State::RcptAsked(opened, count), step)
+            }
             Err(reason) => {
+                if reason == Reason::TooManyRecipients {
+                    self.overshoot += 1;
+                    self.errors += usize::from(self.overshoot > MAX_OVERSHOOT);
+                }
                 let step = self.refuse(reason, Some(opened.trace_id), about);
                 (with_recipients(opened, transaction, count), step)
             }
@@ -614,7 +650,10 @@ impl Context {
 
     fn message_answered<T>(&mut self, answer: Result<String, Refusal>) -> Next<T> {
         let step = match answer {
-            Ok(accepted) => reply(Reply::accepted(&accepted)),
+            Ok(accepted) => {
+                self.idle_commands = 0;
+                reply(Reply::accepted(&accepted))
+            }
             Err(refusal) => close_if_421(refusal.reason, Answer::Reply(Reply::refusal(refusal))),
         };
         (State::Idle(Idle::Ready), step)
@@ -670,6 +709,25 @@ impl<T> State<T> {
 enum Hello {
     Ehlo,
     Helo,
+}
+
+/// Whether a command may come any number of times without a message coming of it.
+fn leads_nowhere(command: &Command) -> bool {
+    match command {
+        Command::Noop
+        | Command::Rset
+        | Command::Vrfy
+        | Command::Help
+        | Command::Ehlo(_)
+        | Command::Helo(_) => true,
+        Command::Mail(..)
+        | Command::Rcpt(_)
+        | Command::Data
+        | Command::Bdat(_)
+        | Command::EndlessBdat
+        | Command::Quit
+        | Command::StartTls => false,
+    }
 }
 
 fn with_recipients<T>(opened: Opened, transaction: T, count: usize) -> State<T> {

@@ -49,10 +49,23 @@ pub struct Limits {
     pub command_line_bytes: usize,
     /// Refused commands and recipients on a connection, after which it is closed.
     pub errors: usize,
+    /// NOOP, RSET, VRFY, HELP, EHLO and HELO since the last message; each further one is charged
+    /// as an error.
+    pub idle_commands: usize,
     /// Connections at once.
     pub connections: usize,
     /// Connections at once from one client network: an IPv4 /24 or an IPv6 /56.
     pub connections_per_network: usize,
+    /// Recipients who do not exist that one client network may ask for in a minute; past them it
+    /// is deferred until the minute is over.
+    pub unknown_users_per_network: usize,
+    /// Messages worked on at once, from their last octet to the answer: verdicts, rules, storing.
+    pub processing: usize,
+    /// Of those, messages from one client network.
+    pub processing_per_network: usize,
+    /// Messages that may wait to be worked on; past them MAIL is deferred, past half of them MAIL
+    /// from networks of which a message waits already.
+    pub waiting: usize,
     /// Octets of messages being received at once on all connections.
     pub in_flight_bytes: u64,
     /// Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes).
@@ -75,8 +88,13 @@ impl Default for Limits {
             transactions: 1000,
             command_line_bytes: 4096,
             errors: 20,
+            idle_commands: 100, // as Postfix's smtpd_junk_command_limit
             connections: 10_000,
             connections_per_network: 200,
+            unknown_users_per_network: 100, // a minute's worth of an old mailing list
+            processing: 500,                // many, because slow DNS is most of the time of some
+            processing_per_network: 20,     // 200 messages a second at 100 ms of DNS for each
+            waiting: 500,
             in_flight_bytes: 512 * 1024 * 1024,
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(180),

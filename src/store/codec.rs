@@ -1,7 +1,8 @@
 //! A commit as the payload of a frame, and back.
 //!
 //! A payload is `head length u32, head (JSON), events length u32, events (lines), tail`. The tail
-//! holds, for each blob, the sealed prefixes of its mails and then its sealed content.
+//! holds, for each blob, the sealed prefixes of its mails and then its sealed content. What follows
+//! the content in a mail, its suffix, is sealed with the prefix.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::entry::{
     Blob, Change, Commit, Delivery, Mail, RecordHead, SealedBlob, SealedDelivery, SealedMail,
     SealedQueued,
 };
-use super::keys::{Key, Keyring, TAG_LEN};
+use super::keys::{Key, Keyring};
 use super::log::Frame;
 use super::mailbox::{MailboxHandle, Reservation};
 
@@ -113,12 +114,15 @@ impl Encoder<'_> {
         key: &Key,
     ) -> Result<SealedMail, StoreError> {
         let mut prefix = mail.prefix;
+        let suffix_length = mail.suffix.len() as u64;
+        prefix.extend_from_slice(&mail.suffix);
         let size = prefix.len() as u64 + content_length;
         key.seal(part, &mut prefix)?;
         let sealed = SealedMail {
             id: mail.id,
             received_at: mail.received_at,
             prefix_length: prefix.len() as u64,
+            suffix_length,
             size,
             deliveries: mail
                 .deliveries
@@ -236,17 +240,21 @@ impl Decoded {
     }
 }
 
-/// Opens a mail: its prefix and its content, joined.
+/// Opens a mail: its prefix, its content and its suffix, joined.
 pub(super) fn open(
     key: &Key,
     mail: usize,
+    suffix_length: u64,
     mut prefix: Vec<u8>,
     mut content: Vec<u8>,
 ) -> Result<Vec<u8>, StoreError> {
     let part = u32::try_from(mail).unwrap_or(u32::MAX - 1) + CONTENT_PART + 1;
     key.open(part, &mut prefix)?;
     key.open(CONTENT_PART, &mut content)?;
-    prefix.reserve_exact(content.len() + TAG_LEN);
+    let suffix_length = usize::try_from(suffix_length).unwrap_or(usize::MAX);
+    let suffix = prefix.split_off(prefix.len().saturating_sub(suffix_length));
+    prefix.reserve_exact(content.len() + suffix.len());
     prefix.append(&mut content);
+    prefix.extend_from_slice(&suffix);
     Ok(prefix)
 }

@@ -90,6 +90,8 @@ pub struct Mail {
     pub received_at: Timestamp,
     /// The headers put on top, each line ending in CR LF.
     pub prefix: Vec<u8>,
+    /// What follows the content: the end of a journal record around it, else nothing.
+    pub suffix: Vec<u8>,
     /// The mailboxes that get it.
     pub deliveries: Vec<Delivery>,
     /// Recipients elsewhere that get it, through the queue.
@@ -156,14 +158,21 @@ pub(super) struct SealedBlob {
 pub(super) struct SealedMail {
     pub(super) id: TraceId,
     pub(super) received_at: Timestamp,
-    /// Octets of the sealed prefix, its tag included.
+    /// Octets of the sealed prefix and suffix, their tag included.
     pub(super) prefix_length: u64,
-    /// Octets of prefix and content, unsealed.
+    /// How many of them, unsealed, are the suffix.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) suffix_length: u64,
+    /// Octets of prefix, content and suffix, unsealed.
     pub(super) size: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) deliveries: Vec<SealedDelivery>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queued: Option<SealedQueued>,
+}
+
+fn is_zero(length: &u64) -> bool {
+    *length == 0
 }
 
 /// A delivery: the content's key, wrapped by the mailbox's.

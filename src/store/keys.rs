@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::rand;
 use moka::sync::Cache;
@@ -15,8 +15,6 @@ use crate::id::MailboxId;
 
 /// Octets of every key.
 const KEY_LEN: usize = 32;
-/// Octets that sealing adds.
-pub(super) const TAG_LEN: usize = MAX_TAG_LEN;
 /// How long an unwrapped mailbox key is kept (guide 560: cached for a minute at most).
 const CACHED_FOR: Duration = Duration::from_secs(60);
 const CACHED_KEYS: u64 = 10_000;

@@ -145,7 +145,8 @@ impl Reader {
             .mailbox_key(at.mailbox)?
             .unwrap_key(&delivery.wrapped_key, at.mailbox.as_bytes())?;
         let (prefix, content) = record.ranges(at.blob, at.mail).ok_or_else(missing)?;
-        codec::open(&key, at.mail, frame.read(prefix)?, frame.read(content)?)
+        let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
+        codec::open(&key, at.mail, mail.suffix_length, prefix, content)
     }
 
     /// The stories of a durable record.

@@ -1,6 +1,6 @@
 //! Journal records as an archive reads them (`contracts.md` §6).
 
-use crate::support::daemon::{Setup, text};
+use crate::support::daemon::{Setup, below_our_headers, text};
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
 
@@ -125,4 +125,18 @@ fn a_record_for_another_domain_is_kept_until_it_can_be_sent() {
     swaks(&daemon, "bob@good.test", "alice@example.test", "kept", &[]).accepted();
     assert_eq!(daemon.trace("kept")[1]["journalingAddress"], "archive@vault.test");
     assert!(daemon.mailbox("admin").is_empty(), "nothing failed");
+}
+
+#[test]
+fn a_record_has_what_is_left_out_of_the_mailbox() {
+    let daemon = Setup::with(JOURNALING).start();
+    let mut client = daemon.client();
+    client.envelope("bob@good.test", &["alice@example.test"]);
+    let forged = b"Authentication-Results: mx.example.test; spf=pass\r\n".to_vec();
+    let sent = [forged, message("bob@good.test", "forged results")].concat();
+    assert!(client.data(&sent).starts_with("250"));
+    let records = daemon.mailbox("archive");
+    assert_eq!(read(&records[0].1).original, sent);
+    let stored = &daemon.mailbox("alice")[0].1;
+    assert!(!text(below_our_headers(stored)).contains("spf=pass"));
 }

@@ -16,6 +16,7 @@ mod faults;
 mod journaling;
 mod limits;
 mod organizations;
+mod overload;
 mod postfix;
 mod power;
 mod rules;

@@ -68,6 +68,7 @@ fn set_limit(limits: &mut Limits, text: &str) {
         "transactions" => limits.transactions = number(value),
         "command_line_bytes" => limits.command_line_bytes = number(value),
         "errors" => limits.errors = number(value),
+        "idle_commands" => limits.idle_commands = number(value),
         _ => panic!("no such limit: {name}"),
     }
 }

@@ -124,7 +124,7 @@ impl Machine {
             Step::Mail(id, path, parameters) => {
                 Some(Input::Mail(now(self.handler.mail(id, peer, path, parameters))))
             }
-            Step::Rcpt(mut transaction, recipient) => {
+            Step::Rcpt(_, mut transaction, recipient) => {
                 let answer = now(self.handler.rcpt(&mut transaction, recipient));
                 Some(Input::Rcpt(transaction, answer))
             }
@@ -351,4 +351,14 @@ fn each_transaction_has_its_own_id() {
     let [outside, first, same, second, outside_again] = ids[..] else { panic!("{output}") };
     assert_eq!((outside, first), (outside_again, same));
     assert!(outside != first && first != second && outside != second);
+}
+
+#[test]
+fn recipients_far_above_the_limit_are_charged_as_errors() {
+    let limits = Limits { recipients: 1, errors: 2, ..Limits::default() };
+    let envelope = "EHLO client.test\r\nMAIL FROM:<>\r\n".to_owned();
+    let recipients = "RCPT TO:<b@example.test>\r\n".repeat(2000);
+    let (said, _) = converse(&limits, (envelope + &recipients).as_bytes(), &[]);
+    assert_eq!(said.matches("452 4.5.3").count(), 1001);
+    assert!(said.contains("\r\n421 4.7.0 Too many errors"), "it ends with the second error");
 }

@@ -286,7 +286,8 @@ impl Checker {
         if self.depth == Depth::Records {
             return Ok(());
         }
-        let opened = codec::open(key, number, prefix.to_vec(), content.to_vec());
+        let opened =
+            codec::open(key, number, mail.suffix_length, prefix.to_vec(), content.to_vec());
         let size = opened.map_err(|error| error.to_string())?.len() as u64;
         if size == mail.size {
             Ok(())

@@ -89,7 +89,8 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
         event_timestamp: NOW,
         organization_id: "m-1".into(),
     };
-    let mail = Mail { id, received_at: NOW, prefix: b"P: ".to_vec(), deliveries, queued: None };
+    let (prefix, suffix) = (b"P: ".to_vec(), Vec::new());
+    let mail = Mail { id, received_at: NOW, prefix, suffix, deliveries, queued: None };
     Commit {
         blobs: vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }],
         events: vec![event],
@@ -129,6 +130,20 @@ async fn one_content_is_stored_once_and_sealed() {
     let log = fs::read(scratch.last_segment()).expect("reads");
     assert!(log.len() < text.len() * 2, "{} bytes", log.len());
     assert_eq!(memchr::memmem::find(&log, b"needle"), None, "readable in the log");
+}
+
+#[tokio::test]
+async fn mails_of_one_content_may_stand_around_it() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mut commit = commit_of(&store, &["alice"], "one");
+    let mut record = commit_of(&store, &["archive"], "one").blobs.remove(0).mails.remove(0);
+    record.suffix = b" :S".to_vec();
+    commit.blobs[0].mails.push(record);
+    store.commit(commit).await.expect("commits");
+    store.close();
+    assert_eq!(scratch.contents("alice"), ["P: one"]);
+    assert_eq!(scratch.contents("archive"), ["P: one :S"]);
 }
 
 #[tokio::test]

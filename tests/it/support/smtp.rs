@@ -1,8 +1,10 @@
 //! An SMTP client of our own: says exactly what it is told, and can speak BDAT and PROXY.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 pub struct Client {
     reader: BufReader<TcpStream>,
@@ -36,7 +38,18 @@ impl Client {
     }
 
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
+        Self::new(TcpStream::connect(address).expect("connects"))
+    }
+
+    /// Connects from an address of 127.0.0.0/8.
+    pub fn open_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("binds");
+        socket.connect(&address.into()).expect("connects");
+        Self::new(socket.into())
+    }
+
+    fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("sets");
         stream.set_write_timeout(Some(Duration::from_secs(20))).expect("sets");
         stream.set_nodelay(true).expect("sets");
@@ -44,7 +57,7 @@ impl Client {
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("sends");
+        self.try_send(bytes).expect("sends");
     }
 
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {

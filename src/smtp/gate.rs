@@ -1,0 +1,82 @@
+//! Between a session and the handler: what the limits of all connections and of the client's
+//! network say before the handler is asked, and when it is a message's turn.
+
+use super::budget::NetworkPlace;
+use super::handler::{Handler, Refusal, SessionRefusal};
+use super::listener::Shared;
+use super::reason::Reason;
+use super::settings::Limits;
+use crate::id::TraceId;
+use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+
+/// One client's way to the handler.
+pub(crate) struct Gate<'a, H> {
+    pub(crate) shared: &'a Shared<H>,
+    pub(crate) limits: &'a Limits,
+    /// Its network's place; without one it would not have got as far as a command.
+    pub(crate) place: Option<&'a NetworkPlace>,
+    pub(crate) peer: &'a Peer,
+}
+
+impl<H: Handler> Gate<'_, H> {
+    /// Asks about MAIL, if one more message may come now.
+    pub(crate) async fn mail(
+        self,
+        trace_id: TraceId,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Result<H::Transaction, Refusal> {
+        let turns = self.shared.turns();
+        let room = self.place.map(|place| turns.check_room(place.share(), self.limits));
+        if let Some(Err(reason)) = room {
+            return Err(self.refuse(reason, trace_id, &format!("MAIL FROM:{reverse_path}")));
+        }
+        let handler = self.shared.handler();
+        handler.mail(trace_id, self.peer, reverse_path, parameters).await
+    }
+
+    /// Asks about RCPT, unless the client's network has asked for too many who do not exist.
+    pub(crate) async fn rcpt(
+        self,
+        trace_id: TraceId,
+        transaction: &mut H::Transaction,
+        recipient: EnvelopeRecipient,
+    ) -> Result<(), Refusal> {
+        let guesses = self.shared.guesses();
+        if let Err(reason) = guesses.check(self.peer.ip, self.limits) {
+            let about = format!("RCPT TO:<{}>", recipient.address);
+            return Err(self.refuse(reason, trace_id, &about));
+        }
+        let answer = self.shared.handler().rcpt(transaction, recipient).await;
+        if answer.is_err_and(|refusal| refusal.reason == Reason::UnknownUser) {
+            guesses.count(self.peer.ip);
+        }
+        answer
+    }
+
+    /// Hands over a message when its turn has come: the 250's text, or the refusal.
+    pub(crate) async fn message(
+        self,
+        transaction: H::Transaction,
+        content: Vec<u8>,
+    ) -> Result<String, Refusal> {
+        let work = self.shared.handler().message(transaction, content);
+        let accepted = match self.place {
+            Some(place) => {
+                let turns = self.shared.turns();
+                let _turn = turns.take(place.share()).await;
+                // Alone, a network may have all processors.
+                if self.shared.is_shared() { place.share().go_on(work).await } else { work.await }
+            }
+            None => work.await,
+        };
+        accepted.map(|accepted| accepted.to_string())
+    }
+
+    /// Records a refusal that the session will only repeat.
+    fn refuse(&self, reason: Reason, trace_id: TraceId, about: &str) -> Refusal {
+        let refusal = Refusal { reason, trace_id };
+        self.shared.handler().refused(SessionRefusal { refusal, peer: self.peer, about });
+        refusal
+    }
+}
