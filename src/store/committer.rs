@@ -130,7 +130,9 @@ impl Store {
             .map_err(StoreError::file(layout.events()))?;
         let events_from = events_position(&index, &sink)?;
         let start = indexed.min(events_from);
-        let log = Log::open(&layout.log(), settings.segment_bytes, start)?;
+        // Events are written when their record is durable, and so is the index.
+        let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
+        let log = Log::open(&layout.log(), settings.segment_bytes, start, indexed.max(told))?;
         if indexed > log.end() {
             return Err(StoreError::Damaged {
                 path: layout.log(),

@@ -171,7 +171,7 @@ impl Compactor<'_> {
         while let Some(scanned) = scanner.next()? {
             let (lsn, next, payload) = match scanned {
                 Scanned::Frame { lsn, next, payload } => (lsn, next, payload),
-                Scanned::Torn { path, offset } => {
+                Scanned::Torn { path, offset, .. } => {
                     return Err(damaged(&path, offset, "a record's checksum is wrong"));
                 }
             };

@@ -140,7 +140,7 @@ fn checked_scan(file: &[u8]) -> Scan {
 
 /// The log's writing end stands where its whole frames end, and what it writes is read.
 fn assert_opens(dir: &Path, found: &Scan) {
-    let mut log = Log::open(dir, SEGMENT_BYTES, Lsn(0)).expect("a torn end is cut off");
+    let mut log = Log::open(dir, SEGMENT_BYTES, Lsn(0), Lsn(0)).expect("a torn end is cut off");
     assert_eq!(log.end(), found.end.max(Lsn(MAGIC.len() as u64)));
     let frame = Frame::new(vec![b"next".to_vec()]).expect("short");
     log.append(&[&frame]).expect("appends");

@@ -9,7 +9,7 @@ use std::io::{IoSlice, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::segment::{Catalog, FRAME_HEADER, MAGIC, SUFFIX, Scanned, Scanner};
-use super::{StoreError, durable};
+use super::{StoreError, damaged, durable};
 use crate::events::Lsn;
 
 /// A frame, ready to be written.
@@ -60,8 +60,14 @@ pub(super) struct Log {
 impl Log {
     /// Opens the log in `dir`, making it on first use. Bytes after the last whole frame are what
     /// a crash left of a write that nobody was told of: they are set aside in a `.torn` file
-    /// and cut off. `from` is a position known to be a frame's, to spare reading all before it.
-    pub(super) fn open(dir: &Path, segment_bytes: u64, from: Lsn) -> Result<Self, StoreError> {
+    /// and cut off. `from` is a position known to be a frame's, to spare reading all before it;
+    /// records before `acknowledged` were acknowledged, so if they cannot be read that is damage.
+    pub(super) fn open(
+        dir: &Path,
+        segment_bytes: u64,
+        from: Lsn,
+        acknowledged: Lsn,
+    ) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
         let catalog = Catalog::read(dir)?;
         for path in &catalog.superseded {
@@ -72,7 +78,14 @@ impl Log {
         }
         let mut scanner = Scanner::new(dir, from)?;
         while let Some(scanned) = scanner.next()? {
-            if let Scanned::Torn { path, offset } = scanned {
+            if let Scanned::Torn { path, base, offset } = scanned {
+                if base + offset < acknowledged.0 {
+                    return Err(damaged(
+                        &path,
+                        offset,
+                        "a record that was acknowledged is not whole",
+                    ));
+                }
                 set_aside(&path, offset)?;
             }
         }

@@ -193,7 +193,7 @@ pub(super) enum Scanned {
     /// A whole frame's payload.
     Frame { lsn: Lsn, next: Lsn, payload: Vec<u8> },
     /// The rest of the last segment is not a whole frame: a write that did not end.
-    Torn { path: Arc<Path>, offset: u64 },
+    Torn { path: Arc<Path>, base: u64, offset: u64 },
 }
 
 impl Scanner {
@@ -239,10 +239,11 @@ impl Scanner {
                 return Ok(Some(Scanned::Frame { lsn, next, payload }));
             }
             let may_be_torn = self.segments.len() == 0 && current.segment.pack.is_none();
-            let (path, offset) = (current.segment.path.clone(), current.offset);
+            let (path, base) = (current.segment.path.clone(), current.segment.base);
+            let offset = current.offset;
             self.current = None;
             return match may_be_torn {
-                true => Ok(Some(Scanned::Torn { path: path.into(), offset })),
+                true => Ok(Some(Scanned::Torn { path: path.into(), base, offset })),
                 false => Err(damaged(&path, offset, "a record's checksum is wrong")),
             };
         }

@@ -161,7 +161,7 @@ async fn a_torn_last_write_is_cut_at_every_byte() {
         fs::write(&segment, whole.get(..cut as usize).expect("a prefix")).expect("writes");
         // Every cut is found; what follows is the same for all of them, and slower to try.
         if !(cut - before).is_multiple_of(40) {
-            let opened = log::Log::open(&log, scratch.settings.segment_bytes, Lsn(0));
+            let opened = log::Log::open(&log, scratch.settings.segment_bytes, Lsn(0), Lsn(0));
             assert_eq!(opened.expect("opens").end(), Lsn(before), "cut at {cut}");
             continue;
         }
@@ -273,6 +273,35 @@ async fn a_segment_without_our_magic_number_is_told_not_cut() {
         .to_string();
     assert!(error.contains("is damaged at byte 0"), "{error}");
     assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+}
+
+/// A damaged record that was acknowledged looks like a write that did not end, and must not be cut
+/// off with all that came after it.
+#[tokio::test]
+async fn damage_of_what_was_acknowledged_is_told_not_cut() {
+    for is_index_lost in [false, true] {
+        let scratch = Scratch::new();
+        let store = scratch.open();
+        for text in ["one", "two", "three"] {
+            deliver(&store, &["alice"], text).await;
+        }
+        store.close();
+        let segment = scratch.last_segment();
+        let mut bytes = fs::read(&segment).expect("reads");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&segment, &bytes).expect("writes");
+        if is_index_lost {
+            forget_index(&scratch.settings.data_dir);
+            let error = Store::open(&scratch.settings, &crate::events::Settings::default());
+            let error = error.expect_err("the events speak of it").to_string();
+            assert!(error.contains("acknowledged is not whole"), "{error}");
+        } else {
+            // Nothing needs to be read of what the index has; fsck reads it.
+            scratch.open().close();
+        }
+        assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+    }
 }
 
 #[tokio::test]
