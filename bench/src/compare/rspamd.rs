@@ -1,0 +1,105 @@
+//! rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC, and nothing else.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::system::Ground;
+use super::wait;
+
+const USER: &str = "_rspamd";
+
+/// What of rspamd's own Lua the three modules need; the rest of it are rules for spam.
+const LUA: &str = "require \"global_functions\" ()\nconfig['regexp'] = {}\nrspamd_maps = {}\n";
+
+/// A running rspamd; ended when dropped.
+pub(super) struct Rspamd {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Rspamd {
+    /// Starts it in a folder, which all may enter.
+    pub(super) fn start(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<Self> {
+        fs::create_dir(folder)?;
+        fs::write(folder.join("rspamd.lua"), LUA)?;
+        fs::write(folder.join("rspamd.conf"), configuration(folder, ground)?)?;
+        chown(folder, Some(super::user_id(USER)?), None)?;
+        let child = Command::new("rspamd")
+            .args(["-f", "-u", USER, "-g", USER, "-c"])
+            .arg(folder.join("rspamd.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.join("stderr.log"))?)
+            .spawn()
+            .context("rspamd cannot be started")?;
+        let mut rspamd = Self { child, folder: folder.to_owned() };
+        // The first start compiles the patterns of its URL parser.
+        wait("rspamd to listen", Duration::from_secs(120), || rspamd.is_listening())?;
+        Ok(rspamd)
+    }
+
+    /// Its milter's socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.join("milter.sock")
+    }
+
+    /// The main process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        read("stderr.log") + &read("rspamd.log")
+    }
+
+    fn is_listening(&mut self) -> anyhow::Result<bool> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("rspamd ended with {status}: {}", self.log());
+        }
+        Ok(fs::metadata(self.socket()).is_ok_and(|socket| socket.file_type().is_socket()))
+    }
+}
+
+impl Drop for Rspamd {
+    fn drop(&mut self) {
+        drop(Command::new("kill").arg(self.child.id().to_string()).status());
+        drop(self.child.wait());
+    }
+}
+
+/// A worker for each core that scans what its own milter receives, without a second hop. Debian's
+/// values stand where none is given. Local clients are checked, since here all clients are local.
+fn configuration(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<String> {
+    let root = folder.display();
+    let workers = std::thread::available_parallelism()?;
+    Ok(format!(
+        "options {{\n  filters = \"dkim\";\n  pidfile = \"{root}/rspamd.pid\";\n  \
+           tempdir = \"{root}\";\n  cache_file = \"{root}/symbols.cache\";\n  \
+           hs_cache_dir = \"{patterns}\";\n  control_socket = \"{root}/control.sock mode=0600\";\n  \
+           url_tld = \"${{SHAREDIR}}/effective_tld_names.dat\";\n  \
+           check_local = true;\n  check_authed = true;\n  disable_monitoring = true;\n  \
+           dns {{ nameserver = [\"{dns}\"]; timeout = 1s; sockets = 16; retransmits = 5; }}\n}}\n\
+         logging {{ type = \"file\"; filename = \"{root}/rspamd.log\"; level = \"warning\"; }}\n\
+         worker \"rspamd_proxy\" {{\n  bind_socket = \"{root}/milter.sock mode=0666\";\n  \
+           milter = yes; timeout = 120s; count = {workers};\n  \
+           upstream \"local\" {{ self_scan = yes; default = yes; }}\n}}\n\
+         lua = \"{root}/rspamd.lua\";\n\
+         modules {{\n  path = \"${{PLUGINSDIR}}/spf.lua\";\n  \
+           path = \"${{PLUGINSDIR}}/dmarc.lua\";\n  \
+           path = \"${{PLUGINSDIR}}/milter_headers.lua\";\n}}\n\
+         spf {{ check_local = true; }}\n\
+         dkim {{ check_local = true; check_authed = true; }}\n\
+         dmarc {{ check_local = true; }}\n\
+         milter_headers {{ use = [\"authentication-results\"]; skip_local = false; }}\n\
+         actions {{ reject = 1000; }}\n",
+        patterns = ground.patterns.display(),
+        dns = ground.dns,
+    ))
+}
