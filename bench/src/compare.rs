@@ -7,10 +7,13 @@
 mod corpus;
 mod dns;
 mod load;
+mod machine;
 mod mailweir;
 mod measure;
 mod plan;
+mod plot;
 mod postfix;
+mod report;
 mod rspamd;
 mod syncs;
 mod system;
@@ -27,8 +30,12 @@ use self::corpus::Signer;
 use self::dns::Nsd;
 use self::measure::{Measured, measure};
 use self::plan::{Cell, Class};
+use self::rspamd::Rspamd;
 use self::system::{Ground, Kind};
 
+/// Where the full comparison writes.
+const DOCS: &str = "docs";
+const MIB: f64 = 1_048_576.0;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;
 
@@ -36,7 +43,20 @@ const SYNC_MESSAGES: usize = 640;
 struct Results {
     class: Class,
     measured: Vec<Measured>,
-    syncs: Vec<(Kind, Cell, f64)>,
+    syncs: Vec<Syncs>,
+}
+
+/// Syncs for each message.
+struct Syncs {
+    kind: Kind,
+    cell: Cell,
+    each: f64,
+}
+
+impl Results {
+    fn of(&self, kind: Kind, cell: Cell) -> Option<&Measured> {
+        self.measured.iter().find(|row| row.kind == kind && row.cell == cell)
+    }
 }
 
 /// Compares; the full comparison writes its tables and its plot to `docs/`.
@@ -46,45 +66,56 @@ pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {
     let patterns = tempfile::tempdir()?;
     fs::set_permissions(patterns.path(), fs::Permissions::from_mode(0o755))?;
     let ground = Ground { mailweir, dns: nsd.address(), patterns: patterns.path() };
+    Rspamd::compile_patterns(&ground)?;
     let classes = if quick { plan::quick() } else { plan::full() };
-    let mut results = Vec::new();
-    for class in classes {
-        results.push(run_class(class, &ground, &signer)?);
+    let run_class = |class| run_class(class, &ground, &signer);
+    let results = classes.into_iter().map(run_class).collect::<anyhow::Result<Vec<_>>>()?;
+    if quick {
+        return Ok(());
     }
+    fs::create_dir_all(DOCS)?;
+    fs::write(Path::new(DOCS).join("bench.svg"), plot::svg(&results)?)?;
+    fs::write(Path::new(DOCS).join("bench.md"), report::markdown(&results, mailweir)?)?;
+    println!("{}", report::summary(&results)?);
     Ok(())
 }
 
 fn run_class(class: Class, ground: &Ground<'_>, signer: &Signer) -> anyhow::Result<Results> {
     let corpus = signer.corpus(class.octets, class.count)?;
-    let mut measured = Vec::new();
+    let mut results = Results { class, measured: Vec::new(), syncs: Vec::new() };
+    let class = &results.class;
     for cell in &class.cells {
         for kind in Kind::ALL {
             let row = measure(kind, ground, &corpus, *cell, class.count)?;
-            println!(
-                "{:>5} {:>8} {:<15} {:>8.0} µs CPU/message, 250 after {:.1?} (p50), {:.1?} (p99), \
-                 {:.0}/s, {:.0} MiB",
-                class.name,
-                cell.name(),
-                kind.name(),
-                row.cpu_us,
-                row.p50,
-                row.p99,
-                row.rate,
-                row.memory as f64 / f64::from(1 << 20)
-            );
-            measured.push(row);
+            print_row(class, &row);
+            results.measured.push(row);
         }
     }
-    let mut syncs = Vec::new();
     for cell in &class.sync_cells {
         for kind in Kind::ALL {
             let count = class.count.min(SYNC_MESSAGES);
             let each = syncs::count(kind, ground, &corpus, *cell, count)?;
-            println!("{:>5} {:>8} {:<15} {each:.2} syncs", class.name, cell.name(), kind.name());
-            syncs.push((kind, *cell, each));
+            let (name, cell_name) = (kind.name(), cell.name());
+            println!("{:>5} {cell_name:>8} {name:<15} {each:.2} syncs/message", class.name);
+            results.syncs.push(Syncs { kind, cell: *cell, each });
         }
     }
-    Ok(Results { class, measured, syncs })
+    Ok(results)
+}
+
+fn print_row(class: &Class, row: &Measured) {
+    println!(
+        "{:>5} {:>8} {:<15} {:>8.0} µs CPU/message, 250 after {:.1?} (p50), {:.1?} (p99), \
+         {:.0}/s, {:.0} MiB",
+        class.name,
+        row.cell.name(),
+        row.kind.name(),
+        row.cpu_us,
+        row.p50,
+        row.p99,
+        row.rate,
+        row.memory as f64 / MIB
+    );
 }
 
 /// Waits until something holds, and fails if that takes too long.

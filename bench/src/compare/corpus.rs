@@ -144,9 +144,7 @@ fn header(kind: &str, number: usize, noise: &mut Noise) -> anyhow::Result<String
 }
 
 fn part(kind: &str, encoding: &str) -> String {
-    format!(
-        "--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    )
+    format!("--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
 }
 
 /// Lines of words, `octets` in all, each between `before` and `after`.

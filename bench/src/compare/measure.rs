@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::plan::Cell;
-use super::system::{self, Ground, Kind, System};
+use super::system::{Ground, Kind, System, cpu, memory};
 use super::{load, wait};
 
 /// Sampling memory may take this part of one core's time.
@@ -59,7 +59,7 @@ fn measure_running(
     count: usize,
 ) -> anyhow::Result<Measured> {
     let before = warm_up(system, corpus, cell)?;
-    let cpu = system::cpu(system);
+    let cpu_before = cpu(system);
     let ((mut latencies, wall), memory) = with_memory(system, || {
         let started = Instant::now();
         let latencies = load::drive(system.address(), corpus, cell, count)?;
@@ -67,7 +67,7 @@ fn measure_running(
         Ok((latencies, started.elapsed()))
     })?;
     settle(system)?;
-    let cpu = system::cpu(system).saturating_sub(cpu);
+    let cpu = cpu(system).saturating_sub(cpu_before);
     let sent = latencies.len();
     kind.check(system, before + sent)?;
     latencies.sort();
@@ -101,10 +101,10 @@ pub(super) fn wait_delivered(system: &dyn System, count: usize) -> anyhow::Resul
 
 /// Waits until what comes after a delivery is done: queue files, indexes.
 pub(super) fn settle(system: &dyn System) -> anyhow::Result<()> {
-    let mut last = system::cpu(system);
+    let mut last = cpu(system);
     wait("quiet", Duration::from_secs(60), || {
         std::thread::sleep(QUIET_TIME);
-        let before = std::mem::replace(&mut last, system::cpu(system));
+        let before = std::mem::replace(&mut last, cpu(system));
         Ok(last.saturating_sub(before) < QUIET_TIME.mul_f64(QUIET_SHARE))
     })
 }
@@ -116,14 +116,13 @@ fn with_memory<T>(
     work: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, u64)> {
     let roots = system.roots();
-    let sample = move || roots.iter().map(|root| crate::process::memory(*root)).sum::<u64>();
     let (done, is_done) = mpsc::channel::<()>();
     let (result, most) = std::thread::scope(|scope| {
         let sampler = scope.spawn(move || {
             let (mut most, mut pause) = (0, SAMPLING_PERIOD);
             while is_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let started = Instant::now();
-                most = sample().max(most);
+                most = memory(&roots).max(most);
                 pause = SAMPLING_PERIOD.max(started.elapsed() * SAMPLING_SHARE);
             }
             most
@@ -132,7 +131,8 @@ fn with_memory<T>(
         drop(done);
         (result, sampler.join().unwrap_or(0))
     });
-    Ok((result?, most.max(system::memory(system))))
+    // The last sample sees what stays.
+    Ok((result?, most.max(memory(&system.roots()))))
 }
 
 /// Of sorted values; the nearest rank.

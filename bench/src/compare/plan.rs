@@ -56,10 +56,7 @@ pub(super) fn full() -> Vec<Class> {
 pub(super) fn quick() -> Vec<Class> {
     let cells = vec![Cell::new(1, 1), Cell::new(8, 2)];
     let sync_cells = vec![Cell::new(1, 1)];
-    vec![
-        Class { name: "4 KB", octets: 4 << 10, count: 32, cells, sync_cells },
-        class("1 MB", 1 << 20, 2, vec![Cell::new(1, 1)]),
-    ]
+    vec![Class { name: "4 KB", octets: 4 << 10, count: 32, cells, sync_cells }]
 }
 
 fn class(name: &'static str, octets: usize, count: usize, cells: Vec<Cell>) -> Class {

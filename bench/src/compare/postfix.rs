@@ -74,7 +74,15 @@ impl Postfix {
         fs::write(folder.path().join("etc/main.cf"), main_cf(folder.path(), milter.as_deref())?)?;
         let services = format!("{address} inet n - n - - smtpd\n{SERVICES}");
         fs::write(folder.path().join("etc/master.cf"), services)?;
-        let child = control(folder.path(), "start-fg").spawn().context("Postfix starts")?;
+        let child = Command::new("postfix")
+            .arg("-c")
+            .arg(folder.path().join("etc"))
+            .arg("start-fg")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("Postfix cannot be started")?;
         let mut postfix = Self { child, address, rspamd, folder };
         wait("Postfix to listen", Duration::from_secs(30), || postfix.is_listening())?;
         Ok(postfix)
@@ -128,16 +136,12 @@ impl System for Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        drop(control(self.folder.path(), "stop").status()); // It may have ended by itself.
+        // The master ends all that it started. It may have ended by itself.
+        if let Ok(pid) = fs::read_to_string(self.folder.path().join("queue/pid/master.pid")) {
+            drop(Command::new("kill").arg(pid.trim()).status());
+        }
         drop(self.child.wait());
     }
-}
-
-fn control(folder: &Path, action: &str) -> Command {
-    let mut command = Command::new("postfix");
-    command.arg("-c").arg(folder.join("etc")).arg(action);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
 }
 
 /// What differs from the defaults: limits that would refuse or slow this load are raised or off,

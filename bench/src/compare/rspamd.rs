@@ -1,7 +1,7 @@
 //! rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC, and nothing else.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, chown};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,9 +38,15 @@ impl Rspamd {
             .spawn()
             .context("rspamd cannot be started")?;
         let mut rspamd = Self { child, folder: folder.to_owned() };
-        // The first start compiles the patterns of its URL parser.
         wait("rspamd to listen", Duration::from_secs(120), || rspamd.is_listening())?;
         Ok(rspamd)
+    }
+
+    /// Starts and ends it, so that the patterns of its URL parser are compiled and kept.
+    pub(super) fn compile_patterns(ground: &Ground<'_>) -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        Self::start(&folder.path().join("rspamd"), ground).map(drop)
     }
 
     /// Its milter's socket.

@@ -93,7 +93,7 @@ pub(super) fn cpu(system: &dyn System) -> Duration {
     system.roots().into_iter().map(process::cpu).sum()
 }
 
-/// Memory of all of a system's processes, in octets.
-pub(super) fn memory(system: &dyn System) -> u64 {
-    system.roots().into_iter().map(process::memory).sum()
+/// Memory of processes and all below them, in octets.
+pub(super) fn memory(roots: &[u32]) -> u64 {
+    roots.iter().map(|root| process::memory(*root)).sum()
 }
