@@ -8,7 +8,7 @@ test:
 it name="":
     cargo test --ignore-rust-version --test it {{name}}
 bench:
-    cargo bench --ignore-rust-version
+    bench/run.sh
 deny:
     cargo deny check
 doc:

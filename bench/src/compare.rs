@@ -36,6 +36,8 @@ use self::system::{Ground, Kind};
 /// Where the full comparison writes.
 const DOCS: &str = "docs";
 const MIB: f64 = 1_048_576.0;
+/// How often the key cell is measured.
+const KEY_ROUNDS: usize = 3;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;
 
@@ -56,6 +58,17 @@ struct Syncs {
 impl Results {
     fn of(&self, kind: Kind, cell: Cell) -> Option<&Measured> {
         self.measured.iter().find(|row| row.kind == kind && row.cell == cell)
+    }
+
+    /// Adds a row, or keeps the one of less CPU time if there is one already: what else the
+    /// machine does can only add to it.
+    fn keep_least(measured: &mut Vec<Measured>, row: Measured) {
+        let is_same = |known: &&mut Measured| known.kind == row.kind && known.cell == row.cell;
+        match measured.iter_mut().find(is_same) {
+            Some(known) if known.cpu_us <= row.cpu_us => {}
+            Some(known) => *known = row,
+            None => measured.push(row),
+        }
     }
 }
 
@@ -85,10 +98,11 @@ fn run_class(class: Class, ground: &Ground<'_>, signer: &Signer) -> anyhow::Resu
     let mut results = Results { class, measured: Vec::new(), syncs: Vec::new() };
     let class = &results.class;
     for cell in &class.cells {
-        for kind in Kind::ALL {
+        let rounds = if *cell == plan::KEY { KEY_ROUNDS } else { 1 };
+        for kind in Kind::ALL.repeat(rounds) {
             let row = measure(kind, ground, &corpus, *cell, class.count)?;
             print_row(class, &row);
-            results.measured.push(row);
+            Results::keep_least(&mut results.measured, row);
         }
     }
     for cell in &class.sync_cells {

@@ -76,6 +76,7 @@ pub(crate) fn memory(root: u32) -> u64 {
 }
 
 /// The most memory that one process ever had, in octets.
+#[allow(dead_code, reason = "for measurements of one process")]
 pub(crate) fn peak_memory(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find(|line| line.starts_with("VmHWM")).context("no VmHWM")?;

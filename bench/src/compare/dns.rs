@@ -24,12 +24,15 @@ impl Nsd {
         let folder = tempfile::tempdir()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
         let root = folder.path().display();
+        // Its limit of 200 answers a second is for the internet: rspamd, which asks for each
+        // message, would run into it.
         let configuration = format!(
             "server:\n  ip-address: {}\n  port: {}\n  username: \"\"\n  chroot: \"\"\n  \
              server-count: 1\n  zonesdir: \"{root}\"\n  database: \"\"\n  \
              pidfile: \"{root}/nsd.pid\"\n  xfrdfile: \"{root}/xfrd.state\"\n  \
              zonelistfile: \"{root}/zone.list\"\n  xfrdir: \"{root}\"\n  \
-             logfile: \"{root}/nsd.log\"\n\
+             logfile: \"{root}/nsd.log\"\n  \
+             rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n\
              remote-control:\n  control-enable: no\n\
              zone:\n  name: \".\"\n  zonefile: \"root.zone\"\n",
             address.ip(),

@@ -31,6 +31,8 @@ relaxed/relaxed: text and HTML, or text and a base64 attachment from 1 MB on. Al
 same NSD; nothing leaves loopback. NSD's and the load generator's CPU time count for nobody.
 - `32 × 20` means 32 connections at once with 20 messages on each; then the next one is opened. \
 Before a row is measured, as many connections as it has have each sent a message.
+- The rows of 32 × 20 are measured three times in turn, and the one of least CPU time counts for \
+each system.
 - CPU time is user and system time of all processes of a system, for each message, until all is \
 delivered and the system is quiet. Messages/s counts until the last delivery. Latency is from the \
 last octet of the final dot to the 250: for Mailweir the message is then in the mailbox, for \
