@@ -19,12 +19,14 @@ export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 policy=
 scratch=$(mktemp -d)
 clean_up() {
-  local file
+  local process
   [ -z "$policy" ] || rm -f "$policy"
-  for file in "$scratch"/*/queue/pid/master.pid "$scratch"/*/rspamd/rspamd.pid "$scratch"/*/nsd.pid; do
-    if [ -s "$file" ]; then kill "$(tr -d ' ' <"$file")" 2>/dev/null || true; fi
+  for process in /proc/[0-9]*; do
+    if readlink "$process"/cwd "$process"/fd/* 2>/dev/null | grep -qF "$scratch/"; then
+      kill "${process#/proc/}" 2>/dev/null || true
+    fi
   done
-  rm -rf "$scratch"
+  rm -rf "$scratch" 2>/dev/null || { sleep 2; rm -rf "$scratch"; }
 }
 trap clean_up EXIT
 

@@ -76,9 +76,9 @@ impl Results {
 pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {
     let signer = Signer::generate()?;
     let nsd = Nsd::start(&signer.zone_line())?;
-    let patterns = tempfile::tempdir()?;
-    fs::set_permissions(patterns.path(), fs::Permissions::from_mode(0o755))?;
-    let ground = Ground { mailweir, dns: nsd.address(), patterns: patterns.path() };
+    let scratch = tempfile::tempdir()?;
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
+    let ground = Ground { mailweir, dns: nsd.address(), scratch: scratch.path() };
     Rspamd::compile_patterns(&ground)?;
     let classes = if quick { plan::quick() } else { plan::full() };
     let run_class = |class| run_class(class, &ground, &signer);

@@ -52,31 +52,34 @@ pub(super) struct Postfix {
     address: SocketAddr,
     // Ended after Postfix, which talks to it.
     rspamd: Option<Rspamd>,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
 }
 
 impl Postfix {
-    /// Starts it, with rspamd if it is given what that needs.
-    pub(super) fn start(checks: Option<&Ground<'_>>) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+    /// Starts it, with rspamd or alone.
+    pub(super) fn start(ground: &Ground<'_>, has_rspamd: bool) -> anyhow::Result<Self> {
+        // Stays until the end of the run: ext4 passes over inodes deleted in the last half
+        // minute, so the thousands of an earlier row would make this one's files dearer.
+        let folder = tempfile::tempdir_in(ground.scratch)?.keep();
         // Its users must be able to reach what is inside.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
         for name in ["etc", "queue", "state", "mail"] {
-            fs::create_dir(folder.path().join(name))?;
+            fs::create_dir(folder.join(name))?;
         }
-        chown(folder.path().join("state"), Some(super::user_id("postfix")?), None)?;
-        chown(folder.path().join("mail"), Some(super::user_id(OWNER)?), None)?;
-        let rspamd = checks
-            .map(|ground| Rspamd::start(&folder.path().join("rspamd"), ground))
-            .transpose()?;
+        chown(folder.join("state"), Some(super::user_id("postfix")?), None)?;
+        chown(folder.join("mail"), Some(super::user_id(OWNER)?), None)?;
+        let rspamd = match has_rspamd {
+            true => Some(Rspamd::start(&folder.join("rspamd"), ground)?),
+            false => None,
+        };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
         let milter = rspamd.as_ref().map(Rspamd::socket);
-        fs::write(folder.path().join("etc/main.cf"), main_cf(folder.path(), milter.as_deref())?)?;
+        fs::write(folder.join("etc/main.cf"), main_cf(&folder, milter.as_deref())?)?;
         let services = format!("{address} inet n - n - - smtpd\n{SERVICES}");
-        fs::write(folder.path().join("etc/master.cf"), services)?;
+        fs::write(folder.join("etc/master.cf"), services)?;
         let child = Command::new("postfix")
             .arg("-c")
-            .arg(folder.path().join("etc"))
+            .arg(folder.join("etc"))
             .arg("start-fg")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,7 +99,7 @@ impl Postfix {
     }
 
     fn maildir(&self) -> PathBuf {
-        self.folder.path().join("mail/alice/new")
+        self.folder.join("mail/alice/new")
     }
 }
 
@@ -129,7 +132,7 @@ impl System for Postfix {
     }
 
     fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("postfix.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.folder.join("postfix.log")).unwrap_or_default();
         log + &self.rspamd.as_ref().map(Rspamd::log).unwrap_or_default()
     }
 }
@@ -137,7 +140,7 @@ impl System for Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         // The master ends all that it started. It may have ended by itself.
-        if let Ok(pid) = fs::read_to_string(self.folder.path().join("queue/pid/master.pid")) {
+        if let Ok(pid) = fs::read_to_string(self.folder.join("queue/pid/master.pid")) {
             drop(Command::new("kill").arg(pid.trim()).status());
         }
         drop(self.child.wait());

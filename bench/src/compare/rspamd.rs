@@ -1,7 +1,7 @@
 //! rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC, and nothing else.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -44,9 +44,8 @@ impl Rspamd {
 
     /// Starts and ends it, so that the patterns of its URL parser are compiled and kept.
     pub(super) fn compile_patterns(ground: &Ground<'_>) -> anyhow::Result<()> {
-        let folder = tempfile::tempdir()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        Self::start(&folder.path().join("rspamd"), ground).map(drop)
+        fs::create_dir(patterns(ground))?;
+        Self::start(&ground.scratch.join("rspamd"), ground).map(drop)
     }
 
     /// Its milter's socket.
@@ -80,6 +79,11 @@ impl Drop for Rspamd {
     }
 }
 
+/// Where its compiled patterns are kept between its starts.
+fn patterns(ground: &Ground<'_>) -> PathBuf {
+    ground.scratch.join("patterns")
+}
+
 /// A worker for each core that scans what its own milter receives, without a second hop. Debian's
 /// values stand where none is given. Local clients are checked, since here all clients are local.
 fn configuration(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<String> {
@@ -105,7 +109,7 @@ fn configuration(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<String> {
          dmarc {{ check_local = true; }}\n\
          milter_headers {{ use = [\"authentication-results\"]; skip_local = false; }}\n\
          actions {{ reject = 1000; }}\n",
-        patterns = ground.patterns.display(),
+        patterns = patterns(ground).display(),
         dns = ground.dns,
     ))
 }

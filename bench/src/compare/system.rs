@@ -27,8 +27,8 @@ pub(super) struct Ground<'a> {
     pub(super) mailweir: &'a Path,
     /// The name server
     pub(super) dns: SocketAddr,
-    /// Where rspamd keeps its compiled patterns between its starts
-    pub(super) patterns: &'a Path,
+    /// Where their folders are
+    pub(super) scratch: &'a Path,
 }
 
 /// A system that runs; ended when dropped.
@@ -63,8 +63,8 @@ impl Kind {
     pub(super) fn start(self, ground: &Ground<'_>) -> anyhow::Result<Box<dyn System>> {
         Ok(match self {
             Self::Mailweir => Box::new(Mailweir::start(ground)?),
-            Self::PostfixRspamd => Box::new(Postfix::start(Some(ground))?),
-            Self::Postfix => Box::new(Postfix::start(None)?),
+            Self::PostfixRspamd => Box::new(Postfix::start(ground, true)?),
+            Self::Postfix => Box::new(Postfix::start(ground, false)?),
         })
     }
 
