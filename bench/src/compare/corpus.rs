@@ -26,6 +26,22 @@ const ATTACHMENT_FROM: usize = 512 << 10;
 const FRAME_OCTETS: usize = 1500;
 /// Octets in a line of 76 characters of base64.
 const BASE64_LINE: usize = 57;
+/// A line of text and its end, on average.
+const LINE_OCTETS: usize = 65;
+/// Lines of text with an attachment.
+const COVER_LINES: usize = 30;
+/// Around the HTML part's lines, and around each of them: as most HTML mail, more markup than text.
+const PAGE: (&str, &str) = (
+    "<!DOCTYPE html><html><head><title>Update</title></head><body bgcolor=\"#ffffff\">\r\n\
+     <table width=\"600\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\">\r\n",
+    "</table>\r\n<a href=\"https://www.good.test/orders\">Your orders</a></body></html>\r\n",
+);
+const ROW: (&str, &str) = (
+    "<tr><td align=\"left\" valign=\"top\" style=\"padding:4px 12px;font-family:Arial,Helvetica,\
+     sans-serif;font-size:14px;line-height:20px;color:#333333\"><p style=\"margin:0 0 8px 0\">\
+     <span class=\"text\">",
+    "</span></p></td></tr>",
+);
 const BOUNDARY: &str = "=_part-7d1f0c";
 
 const WORDS: [&str; 40] = [
@@ -100,21 +116,25 @@ fn dot_stuffed(message: &str) -> Vec<u8> {
 fn message(octets: usize, number: usize) -> anyhow::Result<String> {
     let mut noise = Noise::new(octets, number);
     let room = octets.checked_sub(FRAME_OCTETS).context("a message needs room for its header")?;
-    let is_large = octets >= ATTACHMENT_FROM;
-    let text = if is_large { 2000 } else { room * 2 / 5 };
-    let kind = if is_large { "mixed" } else { "alternative" };
-    let mut message = header(kind, number, &mut noise)?;
-    let plain = prose(&mut noise, text, "", "");
-    write!(message, "{}{plain}", part("text/plain; charset=utf-8", "7bit"))?;
-    if is_large {
+    let mut message = String::with_capacity(octets + FRAME_OCTETS);
+    if octets >= ATTACHMENT_FROM {
+        message.push_str(&header("mixed", number, &mut noise)?);
+        let text = prose(&mut noise, COVER_LINES).join("\r\n");
+        write!(message, "{}{text}\r\n", part("text/plain; charset=utf-8", "7bit"))?;
         let kind = "application/pdf; name=\"report.pdf\"";
         message.push_str(&part(kind, "base64\r\nContent-Disposition: attachment"));
-        attach(&mut message, &mut noise, room - text);
+        attach(&mut message, &mut noise, room - text.len());
     } else {
-        let style = "<!DOCTYPE html><html><head><title>Update</title></head><body>\r\n";
-        let html = prose(&mut noise, room - text, "<p style=\"margin:0\">", "</p>");
-        let link = "<a href=\"https://www.good.test/orders\">Your orders</a></body></html>\r\n";
-        write!(message, "{}{style}{html}{link}", part("text/html; charset=utf-8", "7bit"))?;
+        message.push_str(&header("alternative", number, &mut noise)?);
+        let lines = prose(&mut noise, room / (2 * LINE_OCTETS + ROW.0.len() + ROW.1.len()));
+        let text = lines.join("\r\n");
+        write!(message, "{}{text}\r\n", part("text/plain; charset=utf-8", "7bit"))?;
+        message.push_str(&part("text/html; charset=utf-8", "7bit"));
+        message.push_str(PAGE.0);
+        for line in lines {
+            write!(message, "{}{line}{}\r\n", ROW.0, ROW.1)?;
+        }
+        message.push_str(PAGE.1);
     }
     write!(message, "--{BOUNDARY}--\r\n")?;
     Ok(message)
@@ -147,20 +167,18 @@ fn part(kind: &str, encoding: &str) -> String {
     format!("--{BOUNDARY}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
 }
 
-/// Lines of words, `octets` in all, each between `before` and `after`.
-fn prose(noise: &mut Noise, octets: usize, before: &str, after: &str) -> String {
-    let mut text = String::with_capacity(octets + 100);
-    while text.len() < octets {
-        let mut line = String::from(before);
-        while line.len() < 66 + before.len() {
+/// Lines of words.
+fn prose(noise: &mut Noise, lines: usize) -> Vec<String> {
+    let line = |_| {
+        let mut line = String::with_capacity(LINE_OCTETS);
+        while line.len() < 60 {
             line.push_str(noise.word());
             line.push(' ');
         }
-        text.push_str(line.trim_end());
-        text.push_str(after);
-        text.push_str("\r\n");
-    }
-    text
+        line.truncate(line.trim_end().len());
+        line
+    };
+    (0..lines).map(line).collect()
 }
 
 /// Appends random octets in base64, `octets` when encoded.

@@ -25,9 +25,11 @@ else; Postfix alone, which checks nothing. Both Postfixes deliver to a Maildir w
 - Postfix has Debian's defaults, except that limits which would refuse or slow this load are \
 raised or off (sizes, rates, 200 processes for each service, `in_flow_delay`), and that its only \
 table is in memory. rspamd scans in its milter's workers, one for each core, over a Unix socket; \
-its rules for spam, its statistics and everything that needs Redis are not loaded.
+its rules for spam, its statistics and everything that needs Redis are not loaded. NSD's limit \
+of answers a second is off, and files of a row are deleted after the last row, because both would \
+slow Postfix and rspamd alone.
 - Messages are made at the start, each unlike the others, signed with RSA-SHA256 of 2048 bits, \
-relaxed/relaxed: text and HTML, or text and a base64 attachment from 1 MB on. All systems ask the \
+relaxed/relaxed: text and the same in HTML, or text and a base64 attachment from 1 MB on. All systems ask the \
 same NSD; nothing leaves loopback. NSD's and the load generator's CPU time count for nobody.
 - `32 × 20` means 32 connections at once with 20 messages on each; then the next one is opened. \
 Before a row is measured, as many connections as it has have each sent a message.

@@ -27,7 +27,8 @@ impl Rspamd {
     pub(super) fn start(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<Self> {
         fs::create_dir(folder)?;
         fs::write(folder.join("rspamd.lua"), LUA)?;
-        fs::write(folder.join("rspamd.conf"), configuration(folder, ground)?)?;
+        fs::write(folder.join("rspamd.conf"), configuration(folder)?)?;
+        fs::write(folder.join("options.inc"), options(folder, ground))?;
         chown(folder, Some(super::user_id(USER)?), None)?;
         let child = Command::new("rspamd")
             .args(["-f", "-u", USER, "-g", USER, "-c"])
@@ -84,18 +85,14 @@ fn patterns(ground: &Ground<'_>) -> PathBuf {
     ground.scratch.join("patterns")
 }
 
-/// A worker for each core that scans what its own milter receives, without a second hop. Debian's
-/// values stand where none is given. Local clients are checked, since here all clients are local.
-fn configuration(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<String> {
+/// A worker for each core that scans what its own milter receives, without a second hop, on top
+/// of Debian's options.
+fn configuration(folder: &Path) -> anyhow::Result<String> {
     let root = folder.display();
     let workers = std::thread::available_parallelism()?;
     Ok(format!(
-        "options {{\n  filters = \"dkim\";\n  pidfile = \"{root}/rspamd.pid\";\n  \
-           tempdir = \"{root}\";\n  cache_file = \"{root}/symbols.cache\";\n  \
-           hs_cache_dir = \"{patterns}\";\n  control_socket = \"{root}/control.sock mode=0600\";\n  \
-           url_tld = \"${{SHAREDIR}}/effective_tld_names.dat\";\n  \
-           check_local = true;\n  check_authed = true;\n  disable_monitoring = true;\n  \
-           dns {{ nameserver = [\"{dns}\"]; timeout = 1s; sockets = 16; retransmits = 5; }}\n}}\n\
+        "options {{\n  .include \"$CONFDIR/options.inc\"\n  \
+           .include(priority=10) \"{root}/options.inc\"\n}}\n\
          logging {{ type = \"file\"; filename = \"{root}/rspamd.log\"; level = \"warning\"; }}\n\
          worker \"rspamd_proxy\" {{\n  bind_socket = \"{root}/milter.sock mode=0666\";\n  \
            milter = yes; timeout = 120s; count = {workers};\n  \
@@ -108,8 +105,23 @@ fn configuration(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<String> {
          dkim {{ check_local = true; check_authed = true; }}\n\
          dmarc {{ check_local = true; }}\n\
          milter_headers {{ use = [\"authentication-results\"]; skip_local = false; }}\n\
-         actions {{ reject = 1000; }}\n",
-        patterns = patterns(ground).display(),
-        dns = ground.dns,
+         actions {{ reject = 1000; }}\n"
     ))
+}
+
+/// What replaces Debian's options: one filter, paths, the name server. Local clients are checked,
+/// since here all clients are local.
+fn options(folder: &Path, ground: &Ground<'_>) -> String {
+    let root = folder.display();
+    format!(
+        "filters = \"dkim\";\npidfile = \"{root}/rspamd.pid\";\ntempdir = \"{root}\";\n\
+         cache_file = \"{root}/symbols.cache\";\nhs_cache_dir = \"{}\";\n\
+         dynamic_conf = \"{root}/dynamic\";\nhistory_file = \"{root}/history\";\n\
+         rrd = \"{root}/rspamd.rrd\";\nstats_file = \"{root}/stats.ucl\";\n\
+         control_socket = \"{root}/control.sock mode=0600\";\n\
+         check_local = true;\ncheck_authed = true;\ndisable_monitoring = true;\n\
+         dns {{ nameserver = [\"{}\"]; timeout = 1s; sockets = 16; retransmits = 5; }}\n",
+        patterns(ground).display(),
+        ground.dns,
+    )
 }
