@@ -10,6 +10,7 @@ pub(super) fn facts(mailweir: &Path) -> anyhow::Result<Vec<(&'static str, String
     let memory = line_of("/proc/meminfo", "MemTotal:").replace("MemTotal:", "");
     let memory: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap_or(0);
     let scratch = std::env::temp_dir();
+    let file_system = said("findmnt", &["-no", "FSTYPE", "-T", &scratch.to_string_lossy()]);
     let system = line_of("/etc/os-release", "PRETTY_NAME=").replace("PRETTY_NAME=", "");
     Ok(vec![
         ("command", "`bench/run.sh`".into()),
@@ -17,19 +18,16 @@ pub(super) fn facts(mailweir: &Path) -> anyhow::Result<Vec<(&'static str, String
         ("CPU", after_colon(&line_of("/proc/cpuinfo", "model name"))),
         ("cores", cores.to_string()),
         ("memory", format!("{:.0} GiB", memory as f64 / 1_048_576.0)),
-        (
-            "file system of the scratch folders",
-            said("stat", &["-f", "-c", "%T", &scratch.to_string_lossy()]),
-        ),
+        ("file system", last_word(&file_system)),
         ("system", system.trim().trim_matches('"').to_owned()),
         ("kernel", said("uname", &["-sr"])),
-        ("Mailweir", said(&mailweir.to_string_lossy(), &["--version"])),
+        ("Mailweir", last_word(&said(&mailweir.to_string_lossy(), &["--version"]))),
         ("commit", said("git", &["describe", "--always", "--dirty"])),
         ("compiler", said("rustc", &["--version"])),
         ("Postfix", said("postconf", &["-d", "-h", "mail_version"])),
-        ("rspamd", said("rspamd", &["--version"])),
-        ("NSD", said("nsd", &["-v"])),
-        ("strace", said("strace", &["-V"])),
+        ("rspamd", last_word(&said("rspamd", &["--version"]))),
+        ("NSD", last_word(&said("nsd", &["-v"]))),
+        ("strace", last_word(&said("strace", &["-V"]))),
     ])
 }
 
@@ -41,6 +39,10 @@ fn said(program: &str, arguments: &[&str]) -> String {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     text.lines().next().unwrap_or("unknown").trim().to_owned()
+}
+
+fn last_word(line: &str) -> String {
+    line.split_whitespace().last().unwrap_or("unknown").to_owned()
 }
 
 /// The first line of a file that begins so.
