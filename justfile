@@ -10,7 +10,7 @@ it name="":
 fuzz target seconds="600":
     fuzz/run.sh {{target}} {{seconds}}
 bench:
-    cargo bench --ignore-rust-version
+    bench/run.sh
 deny:
     cargo deny check
 doc:

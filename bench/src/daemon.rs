@@ -82,6 +82,7 @@ impl Daemon {
     }
 
     /// Ends it with SIGTERM and starts it again on the same data; how long until it listened.
+    #[allow(dead_code, reason = "for measurements that end it or change its files")]
     pub(crate) fn restart(&mut self, binary: &Path) -> anyhow::Result<Duration> {
         self.stop()?;
         let started = Instant::now();
@@ -90,6 +91,7 @@ impl Daemon {
     }
 
     /// SIGTERM, and waits for the end.
+    #[allow(dead_code, reason = "for measurements that end it or change its files")]
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         self.signal("TERM")?;
         let status = self.child.wait()?;
@@ -100,6 +102,7 @@ impl Daemon {
     }
 
     /// Sends it a signal, for example `HUP`.
+    #[allow(dead_code, reason = "for measurements that end it or change its files")]
     pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &pid]).status()?;

@@ -1,0 +1,195 @@
+//! Postfix with Debian's defaults, delivering to a Maildir with virtual(8); with rspamd or alone.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::rspamd::Rspamd;
+use super::system::{Ground, System};
+use super::wait;
+
+/// The user that owns the mailbox.
+const OWNER: &str = "nobody";
+/// How much of a delivered message is read to see its header section.
+const HEADER_OCTETS: u64 = 16 << 10;
+
+/// Debian's services, less those that no message here meets; nothing is chrooted.
+const SERVICES: &str = "\
+pickup    unix  n - n 60  1 pickup
+cleanup   unix  n - n -   0 cleanup
+qmgr      unix  n - n 300 1 qmgr
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+rewrite   unix  - - n -   - trivial-rewrite
+bounce    unix  - - n -   0 bounce
+defer     unix  - - n -   0 bounce
+trace     unix  - - n -   0 bounce
+verify    unix  - - n -   1 verify
+flush     unix  n - n 1000? 0 flush
+proxymap  unix  - - n -   - proxymap
+proxywrite unix - - n -   1 proxymap
+smtp      unix  - - n -   - smtp
+relay     unix  - - n -   - smtp
+showq     unix  n - n -   - showq
+error     unix  - - n -   - error
+retry     unix  - - n -   - error
+discard   unix  - - n -   - discard
+local     unix  - n n -   - local
+virtual   unix  - n n -   - virtual
+anvil     unix  - - n -   1 anvil
+scache    unix  - - n -   1 scache
+postlog   unix-dgram n - n - 1 postlogd
+";
+
+/// A running Postfix; ended when dropped.
+pub(super) struct Postfix {
+    child: Child,
+    address: SocketAddr,
+    // Ended after Postfix, which talks to it.
+    rspamd: Option<Rspamd>,
+    folder: PathBuf,
+}
+
+impl Postfix {
+    /// Starts it, with rspamd or alone.
+    pub(super) fn start(ground: &Ground<'_>, has_rspamd: bool) -> anyhow::Result<Self> {
+        // Stays until the end of the run: ext4 passes over inodes deleted in the last half
+        // minute, so the thousands of an earlier row would make this one's files dearer.
+        let folder = tempfile::tempdir_in(ground.scratch)?.keep();
+        // Its users must be able to reach what is inside.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+        for name in ["etc", "queue", "state", "mail"] {
+            fs::create_dir(folder.join(name))?;
+        }
+        chown(folder.join("state"), Some(super::user_id("postfix")?), None)?;
+        chown(folder.join("mail"), Some(super::user_id(OWNER)?), None)?;
+        let rspamd = match has_rspamd {
+            true => Some(Rspamd::start(&folder.join("rspamd"), ground)?),
+            false => None,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
+        let milter = rspamd.as_ref().map(Rspamd::socket);
+        fs::write(folder.join("etc/main.cf"), main_cf(&folder, milter.as_deref())?)?;
+        let services = format!("{address} inet n - n - - smtpd\n{SERVICES}");
+        fs::write(folder.join("etc/master.cf"), services)?;
+        let child = Command::new("postfix")
+            .arg("-c")
+            .arg(folder.join("etc"))
+            .arg("start-fg")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("Postfix cannot be started")?;
+        let mut postfix = Self { child, address, rspamd, folder };
+        wait("Postfix to listen", Duration::from_secs(30), || postfix.is_listening())?;
+        Ok(postfix)
+    }
+
+    fn is_listening(&mut self) -> anyhow::Result<bool> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("Postfix ended with {status}: {}", self.log());
+        }
+        Ok(TcpStream::connect(self.address).is_ok())
+    }
+
+    fn maildir(&self) -> PathBuf {
+        self.folder.join("mail/alice/new")
+    }
+}
+
+impl System for Postfix {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn roots(&self) -> Vec<u32> {
+        let rspamd = self.rspamd.as_ref().map(Rspamd::pid);
+        rspamd.into_iter().chain([self.child.id()]).collect()
+    }
+
+    fn has_delivered(&self, count: usize) -> anyhow::Result<bool> {
+        Ok(self.count()? >= count)
+    }
+
+    fn count(&self) -> anyhow::Result<usize> {
+        if !self.maildir().exists() {
+            return Ok(0); // The first delivery makes it.
+        }
+        Ok(fs::read_dir(self.maildir())?.count())
+    }
+
+    fn sample(&self) -> anyhow::Result<String> {
+        let entry = fs::read_dir(self.maildir())?.last().context("the mailbox is empty")?;
+        let mut header = Vec::new();
+        File::open(entry?.path())?.take(HEADER_OCTETS).read_to_end(&mut header)?;
+        Ok(String::from_utf8_lossy(&header).into_owned())
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("postfix.log")).unwrap_or_default();
+        log + &self.rspamd.as_ref().map(Rspamd::log).unwrap_or_default()
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // The master ends all that it started. It may have ended by itself.
+        if let Ok(pid) = fs::read_to_string(self.folder.join("queue/pid/master.pid")) {
+            drop(Command::new("kill").arg(pid.trim()).status());
+        }
+        drop(self.child.wait());
+    }
+}
+
+/// What differs from the defaults: limits that would refuse or slow this load are raised or off,
+/// the one table is the fastest kind there is, and everything lies in the scratch folder.
+fn main_cf(folder: &Path, milter: Option<&Path>) -> anyhow::Result<String> {
+    let root = folder.display();
+    let owner = super::user_id(OWNER)?;
+    let mut text = format!(
+        "compatibility_level = 3.6\n\
+         queue_directory = {root}/queue\n\
+         data_directory = {root}/state\n\
+         maillog_file = {root}/postfix.log\n\
+         maillog_file_prefixes = {root}\n\
+         mail_owner = postfix\n\
+         myhostname = mx.example.test\n\
+         inet_interfaces = 127.0.0.1\n\
+         inet_protocols = ipv4\n\
+         biff = no\n\
+         mydestination =\n\
+         mynetworks = 127.0.0.0/8\n\
+         alias_maps =\n\
+         alias_database =\n\
+         local_recipient_maps =\n\
+         smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
+         virtual_mailbox_domains = example.test\n\
+         virtual_mailbox_base = {root}/mail\n\
+         virtual_mailbox_maps = inline:{{ {{ alice@example.test = alice/ }} }}\n\
+         virtual_uid_maps = static:{owner}\n\
+         virtual_gid_maps = static:{owner}\n\
+         virtual_minimum_uid = 1\n\
+         virtual_mailbox_limit = 0\n\
+         mailbox_size_limit = 0\n\
+         message_size_limit = 60000000\n\
+         default_process_limit = 200\n\
+         in_flow_delay = 0\n\
+         smtpd_client_connection_count_limit = 0\n\
+         smtpd_client_connection_rate_limit = 0\n\
+         smtpd_client_message_rate_limit = 0\n\
+         smtpd_client_recipient_rate_limit = 0\n\
+         disable_dns_lookups = yes\n\
+         smtp_host_lookup = native\n\
+         notify_classes =\n"
+    );
+    if let Some(milter) = milter {
+        text.push_str(&format!("smtpd_milters = unix:{}\n", milter.display()));
+    }
+    Ok(text)
+}
