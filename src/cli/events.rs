@@ -260,5 +260,5 @@ fn find_story(reader: &Reader, trace: &Trace) -> Option<Value> {
     let id: EventId = trace.events.first()?.get("eventId")?.as_str()?.parse().ok()?;
     let stories = reader.stories(id.lsn).ok()?;
     let story = stories.into_iter().find(|story| story.trace_id.to_string() == trace.trace_id);
-    story.map(|story| story.told)
+    serde_json::from_str(story?.told.get()).ok()
 }

@@ -96,7 +96,7 @@ pub(super) fn tell(
     };
     Story {
         trace_id: share.decided.trace_id,
-        told: serde_json::to_value(told)
+        told: serde_json::value::to_raw_value(&told)
             .expect("a story has only strings, numbers, lists and structs, which all serialize"),
     }
 }

@@ -68,6 +68,8 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
     }
     let Encoder { head, tail, rooms, .. } = encoder;
     let mut payload = vec![encode_start(&head, &events)?];
+    // The index, which waits for its turn, needs no stories.
+    let head = RecordHead { stories: Vec::new(), ..head };
     payload.extend(tail);
     let frame = Frame::new(payload).ok_or_else(too_long)?;
     Ok(Encoded { frame, head: Arc::new(head), events, rooms, freed: Vec::new() })

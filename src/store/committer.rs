@@ -38,6 +38,8 @@ const BATCH_RECORDS: usize = 256;
 const REPLAY_RECORDS: usize = 1000;
 /// Records that the index may be behind before new mail is deferred.
 const MAX_INDEX_BACKLOG: usize = 50_000;
+/// Records of one transaction of the index.
+const INDEX_BATCH: usize = 4000;
 /// How long the indexer gathers records for one transaction, and how often it tries again after
 /// an error.
 const INDEX_GATHER: Duration = Duration::from_millis(100);
@@ -549,13 +551,10 @@ fn receive(records: &std::sync::mpsc::Receiver<Indexable>, wait: Duration) -> Re
     }
 }
 
+/// What has come some time after `first`. Waiting for each record would cost a wake-up each.
 fn gather(records: &std::sync::mpsc::Receiver<Indexable>, first: Indexable) -> Vec<Indexable> {
-    let until = Instant::now() + INDEX_GATHER;
+    pause(INDEX_GATHER);
     let mut batch = vec![first];
-    while batch.len() < 4 * BATCH_RECORDS {
-        let wait = until.saturating_duration_since(Instant::now());
-        let Received::Record(record) = receive(records, wait) else { break };
-        batch.push(record);
-    }
+    batch.extend(records.try_iter().take(INDEX_BATCH));
     batch
 }

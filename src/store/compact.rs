@@ -228,7 +228,7 @@ impl Job<'_> {
         let is_expired = at < self.expired_before;
         let head = self.prune(lsn, &record.head, is_expired);
         let has_events = !record.events.is_empty() && !is_expired;
-        if head == RecordHead::default() && !has_events {
+        if head.is_empty() && !has_events {
             return Ok(Timestamp::default());
         }
         let (start, mut pieces) = record.repack(payload, &head, has_events)?;

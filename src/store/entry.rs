@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::mailbox::{NewMailbox, Reservation};
 use crate::clock::Timestamp;
@@ -117,17 +118,17 @@ pub struct QueuedMail {
 }
 
 /// What a decision was made from, opaque to the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Story {
     /// The trace it belongs to.
     pub trace_id: TraceId,
-    /// The pipeline's own words.
-    pub told: serde_json::Value,
+    /// The pipeline's own words, as JSON.
+    pub told: Box<RawValue>,
 }
 
 /// The head of a durable record: everything but events and sealed bytes. Its fields say where in
 /// the record's tail those bytes are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RecordHead {
     /// Mailboxes whose key stands here first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -142,6 +143,17 @@ pub(super) struct RecordHead {
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
+}
+
+impl RecordHead {
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.new_mailboxes.is_empty()
+            && self.blobs.is_empty()
+            && self.stories.is_empty()
+            && self.changes.is_empty()
+            && self.events_at.is_none()
+    }
 }
 
 /// One sealed content and its mails.

@@ -12,8 +12,7 @@ use crate::daemon::Daemon;
 use crate::process;
 
 /// Sections of the main file for all scenarios: no peer is made to wait.
-const SECTIONS: &str =
-    "[limits]\nbanner_delay_ms = 0\nconnections_per_network = 10000\nprocessing_per_network = 500\ntransactions = 1000000\n";
+const SECTIONS: &str = "[limits]\nbanner_delay_ms = 0\nconnections_per_network = 10000\nprocessing_per_network = 500\ntransactions = 1000000\n";
 
 /// Runs all scenarios and prints a table of figures beside their budgets.
 pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {

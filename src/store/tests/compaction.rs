@@ -73,7 +73,7 @@ async fn deliver_at(store: &Store, users: &[&str], text: &str, at: Timestamp) {
         recipient: "alice@example.test".into(),
         folder: "INBOX".into(),
     });
-    commit.stories[0].told = serde_json::json!({});
+    commit.stories[0].told = raw(&serde_json::json!({}));
     store.commit(commit).await.expect("commits");
 }
 

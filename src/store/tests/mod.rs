@@ -94,8 +94,12 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
     Commit {
         blobs: vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }],
         events: vec![event],
-        stories: vec![Story { trace_id: id, told: serde_json::json!({ "text": text }) }],
+        stories: vec![Story { trace_id: id, told: raw(&serde_json::json!({ "text": text })) }],
     }
+}
+
+fn raw(value: &serde_json::Value) -> Box<serde_json::value::RawValue> {
+    serde_json::value::to_raw_value(value).expect("is JSON")
 }
 
 async fn deliver(store: &Store, users: &[&str], text: &str) {
