@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Mailweir beside Postfix and rspamd: installs what is missing, builds for release, measures, and
-# writes docs/bench.md and docs/bench.svg. With --quick it only shows that everything works, and
-# writes nothing. For Debian 12, as root: Postfix's private instances need that.
+# All measurements: Mailweir beside Postfix and rspamd, growth, memory, load that a server does not
+# like, and 200 rounds of kill -9. Installs what is missing, builds for release, prints everything,
+# and writes docs/bench.md, docs/bench.svg and docs/budgets.md; half an hour. With --quick it only
+# shows that everything works, and writes nothing. For Debian 12, as root: Postfix's private
+# instances need that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,6 +36,7 @@ missing=()
 for program in postfix rspamd nsd strace; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
+[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 ] || missing+=(libfaketime)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing: ${missing[*]}"
   # A policy of "no services" while they are installed: the comparison starts its own.
@@ -50,4 +53,33 @@ cargo build --release --ignore-rust-version --workspace
 
 # Postfix's and rspamd's users have to reach their folders below it.
 chmod 755 "$scratch"
-TMPDIR="$scratch" target/release/mailweir-bench compare "$@"
+export TMPDIR="$scratch"
+measure() { target/release/mailweir-bench "$@"; }
+
+if [ "$*" = --quick ]; then
+  measure compare --quick
+  measure growth --quick
+  measure idle --quick
+  exit
+fi
+measure compare
+{
+  cat <<'TEXT'
+# Budgets
+
+Made by `bench/run.sh`; do not edit. Two shared virtual cores, with the load on the same two.
+
+## Growth
+
+TEXT
+  measure growth
+  printf '\n## Memory\n\n'
+  measure idle
+  printf '\n## Load that a server does not like\n\n```text\n'
+  measure stress || true # What did not hold says so.
+  printf '```\n\n## kill -9 under load\n\n```text\n'
+  MAILWEIR_CRASH_ROUNDS=200 cargo test --quiet --ignore-rust-version --test it \
+    crash::nothing_acknowledged -- --nocapture 2>/dev/null | grep rounds
+  printf '```\n'
+} | tee "$scratch/budgets.md"
+cp "$scratch/budgets.md" docs/budgets.md

@@ -173,10 +173,13 @@ fn nothing_acknowledged_is_lost_or_doubled() {
         daemon.client();
     }
     assert!(daemon.stop().success());
+    let report = daemon.succeeds(&["fsck"]);
+    assert!(report.ends_with("sound\n"), "{report}");
     let sent = sent.into_inner().expect("no thread panicked");
     let unacknowledged = sent.begun.difference(&sent.acknowledged).count();
     assert!(sent.acknowledged.len() > CONNECTIONS, "messages were acknowledged");
     assert!(unacknowledged > 0, "messages were interrupted");
+    let (rounds, acknowledged) = (rounds(), sent.acknowledged.len());
     let events = daemon.events();
     check_events(&events);
     for (user, address) in [("alice", "alice@example.test"), ("bob", "bob@example.test")] {
@@ -195,6 +198,10 @@ fn nothing_acknowledged_is_lost_or_doubled() {
             assert_eq!(stored.contains_key(subject), is_expected, "{subject} for {user}");
         }
     }
+    println!(
+        "{rounds} rounds of kill -9: {acknowledged} messages acknowledged, {unacknowledged} \
+         interrupted; 0 lost, 0 doubled, in mailboxes and event file"
+    );
 }
 
 /// The event file is written anew from the durable record where a crash cut it off, and whole
