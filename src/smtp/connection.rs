@@ -28,7 +28,8 @@ use crate::mail::Peer;
 
 /// Read at once while waiting for commands, and kept while idle.
 const LINE_READ: usize = 1024;
-/// Read at once while a message arrives.
+/// Read at once while a message arrives: little at first, since most are small.
+const FIRST_DATA_READ: usize = 8 * 1024;
 const DATA_READ: usize = 64 * 1024;
 /// Pipelined commands are taken so many at a stretch; then other connections go on.
 const STRETCH: usize = 16;
@@ -347,7 +348,8 @@ where
                 return Outcome::Input(Input::Received(body));
             }
             let until = whole.min(Instant::now() + self.limits.data_timeout);
-            if let Err(interruption) = self.fill(DATA_READ, until, OnStop::Finish).await {
+            let amount = if body.len() < FIRST_DATA_READ { FIRST_DATA_READ } else { DATA_READ };
+            if let Err(interruption) = self.fill(amount, until, OnStop::Finish).await {
                 return interruption.into();
             }
         }
