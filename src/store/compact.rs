@@ -2,7 +2,7 @@
 //! anew as a pack, without removed messages and expired events. Positions stay as they are.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +34,16 @@ pub(super) fn keep_files(log_dir: &Path) -> Option<File> {
     Some(lock)
 }
 
+/// Makes the file whose lock keeps the log's files, as the daemon's own.
+pub(super) fn make_lock(log_dir: &Path) -> Result<(), StoreError> {
+    open_lock(log_dir).map(drop).map_err(StoreError::file(log_dir.join("lock")))
+}
+
+/// Reading is enough for a lock, so one that another user's command made serves as well.
 fn open_lock(log_dir: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(log_dir.join("lock"))
+    let path = log_dir.join("lock");
+    File::open(&path)
+        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(&path))
 }
 
 /// What one compaction did.
@@ -121,15 +129,16 @@ impl Compactor<'_> {
         };
         let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
         let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
-            Some(newest) => pack
-                .finish(Trailer {
+            Some(newest) => {
+                pack.finish(Trailer {
                     end: positions.end,
                     considered: considered.0,
                     expired_before: self.expired_before,
                     newest,
                     ..Trailer::default()
-                })
-                .map(|()| self.wait_for_readers()),
+                })?;
+                self.wait_for_readers()
+            }
             None => Ok(None),
         });
         let Ok(Some(_no_readers)) = written else {
@@ -147,15 +156,19 @@ impl Compactor<'_> {
     }
 
     /// From the returned lock on nobody reads the log's files by name; `None` when told to stop.
-    fn wait_for_readers(&self) -> Option<File> {
-        let lock = open_lock(&self.log_dir).ok()?;
-        while lock.try_lock().is_err() {
-            if self.stop.load(Ordering::Relaxed) {
-                return None;
+    fn wait_for_readers(&self) -> Result<Option<File>, StoreError> {
+        let path = self.log_dir.join("lock");
+        let lock = open_lock(&self.log_dir).map_err(StoreError::file(&path))?;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Some(lock)),
+                Err(TryLockError::WouldBlock) if self.stop.load(Ordering::Relaxed) => {
+                    return Ok(None);
+                }
+                Err(TryLockError::WouldBlock) => rest(),
+                Err(TryLockError::Error(error)) => return Err(StoreError::file(&path)(error)),
             }
-            rest();
         }
-        Some(lock)
     }
 
     /// Writes what is left of the records; the newest moment among them, or `None` when told to
