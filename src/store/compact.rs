@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::codec::{self, Decoded};
 use super::entry::{Change, MessageRef, RecordHead, SealedBlob};
@@ -23,6 +23,9 @@ const WORTHWHILE: u64 = 4;
 const MERGED_FILES: usize = 8;
 /// How long compaction rests after each piece, so that it never keeps the disk from the log.
 const REST: Duration = Duration::from_millis(10);
+/// How long readers are waited for; the next attempt comes with the next round of housekeeping,
+/// and until then retention is not kept waiting.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 /// Octets of a piece.
 const PIECE: u64 = 512 * 1024;
 
@@ -155,14 +158,18 @@ impl Compactor<'_> {
         Ok(Some(Compacted { files: files.len(), before, after }))
     }
 
-    /// From the returned lock on nobody reads the log's files by name; `None` when told to stop.
+    /// From the returned lock on nobody reads the log's files by name; `None` when told to stop, or
+    /// when they stay for long.
     fn wait_for_readers(&self) -> Result<Option<File>, StoreError> {
         let path = self.log_dir.join("lock");
         let lock = open_lock(&self.log_dir).map_err(StoreError::file(&path))?;
+        let begun = Instant::now();
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Some(lock)),
-                Err(TryLockError::WouldBlock) if self.stop.load(Ordering::Relaxed) => {
+                Err(TryLockError::WouldBlock)
+                    if self.stop.load(Ordering::Relaxed) || begun.elapsed() >= PATIENCE =>
+                {
                     return Ok(None);
                 }
                 Err(TryLockError::WouldBlock) => rest(),

@@ -79,7 +79,7 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// Lists a folder. Positions that no file covers are an error, if they stay so: while a long
-    /// listing is read, a segment may grow to its end and the next one begin.
+    /// listing is read, two segments may begin, and only the second be in it.
     pub(super) fn read(dir: &Path) -> Result<Self, StoreError> {
         let mut listed = Self::list(dir);
         for _ in 1..LISTINGS {
@@ -92,9 +92,11 @@ impl Catalog {
     }
 
     fn list(dir: &Path) -> Result<Self, StoreError> {
+        // All names before any size: a segment whose successor is listed grows no more.
+        let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let mut all = Vec::new();
-        for entry in fs::read_dir(dir).map_err(StoreError::file(dir))? {
-            all.extend(Segment::read(entry.map_err(StoreError::file(dir))?.path())?);
+        for entry in entries.map_err(StoreError::file(dir))? {
+            all.extend(Segment::read(entry.path())?);
         }
         // Of two that begin at one position, the pack, which covers more, comes first.
         all.sort_by_key(|segment| (segment.base, segment.pack.is_none()));

@@ -241,3 +241,42 @@ async fn the_log_grows_beside_who_lists_it() {
     writer.await.expect("ends");
     store.close();
 }
+
+/// A reader that stays keeps the log's files, and neither retention nor the end of the store.
+#[tokio::test]
+async fn who_reads_for_long_stops_neither_retention_nor_the_end() {
+    let mut scratch = Scratch::new();
+    scratch.settings.segment_bytes = 1;
+    scratch.settings.housekeeping_interval = std::time::Duration::from_millis(20);
+    let store = scratch.open();
+    store.set_retention(vec![FolderRetention {
+        organization: "m-1".into(),
+        folder: Folder::Inbox,
+        action: RetentionAction::PermanentlyDelete,
+        period_days: 1,
+    }]);
+    let now = Timestamp::from_millis(
+        std::time::UNIX_EPOCH.elapsed().expect("after the epoch").as_millis() as u64,
+    );
+    let old = now.minus(std::time::Duration::from_secs(2 * 86_400));
+    let reader = Reader::open(&scratch.settings).expect("opens");
+    let alice = store.mailbox(&name("alice")).expect("a mailbox");
+    for round in 0..3 {
+        let mut commit = commit_of(&store, &["alice"], &"old".repeat(3000));
+        commit.blobs[0].mails[0].received_at = old;
+        store.commit(commit).await.expect("commits");
+        for _ in 0..150 {
+            if alice.used_bytes() == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(alice.used_bytes(), 0, "round {round}");
+    }
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    tokio::time::timeout(std::time::Duration::from_secs(5), closing)
+        .await
+        .expect("in time")
+        .expect("ends");
+    drop(reader);
+}
