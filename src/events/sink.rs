@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +99,10 @@ impl EventSink {
         if last.is_none() {
             last = newest_rotated(&dir)?;
         }
-        let day = first_day(&path)?;
+        // The clock may have gone back before the current file was begun; no file may sort
+        // before an older one.
+        let rotated = files(&dir)?.iter().filter_map(|path| day_of(path)).max();
+        let day = first_day(&path)?.max(rotated);
         let file = EventFile::new(file);
         Ok(Self { dir, settings, file, size, day, last, is_ragged: false, buffer: Vec::new() })
     }
@@ -242,15 +246,54 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
             rotated.push(path);
         }
     }
-    // `….2026-11-21.jsonl` is older than `….2026-11-21.0001.jsonl`.
+    // `….2026-11-21.jsonl` is older than `….2026-11-21.0001.jsonl`, and `….9999.jsonl` than
+    // `….10000.jsonl`.
     rotated.sort_by_key(|path| {
-        path.file_name().map(|name| name.to_string_lossy().trim_end_matches(SUFFIX).to_owned())
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default().trim_end_matches(SUFFIX).to_owned();
+        (day_of(path), name.len(), name)
     });
     let current = dir.join(CURRENT);
     if current.exists() {
         rotated.push(current);
     }
     Ok(rotated)
+}
+
+/// The event files as they were at one moment.
+#[derive(Debug)]
+pub struct FilesAtOnce {
+    /// Oldest first. The oldest may be deleted at any time.
+    pub rotated: Vec<PathBuf>,
+    /// Open already, since its name may soon be another file's.
+    pub current: Option<(PathBuf, File)>,
+}
+
+/// The event files of a folder as they were at one moment, while another process may rotate them.
+///
+/// # Errors
+/// Those of the file system, naming the path.
+pub fn files_at_once(dir: &Path) -> io::Result<FilesAtOnce> {
+    let path = dir.join(CURRENT);
+    loop {
+        let current = unless_missing(File::open(&path)).map_err(|error| named(&path, error))?;
+        let mut rotated = files(dir)?;
+        rotated.retain(|file| *file != path);
+        let file_there =
+            unless_missing(fs::metadata(&path)).map_err(|error| named(&path, error))?;
+        let file_here = current.as_ref().map(File::metadata).transpose()?;
+        let inode = |metadata: Option<fs::Metadata>| metadata.map(|it| (it.dev(), it.ino()));
+        if inode(file_here) == inode(file_there) {
+            return Ok(FilesAtOnce { rotated, current: current.map(|file| (path, file)) });
+        }
+    }
+}
+
+fn unless_missing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 fn day_of(path: &Path) -> Option<String> {

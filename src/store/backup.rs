@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::Layout;
+use super::committer::{Layout, lock_folder};
 use super::compact;
 use super::index::Index;
 use super::keys::Keyring;
@@ -75,10 +75,10 @@ pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, Store
     let created_at = SystemClock.now();
     let mut copier = Copier { from: &settings.data_dir, to: destination, files: Vec::new() };
     let events = layout.events();
-    for path in sink::files(&events).map_err(StoreError::file(&events))? {
-        copier.copy(&path, u64::MAX)?;
-    }
+    copier.events(&events)?;
     let index = destination.join("index.sqlite");
+    // Made here, so that it is for its owner alone; SQLite takes an empty file.
+    durable::create_file(&index, &[])?;
     Index::open_to_read(&layout.index())?.copy_to(&index)?;
     copier.files.push(summed(&index, Path::new("index.sqlite"))?);
     let log_end = copier.log(&layout.log())?;
@@ -95,14 +95,16 @@ pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, Store
 /// Puts a backup back as a data folder, after checking every byte of it.
 ///
 /// # Errors
-/// [`StoreError::InTheWay`] if the data folder holds a store already; [`StoreError::Damaged`] if
-/// the backup is not what was written; [`StoreError::Key`] if the master key that is there is
+/// [`StoreError::InTheWay`] if the data folder holds a store already; [`StoreError::Locked`] if a
+/// daemon has it; [`StoreError::Damaged`] if the backup is not what was written; [`StoreError::Key`] if the master key that is there is
 /// another one; those of the file system, after which the data folder can be removed.
 pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
-    if layout.log().exists() || layout.index().exists() {
-        return Err(StoreError::InTheWay(settings.data_dir.clone()));
-    }
+    let check_free = || match layout.log().exists() || layout.index().exists() {
+        true => Err(StoreError::InTheWay(settings.data_dir.clone())),
+        false => Ok(()),
+    };
+    check_free()?;
     let manifest = read_manifest(backup)?;
     let key = layout.master_key();
     if key.exists() && Keyring::load(&key)?.check() != manifest.key_check {
@@ -118,6 +120,8 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
         }
     }
     durable::create_dir(&settings.data_dir)?;
+    let _nobody_starts = lock_folder(&settings.data_dir)?;
+    check_free()?;
     let mut copier = Copier { from: backup, to: &settings.data_dir, files: Vec::new() };
     for file in &manifest.files {
         copier.copy(&backup.join(&file.path), u64::MAX)?;
@@ -165,15 +169,32 @@ struct Copier<'a> {
 impl Copier<'_> {
     /// Copies the first `length` octets of a file, durably.
     fn copy(&mut self, path: &Path, length: u64) -> Result<(), StoreError> {
+        let source = File::open(path).map_err(StoreError::file(path))?;
+        self.copy_open(path, source, length)
+    }
+
+    fn copy_open(&mut self, path: &Path, source: File, length: u64) -> Result<(), StoreError> {
         let relative = path.strip_prefix(self.from).unwrap_or(path);
         let target = self.to.join(relative);
         durable::create_dir(target.parent().unwrap_or(self.to))?;
-        let source = File::open(path).map_err(StoreError::file(path))?;
         let copy = durable::create_file(&target, &[])?;
         let (bytes, crc32) = pass(source.take(length), &copy).map_err(StoreError::file(&target))?;
         durable::sync(&copy, &target)?;
         self.files.push(BackupFile { path: relative.into(), bytes, crc32 });
         Ok(())
+    }
+
+    /// Copies the event files; one that the daemon deletes meanwhile is not needed.
+    fn events(&mut self, dir: &Path) -> Result<(), StoreError> {
+        let sink::FilesAtOnce { rotated, current } =
+            sink::files_at_once(dir).map_err(StoreError::file(dir))?;
+        for path in rotated {
+            match File::open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                file => self.copy_open(&path, file.map_err(StoreError::file(&path))?, u64::MAX)?,
+            }
+        }
+        current.map_or(Ok(()), |(path, file)| self.copy_open(&path, file, u64::MAX))
     }
 
     /// Copies the log up to its last whole record, and tells where that ends.

@@ -21,10 +21,9 @@ use super::index::{Cursor, Index};
 use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
 use super::log::Log;
-
 use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
 use super::segment::{Scanned, Scanner};
-use super::{Settings, StoreError, durable};
+use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::{EventFile, EventSink, RecordedEvents};
@@ -138,14 +137,18 @@ impl Store {
         let start = indexed.min(events_from);
         // Events are written when their record is durable, and so is the index.
         let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
-        let log = Log::open(&layout.log(), settings.segment_bytes, start, indexed.max(told))?;
-        if indexed > log.end() {
+        let acknowledged = indexed.max(told);
+        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged)?;
+        if acknowledged > log.end() {
             return Err(StoreError::Damaged {
                 path: layout.log(),
                 offset: log.end().0,
-                problem: format!("the index knows records up to {indexed}, the log ends before"),
+                problem: format!(
+                    "index or events know records up to {acknowledged}, the log ends before"
+                ),
             });
         }
+        compact::make_lock(&layout.log())?;
         replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
 
         let mailboxes = Mailboxes::default();

@@ -2,11 +2,11 @@
 //! anew as a pack, without removed messages and expired events. Positions stay as they are.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::codec::{self, Decoded};
 use super::entry::{Change, MessageRef, RecordHead, SealedBlob};
@@ -23,6 +23,9 @@ const WORTHWHILE: u64 = 4;
 const MERGED_FILES: usize = 8;
 /// How long compaction rests after each piece, so that it never keeps the disk from the log.
 const REST: Duration = Duration::from_millis(10);
+/// How long readers are waited for; the next attempt comes with the next round of housekeeping,
+/// and until then retention is not kept waiting.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 /// Octets of a piece.
 const PIECE: u64 = 512 * 1024;
 
@@ -34,8 +37,16 @@ pub(super) fn keep_files(log_dir: &Path) -> Option<File> {
     Some(lock)
 }
 
+/// Makes the file whose lock keeps the log's files, as the daemon's own.
+pub(super) fn make_lock(log_dir: &Path) -> Result<(), StoreError> {
+    open_lock(log_dir).map(drop).map_err(StoreError::file(log_dir.join("lock")))
+}
+
+/// Reading is enough for a lock, so one that another user's command made serves as well.
 fn open_lock(log_dir: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(log_dir.join("lock"))
+    let path = log_dir.join("lock");
+    File::open(&path)
+        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(&path))
 }
 
 /// What one compaction did.
@@ -121,15 +132,16 @@ impl Compactor<'_> {
         };
         let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
         let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
-            Some(newest) => pack
-                .finish(Trailer {
+            Some(newest) => {
+                pack.finish(Trailer {
                     end: positions.end,
                     considered: considered.0,
                     expired_before: self.expired_before,
                     newest,
                     ..Trailer::default()
-                })
-                .map(|()| self.wait_for_readers()),
+                })?;
+                self.wait_for_readers()
+            }
             None => Ok(None),
         });
         let Ok(Some(_no_readers)) = written else {
@@ -146,16 +158,24 @@ impl Compactor<'_> {
         Ok(Some(Compacted { files: files.len(), before, after }))
     }
 
-    /// From the returned lock on nobody reads the log's files by name; `None` when told to stop.
-    fn wait_for_readers(&self) -> Option<File> {
-        let lock = open_lock(&self.log_dir).ok()?;
-        while lock.try_lock().is_err() {
-            if self.stop.load(Ordering::Relaxed) {
-                return None;
+    /// From the returned lock on nobody reads the log's files by name; `None` when told to stop, or
+    /// when they stay for long.
+    fn wait_for_readers(&self) -> Result<Option<File>, StoreError> {
+        let path = self.log_dir.join("lock");
+        let lock = open_lock(&self.log_dir).map_err(StoreError::file(&path))?;
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Some(lock)),
+                Err(TryLockError::WouldBlock)
+                    if self.stop.load(Ordering::Relaxed) || begun.elapsed() >= PATIENCE =>
+                {
+                    return Ok(None);
+                }
+                Err(TryLockError::WouldBlock) => rest(),
+                Err(TryLockError::Error(error)) => return Err(StoreError::file(&path)(error)),
             }
-            rest();
         }
-        Some(lock)
     }
 
     /// Writes what is left of the records; the newest moment among them, or `None` when told to

@@ -147,11 +147,14 @@ impl Index {
         Ok(Self(connection))
     }
 
-    /// Copies the index as it is at this moment into a new file, durably.
+    /// Copies the index as it is at this moment into a new or empty file, durably. Of the event
+    /// files the copy knows nothing: theirs were made at another moment.
     pub(super) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         // The reader's own transaction has nothing left to keep, and VACUUM takes none.
         self.0.execute_batch("ROLLBACK; PRAGMA query_only = OFF;")?;
         self.0.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+        Connection::open(path)?
+            .execute("DELETE FROM cursor WHERE name = ?1", [Cursor::EventsSynced.name()])?;
         super::durable::sync_if_there(path)
     }
 

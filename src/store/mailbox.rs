@@ -90,7 +90,9 @@ impl MailboxHandle {
 
     /// Gives back the room of a message that was removed.
     pub(super) fn free(&self, size: u64) {
-        self.used_bytes.fetch_sub(size, Ordering::AcqRel);
+        let less = |used: u64| Some(used.saturating_sub(size));
+        // It always says what it becomes.
+        self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).ok();
     }
 
     pub(super) fn birth(&self) -> NewMailbox {

@@ -20,6 +20,8 @@ pub(super) const FRAME_HEADER: u64 = 8;
 /// How a segment's file name ends.
 pub(super) const SUFFIX: &str = "log";
 const READ_BUFFER: usize = 256 * 1024;
+/// How often a folder is listed before a gap is taken for one.
+const LISTINGS: usize = 10;
 
 /// One file of the log and the positions that it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,11 +78,25 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// Lists a folder. Positions that no file covers are an error.
+    /// Lists a folder. Positions that no file covers are an error, if they stay so: while a long
+    /// listing is read, two segments may begin, and only the second be in it.
     pub(super) fn read(dir: &Path) -> Result<Self, StoreError> {
+        let mut listed = Self::list(dir);
+        for _ in 1..LISTINGS {
+            if !matches!(listed, Err(StoreError::Damaged { .. })) {
+                break;
+            }
+            listed = Self::list(dir);
+        }
+        listed
+    }
+
+    fn list(dir: &Path) -> Result<Self, StoreError> {
+        // All names before any size: a segment whose successor is listed grows no more.
+        let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let mut all = Vec::new();
-        for entry in fs::read_dir(dir).map_err(StoreError::file(dir))? {
-            all.extend(Segment::read(entry.map_err(StoreError::file(dir))?.path())?);
+        for entry in entries.map_err(StoreError::file(dir))? {
+            all.extend(Segment::read(entry.path())?);
         }
         // Of two that begin at one position, the pack, which covers more, comes first.
         all.sort_by_key(|segment| (segment.base, segment.pack.is_none()));

@@ -149,3 +149,43 @@ fn zeros_that_a_power_loss_left_are_cut_off() {
     append(&mut sink, 2, MORNING, 1);
     assert_eq!(ids(dir.path()).len(), 2);
 }
+
+#[test]
+fn a_clock_that_went_back_before_a_restart_puts_no_file_before_an_older_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = Settings { max_file_bytes: 400, retention_days: 30 };
+    let open = || EventSink::open(dir.path().into(), settings, Lsn(0)).expect("opens");
+    let mut sink = open();
+    let next_day = MORNING.plus(Duration::from_secs(86_400));
+    // Rotated by size; the new file begins with events of the day before.
+    for (lsn, at) in [(1, next_day), (2, next_day), (3, MORNING)] {
+        append(&mut sink, lsn, at, 2);
+    }
+    drop(sink);
+    let mut sink = open();
+    for (lsn, at) in [(4, MORNING), (5, next_day)] {
+        append(&mut sink, lsn, at, 2);
+    }
+    let found = ids(dir.path());
+    assert_eq!(found.len(), 10);
+    assert!(found.is_sorted(), "{found:?}");
+    drop(sink);
+    fs::remove_file(dir.path().join(CURRENT)).expect("removes");
+    let newest = files(dir.path()).expect("lists").pop().expect("a rotated file");
+    let text = fs::read(newest).expect("reads");
+    let last = text.split_inclusive(|&byte| byte == b'\n').next_back().and_then(id_of);
+    assert_eq!(open().last(), last);
+}
+
+#[test]
+fn the_ten_thousandth_file_of_a_day_is_after_the_one_before() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let names = ["2026-11-21", "2026-11-21.0001", "2026-11-21.9999", "2026-11-21.10000"];
+    let paths = [&names[..], &["2026-11-22"]].concat();
+    let paths = paths.iter().map(|day| dir.path().join(format!("{ROTATED_PREFIX}{day}{SUFFIX}")));
+    let paths: Vec<_> = paths.collect();
+    for path in &paths {
+        fs::write(path, "").expect("writes");
+    }
+    assert_eq!(files(dir.path()).expect("lists"), paths);
+}

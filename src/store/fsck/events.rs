@@ -1,7 +1,7 @@
 //! The event files, side by side with the events of the log.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::super::StoreError;
@@ -27,11 +27,13 @@ pub(super) struct EventCheck {
 
 impl EventCheck {
     pub(super) fn open(dir: &Path, catalog: &Catalog) -> Result<Self, StoreError> {
-        let mut files = match dir.exists() {
-            true => sink::files(dir).map_err(StoreError::file(dir))?,
-            false => Vec::new(),
+        let (files, newest) = match dir.exists() {
+            true => {
+                let files = sink::files_at_once(dir).map_err(StoreError::file(dir))?;
+                (files.rotated, files.current)
+            }
+            false => (Vec::new(), None),
         };
-        let newest = files.pop().map(|path| open(&path).map(|file| (path, file))).transpose()?;
         let packs = catalog.segments.iter().filter(|file| file.pack.is_some());
         let mut check = Self {
             files: files.into_iter(),
@@ -44,7 +46,6 @@ impl EventCheck {
             problems: Vec::new(),
         };
         check.advance()?;
-        check.first = check.line.as_ref().map(|(id, _)| *id);
         Ok(check)
     }
 
@@ -109,7 +110,14 @@ impl EventCheck {
         loop {
             let Some((path, file)) = &mut self.current else {
                 let next = match self.files.next() {
-                    Some(path) => open(&path).map(|file| Some((path, file)))?,
+                    Some(path) => match File::open(&path) {
+                        Err(error) if error.kind() == ErrorKind::NotFound => {
+                            // Deleted since it was listed, and all older ones with it.
+                            self.first = None;
+                            continue;
+                        }
+                        file => Some((path.clone(), file.map_err(StoreError::file(path))?)),
+                    },
                     None => self.newest.take(),
                 };
                 let Some((path, file)) = next else { return Ok(()) };
@@ -131,14 +139,11 @@ impl EventCheck {
                         continue;
                     }
                     self.last = Some(id);
+                    self.first = self.first.or(Some(id));
                     self.line = Some((id, line));
                     return Ok(());
                 }
             }
         }
     }
-}
-
-fn open(path: &Path) -> Result<File, StoreError> {
-    File::open(path).map_err(StoreError::file(path))
 }

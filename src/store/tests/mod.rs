@@ -2,6 +2,7 @@
 
 mod check;
 mod compaction;
+mod races;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
