@@ -80,6 +80,9 @@ struct Fixed {
     hostname: String,
     listeners: Vec<crate::smtp::ListenerSettings>,
     tls: Option<crate::smtp::TlsSettings>,
+    store: crate::store::Settings,
+    events: crate::events::Settings,
+    log: crate::config::LogSettings,
 }
 
 impl Fixed {
@@ -89,6 +92,9 @@ impl Fixed {
             hostname: configuration.pipeline.hostname.clone(),
             listeners: configuration.listeners.clone(),
             tls: configuration.tls.clone(),
+            store: configuration.store.clone(),
+            events: configuration.events,
+            log: configuration.log.clone(),
         }
     }
 }
@@ -155,7 +161,8 @@ impl Daemon {
         let resolver = resolver(&configuration)?;
         if Fixed::of(&configuration) != self.started_with {
             tracing::warn!(
-                "data_dir, hostname, listeners and tls files change with a restart only"
+                "data_dir, hostname, listeners, tls files, [store], [events] and [log] change with \
+                 a restart only"
             );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::committer::{Layout, lock_folder};
 use super::compact;
-use super::index::Index;
+use super::index::{Cursor, Index};
 use super::keys::Keyring;
 use super::segment::{Catalog, Scanned, Scanner};
 use super::{Settings, StoreError, durable};
@@ -63,12 +63,23 @@ pub struct BackupFile {
 /// [`StoreError::NotFound`] if there is no store; [`StoreError::InTheWay`] unless `destination` is
 /// new or empty; damage; those of the file system, after which `destination` is no backup.
 pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, StoreError> {
+    check_empty(destination)?;
+    if std::path::absolute(destination).is_ok_and(|to| to.starts_with(&settings.data_dir)) {
+        return Err(StoreError::InTheWay(settings.data_dir.clone()));
+    }
+    copy_all(settings, destination).inspect_err(|_| {
+        // It was empty, so all of it is ours; what cannot be removed is no backup without a
+        // manifest.
+        drop(fs::remove_dir_all(destination));
+    })
+}
+
+fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
     if !layout.index().exists() {
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
-    check_empty(destination)?;
     durable::create_dir(destination)?;
     let _log_stays = compact::keep_files(&layout.log());
     let key_check = Keyring::load(&layout.master_key())?.check();
@@ -79,9 +90,11 @@ pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, Store
     let index = destination.join("index.sqlite");
     // Made here, so that it is for its owner alone; SQLite takes an empty file.
     durable::create_file(&index, &[])?;
-    Index::open_to_read(&layout.index())?.copy_to(&index)?;
+    let known = Index::open_to_read(&layout.index())?;
+    let acknowledged = known.cursor(Cursor::Indexed)?;
+    known.copy_to(&index)?;
     copier.files.push(summed(&index, Path::new("index.sqlite"))?);
-    let log_end = copier.log(&layout.log())?;
+    let log_end = copier.log(&layout.log(), acknowledged)?;
     for folder in PLAIN {
         copier.folder(&settings.data_dir.join(folder))?;
     }
@@ -198,7 +211,7 @@ impl Copier<'_> {
     }
 
     /// Copies the log up to its last whole record, and tells where that ends.
-    fn log(&mut self, dir: &Path) -> Result<Lsn, StoreError> {
+    fn log(&mut self, dir: &Path, acknowledged: Lsn) -> Result<Lsn, StoreError> {
         let catalog = Catalog::read(dir)?;
         let Some((last, closed)) = catalog.segments.split_last() else { return Ok(Lsn(0)) };
         for file in closed {
@@ -208,6 +221,10 @@ impl Copier<'_> {
         let mut scanner = Scanner::over(vec![last.clone()], Lsn(0))?;
         while let Some(Scanned::Frame { next, .. }) = scanner.next()? {
             end = next.0;
+        }
+        if end < acknowledged.0 {
+            let problem = "a record that was acknowledged is not whole";
+            return Err(super::damaged(&last.path, end - last.base, problem));
         }
         let length = if last.pack.is_some() { last.bytes } else { end - last.base };
         self.copy(&last.path, length)?;

@@ -124,7 +124,8 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
-        if settings.master_key_file.is_none() {
+        let is_new = !layout.log().exists() && !layout.index().exists();
+        if settings.master_key_file.is_none() && is_new {
             Keyring::create_if_absent(&layout.master_key())?;
         }
         let keyring = Keyring::load(&layout.master_key())?;
@@ -153,6 +154,15 @@ impl Store {
 
         let mailboxes = Mailboxes::default();
         for (birth, used_bytes) in index.mailboxes()? {
+            if mailboxes.is_empty() {
+                keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key).map_err(
+                    |_| {
+                        let path = layout.master_key();
+                        let path = path.display();
+                        StoreError::Key(format!("{path} is not the key of these mailboxes"))
+                    },
+                )?;
+            }
             mailboxes.insert(birth, used_bytes);
         }
         let backlog = Arc::new(AtomicUsize::new(0));
@@ -270,7 +280,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 pub(super) fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
-    let file = File::create(&path).map_err(StoreError::file(&path))?;
+    // Reading is enough for a lock, so one that another user's command made serves as well.
+    let file = File::open(&path).or_else(|_| File::create(&path));
+    let file = file.map_err(StoreError::file(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(data_dir.into())),

@@ -152,6 +152,10 @@ impl Mailboxes {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The mailboxes of an organization.
     pub(super) fn of_organization(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
         let mailboxes = self.0.read().unwrap_or_else(PoisonError::into_inner);

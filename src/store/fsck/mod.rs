@@ -17,7 +17,7 @@ use super::index::{Cursor, Index};
 use super::keys::{Key, Keyring};
 use super::mailbox::NewMailbox;
 use super::segment::{Catalog, Scanned, Scanner};
-use super::{Settings, StoreError};
+use super::{Settings, StoreError, damaged};
 use crate::events::Lsn;
 use crate::id::MailboxId;
 use events::EventCheck;
@@ -170,6 +170,14 @@ impl Checker {
             let (lsn, next, payload) = match scanner.next() {
                 Ok(Some(Scanned::Frame { lsn, next, payload })) => (lsn, next, payload),
                 // What is being written this moment, or what a crash left of a write.
+                Ok(Some(Scanned::Torn { path, base, offset }))
+                    if Lsn(base + offset) < self.shadow.indexed() =>
+                {
+                    let error =
+                        damaged(&path, offset, "a record that was acknowledged is not whole");
+                    self.report.problem(error.to_string());
+                    return Ok(None);
+                }
                 Ok(Some(Scanned::Torn { path, .. })) => {
                     self.report.leftovers.push(path.to_path_buf());
                     return Ok(Some(position));

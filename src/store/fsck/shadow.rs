@@ -28,6 +28,11 @@ impl Shadow {
         Ok(Self { index, indexed, batch: Vec::new(), next: Lsn(0) })
     }
 
+    /// Up to where the index on disk knows the log.
+    pub(super) fn indexed(&self) -> Lsn {
+        self.indexed
+    }
+
     pub(super) fn record(&mut self, lsn: Lsn, next: Lsn, head: &RecordHead, report: &mut Report) {
         if lsn >= self.indexed {
             report.records_to_index += 1;

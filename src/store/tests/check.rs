@@ -216,3 +216,44 @@ async fn only_a_whole_backup_is_restored_and_only_where_nothing_is() {
     fs::remove_file(&path).expect("removes");
     assert!(matches!(restore(&copy, &outward.settings), Err(StoreError::NotFound(_))));
 }
+
+#[tokio::test]
+async fn a_store_without_its_master_key_is_not_opened_with_a_new_one() {
+    let scratch = Scratch::filled().await;
+    let key = scratch.path("keys/master.key");
+    let right = fs::read(&key).expect("reads");
+    fs::remove_file(&key).expect("removes");
+    let open = || Store::open(&scratch.settings, &crate::events::Settings::default());
+    let error = open().expect_err("no key").to_string();
+    assert!(error.contains("master.key"), "{error}");
+    assert!(!key.exists(), "none is made");
+    fs::write(&key, "cd".repeat(32)).expect("writes");
+    let error = open().expect_err("another key").to_string();
+    assert!(error.contains("is not the key of these mailboxes"), "{error}");
+    fs::write(&key, right).expect("writes");
+    scratch.open().close();
+}
+
+#[tokio::test]
+async fn damage_in_the_last_segment_is_neither_backed_up_nor_called_harmless() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    for text in ["one", "two", "three"] {
+        deliver(&store, &["alice"], text).await;
+    }
+    store.close();
+    let segment = scratch.last_segment();
+    let mut bytes = fs::read(&segment).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, &bytes).expect("writes");
+    let report = scratch.check();
+    assert!(report.leftovers.is_empty(), "{report:?}");
+    assert!(report.problems[0].contains("acknowledged is not whole"), "{report:?}");
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    let error = backup(&scratch.settings, &copy).expect_err("is damaged").to_string();
+    assert!(error.contains("acknowledged is not whole"), "{error}");
+    assert!(!copy.exists(), "half a backup is in nobody's way");
+    let inside = scratch.path("log/copy");
+    assert!(matches!(backup(&scratch.settings, &inside), Err(StoreError::InTheWay(_))));
+}
