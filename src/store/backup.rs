@@ -109,8 +109,8 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
 ///
 /// # Errors
 /// [`StoreError::InTheWay`] if the data folder holds a store already; [`StoreError::Locked`] if a
-/// daemon has it; [`StoreError::Damaged`] if the backup is not what was written; [`StoreError::Key`] if the master key that is there is
-/// another one; those of the file system, after which the data folder can be removed.
+/// daemon has it; [`StoreError::Damaged`] if the backup is not what was written;
+/// [`StoreError::Key`] if the master key that is there is another one; those of the file system, after which the data folder can be removed.
 pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
     let check_free = || match layout.log().exists() || layout.index().exists() {

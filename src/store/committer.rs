@@ -34,7 +34,7 @@ const QUEUE: usize = 1024;
 const BATCH_BYTES: u64 = 64 * 1024 * 1024;
 const BATCH_RECORDS: usize = 256;
 /// When so many commits shared a sync, more are on their way: the next sync waits a moment for
-/// them, and serves more of them at less cost. Fewer wait for nobody.
+/// them, and serves more of them at less cost. After fewer, nobody waits.
 const COMPANY: usize = 4;
 const COMPANY_GATHER: Duration = Duration::from_micros(300);
 /// Records of one transaction while the index is brought up to the log at start.
@@ -116,7 +116,8 @@ impl Store {
     /// threads.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another daemon has it; damage; those of the file system.
+    /// [`StoreError::Locked`] if another daemon has it; [`StoreError::Key`] if the master key is
+    /// not the one of its mailboxes; damage; those of the file system.
     pub fn open(
         settings: &Settings,
         events: &crate::events::Settings,
@@ -129,42 +130,21 @@ impl Store {
             Keyring::create_if_absent(&layout.master_key())?;
         }
         let keyring = Keyring::load(&layout.master_key())?;
-        let mut index = Index::open(&layout.index())?;
-        let indexed = index.cursor(Cursor::Indexed)?;
-        let synced = index.cursor(Cursor::EventsSynced)?;
-        let mut sink = EventSink::open(layout.events(), *events, synced)
-            .map_err(StoreError::file(layout.events()))?;
-        let events_from = events_position(&index, &sink)?;
-        let start = indexed.min(events_from);
-        // Events are written when their record is durable, and so is the index.
-        let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
-        let acknowledged = indexed.max(told);
-        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged)?;
-        if acknowledged > log.end() {
-            return Err(StoreError::Damaged {
-                path: layout.log(),
-                offset: log.end().0,
-                problem: format!(
-                    "index or events know records up to {acknowledged}, the log ends before"
-                ),
-            });
-        }
-        compact::make_lock(&layout.log())?;
-        replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
+        let recovered = Recovered::open(&layout, settings, events)?;
+        let mailboxes = mailboxes(&recovered.index, &keyring, &layout)?;
+        Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
+    }
 
-        let mailboxes = Mailboxes::default();
-        for (birth, used_bytes) in index.mailboxes()? {
-            if mailboxes.is_empty() {
-                keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key).map_err(
-                    |_| {
-                        let path = layout.master_key();
-                        let path = path.display();
-                        StoreError::Key(format!("{path} is not the key of these mailboxes"))
-                    },
-                )?;
-            }
-            mailboxes.insert(birth, used_bytes);
-        }
+    /// Starts the threads of a recovered store.
+    fn start(
+        settings: &Settings,
+        events: &crate::events::Settings,
+        keyring: Keyring,
+        mailboxes: Mailboxes,
+        Recovered { log, index, sink }: Recovered,
+        folder_lock: File,
+    ) -> Result<Arc<Self>, StoreError> {
+        let layout = Layout(settings);
         let backlog = Arc::new(AtomicUsize::new(0));
         let (to_index, from_committer) = std::sync::mpsc::channel();
         let (requests, waiting) = mpsc::channel(QUEUE);
@@ -273,6 +253,68 @@ impl Store {
     }
 }
 
+/// What a store stands on, brought to one state.
+struct Recovered {
+    log: Log,
+    index: Index,
+    sink: EventSink,
+}
+
+impl Recovered {
+    /// Recovers the log, and brings index and event file up to it.
+    fn open(
+        layout: &Layout<'_>,
+        settings: &Settings,
+        events: &crate::events::Settings,
+    ) -> Result<Self, StoreError> {
+        let mut index = Index::open(&layout.index())?;
+        let indexed = index.cursor(Cursor::Indexed)?;
+        let synced = index.cursor(Cursor::EventsSynced)?;
+        let mut sink = EventSink::open(layout.events(), *events, synced)
+            .map_err(StoreError::file(layout.events()))?;
+        let events_from = events_position(&index, &sink)?;
+        let start = indexed.min(events_from);
+        // Events are written when their record is durable, and so is the index.
+        let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
+        let acknowledged = indexed.max(told);
+        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged)?;
+        if acknowledged > log.end() {
+            return Err(StoreError::Damaged {
+                path: layout.log(),
+                offset: log.end().0,
+                problem: format!(
+                    "index or events know records up to {acknowledged}, the log ends before"
+                ),
+            });
+        }
+        compact::make_lock(&layout.log())?;
+        replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
+        Ok(Self { log, index, sink })
+    }
+}
+
+/// The mailboxes that the index knows; an error if the master key is not theirs.
+fn mailboxes(
+    index: &Index,
+    keyring: &Keyring,
+    layout: &Layout<'_>,
+) -> Result<Mailboxes, StoreError> {
+    let mailboxes = Mailboxes::default();
+    for (birth, used_bytes) in index.mailboxes()? {
+        if mailboxes.is_empty() {
+            keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key).map_err(
+                |_| {
+                    let path = layout.master_key();
+                    let path = path.display();
+                    StoreError::Key(format!("{path} is not the key of these mailboxes"))
+                },
+            )?;
+        }
+        mailboxes.insert(birth, used_bytes);
+    }
+    Ok(mailboxes)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while holding these locks, and the values are whole at every moment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -280,9 +322,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 pub(super) fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
-    // Reading is enough for a lock, so one that another user's command made serves as well.
-    let file = File::open(&path).or_else(|_| File::create(&path));
-    let file = file.map_err(StoreError::file(&path))?;
+    let file = durable::open_lock(&path).map_err(StoreError::file(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(data_dir.into())),

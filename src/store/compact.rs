@@ -2,7 +2,7 @@
 //! anew as a pack, without removed messages and expired events. Positions stay as they are.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,21 +32,16 @@ const PIECE: u64 = 512 * 1024;
 /// Keeps the log's files as they are for as long as the returned lock is held. `None` on a data
 /// folder that cannot be written: nothing is compacted there.
 pub(super) fn keep_files(log_dir: &Path) -> Option<File> {
-    let lock = open_lock(log_dir).ok()?;
+    let lock = durable::open_lock(&log_dir.join("lock")).ok()?;
     lock.lock_shared().ok()?;
     Some(lock)
 }
 
 /// Makes the file whose lock keeps the log's files, as the daemon's own.
 pub(super) fn make_lock(log_dir: &Path) -> Result<(), StoreError> {
-    open_lock(log_dir).map(drop).map_err(StoreError::file(log_dir.join("lock")))
-}
-
-/// Reading is enough for a lock, so one that another user's command made serves as well.
-fn open_lock(log_dir: &Path) -> std::io::Result<File> {
-    let path = log_dir.join("lock");
-    File::open(&path)
-        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(&path))
+    durable::open_lock(&log_dir.join("lock"))
+        .map(drop)
+        .map_err(StoreError::file(log_dir.join("lock")))
 }
 
 /// What one compaction did.
@@ -162,7 +157,7 @@ impl Compactor<'_> {
     /// when they stay for long.
     fn wait_for_readers(&self) -> Result<Option<File>, StoreError> {
         let path = self.log_dir.join("lock");
-        let lock = open_lock(&self.log_dir).map_err(StoreError::file(&path))?;
+        let lock = durable::open_lock(&path).map_err(StoreError::file(&path))?;
         let begun = Instant::now();
         loop {
             match lock.try_lock() {

@@ -80,6 +80,13 @@ pub(super) fn sync_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Opens a file to be locked. Reading is enough for that, so one that another user's command made
+/// serves as well.
+pub(super) fn open_lock(path: &Path) -> std::io::Result<File> {
+    File::open(path)
+        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(path))
+}
+
 /// Opens an existing file for reading and appending.
 pub(super) fn open_append(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().read(true).append(true).open(path).map_err(StoreError::file(path))

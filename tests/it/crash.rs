@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::ledger::{counted, subject_of};
 
 /// How often the daemon is killed; more with `MAILWEIR_CRASH_ROUNDS`.
 const ROUNDS: u64 = 5;
@@ -120,20 +121,6 @@ fn kill_under_load(daemon: &mut Daemon, round: u64, sent: &Mutex<Sent>) {
         daemon.kill();
     });
     daemon.launch(Command::new(BINARY));
-}
-
-fn subject_of(message: &[u8]) -> String {
-    let message = text(message);
-    let line = message.lines().find_map(|line| line.strip_prefix("Subject: "));
-    line.expect("has a subject").to_owned()
-}
-
-fn counted(subjects: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for subject in subjects {
-        *counts.entry(subject).or_default() += 1;
-    }
-    counts
 }
 
 /// How often the event file says that each subject was delivered to a mailbox.

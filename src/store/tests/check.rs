@@ -236,17 +236,7 @@ async fn a_store_without_its_master_key_is_not_opened_with_a_new_one() {
 
 #[tokio::test]
 async fn damage_in_the_last_segment_is_neither_backed_up_nor_called_harmless() {
-    let scratch = Scratch::new();
-    let store = scratch.open();
-    for text in ["one", "two", "three"] {
-        deliver(&store, &["alice"], text).await;
-    }
-    store.close();
-    let segment = scratch.last_segment();
-    let mut bytes = fs::read(&segment).expect("reads");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&segment, &bytes).expect("writes");
+    let (scratch, _) = Scratch::damaged().await;
     let report = scratch.check();
     assert!(report.leftovers.is_empty(), "{report:?}");
     assert!(report.problems[0].contains("acknowledged is not whole"), "{report:?}");

@@ -34,6 +34,22 @@ impl Scratch {
         Store::open(&self.settings, &crate::events::Settings::default()).expect("opens")
     }
 
+    /// A store of three records in one segment, closed, the second of them damaged; and the segment.
+    async fn damaged() -> (Self, Vec<u8>) {
+        let scratch = Scratch::new();
+        let store = scratch.open();
+        for text in ["one", "two", "three"] {
+            deliver(&store, &["alice"], text).await;
+        }
+        store.close();
+        let segment = scratch.last_segment();
+        let mut bytes = fs::read(&segment).expect("reads");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&segment, &bytes).expect("writes");
+        (scratch, bytes)
+    }
+
     fn event_lines(&self) -> Vec<String> {
         sink::files(&self.settings.data_dir.join("events"))
             .expect("lists")
@@ -285,17 +301,8 @@ async fn a_segment_without_our_magic_number_is_told_not_cut() {
 #[tokio::test]
 async fn damage_of_what_was_acknowledged_is_told_not_cut() {
     for is_index_lost in [false, true] {
-        let scratch = Scratch::new();
-        let store = scratch.open();
-        for text in ["one", "two", "three"] {
-            deliver(&store, &["alice"], text).await;
-        }
-        store.close();
+        let (scratch, bytes) = Scratch::damaged().await;
         let segment = scratch.last_segment();
-        let mut bytes = fs::read(&segment).expect("reads");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&segment, &bytes).expect("writes");
         if is_index_lost {
             forget_index(&scratch.settings.data_dir);
             let error = Store::open(&scratch.settings, &crate::events::Settings::default());

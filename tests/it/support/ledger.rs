@@ -69,13 +69,15 @@ impl Ledger {
     }
 }
 
-fn subject_of(message: &[u8]) -> String {
+/// The subject of a stored message.
+pub fn subject_of(message: &[u8]) -> String {
     let message = text(message);
     let line = message.lines().find_map(|line| line.strip_prefix("Subject: "));
     line.expect("has a subject").to_owned()
 }
 
-fn counted(subjects: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+/// How often each subject is there.
+pub fn counted(subjects: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for subject in subjects {
         *counts.entry(subject).or_default() += 1;
