@@ -71,8 +71,9 @@ impl Results {
     }
 }
 
-/// Compares; the full comparison writes its tables and its plot to `docs/`.
-pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {
+/// Compares in the rows that have `wanted` in them; the full comparison writes its tables and its
+/// plot to `docs/`.
+pub(crate) fn run(mailweir: &Path, quick: bool, wanted: &str) -> anyhow::Result<()> {
     let signer = Signer::generate()?;
     let nsd = Nsd::start(&signer.zone_line())?;
     let scratch = tempfile::tempdir()?;
@@ -80,9 +81,9 @@ pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {
     let ground = Ground { mailweir, dns: nsd.address(), scratch: scratch.path() };
     Rspamd::compile_patterns(&ground)?;
     let classes = if quick { plan::quick() } else { plan::full() };
-    let run_class = |class| run_class(class, &ground, &signer);
+    let run_class = |class| run_class(class, wanted, &ground, &signer);
     let results = classes.into_iter().map(run_class).collect::<anyhow::Result<Vec<_>>>()?;
-    if quick {
+    if quick || !wanted.is_empty() {
         return Ok(());
     }
     fs::create_dir_all(DOCS)?;
@@ -92,20 +93,34 @@ pub(crate) fn run(mailweir: &Path, quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_class(class: Class, ground: &Ground<'_>, signer: &Signer) -> anyhow::Result<Results> {
-    let corpus = signer.corpus(class.octets, class.count)?;
+fn run_class(
+    class: Class,
+    wanted: &str,
+    ground: &Ground<'_>,
+    signer: &Signer,
+) -> anyhow::Result<Results> {
+    let is_wanted = |name: &str, cell: Cell, kind: &Kind| {
+        format!("{name} {} {}", cell.name(), kind.name()).contains(wanted)
+    };
+    let wanted_of = |name: &str, cell: Cell| {
+        Kind::ALL.into_iter().filter(|kind| is_wanted(name, cell, kind)).collect::<Vec<_>>()
+    };
     let mut results = Results { class, measured: Vec::new(), syncs: Vec::new() };
     let class = &results.class;
+    if class.cells.iter().all(|cell| wanted_of(class.name, *cell).is_empty()) {
+        return Ok(results);
+    }
+    let corpus = signer.corpus(class.octets, class.count)?;
     for cell in &class.cells {
         let rounds = if *cell == plan::KEY { KEY_ROUNDS } else { 1 };
-        for kind in Kind::ALL.repeat(rounds) {
+        for kind in wanted_of(class.name, *cell).repeat(rounds) {
             let row = measure(kind, ground, &corpus, *cell, class.count)?;
             print_row(class, &row);
             Results::keep_best(&mut results.measured, row);
         }
     }
     for cell in &class.sync_cells {
-        for kind in Kind::ALL {
+        for kind in wanted_of(class.name, *cell) {
             let count = class.count.min(SYNC_MESSAGES);
             let each = syncs::count(kind, ground, &corpus, *cell, count)?;
             let (name, cell_name) = (kind.name(), cell.name());

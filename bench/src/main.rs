@@ -36,7 +36,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// CPU, latency and memory for each message
-    Compare,
+    Compare {
+        /// Only rows that have this in them, such as "4 KB 32 × 20 Mailweir"; writes nothing then
+        #[arg(default_value = "")]
+        row: String,
+    },
     /// Cost and latency as store and directory grow
     Growth,
     /// Memory of connections that wait, and of one large message
@@ -53,7 +57,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Growth => growth::run(&arguments.mailweir, arguments.quick),
-        Command::Compare => compare::run(&arguments.mailweir, arguments.quick),
+        Command::Compare { row } => compare::run(&arguments.mailweir, arguments.quick, &row),
         Command::Idle => idle::run(&arguments.mailweir, arguments.quick),
         Command::Stress { scenario } => {
             stress::run(&arguments.mailweir, arguments.quick, &scenario)

@@ -5,7 +5,7 @@ use memchr::memchr2;
 use super::reason::Reason;
 
 /// The most that is set aside on the word of `SIZE=` alone.
-const MAX_UPFRONT: u64 = 1024 * 1024;
+const MAX_UPFRONT: usize = 1024 * 1024;
 /// The least that is set aside when content arrives.
 const MIN_GROWTH: usize = 16 * 1024;
 
@@ -125,16 +125,23 @@ impl Body {
 }
 
 /// Makes room for `more` octets: what was declared, as far as it may be believed, else by
-/// doubling, and never past the limit.
+/// doubling. A large body gets the room of the largest at once: the system gives memory only as
+/// it is written to, and growing would copy it again and again.
 fn grow(octets: &mut Vec<u8>, more: usize, limit: u64, declared: u64) {
     let needed = octets.len().saturating_add(more);
     if needed <= octets.capacity() {
         return;
     }
-    let believed = if needed as u64 > MAX_UPFRONT { declared } else { declared.min(MAX_UPFRONT) };
-    let believed = usize::try_from(believed).unwrap_or(usize::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let doubled = octets.capacity().saturating_mul(2).max(MIN_GROWTH).min(limit);
-    let wanted = if believed >= needed { believed } else { doubled };
-    octets.reserve_exact(wanted.max(needed) - octets.len());
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    let wanted = if needed > MAX_UPFRONT {
+        limit
+    } else {
+        let doubled = octets.capacity().saturating_mul(2).max(MIN_GROWTH);
+        if declared >= needed { declared.min(MAX_UPFRONT) } else { doubled }
+    };
+    let room = wanted.max(needed) - octets.len();
+    if octets.try_reserve_exact(room).is_err() {
+        octets.reserve_exact(needed - octets.len());
+    }
 }
