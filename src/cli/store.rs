@@ -87,6 +87,7 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         output::counted(report.messages, "message"),
         output::counted(report.records_to_index, "record"),
     ))?;
+    output::line(&format!("queue: {} waiting", report.queued))?;
     output::line(&format!(
         "events: {} in the files once and as the log has them, {} still to come",
         output::counted(report.events, "event"),

@@ -66,7 +66,7 @@ fn nobodys_mail() -> Mail {
         prefix: Vec::new(),
         suffix: Vec::new(),
         deliveries: Vec::new(),
-        queued: None,
+        queued: Vec::new(),
     }
 }
 

@@ -4,11 +4,15 @@
 use std::sync::Arc;
 
 use super::decide::Judged;
+use crate::directory::OrganizationId;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::journal::Wrapping;
-use crate::mail::{Address, ReversePath};
-use crate::store::{Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError};
+use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+use crate::store::{
+    Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, Store,
+    StoreError,
+};
 
 /// A composed message and where it goes.
 #[derive(Debug)]
@@ -47,9 +51,34 @@ pub(super) enum Unplaced {
     Store(#[from] StoreError),
 }
 
+/// For whom internal mail is sent, and what it is, if it leaves.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    pub(super) organization: &'a OrganizationId,
+    pub(super) purpose: Purpose,
+}
+
+impl Sending<'_> {
+    fn entry(self, to: Address) -> QueueEntry {
+        QueueEntry {
+            organization: self.organization.as_str().into(),
+            purpose: self.purpose,
+            destination: Destination::Domain(to.domain().clone()),
+            reverse_path: ReversePath::Null,
+            parameters: MailParameters::default(),
+            recipients: vec![EnvelopeRecipient {
+                address: to,
+                parameters: RcptParameters::default(),
+            }],
+            authorship: Authorship::default(),
+        }
+    }
+}
+
 /// Finds a place for internal mail about `original`: mailboxes for a local address, else the queue.
 pub(super) fn place(
     mail: InternalMail,
+    sending: Sending<'_>,
     original: &Judged,
     store: &Store,
 ) -> Result<Placed, Unplaced> {
@@ -72,11 +101,10 @@ pub(super) fn place(
     let size = (prefix.len() + content_length + suffix.len()) as u64;
     let deliveries = Vec::new();
     let mut stored =
-        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: None };
+        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: Vec::new() };
     let mut events = Vec::new();
     if !snapshot.directory.is_local(mail.to.domain()) {
-        stored.queued =
-            Some(QueuedMail { reverse_path: ReversePath::Null, recipients: vec![mail.to] });
+        stored.queued.push(sending.entry(mail.to));
         return Ok(Placed { mail: stored, own, events });
     }
     let resolved = snapshot

@@ -18,9 +18,11 @@ mod keys;
 mod log;
 mod mailbox;
 mod pack;
+mod queued;
 pub mod reader;
 mod segment;
 mod settings;
+mod usage;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -28,10 +30,15 @@ pub mod fuzz;
 mod tests;
 
 pub use committer::Store;
-pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use queued::{
+    Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
+    QueuedContent, QueuedMail,
+};
 pub use settings::Settings;
+pub use usage::{UsageExceeded, UsageHold, UsageLimits};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -53,6 +53,8 @@ pub struct Report {
     pub mailboxes: u64,
     /// Messages that the index has where the log has them.
     pub messages: u64,
+    /// Entries of the queue that the index has as the log has them.
+    pub queued: u64,
     /// Events that stand in the event files exactly once, as the log has them.
     pub events: u64,
     /// Events of the log that the files do not have yet; the daemon writes them when it starts.
@@ -265,7 +267,7 @@ impl Checker {
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),
             }
         }
-        if let Some(queued) = &mail.queued {
+        if let Some(queued) = mail.queued.as_ref().filter(|queued| queued.is_open()) {
             match self.keyring.queue().unwrap_key(&queued.wrapped_key, &[]) {
                 Ok(key) => keys.push(key),
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),
