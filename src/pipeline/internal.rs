@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use super::decide::Judged;
+use super::snapshot::Snapshot;
+use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
@@ -75,14 +77,33 @@ impl Sending<'_> {
     }
 }
 
-/// Finds a place for internal mail about `original`: mailboxes for a local address, else the queue.
+/// What a message is about, as far as its place depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) at: Timestamp,
+    /// Octets of the original, around which a journal record stands.
+    pub(super) original_length: usize,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn message(original: &'a Judged) -> Self {
+        Self {
+            snapshot: &original.snapshot,
+            at: original.received_at,
+            original_length: original.content.len(),
+        }
+    }
+}
+
+/// Finds a place for internal mail: mailboxes for a local address, else the queue.
 pub(super) fn place(
     mail: InternalMail,
     sending: Sending<'_>,
-    original: &Judged,
+    about: About<'_>,
     store: &Store,
 ) -> Result<Placed, Unplaced> {
-    let (snapshot, now) = (&original.snapshot, original.received_at);
+    let About { snapshot, at: now, original_length } = about;
     let mut prefix = format!(
         "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
@@ -97,7 +118,7 @@ pub(super) fn place(
             (None, after)
         }
     };
-    let content_length = own.as_ref().unwrap_or(&original.content).len();
+    let content_length = own.as_ref().map_or(original_length, Vec::len);
     let size = (prefix.len() + content_length + suffix.len()) as u64;
     let deliveries = Vec::new();
     let mut stored =

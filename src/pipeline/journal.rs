@@ -3,7 +3,7 @@
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
-use super::internal::{self, Content, InternalMail, Placed, Sending};
+use super::internal::{self, About, Content, InternalMail, Placed, Sending};
 use super::notice::{BounceReport, FailedRecipient, Letterhead};
 use crate::directory::OrganizationId;
 use crate::id::TraceId;
@@ -53,7 +53,7 @@ impl<'a> Beside<'a> {
         purpose: Purpose,
     ) -> Result<(), internal::Unplaced> {
         let sending = Sending { organization, purpose };
-        let placed = internal::place(mail, sending, self.mail, self.store)?;
+        let placed = internal::place(mail, sending, About::message(self.mail), self.store)?;
         self.placed.push(placed);
         Ok(())
     }
