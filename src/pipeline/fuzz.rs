@@ -84,6 +84,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
             helo: helo.to_owned(),
             esmtp: true,
             tls: None,
+            login: None,
         },
         reverse_path: sender.map_or(ReversePath::Null, ReversePath::Address),
         parameters: MailParameters::default(),

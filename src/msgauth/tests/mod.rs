@@ -129,6 +129,7 @@ fn peer() -> Peer {
         helo: "mail.example.test".to_owned(),
         esmtp: true,
         tls: None,
+        login: None,
     }
 }
 

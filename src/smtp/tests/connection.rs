@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::scripted::{Scripted, Told, hostname, normalized};
-use crate::smtp::connection::{Arrival, serve};
+use crate::smtp::connection::{Arrival, Source, serve};
 use crate::smtp::reason::Reason;
-use crate::smtp::settings::Limits;
+use crate::smtp::settings::{Limits, Protocol};
 use crate::smtp::{Shared, Tls};
 
 /// A self-signed pair, made once, and its certificate.
@@ -59,6 +59,12 @@ pub(crate) struct Client {
     stop: watch::Sender<bool>,
 }
 
+fn direct(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Arrival {
+    let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
+    let place = shared.take_in_network(address.ip(), protocol, &shared.limits()).expect("free");
+    Arrival { protocol, source: Source::Client(address, place) }
+}
+
 /// How much the "network" holds.
 const PIPE: usize = 64 * 1024;
 
@@ -67,18 +73,25 @@ impl Client {
         Self::connect_over(shared, duplex(PIPE))
     }
 
+    /// Connects to a listener of that protocol; the handshake of an implicit one is still to come.
+    pub(crate) fn connect_speaking(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Self {
+        Self::arrive(shared, direct(shared, protocol), duplex(PIPE))
+    }
+
     fn connect_over(
         shared: &Arc<Shared<Scripted>>,
         (stream, theirs): (DuplexStream, DuplexStream),
     ) -> Self {
-        let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
-        let place = shared.take_in_network(address.ip(), &shared.limits()).expect("free");
-        Self::arrive(shared, Arrival::Direct(address, place), (stream, theirs))
+        Self::arrive(shared, direct(shared, Protocol::Mx), (stream, theirs))
     }
 
     fn through_proxy(shared: &Arc<Shared<Scripted>>) -> Self {
-        let address = "127.0.0.1:50000".parse().expect("valid");
-        Self::arrive(shared, Arrival::Proxy(address), duplex(PIPE))
+        Self::through_proxy_speaking(shared, Protocol::Mx)
+    }
+
+    fn through_proxy_speaking(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Self {
+        let source = Source::Proxy("127.0.0.1:50000".parse().expect("valid"));
+        Self::arrive(shared, Arrival { protocol, source }, duplex(PIPE))
     }
 
     fn arrive(
@@ -138,6 +151,7 @@ impl Client {
         normalized(&String::from_utf8(rest).expect("UTF-8"))
     }
 
+    /// The client's side of a handshake.
     pub(crate) async fn start_tls(self) -> Self {
         self.try_start_tls().await.expect("TLS starts")
     }
@@ -562,11 +576,9 @@ async fn a_proxied_client_is_judged_by_its_own_address() {
 #[test]
 fn an_idle_connection_is_small() {
     let shared = shared(limits());
-    let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
-    let place = shared.take_in_network(address.ip(), &shared.limits()).expect("free");
     let (_, stopped) = watch::channel(false);
     let (stream, _) = duplex(1);
-    let future = serve(stream, Arrival::Direct(address, place), shared, stopped);
+    let future = serve(stream, direct(&shared, Protocol::Mx), shared, stopped);
     let size = size_of_val(&future);
     assert!(size <= 4 * 1024, "{size}");
 }

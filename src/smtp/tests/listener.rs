@@ -22,10 +22,14 @@ struct Running {
 }
 
 async fn run(limits: Limits, proxies: Option<&str>) -> Running {
+    run_speaking(Protocol::Mx, limits, proxies).await
+}
+
+async fn run_speaking(protocol: Protocol, limits: Limits, proxies: Option<&str>) -> Running {
     let shared = shared(Limits { banner_delay: Duration::ZERO, ..limits });
     let settings = ListenerSettings {
         name: "mx".to_owned(),
-        protocol: Protocol::Mx,
+        protocol,
         bind: "127.0.0.1:0".parse().expect("valid"),
         proxy_protocol_from: proxies.map(|network| vec![network.parse().expect("valid")]),
     };

@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::collection::vec;
@@ -13,13 +14,16 @@ use proptest::sample::select;
 use super::scripted::{Scripted, Told, Transaction, hostname, normalized};
 use crate::id::TraceId;
 use crate::mail::Peer;
+use crate::smtp::auth;
 use crate::smtp::body::Body;
 use crate::smtp::handler::{Handler, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 use crate::smtp::session::{Answer, Input, Session, Step, Transfer};
-use crate::smtp::settings::Limits;
+use crate::smtp::settings::{Limits, Protocol};
 use crate::smtp::wire::{Framing, Lines, Progress};
+
+const TLS: &str = "TLSv1.3 TLS13_AES_256_GCM_SHA384";
 
 pub(crate) struct Machine {
     session: Option<Session<Transaction>>,
@@ -29,6 +33,8 @@ pub(crate) struct Machine {
     buffer: BytesMut,
     receiving: Option<(Framing, Body)>,
     output: Vec<u8>,
+    line_limit: usize,
+    pauses: Vec<Duration>,
     pub(crate) closed: bool,
 }
 
@@ -42,14 +48,23 @@ fn now<F: Future>(future: F) -> F::Output {
 
 pub(crate) fn peer() -> Peer {
     let ip = "192.0.2.7".parse().expect("valid");
-    Peer { ip, port: 45000, helo: String::new(), esmtp: false, tls: None }
+    Peer { ip, port: 45000, helo: String::new(), esmtp: false, tls: None, login: None }
 }
 
 impl Machine {
     pub(crate) fn new(limits: &Limits) -> Self {
+        Self::speaking(Protocol::Mx, limits)
+    }
+
+    /// A connection to a listener of that protocol, after the handshake if it has an implicit one.
+    pub(crate) fn speaking(protocol: Protocol, limits: &Limits) -> Self {
         let limits = Arc::new(limits.clone());
+        let tls = (protocol == Protocol::Submissions).then(|| TLS.to_owned());
+        let peer = Peer { tls, ..peer() };
         let mut machine = Self {
-            session: Some(Session::new(hostname(), Arc::clone(&limits), peer())),
+            session: Some(Session::new(hostname(), protocol, Arc::clone(&limits), peer)),
+            line_limit: limits.command_line_bytes,
+            pauses: Vec::new(),
             handler: Scripted::default(),
             lines: Lines::default(),
             limits,
@@ -73,7 +88,7 @@ impl Machine {
                         Input::Received(body)
                     }
                 },
-                None => match self.lines.next(&mut self.buffer, self.limits.command_line_bytes) {
+                None => match self.lines.next(&mut self.buffer, self.line_limit) {
                     Some(line) => Input::Line(line),
                     None => return,
                 },
@@ -99,6 +114,7 @@ impl Machine {
         while let Some(next) = input.take() {
             let (session, step) = self.session.take().expect("not lost").handle(next);
             let peer = session.peer().clone();
+            self.line_limit = self.limits.command_line_bytes;
             self.session = Some(session);
             input = self.perform(step, &peer);
         }
@@ -120,7 +136,18 @@ impl Machine {
                 now(self.handler.abandon(transaction));
                 self.perform(*next, peer)
             }
-            Step::Pause(_, next) => self.perform(*next, peer),
+            Step::Pause(pause, next) => {
+                self.pauses.push(pause);
+                self.perform(*next, peer)
+            }
+            Step::Challenge(challenge) => {
+                challenge.write_to(&mut self.output);
+                self.line_limit = auth::MAX_LINE;
+                None
+            }
+            Step::Authenticate(id, credentials) => {
+                Some(Input::Login(now(self.handler.authenticate(id, peer, credentials))))
+            }
             Step::Mail(id, path, parameters) => {
                 Some(Input::Mail(now(self.handler.mail(id, peer, path, parameters))))
             }
@@ -146,7 +173,7 @@ impl Machine {
             Step::StartTls(answer) => {
                 self.answer(answer, peer);
                 self.buffer.clear();
-                Some(Input::Secured("TLSv1.3 TLS13_AES_256_GCM_SHA384".to_owned()))
+                Some(Input::Secured(TLS.to_owned()))
             }
         }
     }
