@@ -89,7 +89,10 @@ impl Client {
         Self::through_proxy_speaking(shared, Protocol::Mx)
     }
 
-    fn through_proxy_speaking(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Self {
+    pub(crate) fn through_proxy_speaking(
+        shared: &Arc<Shared<Scripted>>,
+        protocol: Protocol,
+    ) -> Self {
         let source = Source::Proxy("127.0.0.1:50000".parse().expect("valid"));
         Self::arrive(shared, Arrival { protocol, source }, duplex(PIPE))
     }
@@ -121,7 +124,7 @@ impl Client {
     }
 
     /// A reply with all its lines.
-    async fn reply(&mut self) -> String {
+    pub(crate) async fn reply(&mut self) -> String {
         let mut reply = self.line().await;
         while reply.lines().last().is_some_and(|line| line.get(3..4) == Some("-")) {
             reply += &self.line().await;
@@ -129,13 +132,13 @@ impl Client {
         reply
     }
 
-    async fn ask(&mut self, command: &str) -> String {
+    pub(crate) async fn ask(&mut self, command: &str) -> String {
         self.send(format!("{command}\r\n").as_bytes()).await;
         self.reply().await
     }
 
     /// Past the banner, EHLO, MAIL and RCPT.
-    async fn envelope(&mut self) {
+    pub(crate) async fn envelope(&mut self) {
         assert!(self.reply().await.starts_with("220 "));
         for command in
             ["EHLO client.test", "MAIL FROM:<a@example.org>", "RCPT TO:<alice@example.test>"]
@@ -146,9 +149,18 @@ impl Client {
 
     /// All that still comes until the server closes.
     pub(crate) async fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).await.expect("closed in order");
-        normalized(&String::from_utf8(rest).expect("UTF-8"))
+        normalized(&String::from_utf8(self.octets().await).expect("UTF-8"))
+    }
+
+    pub(crate) async fn octets(&mut self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        self.stream.read_to_end(&mut octets).await.expect("closed in order");
+        octets
+    }
+
+    /// The daemon is stopping.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     /// The client's side of a handshake.
@@ -171,7 +183,7 @@ impl Client {
     }
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { banner_delay: Duration::ZERO, ..Limits::default() }
 }
 

@@ -133,6 +133,15 @@ async fn proxies_are_believed_from_their_networks_only() {
     }
 }
 
+/// A client that waits for TLS could not read why, so it is only closed.
+#[tokio::test]
+async fn where_tls_comes_first_nothing_is_said_in_plain_text() {
+    let limits = Limits { connections: 0, ..Limits::default() };
+    let running = run_speaking(Protocol::Submissions, limits, None).await;
+    assert_eq!(line(&mut connect(&running).await).await, "");
+    assert_eq!(running.shared.handler().refusals(), [Reason::TooManyConnections]);
+}
+
 /// New limits hold for connections from then on.
 #[tokio::test]
 async fn limits_can_be_changed_while_it_runs() {

@@ -16,7 +16,7 @@ use crate::id::TraceId;
 use crate::mail::Peer;
 use crate::smtp::auth;
 use crate::smtp::body::Body;
-use crate::smtp::handler::{Handler, SessionRefusal};
+use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 use crate::smtp::session::{Answer, Input, Session, Step, Transfer};
@@ -34,7 +34,7 @@ pub(crate) struct Machine {
     receiving: Option<(Framing, Body)>,
     output: Vec<u8>,
     line_limit: usize,
-    pauses: Vec<Duration>,
+    pub(crate) pauses: Vec<Duration>,
     pub(crate) closed: bool,
 }
 
@@ -192,7 +192,10 @@ impl Machine {
 
 /// What the server says to `bytes`, sent in pieces of the given lengths, the rest at once.
 fn converse(limits: &Limits, bytes: &[u8], cuts: &[usize]) -> (String, Vec<Told>) {
-    let mut machine = Machine::new(limits);
+    converse_with(Machine::new(limits), bytes, cuts)
+}
+
+fn converse_with(mut machine: Machine, bytes: &[u8], cuts: &[usize]) -> (String, Vec<Told>) {
     let mut rest = bytes;
     for cut in cuts {
         let (piece, after) = rest.split_at((*cut).min(rest.len()));
@@ -239,6 +242,13 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "BDAT x\r\n",
         "JUNK\r\n",
         "AUTH PLAIN AGEAYg==\r\n",
+        "AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n",
+        "AUTH PLAIN\r\n",
+        "AUTH LOGIN\r\n",
+        "AUTH LOGIN YWxpY2U=\r\n",
+        "YWxpY2U=\r\n",
+        "c2VjcmV0\r\n",
+        "*\r\n",
         "\0\r\n",
         "\r",
         "\n",
@@ -251,24 +261,26 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+fn limits() -> Limits {
+    Limits { command_line_bytes: 70, message_bytes: 60, recipients: 2, ..Limits::default() }
+}
+
 proptest! {
     /// Any cutting of the same bytes gives the same replies and the same calls of the handler.
     #[test]
     fn replies_do_not_depend_on_how_bytes_are_cut(
+        protocol in select(vec![Protocol::Mx, Protocol::Submission, Protocol::Submissions]),
         fragments in vec(fragment(), 1..40),
         cuts in vec(1..50_usize, 0..60),
     ) {
-        let limits = Limits {
-            command_line_bytes: 70,
-            message_bytes: 60,
-            recipients: 2,
-            ..Limits::default()
+        let converse = |bytes: &[u8], cuts: &[usize]| {
+            converse_with(Machine::speaking(protocol, &limits()), bytes, cuts)
         };
         let mut bytes = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\n".to_vec();
         bytes.extend(fragments.concat());
-        let whole = converse(&limits, &bytes, &[]);
-        prop_assert_eq!(&converse(&limits, &bytes, &cuts), &whole);
-        prop_assert_eq!(&converse(&limits, &bytes, &vec![1; bytes.len()]), &whole);
+        let whole = converse(&bytes, &[]);
+        prop_assert_eq!(&converse(&bytes, &cuts), &whole);
+        prop_assert_eq!(&converse(&bytes, &vec![1; bytes.len()]), &whole);
     }
 }
 
@@ -292,6 +304,10 @@ fn an_interruption_names_its_reason_and_leaves_no_transaction() {
 fn answers_to_nothing_end_the_session() {
     let inputs = [
         Input::Admitted,
+        Input::Login(Err(Refusal {
+            reason: Reason::BadCredentials,
+            trace_id: TraceId::generate(),
+        })),
         Input::Received(Body::new(1, 1)),
         Input::Message(Ok(String::new())),
         Input::Secured(String::new()),
