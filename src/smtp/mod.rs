@@ -6,6 +6,7 @@
 //! `session` decides, `command` and `reply` are what it reads and says, `auth` is how users log in,
 //! `wire` splits bytes.
 
+pub mod client;
 pub mod handler;
 pub mod reason;
 mod settings;
