@@ -2,7 +2,7 @@
 //! over in-memory streams, and listeners on loopback.
 
 mod command;
-mod connection;
+pub(super) mod connection;
 mod dialogues;
 mod listener;
 mod machine;
