@@ -9,4 +9,4 @@ mod machine;
 mod tls;
 mod wire;
 
-use super::scripted;
+pub(super) use super::scripted;
