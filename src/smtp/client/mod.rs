@@ -26,4 +26,4 @@ pub use tls::{Roots, RootsError, TlsDemand, any_certificate};
 pub use transaction::OutgoingTransaction;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
