@@ -11,7 +11,7 @@ use crate::smtp::client::{
 };
 
 /// The most connections that are tried in one attempt, so that a destination with many dead
-/// servers does not hold an attempt for longer than a few minutes.
+/// servers does not hold it for long: four minutes where nobody answers at all.
 const MAX_TRIES: usize = 8;
 /// The most recipients of a transaction: what every server takes (RFC 5321 §4.5.3.1.8).
 const MAX_RECIPIENTS: usize = 100;
@@ -226,3 +226,6 @@ fn no_server() -> Outcome {
         maybe_delivered: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -414,22 +414,40 @@ fn orcpt(value: &str) -> Option<String> {
         return None;
     }
     let kind = kind.to_ascii_lowercase();
-    let address = if kind == "utf-8" { utf8_address(address)? } else { xtext(address)? };
-    Some(format!("{kind};{address}"))
+    if kind == "utf-8" {
+        return utf8_address(address).map(|address| format!("{kind};{address}"));
+    }
+    let address = String::from_utf8(xtext_octets(address)?).ok()?;
+    if is_printable(&address) {
+        return Some(format!("{kind};{address}"));
+    }
+    // Deviation: RFC 3461 §4.2 has ASCII alone. Postfix says of an address in UTF-8 that it is of
+    // the type rfc822; it is noted as what it is.
+    let is_utf8 = kind == "rfc822" && !address.is_ascii() && !address.chars().any(char::is_control);
+    is_utf8.then(|| format!("utf-8;{address}"))
 }
 
 /// Decodes xtext (RFC 3461 §4). What comes out must be printable (§4.2, §4.4), or it could break
 /// out of the header or the DSN that it is put in.
 fn xtext(text: &str) -> Option<String> {
-    let mut decoded = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        decoded.push(match c {
-            '+' => char::from(hex_digit(chars.next()?)? * 16 + hex_digit(chars.next()?)?),
-            c => c,
+    String::from_utf8(xtext_octets(text)?).ok().filter(|decoded| is_printable(decoded))
+}
+
+fn is_printable(text: &str) -> bool {
+    text.chars().all(|c| (' '..='~').contains(&c))
+}
+
+fn xtext_octets(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => hex_digit(bytes.next()?.into())? * 16 + hex_digit(bytes.next()?.into())?,
+            byte if byte.is_ascii() => byte,
+            _ => return None,
         });
     }
-    decoded.chars().all(|c| (' '..='~').contains(&c)).then_some(decoded)
+    Some(decoded)
 }
 
 /// RFC 3461 §4: hexadecimal digits in upper case.

@@ -24,6 +24,7 @@ mod power;
 mod rules;
 mod scanners;
 mod service;
+mod smtp_client;
 mod spf_suite;
 mod support;
 mod swaks;

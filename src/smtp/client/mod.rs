@@ -25,5 +25,7 @@ pub use settings::{Endpoint, Timeouts};
 pub use tls::{Roots, RootsError, TlsDemand, any_certificate};
 pub use transaction::OutgoingTransaction;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

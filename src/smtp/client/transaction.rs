@@ -251,3 +251,58 @@ fn utf8_xtext(text: &str) -> String {
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).ok(); // Writing to a String cannot fail.
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::{Address, RcptParameters};
+
+    #[test]
+    fn pipelined_commands_come_in_order_and_in_groups_that_fit() {
+        let recipients: Vec<_> = (0..500)
+            .map(|number| EnvelopeRecipient {
+                address: Address::parse(&format!("{number:060}@example.test")).expect("valid"),
+                parameters: RcptParameters::default(),
+            })
+            .collect();
+        let transaction = OutgoingTransaction {
+            reverse_path: &ReversePath::Null,
+            parameters: &MailParameters::default(),
+            recipients: recipients.iter().collect(),
+        };
+        let plan = Plan::new(&transaction, &[], &Extensions::default());
+        let steps = |groups: &[Group]| -> Vec<Step> {
+            groups.iter().flat_map(|group| group.steps.clone()).collect()
+        };
+        let alone = plan.groups(false);
+        assert!(alone.iter().all(|group| group.steps.len() == 1), "one command each");
+        let mut expected = steps(&alone);
+        expected.push(Step::Data);
+        let pipelined = plan.groups(true);
+        assert_eq!(steps(&pipelined), expected);
+        assert_eq!(pipelined.len(), 6, "44 KB in groups of 8 KiB");
+        assert!(pipelined.iter().all(|group| group.text.len() < GROUP + 512));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_what_our_own_server_decodes(
+            envid in "[ -~]{1,30}",
+            original in "[ -~]{1,100}",
+            utf8 in "\\PC{1,40}",
+        ) {
+            use crate::smtp::command::{Command, parse};
+            let line = format!("MAIL FROM:<> ENVID={}", xtext(&envid));
+            let Ok(Command::Mail(_, read)) = parse(line.as_bytes()) else { panic!("{line}") };
+            prop_assert_eq!(read.envid, Some(envid));
+            for original in [format!("rfc822;{original}"), format!("utf-8;{utf8}")] {
+                let encoded = orcpt(&original).expect("has a type");
+                let line = format!("RCPT TO:<a@b.test> ORCPT={encoded}");
+                let Ok(Command::Rcpt(read)) = parse(line.as_bytes()) else { panic!("{line}") };
+                prop_assert_eq!(read.parameters.orcpt, Some(original));
+            }
+        }
+    }
+}

@@ -234,6 +234,8 @@ fn rcpt_parameters() {
     check_rcpt("NOTIFY=DELAY", Some((Some(DsnNotify { delay: true, ..none }), None)));
     check_rcpt("ORCPT=RFC822;bob+2Bx@example.org", Some((None, Some("rfc822;bob+x@example.org"))));
     check_rcpt(r"ORCPT=utf-8;\x{E9}@example.org", Some((None, Some("utf-8;\u{e9}@example.org"))));
+    // As Postfix says it.
+    check_rcpt("ORCPT=rfc822;+C3+A9@example.org", Some((None, Some("utf-8;\u{e9}@example.org"))));
     check_rcpt("ORCPT=utf-8;\u{e9}@example.org", Some((None, Some("utf-8;\u{e9}@example.org"))));
     for bad in [
         "NOTIFY=NEVER,SUCCESS",
@@ -248,6 +250,9 @@ fn rcpt_parameters() {
         "ORCPT=rfc822;a+00b",
         "ORCPT=rfc822;a+ZZb",
         "ORCPT=rfc822;\u{e9}@example.org",
+        "ORCPT=rfc822;+E7@example.org",
+        "ORCPT=rfc822;+C2+85@example.org",
+        "ORCPT=x400;+C3+A9",
         r"ORCPT=utf-8;\x{0D}\x{0A}@example.org",
         r"ORCPT=utf-8;\x{D800}@example.org",
         r"ORCPT=utf-8;\x{+9}@example.org",

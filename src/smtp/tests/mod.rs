@@ -11,4 +11,4 @@ mod submissions;
 mod tls;
 mod wire;
 
-use super::scripted;
+pub(super) use super::scripted;

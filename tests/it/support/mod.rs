@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod disk;
 pub mod dns;
 pub mod ledger;
+pub mod postfix;
 pub mod smtp;
 pub mod spf_suite;
 pub mod strace;

@@ -3,6 +3,6 @@
 
 mod dialogues;
 mod failures;
-mod peer;
+pub(crate) mod peer;
 mod reply;
 mod tls;

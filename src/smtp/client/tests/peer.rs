@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::fuzz::Cuts;
@@ -201,7 +203,7 @@ impl Message {
 }
 
 /// Outcomes, each in a line.
-pub(super) fn told(outcomes: &[Outcome]) -> Vec<String> {
+pub(crate) fn told(outcomes: &[Outcome]) -> Vec<String> {
     let maybe = |maybe| if maybe { " maybe delivered" } else { "" };
     let line = |outcome: &Outcome| match outcome {
         Outcome::Sent(receipt) => format!("sent: {}", receipt.reply),
@@ -227,4 +229,31 @@ pub(super) async fn outcome(peers: Peers, message: &Message) -> Vec<String> {
     };
     peers.finish().await;
     told
+}
+
+/// Scripted peers on a loopback address, one connection after the other.
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    pub(crate) async fn on(ip: IpAddr, scripts: &[&str]) -> Self {
+        let listener = TcpListener::bind((ip, 0)).await.expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let scripts: Vec<String> = scripts.iter().map(|script| (*script).to_owned()).collect();
+        let task = tokio::spawn(async move {
+            for script in scripts {
+                let (stream, _) = listener.accept().await.expect("accepts");
+                follow(script, Box::new(stream), None).await;
+            }
+        });
+        Self { address, task }
+    }
+
+    /// Fails unless every script was followed to its end.
+    pub(crate) async fn finish(self) {
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.task).await;
+        ended.expect("a connection is missing").expect("the client says what the script says");
+    }
 }
