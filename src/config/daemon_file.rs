@@ -273,6 +273,7 @@ fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
         cache_entries: section
             .number("cache_entries", 0..=100_000_000)
             .unwrap_or(default.cache_entries),
+        trust_ad: section.bool("trust_ad").unwrap_or(default.trust_ad),
     };
     section.finish();
     settings
