@@ -17,6 +17,7 @@ mod keeper;
 mod keys;
 mod log;
 mod mailbox;
+mod memo;
 mod pack;
 pub mod reader;
 mod segment;
@@ -31,6 +32,7 @@ pub use committer::Store;
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use memo::Memo;
 pub use settings::Settings;
 
 use std::io;
