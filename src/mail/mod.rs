@@ -3,6 +3,7 @@
 mod address;
 mod envelope;
 mod header;
+mod secret;
 mod verdict;
 
 pub use address::{Address, AddressError, Domain};
@@ -11,4 +12,5 @@ pub use envelope::{
     RcptParameters, ReversePath,
 };
 pub use header::{FieldLines, body_offset, hides, unfolded};
+pub use secret::Secret;
 pub use verdict::{DmarcPolicy, Verdict};
