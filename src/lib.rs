@@ -20,6 +20,7 @@ pub mod scan;
 pub mod store;
 
 pub mod journal;
+pub mod queue;
 pub mod rules;
 
 pub mod pipeline;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
+use super::routes::routes;
 use super::stamp::Stamp;
 use super::tree;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
@@ -44,6 +45,9 @@ pub(super) fn read(
     let limits = limits(&section);
     let pipeline = pipeline_settings(&root, &section, hostname.clone());
     section.finish();
+    let queue = root.section("queue");
+    let routes = routes(&root, &queue, path);
+    queue.finish();
     let mut configuration = Configuration {
         path: path.into(),
         listeners: listeners(&root),
@@ -55,6 +59,7 @@ pub(super) fn read(
         store: store_settings(&root, path, data_dir),
         events: event_settings(&root),
         pipeline,
+        routes,
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),

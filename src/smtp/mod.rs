@@ -5,6 +5,7 @@
 //! From the outside in: [`Listener`] accepts, `connection` moves bytes and performs effects,
 //! `session` decides, `command` and `reply` are what it reads and says, `wire` splits bytes.
 
+pub mod client;
 pub mod handler;
 pub mod reason;
 mod settings;

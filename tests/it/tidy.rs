@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["mail"],
     &["dns", "events", "smtp"],
     &["directory", "msgauth", "scan", "store"],
-    &["journal", "rules"],
+    &["journal", "queue", "rules"],
     &["pipeline"],
     &["config"],
     &["daemon"],

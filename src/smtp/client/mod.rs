@@ -1,0 +1,5 @@
+//! The SMTP client's side.
+
+mod tls;
+
+pub use tls::TlsDemand;
