@@ -14,7 +14,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use tokio::time::Instant;
 
 pub use hosts::Ourselves;
@@ -90,7 +89,6 @@ pub struct Router {
     settings: Settings,
     ourselves: Ourselves,
     policies: Arc<Policies>,
-    web_pki: Arc<Verifier>,
     random: Random,
 }
 
@@ -101,10 +99,8 @@ impl Router {
         settings: Settings,
         ourselves: Ourselves,
         policies: Arc<Policies>,
-        authorities: Arc<RootCertStore>,
     ) -> Self {
-        let web_pki = Verifier::web_pki(authorities);
-        Self { resolver, settings, ourselves, policies, web_pki, random: random::system() }
+        Self { resolver, settings, ourselves, policies, random: random::system() }
     }
 
     /// The same, with random numbers from elsewhere.
@@ -192,11 +188,13 @@ impl Router {
         let mut refused = None;
         let mut left = MAX_ADDRESSES;
         for (mut host, demand) in hosts.into_iter().zip(demands) {
-            host.addresses.truncate(left);
-            left -= host.addresses.len();
             match self.tls(domain, &host, demand, policy) {
-                _ if host.addresses.is_empty() => break,
-                Ok(tls) => hops.push(hop(host.name, host.addresses, self.settings.port, tls)),
+                Ok(_) if left == 0 => break,
+                Ok(tls) => {
+                    host.addresses.truncate(left);
+                    left -= host.addresses.len();
+                    hops.push(hop(host.name, host.addresses, self.settings.port, tls));
+                }
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -228,7 +226,7 @@ impl Router {
         };
         let is_allowed = policy.is_none_or(|policy| policy.allows(&host.name));
         match policy.map(|policy| policy.mode) {
-            Some(Mode::Enforce) if is_allowed => return Ok(verified(Arc::clone(&self.web_pki))),
+            Some(Mode::Enforce) if is_allowed => return Ok(verified(self.policies.verifier())),
             Some(Mode::Enforce) => return Err(RouteError::MtaSts(domain.clone())),
             Some(Mode::Testing) if !is_allowed => tracing::warn!(
                 %domain, host = host.name,
@@ -269,6 +267,9 @@ impl Router {
         let port = self.settings.port;
         if self.ourselves.listen_at(address, port) {
             return Err(RouteError::Loop(domain.clone()));
+        }
+        if !hosts::is_of_one_host(address) {
+            return Err(RouteError::NoHost(domain.clone()));
         }
         Ok(vec![hop(domain.to_string(), vec![address], port, TlsDemand::Opportunistic)])
     }

@@ -59,16 +59,19 @@ fn host(exchanger: &Exchanger, results: &[LookupResult], random: &Random) -> Hos
     host
 }
 
-/// An address at which a single server can be.
 fn address(record: &RecordData) -> Option<IpAddr> {
     let address = match record {
         RecordData::A(address) => IpAddr::V4(*address),
         RecordData::Aaaa(address) => IpAddr::V6(*address).to_canonical(),
         _ => return None,
     };
+    is_of_one_host(address).then_some(address)
+}
+
+/// Whether a connection to this address can lead to a server that somebody has meant.
+pub(super) fn is_of_one_host(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    let is_one = !address.is_unspecified() && !address.is_multicast() && !is_broadcast;
-    is_one.then_some(address)
+    !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
 
 /// How this server is known to others, so that it does not send mail to itself.

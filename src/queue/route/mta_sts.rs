@@ -15,9 +15,10 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-pub use fetch::Fetcher;
+pub use fetch::{Fetcher, HTTPS_PORT};
 pub use policy::{HostPattern, Mode, Policy, PolicyError};
 
+use super::verifier::Verifier;
 use crate::clock::{Clock, Timestamp};
 use crate::dns::Resolver;
 use crate::mail::Domain;
@@ -111,6 +112,11 @@ impl Policies {
             }
         }
         Ok(Self { known, failed, memo, fetcher, clock })
+    }
+
+    /// Verifies mail hosts as policies want it: by the authorities that vouch for policy hosts too.
+    pub(super) fn verifier(&self) -> Arc<Verifier> {
+        self.fetcher.verifier()
     }
 
     /// The policy to which mail for a domain must keep. Takes at most ten seconds: whatever fails

@@ -21,6 +21,8 @@ use super::policy::{Policy, PolicyError};
 use crate::dns::{RecordData, RecordType, Resolver, lookup_all};
 use crate::mail::Domain;
 
+/// Where policies are (RFC 8461 §3.3).
+pub const HTTPS_PORT: u16 = 443;
 /// RFC 8461 §3.3 suggests this bound.
 const MAX_POLICY_OCTETS: usize = 64 * 1024;
 /// Octets of an answer's status line and header.
@@ -58,21 +60,27 @@ pub(super) enum FetchError {
 /// Fetches policies.
 pub struct Fetcher {
     tls: TlsConnector,
+    verifier: Arc<Verifier>,
     port: u16,
 }
 
 impl Fetcher {
-    /// A fetcher that trusts these authorities and asks at this port, 443 in earnest.
+    /// A fetcher that trusts these authorities and asks at this port, [`HTTPS_PORT`] in earnest.
     pub fn new(authorities: Arc<RootCertStore>, port: u16) -> Self {
+        let verifier = Verifier::web_pki(authorities);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .expect("the provider has cipher suites for both versions")
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::web_pki(authorities))
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { tls: TlsConnector::from(Arc::new(config)), port }
+        Self { tls: TlsConnector::from(Arc::new(config)), verifier, port }
+    }
+
+    pub(super) fn verifier(&self) -> Arc<Verifier> {
+        Arc::clone(&self.verifier)
     }
 
     /// The present policy of a domain.

@@ -127,6 +127,8 @@ async fn mail_is_not_sent_to_ourselves_nor_to_those_that_would_send_it_here() {
 #[tokio::test]
 async fn an_address_literal_is_its_own_host() {
     check("[192.0.2.1]", Ok(&[("[192.0.2.1]", &["192.0.2.1"])])).await;
+    check("[0.0.0.0]", Err("5.4.4")).await;
+    check("[IPv6:ff02::1]", Err("5.4.4")).await;
     check("[IPv6:2001:DB8::1]", Ok(&[("[ipv6:2001:db8::1]", &["2001:db8::1"])])).await;
 }
 
@@ -196,4 +198,18 @@ async fn a_peer_cannot_make_a_route_long() {
     let zone = format!("{zone}h19.many.test. IN A 10.1.1.1\nh20.many.test. IN A 10.1.1.2\n");
     let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
     assert_eq!(hops.len(), 1, "the twenty-first is not looked up");
+}
+
+#[tokio::test]
+async fn a_host_that_may_not_be_used_takes_nothing_from_the_others() {
+    let mut zone = "big.test. IN MX 10 a.big.test.\nbig.test. IN MX 20 b.big.test.\n\
+                    b.big.test. IN A 192.0.2.1\n\
+                    _25._tcp.a.big.test. IN CNAME _25._tcp.a.big.test.\n"
+        .to_owned();
+    for number in 0..100 {
+        zone += &format!("a.big.test. IN A 10.0.0.{number}\n");
+    }
+    let hops = router(&World::new(&zone)).route(&domain("big.test")).await.unwrap();
+    let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
+    assert_eq!(names, ["b.big.test"]);
 }

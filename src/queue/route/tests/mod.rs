@@ -8,10 +8,12 @@ mod mta_sts;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rustls::RootCertStore;
+
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::dns::{Answer, Lookup, LookupError, RecordType, ZoneResolver};
-use crate::queue::route::mta_sts::{Fetcher, Policies};
+use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_000);
 
@@ -56,24 +58,17 @@ pub(super) fn router(world: &Arc<World>) -> Router {
 }
 
 pub(super) fn router_with(world: &Arc<World>, settings: Settings) -> Router {
-    let authorities = Arc::new(RootCertStore::empty());
-    let fetcher = Fetcher::new(Arc::clone(&authorities), 443);
+    let fetcher = Fetcher::new(Arc::new(RootCertStore::empty()), HTTPS_PORT);
     let clock = Arc::new(ManualClock::new(NOW));
     let policies = Arc::new(Policies::open(None, fetcher, clock).unwrap());
-    build(world, settings, policies, authorities)
+    build(world, settings, policies)
 }
 
-pub(super) fn build(
-    world: &Arc<World>,
-    settings: Settings,
-    policies: Arc<Policies>,
-    authorities: Arc<RootCertStore>,
-) -> Router {
+pub(super) fn build(world: &Arc<World>, settings: Settings, policies: Arc<Policies>) -> Router {
     let listeners = ["192.0.2.99:25", "0.0.0.0:2525"].map(|address| address.parse().unwrap());
     let ourselves = Ourselves { hostname: "mx.us.test".to_owned(), listeners: listeners.into() };
     let resolver = Arc::clone(world) as Arc<dyn Resolver>;
-    Router::new(resolver, settings, ourselves, policies, authorities)
-        .with_random(Arc::new(|below| below - 1))
+    Router::new(resolver, settings, ourselves, policies).with_random(Arc::new(|below| below - 1))
 }
 
 pub(super) fn domain(text: &str) -> Domain {

@@ -136,7 +136,7 @@ fn start(
     let fetcher = Fetcher::new(authority.roots(), web.address.port());
     let clock = Arc::clone(clock) as Arc<dyn crate::clock::Clock>;
     let policies = Arc::new(Policies::open(Some(memo), fetcher, clock).unwrap());
-    build(world, Settings::default(), policies, authority.roots())
+    build(world, Settings::default(), policies)
 }
 
 const OPPORTUNISTIC: Result<&[(&str, bool)], &str> =
@@ -289,7 +289,7 @@ async fn a_web_server_that_does_not_answer_holds_mail_up_for_ten_seconds_at_most
     let clock = Arc::new(ManualClock::new(NOW));
     let fetcher = Fetcher::new(authority.roots(), port);
     let policies = Arc::new(Policies::open(None, fetcher, clock).unwrap());
-    let router = build(&World::new(&zone("1")), Settings::default(), policies, authority.roots());
+    let router = build(&World::new(&zone("1")), Settings::default(), policies);
     tokio::time::pause();
     let begun = Instant::now();
     assert_eq!(router.route(&domain("to.test")).await.unwrap().len(), 2);
