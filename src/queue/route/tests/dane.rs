@@ -202,6 +202,14 @@ async fn only_a_secure_chain_of_answers_counts() {
         record("b.plain.test")
     );
     check(two, &[("mx.to.test", true), ("b.plain.test", false)]).await;
+    // Records for which DNSSEC does not vouch; and those of a host for whose addresses it does not
+    // are not even asked for: old servers may not answer for them (RFC 7672 §2.1.3).
+    let outsourced = "to.test. IN MX 10 outsourced.test.\noutsourced.test. IN A 192.0.2.2\n";
+    let outsourced = format!("{outsourced}{}", record("outsourced.test"));
+    check(outsourced, &[("outsourced.test", false)]).await;
+    let unsigned = "to.test. IN MX 10 mx.plain.test.\nmx.plain.test. IN A 192.0.2.2\n\
+                    _25._tcp.mx.plain.test. IN CNAME _25._tcp.mx.plain.test.\n";
+    check(unsigned.to_owned(), &[("mx.plain.test", false)]).await;
     // A domain that is its own host.
     let own = format!("to.test. IN A 192.0.2.1\n{}", record("to.test"));
     check(own, &[("to.test", true)]).await;
