@@ -26,9 +26,9 @@ pub struct Settings {
     pub attempts: usize,
     /// Answers, positive and negative, kept in memory.
     pub cache_entries: u64,
-    /// Whether to believe a server that says it has validated an answer (the AD bit, RFC 4035
-    /// §3.2.3): only for a validating resolver that is reached over a path nobody can tamper with
-    /// (RFC 6840 §5.8 and RFC 7672 §2.1.1). A zone file is then taken for validated as a whole.
+    /// Whether to believe a server that says it has validated an answer (the AD bit, RFC 6840
+    /// §5.8): only for a validating resolver that is reached over a path nobody can tamper with
+    /// (RFC 7672 §2.1.1). A zone file is then taken for validated as a whole.
     pub trust_ad: bool,
 }
 

@@ -16,7 +16,7 @@ pub struct Hop {
     pub port: u16,
     /// How safe the connection must be.
     pub tls: TlsDemand,
-    /// Whether TLS begins with the connection (RFC 8314 §3.3), not with STARTTLS.
+    /// Whether TLS begins with the connection, not with STARTTLS.
     pub implicit_tls: bool,
     /// User name and password for AUTH, for a server that is not the recipient's own.
     pub credentials: Option<(String, Secret)>,

@@ -213,7 +213,7 @@ impl Router {
         policy: Option<&Policy>,
     ) -> Result<TlsDemand, RouteError> {
         let verified = |verifier: Arc<Verifier>| TlsDemand::Verified(verifier, host.name.clone());
-        let is_encrypted = match demand {
+        let otherwise = match demand {
             Demand::Certificate(associations) => {
                 return Ok(verified(Verifier::dane(associations)));
             }
@@ -221,24 +221,22 @@ impl Router {
                 let name = dane::tlsa_name(&host.name, self.settings.port);
                 return Err(RouteError::Dns { name, problem: error.to_string() });
             }
-            Demand::Encryption => true,
-            Demand::Nothing => false,
+            Demand::Encryption => verified(Verifier::unauthenticated()),
+            Demand::Nothing => TlsDemand::Opportunistic,
         };
-        let is_allowed = policy.is_none_or(|policy| policy.allows(&host.name));
-        match policy.map(|policy| policy.mode) {
-            Some(Mode::Enforce) if is_allowed => return Ok(verified(self.policies.verifier())),
-            Some(Mode::Enforce) => return Err(RouteError::MtaSts(domain.clone())),
-            Some(Mode::Testing) if !is_allowed => tracing::warn!(
-                %domain, host = host.name,
-                "the MTA-STS policy, which is being tested, does not allow this mail host"
-            ),
-            Some(Mode::Testing | Mode::None) | None => {}
+        let Some(policy) = policy else { return Ok(otherwise) };
+        match (policy.mode, policy.allows(&host.name)) {
+            (Mode::Enforce, true) => Ok(verified(self.policies.verifier())),
+            (Mode::Enforce, false) => Err(RouteError::MtaSts(domain.clone())),
+            (Mode::Testing, false) => {
+                tracing::warn!(
+                    %domain, host = host.name,
+                    "the MTA-STS policy, which is being tested, does not allow this mail host"
+                );
+                Ok(otherwise)
+            }
+            (Mode::Testing, true) | (Mode::None, _) => Ok(otherwise),
         }
-        Ok(if is_encrypted {
-            verified(Verifier::unauthenticated())
-        } else {
-            TlsDemand::Opportunistic
-        })
     }
 
     /// A server that the operator has named: no mail exchangers, no policies.

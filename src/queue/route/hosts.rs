@@ -101,8 +101,16 @@ impl Ourselves {
 }
 
 /// Whether an interface of this machine has the address: only then a socket can be bound to it.
+/// Where the system lets sockets be bound to any address (`ip_nonlocal_bind`), nobody can tell, and
+/// only our host name keeps mail from coming back.
 fn is_of_this_machine(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    let can_be_bound = |address: IpAddr| UdpSocket::bind((address, 0)).is_ok();
+    // Of the networks for documentation, so nobody's.
+    let nobodys = match address {
+        IpAddr::V4(_) => IpAddr::from([203, 0, 113, 254]),
+        IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0xfffe]),
+    };
+    address.is_loopback() || can_be_bound(address) && !can_be_bound(nobodys)
 }
 
 /// Takes out ourselves and every host that is no better (RFC 5321 §5.1): they would send it here.

@@ -105,7 +105,7 @@ pub(super) struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// A path to one of the roots that is valid now (RFC 5280 §6.1), from a certificate with one
+    /// A path to one of the roots that is valid now, from a certificate with one
     /// of the names. There is no look at revocation lists, as with other MTAs.
     pub(super) fn verify_path<'n>(
         &self,
