@@ -16,6 +16,7 @@ use crate::mail::{AddressError, Domain};
 use crate::pipeline::Pipeline;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
+use crate::queue::pki;
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{FolderRetention, Store, StoreError};
 
@@ -31,6 +32,9 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// The certificate authorities cannot be used.
+    #[error("{0}")]
+    Pki(#[from] pki::PkiError),
     /// The hostname is not a name.
     #[error("hostname: {0}")]
     Hostname(#[from] AddressError),
@@ -57,7 +61,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the operator's files are at fault, not the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Hostname(_))
+        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Pki(_) | Self::Hostname(_))
     }
 }
 
@@ -191,12 +195,14 @@ impl Daemon {
     }
 }
 
-/// Everything of a configuration that only shows when it is used: zone file, certificate, key.
+/// Everything of a configuration that only shows when it is used: zone file, certificate, key,
+/// certificate authorities.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
     resolver(configuration)?;
+    pki::authorities(configuration.routes.ca_file.as_deref())?;
     if let Some(files) = configuration.tls.clone() {
         Tls::load(files)?;
     }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
+use super::routes::routes;
 use super::stamp::Stamp;
 use super::tree;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
@@ -44,6 +45,9 @@ pub(super) fn read(
     let limits = limits(&section);
     let pipeline = pipeline_settings(&root, &section, hostname.clone());
     section.finish();
+    let queue = root.section("queue");
+    let routes = routes(&root, &queue, path);
+    queue.finish();
     let mut configuration = Configuration {
         path: path.into(),
         listeners: listeners(&root),
@@ -55,6 +59,7 @@ pub(super) fn read(
         store: store_settings(&root, path, data_dir),
         events: event_settings(&root),
         pipeline,
+        routes,
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),
@@ -280,6 +285,7 @@ fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
         cache_entries: section
             .number("cache_entries", 0..=100_000_000)
             .unwrap_or(default.cache_entries),
+        trust_ad: section.bool("trust_ad").unwrap_or(default.trust_ad),
     };
     section.finish();
     settings

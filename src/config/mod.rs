@@ -7,6 +7,7 @@
 mod daemon_file;
 mod organization_file;
 mod reader;
+mod routes;
 mod stamp;
 mod tree;
 
@@ -18,7 +19,7 @@ pub use reader::Problem;
 
 use crate::directory::{Directory, IndexedOrganization, Organization};
 use crate::rules::RuleSet;
-use crate::{dns, events, journal, msgauth, pipeline, scan, smtp, store};
+use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
 
 /// How operational logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Configuration {
     pub events: events::Settings,
     /// The path of a message.
     pub pipeline: pipeline::Settings,
+    /// Where outgoing mail goes.
+    pub routes: queue::route::Settings,
     /// The operational log.
     pub log: LogSettings,
     /// The organizations.

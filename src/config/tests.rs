@@ -339,6 +339,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert_eq!(shown.store, default.store);
     assert_eq!(shown.events, default.events);
     assert_eq!(shown.pipeline, default.pipeline);
+    assert_eq!(shown.routes, default.routes);
     assert_eq!(shown.log, default.log);
     assert_eq!(shown.tls, default.tls);
     assert_eq!(shown.listeners, default.listeners);
@@ -362,6 +363,49 @@ fn is_in_organization(key: &str) -> bool {
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))
+}
+
+#[test]
+fn routes_are_read_and_checked() {
+    let main = "[queue]\nport = 2525\naddresses = \"ipv4-only\"\nca_file = \"ca.pem\"\n\
+                [[queue_route]]\ndomain = \"Partner.test\"\nhost = \"2001:DB8::1\"\n\
+                [[queue_route]]\ndomain = \"other.test\"\nhost = \"MX.other.test\"\nport = 26\n";
+    let scratch = Scratch::new(&format!("{MAIN}{main}"), ORGANIZATION);
+    let routes = load(&scratch.main(), []).expect("loads").routes;
+    assert_eq!(routes.port, 2525);
+    assert_eq!(routes.addresses, queue::route::AddressOrder::Ipv4Only);
+    assert_eq!(routes.ca_file, Some(scratch.0.path().join("ca.pem")));
+    let fixed: Vec<_> =
+        routes.fixed.iter().map(|(domain, route)| (domain.as_str(), route)).collect();
+    let route = |host: &str, port| queue::route::FixedRoute { host: host.into(), port };
+    let expected = [
+        ("other.test", &route("mx.other.test", Some(26))),
+        ("partner.test", &route("2001:db8::1", None)),
+    ];
+    assert_eq!(fixed, expected);
+
+    let bad = "[queue]\nport = 65536\naddresses = \"ipv5\"\nca-file = \"x\"\n\
+               [[queue_route]]\ndomain = \"a b\"\nhost = \"mx.test:25\"\n\
+               [[queue_route]]\nprot = 1\n\
+               [[queue_route]]\ndomain = \"a.test\"\nhost = \"mx.test\"\n\
+               [[queue_route]]\ndomain = \"A.test\"\nhost = \"mx.test\"\n";
+    check(
+        &format!("{MAIN}{bad}"),
+        ORGANIZATION,
+        &[
+            "main.toml:5: queue.port: 65536 is not between 1 and 65535",
+            "main.toml:6: queue.addresses: \"ipv5\" is not one of ipv6-first, ipv4-first, \
+             ipv6-only, ipv4-only",
+            "main.toml:9: queue_route[0].domain: \"a b\": \"a b\" is not a valid domain name",
+            "main.toml:10: queue_route[0].host: \"mx.test:25\": \"mx.test:25\" is not a valid \
+             domain name",
+            "main.toml:11: queue_route[1].domain: is missing",
+            "main.toml:11: queue_route[1].host: is missing",
+            "main.toml:12: queue_route[1].prot: unknown key, did you mean \"port\"?",
+            "main.toml:17: queue_route[3].domain: a.test has its route already",
+            "main.toml:7: queue.ca-file: unknown key, did you mean \"ca_file\"?",
+        ],
+    );
 }
 
 #[test]

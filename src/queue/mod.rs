@@ -2,19 +2,25 @@
 //!
 //! [`Queue::run`] takes what is due, has a [`Courier`] carry it, and a [`Ledger`] make durable what
 //! came of it. `schedule` and `settle` decide, and are pure; `waiting` says whose turn it is.
-//! [`attempt::attempt`] is one attempt to hand a message to the servers of a list of [`hop::Hop`]s.
+//! [`route`] finds the servers of a domain and how safely they must be spoken to; an
+//! [`attempt::attempt`] hands a message to them.
 
 pub mod attempt;
-pub mod hop;
+mod hop;
+pub mod pki;
+pub mod route;
 mod schedule;
 mod settings;
 mod settle;
 mod waiting;
 mod worker;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use hop::Hop;
 pub use settings::Settings;
 pub use settle::Settlement;
 pub use worker::{Carried, Courier, Ledger, Queue};

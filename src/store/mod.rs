@@ -18,6 +18,7 @@ mod keeper;
 mod keys;
 mod log;
 mod mailbox;
+mod memo;
 mod pack;
 mod queued;
 pub mod reader;
@@ -35,6 +36,7 @@ pub use domain_keys::{DomainKeyFolder, DomainKeyName};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use memo::Memo;
 pub use queued::{
     Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
     QueuedContent, QueuedMail,

@@ -49,7 +49,8 @@ impl Dns {
             _ => Vec::new(),
         };
         records.push(data);
-        let answer = Answer { records: records.into(), ttl: Duration::from_secs(300) };
+        let answer =
+            Answer { records: records.into(), ttl: Duration::from_secs(300), is_secure: false };
         self.answers.insert(key, Ok(answer));
         self
     }

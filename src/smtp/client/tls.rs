@@ -19,17 +19,16 @@ pub enum TlsDemand {
     /// STARTTLS where it is offered, with any certificate, and plain text where it is not or where
     /// the handshake fails (RFC 7435). A login is never sent in plain text.
     Opportunistic,
-    /// A certificate for `server_name` that leads to one of `roots`: MTA-STS (RFC 8461 §4.1),
-    /// gateways.
+    /// A certificate for `server_name` that leads to one of `roots`: gateways.
     RequireVerified {
         /// The name, or the address, that the certificate must have.
         server_name: ServerName<'static>,
         /// Whom to trust.
         roots: Roots,
     },
-    /// A certificate that this verifier accepts: DANE (RFC 7672), or [`any_certificate`] where
-    /// there must be TLS with whomever.
-    RequireDane(Arc<dyn ServerCertVerifier>),
+    /// A certificate that this verifier accepts for this name: MTA-STS and DANE (RFC 7672), or
+    /// [`any_certificate`] where there must be TLS with whomever.
+    Verified(Arc<dyn ServerCertVerifier>, String),
 }
 
 impl TlsDemand {
@@ -55,7 +54,10 @@ impl TlsDemand {
             Self::RequireVerified { server_name, roots } => {
                 Ok((Arc::clone(&roots.0), server_name.clone()))
             }
-            Self::RequireDane(verifier) => Ok((Arc::new(config(Arc::clone(verifier))?), name())),
+            Self::Verified(verifier, wanted) => {
+                let wanted = ServerName::try_from(wanted.clone()).unwrap_or_else(|_| name());
+                Ok((Arc::new(config(Arc::clone(verifier))?), wanted))
+            }
         }
     }
 }

@@ -107,7 +107,7 @@ async fn error(scripts: &[&str], demand: &TlsDemand) -> String {
 async fn an_offer_of_tls_is_taken_whatever_the_certificate() {
     let script = [START_TLS, UNDER_TLS, "S: 250 mx.example.test\n", TRANSACTION].concat();
     assert!(sends(&[&script], &TlsDemand::Opportunistic).await);
-    assert!(sends(&[&script], &TlsDemand::RequireDane(any_certificate())).await);
+    assert!(sends(&[&script], &TlsDemand::Verified(any_certificate(), "mx.test".to_owned())).await);
     assert!(sends(&[&script], &verified("mx.example.test", roots())).await);
 }
 
@@ -131,7 +131,7 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
         assert!(!sends(&[&failing, &plain], &TlsDemand::Opportunistic).await);
         // And only one, and only where nothing more is demanded.
         for demand in
-            [TlsDemand::RequireDane(any_certificate()), verified("mx.example.test", roots())]
+            [TlsDemand::Verified(any_certificate(), "mx.test".to_owned()), verified("mx.example.test", roots())]
         {
             let said = error(&[&failing], &demand).await;
             assert!(said.starts_with("STARTTLS: the TLS handshake failed: "), "{said}");
@@ -154,7 +154,7 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
 #[tokio::test]
 async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
     let script = "S: 220 mx.example.test\nC: EHLO client.test\nS: 250 mx.example.test";
-    for demand in [TlsDemand::RequireDane(any_certificate()), verified("mx.example.test", roots())]
+    for demand in [TlsDemand::Verified(any_certificate(), "mx.test".to_owned()), verified("mx.example.test", roots())]
     {
         assert_eq!(
             error(&[script], &demand).await,
@@ -219,7 +219,7 @@ async fn a_login_that_cannot_be_made_is_an_error() {
     let under_tls = [START_TLS, UNDER_TLS].concat();
     let refused =
         "S: 250-mx\nS: 250 AUTH PLAIN\nC: AUTH PLAIN AG1haWx3ZWlyAHA6w6TDnw==\nS: 535 5.7.8 no";
-    let demand = TlsDemand::RequireDane(any_certificate());
+    let demand = TlsDemand::Verified(any_certificate(), "mx.test".to_owned());
     let error = login_error(&[&[&under_tls, refused].concat()], &demand).await;
     assert_eq!(error.to_string(), "AUTH: 535 5.7.8 no");
     assert!(error.is_permanent());
