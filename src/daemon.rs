@@ -223,6 +223,14 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
         .map(|config| {
             let policy = Policy {
                 rules: Arc::clone(&config.rules),
+                outbound_rules: Arc::clone(&config.outbound),
+                gateways: config
+                    .gateways
+                    .iter()
+                    .map(|gateway| (Arc::clone(&gateway.name), Arc::clone(gateway)))
+                    .collect(),
+                blocked_attachments: Arc::clone(&config.blocked_attachments),
+                recipient_quotas: config.quotas.or(configuration.pipeline.recipient_quotas),
                 journaling: config.journaling.clone(),
                 dmarc_enforcement: config.dmarc_enforcement,
                 on_reject: config.on_reject,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::organization_file::{Claims, organization};
 use super::reader::{Reader, read_text};
+use super::stamp::Stamps;
 use crate::directory::{Directory, IndexedOrganization, Organization};
 use crate::fuzz::pieces;
 use crate::mail::Address;
@@ -23,7 +24,7 @@ pub fn organization_file(input: &[u8]) {
     let reader = Reader::default();
     let path = Path::new("organization.toml");
     let node = read_text(path, text, &reader);
-    let read = organization(path, None, &node, &reader, &mut Claims::default());
+    let read = organization(path, Stamps::of(path), &node, &reader, &mut Claims::default());
     let problems = reader.into_problems();
     let Some(read) = read.filter(|_| problems.is_empty()) else {
         assert!(!problems.is_empty(), "not read, and nobody knows why");
@@ -38,7 +39,9 @@ pub fn organization_file(input: &[u8]) {
     let authors = rules::Authors { sender: sender.as_ref(), from: from.as_ref() };
     for recipient in recipient.iter().chain(read.organization.users.iter().map(|user| &user.email))
     {
-        rules::fuzz::assert_evaluates(&read.rules, &authors, recipient);
+        use rules::fuzz::{INBOUND, OUTBOUND, assert_evaluates};
+        assert_evaluates(&read.rules, INBOUND, &authors, recipient);
+        assert_evaluates(&read.outbound, OUTBOUND, &authors, recipient);
     }
     assert_resolves(read.organization, recipient.as_ref());
 }
@@ -64,8 +67,9 @@ fn assert_resolves(organization: Arc<Organization>, recipient: Option<&Address>)
         .expect("an organization without problems");
     for address in recipient.into_iter().chain(&groups) {
         let Ok(resolved) = directory.resolve(address, MAX_MEMBERS) else { continue };
-        assert!((1..=MAX_MEMBERS).contains(&resolved.members.len()));
+        assert!((1..=MAX_MEMBERS).contains(&(resolved.members.len() + resolved.remote.len())));
         assert!(resolved.members.iter().all(|member| names.contains(&member.mailbox)));
+        assert!(resolved.remote.iter().all(|remote| names.contains(&remote.user)));
     }
 }
 

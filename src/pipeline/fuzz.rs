@@ -117,6 +117,7 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
         users: Vec::new(),
         groups: Vec::new(),
         resources: Vec::new(),
+        permissions: Vec::new(),
     };
     let indexed = IndexedOrganization::new(Arc::new(organization)).expect("no conflicts");
     let directory = Directory::new(vec![indexed]).expect("no conflicts");
