@@ -4,6 +4,7 @@
 mod admit;
 pub mod attachments;
 mod authenticate;
+pub mod authors;
 mod commit;
 mod decide;
 #[cfg(any(test, fuzzing))]
