@@ -1,6 +1,6 @@
 //! The daemon: builds the rooms from a configuration, binds, reports ready, reloads, drains.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
-use crate::config::Configuration;
+use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::mail::{AddressError, Domain};
-use crate::pipeline::Pipeline;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::queue::pki;
+use crate::pipeline::{self, Pipeline};
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{FolderRetention, Store, StoreError};
 
@@ -223,18 +223,10 @@ fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
 }
 
 fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
-    let policies: HashMap<_, _> = configuration
+    let policies = configuration
         .organizations
         .iter()
-        .map(|config| {
-            let policy = Policy {
-                rules: Arc::clone(&config.rules),
-                journaling: config.journaling.clone(),
-                dmarc_enforcement: config.dmarc_enforcement,
-                on_reject: config.on_reject,
-            };
-            (config.organization.id.clone(), policy)
-        })
+        .map(|config| (config.organization.id.clone(), policy(config, &configuration.pipeline)))
         .collect();
     Snapshot {
         version,
@@ -242,6 +234,22 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
         policies,
         settings: configuration.pipeline,
         scanner: configuration.scan,
+    }
+}
+
+fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
+    let gateways = config.gateways.iter();
+    Policy {
+        rules: Arc::clone(&config.rules),
+        outbound_rules: Arc::clone(&config.outbound),
+        gateways: gateways
+            .map(|gateway| (Arc::clone(&gateway.name), Arc::clone(gateway)))
+            .collect(),
+        blocked_attachments: Arc::clone(&config.blocked_attachments),
+        recipient_quotas: config.quotas.or(daemon.recipient_quotas),
+        journaling: config.journaling.clone(),
+        dmarc_enforcement: config.dmarc_enforcement,
+        on_reject: config.on_reject,
     }
 }
 

@@ -12,9 +12,8 @@ use ipnet::IpNet;
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::routes;
-use super::stamp::Stamp;
-use super::tree;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
+use super::{outbound, tree};
 use crate::directory::Directory;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
@@ -259,6 +258,7 @@ fn pipeline_settings(
         mailbox_full_grace: store
             .number("mailbox_full_grace_s", 0..=7 * 24 * HOUR_S)
             .map_or(default.mailbox_full_grace, Duration::from_secs),
+        recipient_quotas: outbound::quotas(root),
     }
 }
 
@@ -424,9 +424,7 @@ fn organizations(
             section.problem("file", format!("{} is named twice", file.display()));
             continue;
         }
-        let unchanged = known
-            .get(&file)
-            .filter(|config| config.stamp.is_some() && config.stamp == Stamp::of(&file));
+        let unchanged = known.get(&file).filter(|config| config.stamps.are_current());
         if let Some(config) = unchanged {
             claims.add(&config.claims, reader);
             organizations.push(Arc::clone(config));

@@ -5,7 +5,10 @@
 //! walks them, because a deserializer stops at the first problem.
 
 mod daemon_file;
+mod flow_rules;
 mod organization_file;
+mod outbound;
+mod permissions;
 mod reader;
 mod routes;
 mod stamp;
@@ -18,7 +21,8 @@ use std::sync::Arc;
 pub use reader::Problem;
 
 use crate::directory::{Directory, IndexedOrganization, Organization};
-use crate::rules::RuleSet;
+use crate::mail::Gateway;
+use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
 
 /// How operational logs look.
@@ -84,13 +88,21 @@ pub struct Configuration {
 pub struct OrganizationConfig {
     /// Its file.
     pub file: PathBuf,
-    stamp: Option<stamp::Stamp>,
+    stamps: stamp::Stamps,
     claims: Vec<organization_file::Claim>,
     indexed: Arc<IndexedOrganization>,
     /// What it consists of.
     pub organization: Arc<Organization>,
     /// Its inbound rules.
-    pub rules: Arc<RuleSet>,
+    pub rules: Arc<RuleSet<InboundAction>>,
+    /// Its outbound rules; the gateways that they name are there.
+    pub outbound: Arc<RuleSet<OutboundAction>>,
+    /// Its SMTP gateways.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// The extensions of files that its users may not send.
+    pub blocked_attachments: Arc<pipeline::Extensions>,
+    /// Its own answers to how many recipients outside a day may have.
+    pub quotas: pipeline::OwnQuotas,
     /// Its journaling.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced.

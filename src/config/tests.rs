@@ -1,3 +1,5 @@
+mod outbound;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -82,7 +84,10 @@ fn every_problem_of_all_files_is_found_in_one_run() {
          senders = [\"*\"]\n\
          destinations = [\"*\"]\n\
          [[outbound_rule]]\n\
-         name = \"out\"\n",
+         name = \"out\"\n\
+         action = \"MOVE_TO_JUNK\"\n\
+         senders = [\"*\"]\n\
+         destinations = [\"*\"]\n",
         &[
             "main.toml:1: hostname: \"bad name\": \"bad name\" is not a valid domain name",
             "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
@@ -107,7 +112,8 @@ fn every_problem_of_all_files_is_found_in_one_run() {
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
             "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
             "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
-            "org.toml:24: outbound_rule[0].name: outbound rules are not supported by this version",
+            "org.toml:25: outbound_rule[0].action: \"MOVE_TO_JUNK\" is not one of DEFAULT, DROP, \
+             BOUNCE, ROUTE_TO_SMTP_GATEWAY, RUN_LAMBDA",
             "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
         ],
     );
@@ -123,7 +129,8 @@ fn one_problem_hides_no_other() {
              [[user]]\nname = \"alice\"\n\
              [[inbound_rule]]\nname = \"r\"\naction = \"EXPLODE\"\nsenders = [\"a+b@x.test\"]\n\
              destinations = [\"*\"]\n\
-             [[outbound_rule]]\nname = \"o\"\n",
+             [[outbound_rule]]\naction = \"DROP\"\nsenders = [\"*\"]\n\
+             destinations = [\"*\"]\n",
             head.join("\n")
         );
         let problems = Scratch::new(MAIN, &organization).problems(&[]);
@@ -135,8 +142,8 @@ fn one_problem_hides_no_other() {
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
             "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
              pattern",
+            "org.toml:14: outbound_rule[0].name: is missing",
             "org.toml:5: dmarc_enforcement: expected true or false, found a number",
-            "org.toml:15: outbound_rule[0].name: outbound rules are not supported by this version",
             "org.toml:4: bogus: unknown key",
         ];
         assert_eq!(problems, expected);
@@ -289,6 +296,8 @@ fn an_organization_is_read_whole() {
     assert_eq!(organization.reserved.to_string(), "amazonjournaling@example.test");
     assert!(config.dmarc_enforcement && config.journaling.is_some());
     assert_eq!(config.rules.rules().len(), 5);
+    assert_eq!(config.outbound.rules().len(), 2);
+    assert_eq!((config.gateways.len(), organization.permissions.len()), (1, 2));
     assert_eq!(organization.resources.len(), 1);
 }
 
@@ -358,8 +367,9 @@ fn is_in_organization(key: &str) -> bool {
         "inbound_rule[",
         "journaling",
         "retention[",
-        "outbound_rule",
-        "smtp_gateway",
+        "outbound_rule[",
+        "smtp_gateway[",
+        "permission[",
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))

@@ -2,6 +2,7 @@
 
 mod address;
 mod envelope;
+mod gateway;
 mod header;
 mod secret;
 mod verdict;
@@ -11,6 +12,7 @@ pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,
     Peer, RcptParameters, ReversePath,
 };
+pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hides, unfolded};
 pub use secret::Secret;
 pub use verdict::{DmarcPolicy, Verdict};

@@ -210,7 +210,7 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
                 rule_name: rule.name.to_string(),
                 rule_type: RuleType::InboundRule,
                 rule_actions: vec![RuleActionApplied {
-                    action: rule.action.as_str().to_owned(),
+                    action: rule.action.to_string(),
                     recipients: vec![address],
                 }],
             }),

@@ -82,12 +82,12 @@ pub(super) enum Disposition {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Basis {
     /// This rule.
-    Rule(Winner),
+    Rule(Winner<InboundAction>),
     /// A rule that leaves it to the spam verdict, or none: the verdict, or a DMARC quarantine.
     Spam {
         /// The *Default* rule, if one matched.
         #[serde(skip_serializing_if = "Option::is_none")]
-        rule: Option<Winner>,
+        rule: Option<Winner<InboundAction>>,
         /// Whether the spam verdict or the DMARC policy says junk.
         because: SpamBasis,
     },
@@ -109,7 +109,7 @@ pub(super) enum SpamBasis {
 
 impl Basis {
     /// The rule that won, if one did.
-    pub(super) fn rule(&self) -> Option<&Winner> {
+    pub(super) fn rule(&self) -> Option<&Winner<InboundAction>> {
         match self {
             Self::Rule(rule) => Some(rule),
             Self::Spam { rule, .. } => rule.as_ref(),

@@ -132,6 +132,9 @@ pub(super) fn place(
         .directory
         .resolve(&mail.to, snapshot.settings.max_group_members)
         .map_err(|error| Unplaced::Unresolved(mail.to.clone(), error.to_string()))?;
+    if resolved.members.is_empty() {
+        return Err(Unplaced::Unresolved(mail.to, "the mailbox is elsewhere".to_owned()));
+    }
     for member in resolved.members {
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),

@@ -2,7 +2,9 @@
 //! [`Handler`] and joins all rooms above it.
 
 mod admit;
+pub mod attachments;
 mod authenticate;
+pub mod authors;
 mod commit;
 mod decide;
 #[cfg(any(test, fuzzing))]
@@ -23,8 +25,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use attachments::Extensions;
 pub use commit::Committed;
-pub use settings::{OnReject, Settings};
+pub use settings::{OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use transaction::Transaction;
 
 use crate::clock::Clock;
@@ -146,6 +149,9 @@ impl Pipeline {
             .directory
             .resolve(&recipient.address, max_members)
             .map_err(|error| reason_of(&error))?;
+        if resolved.members.is_empty() {
+            return Err(Reason::RemoteUser);
+        }
         self.check_room(transaction, &resolved, &recipient)?;
         transaction.add(resolved.organization, recipient, resolved.members);
         Ok(())

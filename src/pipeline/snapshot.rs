@@ -3,16 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{OnReject, Settings};
+use super::{Extensions, OnReject, RecipientQuotas, Settings};
 use crate::directory::{Directory, OrganizationId};
-use crate::rules::RuleSet;
+use crate::mail::Gateway;
+use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};
 
 /// What one organization wants done with its mail.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Its inbound email flow rules.
-    pub rules: Arc<RuleSet>,
+    pub rules: Arc<RuleSet<InboundAction>>,
+    /// Its outbound email flow rules.
+    pub outbound_rules: Arc<RuleSet<OutboundAction>>,
+    /// Its SMTP gateways by name; all that its outbound rules name are there.
+    pub gateways: HashMap<Arc<str>, Arc<Gateway>>,
+    /// The extensions of files that its users may not send.
+    pub blocked_attachments: Arc<Extensions>,
+    /// How many recipients outside the organization a day may have.
+    pub recipient_quotas: RecipientQuotas,
     /// Its journaling, if it is on.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced (guide 4432: on by default).

@@ -5,9 +5,11 @@ mod order;
 mod pattern;
 mod rule;
 
-pub use evaluate::{AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner};
+pub use evaluate::{
+    AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner, check_together,
+};
 pub use pattern::{Pattern, PatternError};
-pub use rule::{InboundAction, InboundRule, RuleError};
+pub use rule::{Action, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -12,6 +12,7 @@ pub mod reason;
 mod settings;
 
 mod auth;
+mod authorities;
 mod body;
 mod budget;
 mod command;
@@ -27,6 +28,7 @@ mod tls;
 mod turns;
 mod wire;
 
+pub use authorities::{AuthoritiesError, certificate_authorities};
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
 pub use tls::{Tls, TlsError, WATCH_INTERVAL};
