@@ -76,6 +76,16 @@ reasons! {
     TlsUnavailable = "tls-unavailable", 454, "4.7.0", "TLS not available, try again later";
     /// An internationalized address without SMTPUTF8.
     NeedsSmtpUtf8 = "needs-smtp-utf8", 553, "5.6.7", "This address needs SMTPUTF8";
+    // Logging in.
+    /// User name and password do not belong together, whatever is wrong with either (RFC 4954 §6).
+    AuthenticationFailed = "authentication-failed", 535, "5.7.8", "Authentication credentials invalid";
+    /// Passwords cannot be checked now.
+    AuthenticationUnavailable = "authentication-unavailable", 454, "4.7.0", "Temporary authentication failure, try again later";
+    /// Logins for this account, or from this network, have failed too often.
+    LoginsThrottled = "logins-throttled", 454, "4.7.0", "Too many failed logins, try again later";
+    /// The organization's access control rules deny it. RFC 4954 §6 has 535 for credentials that
+    /// are not enough as well, and every client knows it as an answer to AUTH.
+    AccessDenied = "access-denied", 535, "5.7.8", "Access denied by your organization's rules";
     // Recipients.
     /// There is nobody of that name.
     UnknownUser = "unknown-user", 550, "5.1.1", "No such user here";
