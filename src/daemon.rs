@@ -226,6 +226,7 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
                 journaling: config.journaling.clone(),
                 dmarc_enforcement: config.dmarc_enforcement,
                 on_reject: config.on_reject,
+                access: Arc::clone(&config.access),
             };
             (config.organization.id.clone(), policy)
         })

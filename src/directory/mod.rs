@@ -1,9 +1,15 @@
 //! Who mail is for: organizations with their domains, users, groups and resources, and the way
 //! from an address to mailboxes. Pure: built from configuration, never changed.
 
+mod access;
+pub mod credential;
 mod organization;
 mod resolve;
 
+pub use access::{
+    AccessDecision, AccessEffect, AccessProtocol, AccessRequest, AccessRule, AccessRules,
+    UnknownProtocol,
+};
 pub use organization::{
     EntityState, Group, Organization, OrganizationId, Resource, ResourceKind, User,
 };
