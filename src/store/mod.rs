@@ -9,6 +9,7 @@ pub mod backup;
 mod codec;
 mod committer;
 mod compact;
+mod credentials;
 mod durable;
 mod entry;
 pub mod fsck;
@@ -28,6 +29,7 @@ pub mod fuzz;
 mod tests;
 
 pub use committer::Store;
+pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
@@ -75,6 +77,14 @@ pub enum StoreError {
     /// SQLite's word.
     #[error("the index: {0}")]
     Index(#[from] rusqlite::Error),
+    /// SQLite's word about passwords and tokens.
+    #[error("{path}: {source}")]
+    Credentials {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rusqlite::Error,
+    },
     /// A key file that cannot be used, or content that a key does not open.
     #[error("{0}")]
     Key(String),
