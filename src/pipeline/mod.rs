@@ -10,6 +10,7 @@ pub mod fuzz;
 mod headers;
 mod internal;
 mod journal;
+pub mod login;
 mod notice;
 mod receive;
 pub mod refusals;
