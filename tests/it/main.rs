@@ -9,6 +9,7 @@ mod bad_input;
 mod bdat;
 mod commands;
 mod crash;
+mod credentials;
 mod dkim;
 mod dmarc;
 mod dns_servers;
