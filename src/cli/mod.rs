@@ -4,6 +4,7 @@
 mod access;
 mod check_config;
 mod demo;
+mod domain;
 mod events;
 mod mailbox;
 mod output;
@@ -47,6 +48,9 @@ enum Command {
     /// Email flow rules
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Mail domains: signing keys and DNS records
+    #[command(subcommand)]
+    Domain(domain::DomainCommand),
     /// Email events and what they are about
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Rules(command) => rules::run(&command),
+        Command::Domain(command) => domain::run(&command),
         Command::Events(command) => events::run(&command),
         Command::Mailbox(command) => mailbox::run(&command),
         Command::User(command) => user::run(&command),

@@ -81,12 +81,14 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         Depth::Records => "not opened".into(),
     };
     output::line(&format!("mailboxes: the keys of {} opened", report.mailboxes))?;
+    output::line(&format!("domains: {} opened", output::counted(report.domain_keys, "key")))?;
     output::line(&format!("messages: {contents}"))?;
     output::line(&format!(
         "index: {} where the log has them, {} still to come",
         output::counted(report.messages, "message"),
         output::counted(report.records_to_index, "record"),
     ))?;
+    output::line(&format!("queue: {} waiting", report.queued))?;
     output::line(&format!(
         "events: {} in the files once and as the log has them, {} still to come",
         output::counted(report.events, "event"),

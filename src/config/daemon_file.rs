@@ -83,22 +83,7 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
     let sections = root.sections("listener");
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     for section in &sections {
-        let protocol = section.text("protocol");
-        if let Some(protocol) = section.required("protocol", protocol) {
-            match protocol.as_str() {
-                "mx" => {}
-                "submission" | "submissions" | "lmtp" => {
-                    section.problem(
-                        "protocol",
-                        format!("\"{protocol}\" is not served by this version"),
-                    );
-                }
-                _ => section.problem(
-                    "protocol",
-                    format!("\"{protocol}\" is not one of mx, submission, submissions, lmtp"),
-                ),
-            }
-        }
+        let protocol = protocol(section);
         let name = section.text("name");
         let bind: Option<SocketAddr> = section.parsed("bind");
         let networks: Option<Vec<IpNet>> = section.list("proxy_protocol_from").map(values);
@@ -109,7 +94,8 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
             }
             listeners.push(ListenerSettings {
                 name,
-                protocol: Protocol::Mx,
+                // Where it could not be read, there is a problem, and nothing is served.
+                protocol: protocol.unwrap_or(Protocol::Mx),
                 bind,
                 proxy_protocol_from: networks,
             });
@@ -125,6 +111,21 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
         });
     }
     listeners
+}
+
+fn protocol(section: &Section<'_>) -> Option<Protocol> {
+    let protocol = section.text("protocol");
+    match section.required("protocol", protocol)?.as_str() {
+        "mx" => return Some(Protocol::Mx),
+        "submission" => return Some(Protocol::Submission),
+        "submissions" => return Some(Protocol::Submissions),
+        "lmtp" => section.problem("protocol", "\"lmtp\" is not served by this version"),
+        other => section.problem(
+            "protocol",
+            format!("\"{other}\" is not one of mx, submission, submissions, lmtp"),
+        ),
+    }
+    None
 }
 
 fn values<T, P>(list: Vec<(T, P)>) -> Vec<T> {
@@ -193,6 +194,12 @@ fn limits(section: &Section<'_>) -> Limits {
             "unknown_users_per_network",
             1_000_000,
             default.unknown_users_per_network,
+        ),
+        failed_logins_per_network: count(
+            section,
+            "failed_logins_per_network",
+            1_000_000,
+            default.failed_logins_per_network,
         ),
         processing: count(section, "processing", 100_000, default.processing),
         processing_per_network: count(

@@ -25,6 +25,15 @@ pub enum Event {
     /// A recipient did not get the message; one for each recipient.
     #[serde(rename = "INCOMING_EMAIL_BOUNCED")]
     IncomingBounced(IncomingBounced),
+    /// A user submitted a message; one for each message.
+    #[serde(rename = "OUTGOING_EMAIL_SUBMITTED")]
+    OutgoingSubmitted(OutgoingSubmitted),
+    /// A recipient's server has taken the message; one for each recipient.
+    #[serde(rename = "OUTGOING_EMAIL_SENT")]
+    OutgoingSent(OutgoingSent),
+    /// A recipient does not get the message; one for each recipient.
+    #[serde(rename = "OUTGOING_EMAIL_BOUNCED")]
+    OutgoingBounced(OutgoingBounced),
 }
 
 /// ORGANIZATION_EMAIL_RECEIVED (guide 1520–1546).
@@ -79,6 +88,8 @@ pub struct DmarcPolicyApplied {
 pub enum RuleType {
     /// An inbound email flow rule of the organization.
     InboundRule,
+    /// An outbound email flow rule of the organization.
+    OutboundRule,
 }
 
 /// RULE_APPLIED (guide 1553–1562).
@@ -140,4 +151,62 @@ pub struct BouncedRecipient {
     pub reason: String,
     /// The enhanced status code (RFC 3463), for example `5.2.2`.
     pub status: String,
+}
+
+/// OUTGOING_EMAIL_SUBMITTED (guide 1576–1587). Without a Message-ID, as in WorkMail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingSubmitted {
+    /// The envelope's recipients, in RCPT order.
+    pub recipients: Vec<String>,
+    /// The user who sent it on behalf of another; only then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sender: Option<String>,
+    /// The `From` field's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The decoded `Subject` field; absent if there is none or it is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
+}
+
+/// OUTGOING_EMAIL_SENT (guide 1589–1600).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingSent {
+    /// The envelope's recipient.
+    pub recipient: String,
+    /// The user who sent it on behalf of another; only then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sender: Option<String>,
+    /// The `From` field's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The `Message-ID` field with its angle brackets, as in the inbound trace of a recipient here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+}
+
+/// OUTGOING_EMAIL_BOUNCED: the field table (guide 1602–1607) names `bouncedRecipient`, the guide's
+/// query (1800) reads `destination` and `reason`; both are there (`contracts.md` §1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingBounced {
+    /// Who does not get it, and why.
+    pub bounced_recipient: BouncedRecipient,
+    /// The recipient again.
+    pub destination: String,
+    /// The reason again.
+    pub reason: String,
+}
+
+impl OutgoingBounced {
+    /// The bounce of a recipient.
+    pub fn new(bounced_recipient: BouncedRecipient) -> Self {
+        Self {
+            destination: bounced_recipient.email_address.clone(),
+            reason: bounced_recipient.reason.clone(),
+            bounced_recipient,
+        }
+    }
 }

@@ -90,3 +90,34 @@ fn every_kind_has_its_golden_line() {
     };
     check("INCOMING_EMAIL_BOUNCED", Event::IncomingBounced(IncomingBounced { bounced_recipient }));
 }
+
+#[test]
+fn every_outgoing_kind_has_its_golden_line() {
+    let (sender, from) = (Some("bob@example.test".into()), Some("alice@example.test".into()));
+    check(
+        "OUTGOING_EMAIL_SUBMITTED",
+        Event::OutgoingSubmitted(OutgoingSubmitted {
+            recipients: vec!["carol@far.test".into(), "dan@example.test".into()],
+            sender: sender.clone(),
+            from: from.clone(),
+            subject: Some("Lunch on \"Friday\"?".into()),
+        }),
+    );
+    check(
+        "OUTGOING_EMAIL_SENT",
+        Event::OutgoingSent(OutgoingSent {
+            recipient: "carol@far.test".into(),
+            sender,
+            from,
+            message_id: Some("<1@example.test>".into()),
+        }),
+    );
+    check(
+        "OUTGOING_EMAIL_BOUNCED",
+        Event::OutgoingBounced(OutgoingBounced::new(BouncedRecipient {
+            email_address: "carol@far.test".into(),
+            reason: "no such user".into(),
+            status: "5.1.1".into(),
+        })),
+    );
+}

@@ -12,7 +12,8 @@ pub mod sink;
 
 pub use event::{
     BouncedRecipient, DmarcPolicyApplied, EmailReceived, Event, IncomingBounced,
-    JournalingInitiated, MailboxDelivered, RuleActionApplied, RuleApplied, RuleType,
+    JournalingInitiated, MailboxDelivered, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
+    RuleActionApplied, RuleApplied, RuleType,
 };
 pub use line::{EventId, EventLine, Lsn};
 pub use settings::Settings;

@@ -142,6 +142,9 @@ pub struct Peer {
     /// Set under TLS: protocol version and cipher suite, for example `TLSv1.3
     /// TLS13_AES_256_GCM_SHA384`.
     pub tls: Option<String>,
+    /// Set once the client has logged in (RFC 4954); on submission listeners only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
 }
 
 /// As whom a client has logged in.

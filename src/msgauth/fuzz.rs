@@ -36,6 +36,7 @@ pub fn authenticate(input: &[u8]) {
         helo: helo.to_owned(),
         esmtp: true,
         tls: None,
+        login: None,
     };
     let request = Request {
         message: &with_crlf(message),

@@ -114,7 +114,7 @@ fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
         prefix: share.prefix,
         suffix: Vec::new(),
         deliveries,
-        queued: None,
+        queued: Vec::new(),
     })
 }
 

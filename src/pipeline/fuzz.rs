@@ -66,7 +66,7 @@ fn nobodys_mail() -> Mail {
         prefix: Vec::new(),
         suffix: Vec::new(),
         deliveries: Vec::new(),
-        queued: None,
+        queued: Vec::new(),
     }
 }
 
@@ -84,6 +84,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
             helo: helo.to_owned(),
             esmtp: true,
             tls: None,
+            login: None,
         },
         reverse_path: sender.map_or(ReversePath::Null, ReversePath::Address),
         parameters: MailParameters::default(),

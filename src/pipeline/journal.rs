@@ -3,13 +3,14 @@
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
-use super::internal::{self, Content, InternalMail, Placed};
+use super::internal::{self, About, Content, InternalMail, Placed, Sending};
 use super::notice::{BounceReport, FailedRecipient, Letterhead};
+use crate::directory::OrganizationId;
 use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Record, Settings, Wrapping};
 use crate::mail::{Address, ReversePath};
 use crate::smtp::reason::Reason;
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
@@ -45,8 +46,14 @@ impl<'a> Beside<'a> {
         Letterhead { hostname: &self.mail.snapshot.settings.hostname, at: self.mail.received_at }
     }
 
-    fn place(&mut self, mail: InternalMail) -> Result<(), internal::Unplaced> {
-        let placed = internal::place(mail, self.mail, self.store)?;
+    fn place(
+        &mut self,
+        mail: InternalMail,
+        organization: &OrganizationId,
+        purpose: Purpose,
+    ) -> Result<(), internal::Unplaced> {
+        let sending = Sending { organization, purpose };
+        let placed = internal::place(mail, sending, About::message(self.mail), self.store)?;
         self.placed.push(placed);
         Ok(())
     }
@@ -58,7 +65,9 @@ impl<'a> Beside<'a> {
         let id = TraceId::generate();
         let content = Content::Around(self.compose(id, settings, share));
         let to = settings.journaling_address.clone();
-        if let Err(problem) = self.place(InternalMail { id, to: to.clone(), content }) {
+        let record = InternalMail { id, to: to.clone(), content };
+        let purpose = Purpose::JournalRecord { report_to: settings.report_address.clone() };
+        if let Err(problem) = self.place(record, &share.decided.organization.id, purpose) {
             tracing::warn!(trace_id = %share.decided.trace_id, %problem, "no journal record");
             self.report_failure(settings, share, &problem.to_string());
             return None;
@@ -101,7 +110,7 @@ impl<'a> Beside<'a> {
             problem,
             &facts,
         );
-        if let Err(problem) = self.place(notice) {
+        if let Err(problem) = self.place(notice, &share.decided.organization.id, Purpose::Report) {
             tracing::error!(trace_id = %share.decided.trace_id, %problem,
                 "the journaling failure cannot be reported");
         }
@@ -112,7 +121,8 @@ impl<'a> Beside<'a> {
             let member = &delivery.member;
             let used = delivery.room.mailbox().used_bytes();
             let notice = self.letterhead().nearly_full(&member.address, used, member.quota_bytes);
-            if let Err(problem) = self.place(notice) {
+            let organization = &share.decided.organization.id;
+            if let Err(problem) = self.place(notice, organization, Purpose::Report) {
                 tracing::warn!(%problem, "the user cannot be warned of a nearly full mailbox");
             }
         }
@@ -122,6 +132,7 @@ impl<'a> Beside<'a> {
     /// null reverse-path (RFC 5321 §6.1), nor for an author who may be forged.
     fn bounce(&mut self, shares: &[AdmittedShare]) {
         let ReversePath::Address(to) = &self.mail.reverse_path else { return };
+        let Some(first) = shares.first() else { return };
         let failed: Vec<_> = shares.iter().flat_map(failed_recipients).collect();
         if failed.is_empty() || self.mail.is_author_doubtful() {
             return;
@@ -133,7 +144,8 @@ impl<'a> Beside<'a> {
             original: &self.mail.content,
         };
         let bounce = self.letterhead().bounce(&report);
-        if let Err(problem) = self.place(bounce) {
+        let organization = &first.decided.organization.id;
+        if let Err(problem) = self.place(bounce, organization, Purpose::Report) {
             tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
         }
     }

@@ -119,7 +119,7 @@ impl Logins {
     /// Dropped while it waits, it has told the peer nothing, and verifies to its end.
     ///
     /// # Errors
-    /// [`Reason::AuthenticationFailed`], whatever is wrong with name or password;
+    /// [`Reason::BadCredentials`], whatever is wrong with name or password;
     /// [`Reason::LoginsThrottled`]; [`Reason::AuthenticationUnavailable`]; and
     /// [`Reason::AccessDenied`], for who has proved the password.
     pub async fn authenticate(
@@ -277,6 +277,6 @@ fn reason_of(failure: AuthFailure) -> Reason {
         | AuthFailure::NoPassword
         | AuthFailure::WrongPassword
         | AuthFailure::UnknownToken
-        | AuthFailure::ExpiredToken => Reason::AuthenticationFailed,
+        | AuthFailure::ExpiredToken => Reason::BadCredentials,
     }
 }

@@ -31,8 +31,8 @@ pub use transaction::Transaction;
 use crate::clock::Clock;
 use crate::dns::Resolver;
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
-use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
+use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use authenticate::Checks;
@@ -153,6 +153,11 @@ impl Pipeline {
     }
 }
 
+/// Who has these credentials: nobody can be told yet, for users have no passwords.
+fn check_credentials(_: &Credentials) -> Result<Login, Reason> {
+    Err(Reason::AuthenticationUnavailable)
+}
+
 fn store_failure(error: StoreError) -> Reason {
     tracing::error!(%error, "the store refuses a message");
     Reason::StoreFailure
@@ -169,6 +174,19 @@ impl Handler for Pipeline {
             settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)));
         let denied = settings.deny.iter().any(|net| net.contains(&ip));
         if allowed && !denied { Ok(()) } else { Err(Reason::NetworkDenied) }
+    }
+
+    async fn authenticate(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        credentials: Credentials,
+    ) -> Result<Login, Refusal> {
+        check_credentials(&credentials).map_err(|reason| {
+            let refusal = Refusal { reason, trace_id };
+            self.refused(SessionRefusal { refusal, peer, about: "AUTH ..." });
+            refusal
+        })
     }
 
     async fn mail(

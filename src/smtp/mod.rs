@@ -3,12 +3,15 @@
 //! mailbox: it calls [`handler::Handler`].
 //!
 //! From the outside in: [`Listener`] accepts, `connection` moves bytes and performs effects,
-//! `session` decides, `command` and `reply` are what it reads and says, `wire` splits bytes.
+//! `session` decides, `command` and `reply` are what it reads and says, `auth` is how users log in,
+//! `wire` splits bytes.
 
+pub mod client;
 pub mod handler;
 pub mod reason;
 mod settings;
 
+mod auth;
 mod body;
 mod budget;
 mod command;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{CommonState, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
@@ -147,7 +147,7 @@ impl Tls {
 }
 
 /// Protocol version and cipher suite, as in `TLSv1.3 TLS13_AES_256_GCM_SHA384`.
-pub(crate) fn description(connection: &ServerConnection) -> String {
+pub(crate) fn description(connection: &CommonState) -> String {
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::{Layout, lock_folder};
+use super::committer::{DOMAIN_KEYS, Layout, lock_folder};
 use super::compact;
 use super::credentials::{CREDENTIALS_FILE, CredentialStore};
 use super::index::{Cursor, Index};
@@ -25,7 +25,7 @@ use crate::events::{Lsn, sink};
 const MANIFEST: &str = "manifest.json";
 const VERSION: u32 = 1;
 /// Folders of the data folder that are copied as they are, if they are there.
-const PLAIN: [&str; 3] = ["tls", "refusals", "audit"];
+const PLAIN: [&str; 4] = ["tls", "refusals", "audit", DOMAIN_KEYS];
 
 /// What a backup consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod codec;
 mod committer;
 mod compact;
 mod credentials;
+mod domain_keys;
 mod durable;
 mod entry;
 pub mod fsck;
@@ -19,9 +20,11 @@ mod keys;
 mod log;
 mod mailbox;
 mod pack;
+mod queued;
 pub mod reader;
 mod segment;
 mod settings;
+mod usage;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -30,10 +33,16 @@ mod tests;
 
 pub use committer::Store;
 pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
-pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
+pub use domain_keys::{DomainKeyFolder, DomainKeyName};
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use queued::{
+    Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
+    QueuedContent, QueuedMail,
+};
 pub use settings::Settings;
+pub use usage::{UsageExceeded, UsageHold, UsageLimits};
 
 use std::io;
 use std::path::{Path, PathBuf};

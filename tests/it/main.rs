@@ -13,6 +13,7 @@ mod credentials;
 mod dkim;
 mod dmarc;
 mod dns_servers;
+mod domains;
 mod event_log;
 mod faults;
 mod journaling;

@@ -128,7 +128,7 @@ impl Scene {
 
 fn peer(ip: &str) -> Peer {
     let ip = ip.parse().expect("an address");
-    Peer { ip, port: 40_000, helo: "client.test".into(), esmtp: true, tls: None }
+    Peer { ip, port: 40_000, helo: "client.test".into(), esmtp: true, tls: None, login: None }
 }
 
 fn credentials(name: &str, password: &str) -> Credentials {
@@ -184,10 +184,10 @@ async fn whatever_is_wrong_the_peer_is_told_the_same() {
     ];
     for (name, password, _) in cases {
         let outcome = scene.login(name, password).await;
-        assert_eq!(outcome, Err(Reason::AuthenticationFailed), "{name}");
+        assert_eq!(outcome, Err(Reason::BadCredentials), "{name}");
     }
     assert!(scene.store.remove_token(&owner("alice"), &token.id).expect("removes").is_some());
-    assert_eq!(scene.login(ALICE, &of_alice).await, Err(Reason::AuthenticationFailed), "revoked");
+    assert_eq!(scene.login(ALICE, &of_alice).await, Err(Reason::BadCredentials), "revoked");
     let lines = scene.audit("authentication");
     for (line, (name, _, reason)) in lines.iter().zip(cases) {
         assert_eq!((&line["user"], &line["auth_successful"]), (&name.into(), &false.into()));
@@ -217,7 +217,7 @@ async fn ten_failures_close_an_account_known_or_not() {
     let scene = Scene::new();
     for name in [ALICE, "eve@example.test"] {
         for _ in 0..10 {
-            assert_eq!(scene.login(name, WRONG).await, Err(Reason::AuthenticationFailed));
+            assert_eq!(scene.login(name, WRONG).await, Err(Reason::BadCredentials));
         }
         assert_eq!(scene.login(name, RIGHT).await, Err(Reason::LoginsThrottled), "{name}");
         let in_capitals = scene.login(&name.to_uppercase(), RIGHT).await;
@@ -245,7 +245,7 @@ async fn guesses_at_once_are_counted_as_well() {
     let mut verified = 0;
     for guess in guesses {
         let outcome = guess.await.expect("no panic").expect_err("wrong");
-        verified += usize::from(outcome == Reason::AuthenticationFailed);
+        verified += usize::from(outcome == Reason::BadCredentials);
     }
     assert!((10..10 + MAX_TURNS).contains(&verified), "{verified} were verified");
 }
@@ -269,7 +269,7 @@ async fn a_token_stands_for_the_password_until_it_expires() {
     let used = scene.store.tokens(&owner("bob")).expect("reads")[0].last_used_at;
     assert_eq!(used, Some(NOW));
     scene.clock.advance(MINUTE);
-    assert_eq!(scene.login("bob", &secret).await, Err(Reason::AuthenticationFailed));
+    assert_eq!(scene.login("bob", &secret).await, Err(Reason::BadCredentials));
     let lines = scene.audit("authentication");
     assert_eq!(told(&lines, "personal_access_token_id"), [token.id.as_str(); 2]);
 }
@@ -293,7 +293,7 @@ async fn access_rules_are_asked_after_the_password() {
     let outside = scene.login_from("198.51.100.1", ALICE, RIGHT).await;
     assert_eq!(outside, Err(Reason::AccessDenied));
     let guess = scene.login_from("198.51.100.1", ALICE, WRONG).await;
-    assert_eq!(guess, Err(Reason::AuthenticationFailed), "it learns nothing about the rules");
+    assert_eq!(guess, Err(Reason::BadCredentials), "it learns nothing about the rules");
     let lines = scene.audit("access-control");
     assert_eq!(told(&lines, "access_granted"), [true, true, false]);
     assert_eq!(told(&lines, "source_ip"), ["192.0.2.1", "192.0.2.1", "198.51.100.1"]);

@@ -3,8 +3,13 @@
 use proptest::prelude::*;
 
 use crate::mail::{BodyType, DsnNotify, DsnReturn, MailParameters, ReversePath};
-use crate::smtp::command::{Chunk, ChunkPlace, Command, ForwardPath, Spelling, parse};
+use crate::smtp::command::{self, Chunk, ChunkPlace, Command, ForwardPath, Spelling};
 use crate::smtp::reason::Reason;
+use crate::smtp::settings::Protocol;
+
+fn parse(line: &[u8]) -> Result<Command, Reason> {
+    command::parse(line, Protocol::Mx)
+}
 
 fn refused(line: &str, reason: Reason) {
     assert_eq!(parse(line.as_bytes()), Err(reason), "{line:?}");

@@ -2,10 +2,12 @@
 //! over in-memory streams, and listeners on loopback.
 
 mod command;
-mod connection;
+pub(super) mod connection;
 mod dialogues;
 mod listener;
+mod login;
 mod machine;
+mod submissions;
 mod tls;
 mod wire;
 

@@ -1,0 +1,77 @@
+//! What the server offers (RFC 5321 §4.1.1.1): the answer to EHLO.
+
+use super::reply::Reply;
+
+/// The extensions that the client makes use of; none after HELO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extensions {
+    /// PIPELINING (RFC 2920).
+    pub(super) pipelining: bool,
+    /// SIZE (RFC 1870) is offered.
+    pub(super) size: bool,
+    /// The most octets of a message, if the server says.
+    pub(super) max_size: Option<u64>,
+    /// 8BITMIME (RFC 6152).
+    pub(super) eight_bit_mime: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub(super) smtputf8: bool,
+    /// DSN (RFC 3461).
+    pub(super) dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub(super) start_tls: bool,
+    /// AUTH PLAIN (RFC 4616).
+    pub(super) auth_plain: bool,
+    /// AUTH LOGIN, which is older than any standard.
+    pub(super) auth_login: bool,
+    /// LIMITS RCPTMAX (RFC 9422), at least one.
+    pub(super) max_recipients: Option<usize>,
+}
+
+impl Extensions {
+    /// Reads the answer to EHLO; what is unknown or makes no sense is passed over.
+    pub(super) fn of(reply: &Reply) -> Self {
+        let mut extensions = Self::default();
+        for line in reply.lines().iter().skip(1) {
+            let line = line.to_ascii_uppercase();
+            let mut words = line.split_ascii_whitespace();
+            extensions.read(words.next().unwrap_or_default(), words);
+        }
+        extensions
+    }
+
+    fn read<'a>(&mut self, keyword: &'a str, mut arguments: impl Iterator<Item = &'a str>) {
+        match keyword {
+            "PIPELINING" => self.pipelining = true,
+            "8BITMIME" => self.eight_bit_mime = true,
+            "SMTPUTF8" => self.smtputf8 = true,
+            "DSN" => self.dsn = true,
+            "STARTTLS" => self.start_tls = true,
+            "SIZE" => {
+                self.size = true;
+                // RFC 1870 §4: 0 is no limit.
+                self.max_size = arguments.next().and_then(|size| size.parse().ok());
+                self.max_size = self.max_size.filter(|size| *size > 0);
+            }
+            "LIMITS" => {
+                let max = arguments.find_map(|limit| limit.strip_prefix("RCPTMAX="));
+                self.max_recipients = max.and_then(|max| max.parse().ok()).filter(|max| *max > 0);
+            }
+            "AUTH" => arguments.for_each(|mechanism| self.mechanism(mechanism)),
+            // As servers wrote it before there was a standard.
+            keyword => {
+                if let Some(first) = keyword.strip_prefix("AUTH=") {
+                    self.mechanism(first);
+                    arguments.for_each(|mechanism| self.mechanism(mechanism));
+                }
+            }
+        }
+    }
+
+    fn mechanism(&mut self, mechanism: &str) {
+        match mechanism {
+            "PLAIN" => self.auth_plain = true,
+            "LOGIN" => self.auth_login = true,
+            _ => {}
+        }
+    }
+}
