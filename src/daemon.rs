@@ -12,12 +12,14 @@ use tokio::task::JoinSet;
 use crate::clock::SystemClock;
 use crate::config::Configuration;
 use crate::dns::{self, Resolver};
+use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::Pipeline;
+use crate::pipeline::login::Logins;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{FolderRetention, Store, StoreError};
+use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,7 @@ impl Daemon {
         };
         let refusals = RefusalLog::open(&data_dir.join("refusals"))
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        let logins = logins(&configuration)?;
         store.set_retention(retention(&configuration));
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
@@ -125,6 +128,7 @@ impl Daemon {
             resolver,
             msgauth,
             Arc::clone(&store),
+            logins,
             refusals,
             Arc::new(SystemClock),
         );
@@ -209,6 +213,15 @@ pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
 /// A zone file or system configuration that cannot be used.
 pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, StartError> {
     Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
+}
+
+fn logins(configuration: &Configuration) -> Result<Logins, StartError> {
+    let data_dir = &configuration.store.data_dir;
+    let audit = data_dir.join("audit");
+    let audit = AuditLog::open(&audit, configuration.events)
+        .map_err(|source| StartError::File { path: audit, source })?;
+    let credentials = Arc::new(CredentialStore::open(data_dir)?);
+    Ok(Logins::new(credentials, Arc::new(audit), Arc::new(SystemClock)))
 }
 
 fn retention(configuration: &Configuration) -> Vec<FolderRetention> {

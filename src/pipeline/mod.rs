@@ -36,6 +36,7 @@ use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use authenticate::Checks;
+use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
 use transaction::{FullMailbox, reason_of};
@@ -45,6 +46,7 @@ pub struct Pipeline {
     snapshot: ArcSwap<Snapshot>,
     checks: ArcSwap<Checks>,
     store: Arc<Store>,
+    logins: Logins,
     refusals: RefusalLog,
     clock: Arc<dyn Clock>,
 }
@@ -56,6 +58,7 @@ impl Pipeline {
         resolver: Arc<dyn Resolver>,
         msgauth: crate::msgauth::Settings,
         store: Arc<Store>,
+        logins: Logins,
         refusals: RefusalLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -63,6 +66,7 @@ impl Pipeline {
             snapshot: ArcSwap::from_pointee(snapshot),
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
             store,
+            logins,
             refusals,
             clock,
         }
@@ -153,11 +157,6 @@ impl Pipeline {
     }
 }
 
-/// Who has these credentials: nobody can be told yet, for users have no passwords.
-fn check_credentials(_: &Credentials) -> Result<Login, Reason> {
-    Err(Reason::AuthenticationUnavailable)
-}
-
 fn store_failure(error: StoreError) -> Reason {
     tracing::error!(%error, "the store refuses a message");
     Reason::StoreFailure
@@ -182,7 +181,9 @@ impl Handler for Pipeline {
         peer: &Peer,
         credentials: Credentials,
     ) -> Result<Login, Refusal> {
-        check_credentials(&credentials).map_err(|reason| {
+        let snapshot = self.snapshot.load_full();
+        let login = self.logins.authenticate(&snapshot, trace_id, peer, credentials).await;
+        login.map_err(|reason| {
             let refusal = Refusal { reason, trace_id };
             self.refused(SessionRefusal { refusal, peer, about: "AUTH ..." });
             refusal
