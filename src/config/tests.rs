@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::directory::{AccessEffect, AccessProtocol, AccessRule, EntityState};
+use crate::smtp::Protocol;
 
 struct Scratch(tempfile::TempDir);
 
@@ -254,6 +255,7 @@ fn the_environment_wins_over_the_file() {
         &scratch.main(),
         [
             set("MAILWEIR__LIMITS__RECIPIENTS", "7"),
+            set("MAILWEIR__LIMITS__FAILED_LOGINS_PER_NETWORK", "8"),
             set("MAILWEIR__HOSTNAME", "other.example.test"),
             set("MAILWEIR__DMARC__ON_REJECT", "drop"),
             set("HOME", "/"),
@@ -261,6 +263,7 @@ fn the_environment_wins_over_the_file() {
     )
     .expect("loads");
     assert_eq!(configuration.limits.recipients, 7);
+    assert_eq!(configuration.limits.failed_logins_per_network, 8);
     assert_eq!(configuration.pipeline.hostname, "other.example.test");
     assert_eq!(configuration.pipeline.on_reject, pipeline::OnReject::Drop);
     assert_eq!(
@@ -269,6 +272,30 @@ fn the_environment_wins_over_the_file() {
             "environment MAILWEIR__LIMITS__RECIPIENTS: limits.recipients: expected a number, found a text",
             "environment MAILWEIR__NO__SUCH: no: unknown key",
         ]
+    );
+}
+
+#[test]
+fn a_listener_says_what_it_speaks() {
+    let listener = |protocol: &str| {
+        let head = "hostname = \"mx.example.test\"\n[[organization]]\nfile = \"org.toml\"\n";
+        let bind = "bind = \"127.0.0.1:0\"";
+        format!("{head}[[listener]]\nname = \"users\"\nprotocol = \"{protocol}\"\n{bind}\n")
+    };
+    for (word, protocol) in [
+        ("mx", Protocol::Mx),
+        ("submission", Protocol::Submission),
+        ("submissions", Protocol::Submissions),
+    ] {
+        let scratch = Scratch::new(&listener(word), ORGANIZATION);
+        let listeners = load(&scratch.main(), []).expect("loads").listeners;
+        assert_eq!(listeners.len(), 1);
+        assert_eq!((&*listeners[0].name, listeners[0].protocol), ("users", protocol));
+    }
+    check(
+        &listener("lmtp"),
+        ORGANIZATION,
+        &["main.toml:6: listener[0].protocol: \"lmtp\" is not served by this version"],
     );
 }
 

@@ -26,6 +26,7 @@ mod rules;
 mod scanners;
 mod service;
 mod spf_suite;
+mod submission;
 mod support;
 mod swaks;
 mod tidy;
