@@ -31,7 +31,7 @@ fn said(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
-fn set_password(daemon: &Daemon, user: &str, password: &str) -> Output {
+pub fn set_password(daemon: &Daemon, user: &str, password: &str) -> Output {
     with_input(daemon, &["user", "set-password", user], password)
 }
 

@@ -18,6 +18,7 @@ mod event_log;
 mod faults;
 mod journaling;
 mod limits;
+mod logins;
 mod organizations;
 mod overload;
 mod postfix;

@@ -10,8 +10,8 @@ const ALICE: &str = "alice@example.test";
 const PASSWORD: &str = "correct horse battery staple";
 /// The password as LOGIN sends it, and its end as PLAIN does after the name.
 const ENCODED: [&str; 2] = ["Y29ycmVjdCBob3JzZSBiYXR0ZXJ5", "aG9yc2UgYmF0dGVyeSBzdGFwbGU"];
-/// What a password is answered that is not the user's, as long as users have none.
-const REFUSED: (&str, &str) = ("454 4.7.0", "authentication-unavailable");
+/// What a password is answered that is not the user's.
+const REFUSED: (&str, &str) = ("535 5.7.8", "bad-credentials");
 
 fn daemon() -> Daemon {
     let listener = "[[listener]]\nname = \"submission\"\nprotocol = \"submission\"\n\
