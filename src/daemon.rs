@@ -12,13 +12,15 @@ use tokio::task::JoinSet;
 use crate::clock::SystemClock;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
+use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
+use crate::pipeline::login::Logins;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
-use crate::queue::pki;
 use crate::pipeline::{self, Pipeline};
+use crate::queue::pki;
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{FolderRetention, Store, StoreError};
+use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,7 @@ impl Daemon {
         };
         let refusals = RefusalLog::open(&data_dir.join("refusals"))
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        let logins = logins(&configuration)?;
         store.set_retention(retention(&configuration));
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
@@ -129,6 +132,7 @@ impl Daemon {
             resolver,
             msgauth,
             Arc::clone(&store),
+            logins,
             refusals,
             Arc::new(SystemClock),
         );
@@ -217,6 +221,15 @@ pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, Star
     Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
 }
 
+fn logins(configuration: &Configuration) -> Result<Logins, StartError> {
+    let data_dir = &configuration.store.data_dir;
+    let audit = data_dir.join("audit");
+    let audit = AuditLog::open(&audit, configuration.events)
+        .map_err(|source| StartError::File { path: audit, source })?;
+    let credentials = Arc::new(CredentialStore::open(data_dir)?);
+    Ok(Logins::new(credentials, Arc::new(audit), Arc::new(SystemClock)))
+}
+
 fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
     let policies = configuration.organizations.iter().map(|config| &config.retention);
     policies.flatten().cloned().collect()
@@ -250,6 +263,7 @@ fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
         journaling: config.journaling.clone(),
         dmarc_enforcement: config.dmarc_enforcement,
         on_reject: config.on_reject,
+        access: Arc::clone(&config.access),
     }
 }
 

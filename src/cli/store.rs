@@ -94,6 +94,13 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         output::counted(report.events, "event"),
         report.events_to_write,
     ))?;
+    if let Some(credentials) = report.credentials {
+        output::line(&format!(
+            "credentials: {} and {}, readable",
+            output::counted(credentials.passwords, "password"),
+            output::counted(credentials.tokens, "token"),
+        ))?;
+    }
     for path in &report.leftovers {
         output::line(&format!("left by an interrupted write, harmless: {}", path.display()))?;
     }

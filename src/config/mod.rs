@@ -4,6 +4,7 @@
 //! `toml` gives values with their places and `config` the environment; a small reader of our own
 //! walks them, because a deserializer stops at the first problem.
 
+mod access;
 mod daemon_file;
 mod flow_rules;
 mod organization_file;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 pub use reader::Problem;
 
-use crate::directory::{Directory, IndexedOrganization, Organization};
+use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
 use crate::mail::Gateway;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
@@ -109,6 +110,8 @@ pub struct OrganizationConfig {
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`.
     pub on_reject: Option<pipeline::OnReject>,
+    /// Who may log in, over what and from where.
+    pub access: Arc<AccessRules>,
     /// What becomes of messages that have been in a folder for long.
     pub retention: Vec<store::FolderRetention>,
 }

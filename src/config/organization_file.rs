@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
+use super::access::access_rules;
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
@@ -113,6 +114,7 @@ pub(super) fn organization(
     let quotas = outbound::own_quotas(&root);
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
     let on_reject = on_reject(&root, "dmarc_on_reject");
+    let access = Arc::new(access_rules(&root, &users));
     let retention = id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
     root.finish();
     let organization = Arc::new(Organization {
@@ -143,6 +145,7 @@ pub(super) fn organization(
         journaling,
         dmarc_enforcement,
         on_reject,
+        access,
         retention,
     })
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::directory::EntityState;
+use crate::directory::{AccessEffect, AccessProtocol, AccessRule, EntityState};
+use crate::smtp::Protocol;
 
 struct Scratch(tempfile::TempDir);
 
@@ -261,6 +262,7 @@ fn the_environment_wins_over_the_file() {
         &scratch.main(),
         [
             set("MAILWEIR__LIMITS__RECIPIENTS", "7"),
+            set("MAILWEIR__LIMITS__FAILED_LOGINS_PER_NETWORK", "8"),
             set("MAILWEIR__HOSTNAME", "other.example.test"),
             set("MAILWEIR__DMARC__ON_REJECT", "drop"),
             set("HOME", "/"),
@@ -268,6 +270,7 @@ fn the_environment_wins_over_the_file() {
     )
     .expect("loads");
     assert_eq!(configuration.limits.recipients, 7);
+    assert_eq!(configuration.limits.failed_logins_per_network, 8);
     assert_eq!(configuration.pipeline.hostname, "other.example.test");
     assert_eq!(configuration.pipeline.on_reject, pipeline::OnReject::Drop);
     assert_eq!(
@@ -276,6 +279,30 @@ fn the_environment_wins_over_the_file() {
             "environment MAILWEIR__LIMITS__RECIPIENTS: limits.recipients: expected a number, found a text",
             "environment MAILWEIR__NO__SUCH: no: unknown key",
         ]
+    );
+}
+
+#[test]
+fn a_listener_says_what_it_speaks() {
+    let listener = |protocol: &str| {
+        let head = "hostname = \"mx.example.test\"\n[[organization]]\nfile = \"org.toml\"\n";
+        let bind = "bind = \"127.0.0.1:0\"";
+        format!("{head}[[listener]]\nname = \"users\"\nprotocol = \"{protocol}\"\n{bind}\n")
+    };
+    for (word, protocol) in [
+        ("mx", Protocol::Mx),
+        ("submission", Protocol::Submission),
+        ("submissions", Protocol::Submissions),
+    ] {
+        let scratch = Scratch::new(&listener(word), ORGANIZATION);
+        let listeners = load(&scratch.main(), []).expect("loads").listeners;
+        assert_eq!(listeners.len(), 1);
+        assert_eq!((&*listeners[0].name, listeners[0].protocol), ("users", protocol));
+    }
+    check(
+        &listener("lmtp"),
+        ORGANIZATION,
+        &["main.toml:6: listener[0].protocol: \"lmtp\" is not served by this version"],
     );
 }
 
@@ -370,6 +397,7 @@ fn is_in_organization(key: &str) -> bool {
         "outbound_rule[",
         "smtp_gateway[",
         "permission[",
+        "access_rule",
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))
@@ -455,6 +483,72 @@ fn retention_is_read_and_checked() {
              PERMANENTLY_DELETE",
             "org.toml:21: retention[4].action: is missing",
             "org.toml:21: retention[4].period_days: is missing",
+        ],
+    );
+}
+
+#[test]
+fn access_rules_are_read_and_checked() {
+    let read = |rules: &str| {
+        let (head, users) = ORGANIZATION.split_at(ORGANIZATION.find("[[user]]").expect("a user"));
+        let (keys, sections) = rules.split_at(rules.find("[[").unwrap_or(rules.len()));
+        let scratch = Scratch::new(MAIN, &format!("{head}{keys}{users}{sections}"));
+        let configuration = load(&scratch.main(), []).expect("loads");
+        AccessRules::clone(&configuration.organizations[0].access)
+    };
+    assert_eq!(read(""), AccessRules::default());
+    assert_eq!(read("access_rules = []\n"), AccessRules::new(vec![]));
+    let rule = "[[access_rule]]\nname = \"office\"\neffect = \"DENY\"\n\
+                description = \"Outside the office\"\nprotocols = [\"SMTP\", \"EWS\"]\n\
+                not_protocols = [\"WebMail\"]\nip_ranges = [\"192.0.2.0/24\"]\n\
+                not_ip_ranges = [\"2001:db8::/32\"]\nusers = [\"alice\"]\nnot_users = [\"alice\"]\n";
+    let expected = AccessRule {
+        name: "office".into(),
+        effect: AccessEffect::Deny,
+        protocols: vec![AccessProtocol::Smtp, AccessProtocol::Ews],
+        not_protocols: vec![AccessProtocol::WebMail],
+        ip_ranges: vec!["192.0.2.0/24".parse().expect("a network")],
+        not_ip_ranges: vec!["2001:db8::/32".parse().expect("a network")],
+        users: vec!["alice".into()],
+        not_users: vec!["alice".into()],
+    };
+    assert_eq!(read(rule), AccessRules::new(vec![expected]));
+
+    let bad = "[[access_rule]]\nname = \"a b\"\neffect = \"allow\"\nprotocols = [\"smtp\"]\n\
+               ip_ranges = [\"192.0.2.0/40\"]\nusers = [\"nobody\"]\nnot_users = []\nfrom = 1\n\
+               [[access_rule]]\neffect = \"ALLOW\"\n\
+               [[access_rule]]\nname = \"x\"\n\
+               [[access_rule]]\nname = \"x\"\neffect = \"ALLOW\"\n";
+    check(
+        MAIN,
+        &format!("access_rules = [\"x\"]\n{ORGANIZATION}{bad}"),
+        &[
+            "org.toml:1: access_rules[0]: \"x\": this list is only for saying that there is no \
+             rule; write one as [[access_rule]]",
+            "org.toml:8: access_rule[0].effect: \"allow\" is not one of ALLOW, DENY",
+            "org.toml:9: access_rule[0].protocols[0]: \"smtp\": is not one of ActiveSync, \
+             AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook, WebMail",
+            "org.toml:10: access_rule[0].ip_ranges[0]: \"192.0.2.0/40\": invalid IP address syntax",
+            "org.toml:11: access_rule[0].users: there is no user \"nobody\"",
+            "org.toml:12: access_rule[0].not_users: is empty; leave it out where it is no condition",
+            "org.toml:13: access_rule[0].from: unknown key",
+            "org.toml:7: access_rule[0].name: \"a b\" is not 1 to 64 letters, digits, hyphens and \
+             underscores",
+            "org.toml:14: access_rule[1].name: is missing",
+            "org.toml:16: access_rule[2].effect: is missing",
+            "org.toml:19: access_rule[3].name: \"x\" is taken, at org.toml:17",
+        ],
+    );
+    let many = |count: usize| -> String {
+        let rule = |n: usize| format!("[[access_rule]]\nname = \"r{n}\"\neffect = \"ALLOW\"\n");
+        (0..count).map(rule).collect()
+    };
+    check(
+        MAIN,
+        &format!("access_rules = []\n{ORGANIZATION}{}", many(11)),
+        &[
+            "org.toml:1: access_rules: says that there is no rule, and there is one",
+            "org.toml:37: access_rule[10].name: 11 rules; at most 10 are allowed",
         ],
     );
 }

@@ -1,10 +1,16 @@
 //! Who mail is for: organizations with their domains, users, groups and resources, the way from an
 //! address to mailboxes, and who may send as whom. Pure: built from configuration, never changed.
 
+mod access;
+pub mod credential;
 mod organization;
 mod permission;
 mod resolve;
 
+pub use access::{
+    AccessDecision, AccessEffect, AccessProtocol, AccessRequest, AccessRule, AccessRules,
+    UnknownProtocol,
+};
 pub use organization::{
     EntityState, Group, Organization, OrganizationId, Resource, ResourceKind, User,
 };

@@ -218,6 +218,39 @@ impl Resolved {
     }
 }
 
+/// A login's name: [`Directory::resolve`] is for mail, this for people.
+impl Directory {
+    /// The user whom a login names by an address of the user's own, exactly; or by the bare name,
+    /// where there is only one organization to which it can belong. Groups and resources have no
+    /// password, and nobody logs in with a tag or as postmaster.
+    pub fn user_for_login(&self, name: &str) -> Option<(&Arc<Organization>, &User)> {
+        let by_address = || {
+            let address = Address::parse(name).ok()?;
+            let indexed = self.of_domain(address.domain())?;
+            Some((indexed, *indexed.addresses.get(address.key().as_str())?))
+        };
+        let by_name = || match self.organizations.as_slice() {
+            [indexed] => Some((indexed, *indexed.names.get(name)?)),
+            _ => None,
+        };
+        let (indexed, entity) = by_address().or_else(by_name)?;
+        match entity {
+            Entity::User(at) => Some((&indexed.organization, indexed.organization.users.get(at)?)),
+            Entity::Resource(_) | Entity::Group(_) => None,
+        }
+    }
+
+    /// The organization to which a login belongs by its domain, whoever it names there.
+    pub fn organization_for_login(&self, name: &str) -> Option<&Arc<Organization>> {
+        let domain = Domain::parse(name.rsplit_once('@')?.1).ok()?;
+        self.of_domain(&domain).map(|indexed| &indexed.organization)
+    }
+
+    fn of_domain(&self, domain: &Domain) -> Option<&Arc<IndexedOrganization>> {
+        self.organizations.get(*self.domains.get(domain)?)
+    }
+}
+
 pub(super) enum Found<'a> {
     Mailbox(&'a User),
     Group(&'a Group),

@@ -128,6 +128,39 @@ fn plus_addressing_can_be_off() {
 }
 
 #[test]
+fn a_login_names_a_user_exactly() {
+    let check = |directory: &Directory, name: &str, expected: Option<&str>| {
+        let found = directory.user_for_login(name).map(|(_, user)| &*user.name);
+        assert_eq!(found, expected, "{name}");
+    };
+    let one = directory(organization());
+    check(&one, "Alice@EXAMPLE.test", Some("alice"));
+    check(&one, "a.liddell@xn--bcher-kva.test", Some("alice"));
+    check(&one, "alice", Some("alice"));
+    check(&one, "carol", Some("carol"));
+    for nobody in ["bob+shop@example.test", "postmaster@example.test", "sales", "room"] {
+        check(&one, nobody, None);
+    }
+    for nobody in ["sales@example.test", "room@example.test", "alice@other.test", "", "@"] {
+        check(&one, nobody, None);
+    }
+    let second = Organization {
+        alias: "other".into(),
+        id: OrganizationId::of_alias("other"),
+        domains: vec![Domain::parse("other.test").expect("a domain")],
+        ..organization()
+    };
+    let both = [organization(), second].map(Arc::new).map(IndexedOrganization::new);
+    let both = both.into_iter().map(|indexed| indexed.expect("no conflicts within")).collect();
+    let two = Directory::new(both).expect("no conflicts between");
+    check(&two, "alice@example.test", Some("alice"));
+    check(&two, "alice", None);
+    let domains = ["eve@example.test", "eve@other.test", "eve@else.test", "eve"];
+    let found = domains.map(|name| two.organization_for_login(name).map(|it| it.alias.as_str()));
+    assert_eq!(found, [Some("example"), Some("other"), None, None]);
+}
+
+#[test]
 fn what_two_claim_is_told() {
     let mut first = organization();
     first.users.push(user("bob", &["sales@example.test"], EntityState::Enabled));

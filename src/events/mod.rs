@@ -1,6 +1,8 @@
 //! Email events: WorkMail's nine event kinds as types, their JSON lines, and the file they are
 //! written to. An event reports what is already durable; the store hands it over after its commit.
 
+pub mod audit;
+mod dated;
 mod event;
 #[cfg(test)]
 mod golden;

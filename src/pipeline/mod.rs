@@ -12,6 +12,7 @@ pub mod fuzz;
 mod headers;
 mod internal;
 mod journal;
+pub mod login;
 mod notice;
 mod receive;
 pub mod refusals;
@@ -38,6 +39,7 @@ use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use authenticate::Checks;
+use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
 use transaction::{FullMailbox, reason_of};
@@ -47,6 +49,7 @@ pub struct Pipeline {
     snapshot: ArcSwap<Snapshot>,
     checks: ArcSwap<Checks>,
     store: Arc<Store>,
+    logins: Logins,
     refusals: RefusalLog,
     clock: Arc<dyn Clock>,
 }
@@ -58,6 +61,7 @@ impl Pipeline {
         resolver: Arc<dyn Resolver>,
         msgauth: crate::msgauth::Settings,
         store: Arc<Store>,
+        logins: Logins,
         refusals: RefusalLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -65,6 +69,7 @@ impl Pipeline {
             snapshot: ArcSwap::from_pointee(snapshot),
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
             store,
+            logins,
             refusals,
             clock,
         }
@@ -158,11 +163,6 @@ impl Pipeline {
     }
 }
 
-/// Who has these credentials: nobody can be told yet, for users have no passwords.
-fn check_credentials(_: &Credentials) -> Result<Login, Reason> {
-    Err(Reason::AuthenticationUnavailable)
-}
-
 fn store_failure(error: StoreError) -> Reason {
     tracing::error!(%error, "the store refuses a message");
     Reason::StoreFailure
@@ -187,7 +187,9 @@ impl Handler for Pipeline {
         peer: &Peer,
         credentials: Credentials,
     ) -> Result<Login, Refusal> {
-        check_credentials(&credentials).map_err(|reason| {
+        let snapshot = self.snapshot.load_full();
+        let login = self.logins.authenticate(&snapshot, trace_id, peer, credentials).await;
+        login.map_err(|reason| {
             let refusal = Refusal { reason, trace_id };
             self.refused(SessionRefusal { refusal, peer, about: "AUTH ..." });
             refusal

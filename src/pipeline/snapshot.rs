@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Extensions, OnReject, RecipientQuotas, Settings};
-use crate::directory::{Directory, OrganizationId};
+use crate::directory::{AccessRules, Directory, OrganizationId};
 use crate::mail::Gateway;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};
@@ -28,6 +28,8 @@ pub struct Policy {
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`, if it has one.
     pub on_reject: Option<OnReject>,
+    /// Who may log in, over what and from where.
+    pub access: Arc<AccessRules>,
 }
 
 /// Directory, rules and settings at one moment.

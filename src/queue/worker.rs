@@ -67,7 +67,7 @@ pub trait Ledger: Send + Sync + 'static {
 /// The queue of a running daemon.
 pub struct Queue<C, L> {
     waiting: Mutex<Waiting>,
-    changed: Notify,
+    pub(super) changed: Notify,
     courier: C,
     ledger: L,
     store: Arc<Store>,
@@ -153,7 +153,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while holding this lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

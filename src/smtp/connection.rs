@@ -1,14 +1,15 @@
 //! One connection: performs what the session asks for, over any byte stream. All waiting happens
-//! here, and every wait has an end.
+//! here, and every wait has an end. How it begins is in `connection/arrival.rs`, how it changes to
+//! TLS in `connection/secure.rs`.
 
+mod arrival;
 mod secure;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -20,13 +21,13 @@ use super::gate::Gate;
 use super::handler::{Handler, SessionRefusal};
 use super::listener::Shared;
 use super::patience::{OnStop, Patience};
-use super::proxy;
 use super::reason::Reason;
 use super::reply::Reply;
 use super::session::{Answer, Input, Session, Step, Transfer};
 use super::settings::{Limits, Protocol};
 use super::wire::{Framing, Lines, Progress};
 use crate::mail::Peer;
+pub(crate) use arrival::{Arrival, Source, peer};
 
 /// Read at once while waiting for commands, and kept while idle.
 const LINE_READ: usize = 1024;
@@ -37,30 +38,10 @@ const DATA_READ: usize = 64 * 1024;
 const STRETCH: usize = 16;
 /// Replies are sent when so many octets of them wait, even if more commands do too.
 const MAX_OUTPUT: usize = 8 * 1024;
-/// How long a proxy may take to say whom it speaks for.
-const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a closed connection is read from, so that the last reply is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much is read then.
 const MAX_LINGER: u64 = 256 * 1024;
-
-/// A connection that was accepted.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    /// What its listener speaks.
-    pub(crate) protocol: Protocol,
-    /// Who connected.
-    pub(crate) source: Source,
-}
-
-/// Who connected.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// A client.
-    Client(SocketAddr, NetworkPlace),
-    /// A trusted proxy, which says first whom it speaks for.
-    Proxy(SocketAddr),
-}
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<S, H>(
@@ -110,13 +91,6 @@ pub(crate) async fn serve_without_handshake<S, H>(
     if let (peer, Ok(())) = driver.identify(arrival).await {
         driver.serve_secured(Peer { tls: Some("TLS".to_owned()), ..peer }).await;
     }
-}
-
-/// A client of whom the address is known, and nothing else yet.
-pub(crate) fn peer(address: SocketAddr) -> Peer {
-    // An IPv4 client of a dual-stack socket is an IPv4 client.
-    let ip = address.ip().to_canonical();
-    Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None, login: None }
 }
 
 /// Why nothing more comes from the peer.
@@ -190,55 +164,6 @@ where
             message_deadline: None,
             shared,
         }
-    }
-
-    /// Who the client is, and takes its network's place, which is held to the end.
-    async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<(), Interruption>) {
-        let proxy = match arrival.source {
-            Source::Client(address, place) => {
-                self.place = Some(place);
-                return (peer(address), Ok(()));
-            }
-            Source::Proxy(address) => address,
-        };
-        match self.proxy_header().await {
-            Ok(client) => {
-                let peer = peer(client.unwrap_or(proxy));
-                let place = self.shared.take_in_network(peer.ip, arrival.protocol, &self.limits);
-                let place = place.map(|place| self.place = Some(place));
-                (peer, place.map_err(Interruption::Because))
-            }
-            Err(interruption) => (peer(proxy), Err(interruption)),
-        }
-    }
-
-    /// The client that a trusted proxy names; `None` where it speaks for itself.
-    async fn proxy_header(&mut self) -> Result<Option<SocketAddr>, Interruption> {
-        let until = Instant::now() + PROXY_TIMEOUT;
-        let invalid = Interruption::Because(Reason::BadProxyHeader);
-        loop {
-            match proxy::parse(&self.buffer) {
-                proxy::Header::Complete { length, client } => {
-                    self.buffer.advance(length);
-                    return Ok(client);
-                }
-                proxy::Header::Invalid => return Err(invalid),
-                proxy::Header::Incomplete if self.buffer.len() > proxy::MAX_HEADER => {
-                    return Err(invalid);
-                }
-                proxy::Header::Incomplete => match self.fill(LINE_READ, until, OnStop::Close).await
-                {
-                    Err(Interruption::Because(Reason::TimedOut)) => return Err(invalid),
-                    filled => filled?,
-                },
-            }
-        }
-    }
-
-    /// May the client talk to us?
-    async fn ask_access(&self, peer: &Peer) -> Result<(), Interruption> {
-        let asked = Box::pin(self.shared.handler().connect(peer.ip)).await;
-        asked.map_err(Interruption::Because)
     }
 
     /// From the banner, or the refusal in its place, to the end of the conversation; `None` if the

@@ -9,6 +9,7 @@ pub mod backup;
 mod codec;
 mod committer;
 mod compact;
+mod credentials;
 mod domain_keys;
 mod durable;
 mod entry;
@@ -32,6 +33,7 @@ pub mod fuzz;
 mod tests;
 
 pub use committer::Store;
+pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
@@ -86,6 +88,14 @@ pub enum StoreError {
     /// SQLite's word.
     #[error("the index: {0}")]
     Index(#[from] rusqlite::Error),
+    /// SQLite's word about passwords and tokens.
+    #[error("{path}: {source}")]
+    Credentials {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rusqlite::Error,
+    },
     /// A key file that cannot be used, or content that a key does not open.
     #[error("{0}")]
     Key(String),

@@ -108,6 +108,7 @@ fn only_these_files_rename_and_sync() {
         "store/durable.rs",
         "store/log.rs",
         "store/committer.rs",
+        "events/audit/file.rs",
         "events/sink.rs",
         "pipeline/refusals.rs",
         "daemon.rs",

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::codec::{self, Decoded};
 use super::committer::{Layout, lock_folder};
 use super::compact;
+use super::credentials::{CredentialCounts, CredentialStore};
 use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
@@ -64,6 +65,9 @@ pub struct Report {
     pub events_to_write: u64,
     /// Records that the index does not have yet; the daemon brings it up.
     pub records_to_index: u64,
+    /// The passwords and tokens; absent if there is no file of them, or none that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialCounts>,
     /// What interrupted writes left behind; harmless.
     pub leftovers: Vec<PathBuf>,
     /// What is wrong; empty for a sound store.
@@ -101,6 +105,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     let is_at_rest = lock_folder(&settings.data_dir);
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
+    check_credentials(&settings.data_dir, &mut report);
     let index = match layout.index().exists() {
         true => Some(Index::open_to_read(&layout.index())?),
         false => None,
@@ -136,6 +141,14 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         None => report.records_to_index = report.records,
     }
     Ok(report)
+}
+
+fn check_credentials(data_dir: &Path, report: &mut Report) {
+    let known = CredentialStore::open_if_there(data_dir);
+    match known.and_then(|known| known.map(|known| known.check()).transpose()) {
+        Ok(counts) => report.credentials = counts,
+        Err(error) => report.problem(error.to_string()),
+    }
 }
 
 fn leftovers(log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {

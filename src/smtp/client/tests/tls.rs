@@ -130,9 +130,10 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
         let failing = [START_TLS, failing].concat();
         assert!(!sends(&[&failing, &plain], &TlsDemand::Opportunistic).await);
         // And only one, and only where nothing more is demanded.
-        for demand in
-            [TlsDemand::Verified(any_certificate(), "mx.test".to_owned()), verified("mx.example.test", roots())]
-        {
+        for demand in [
+            TlsDemand::Verified(any_certificate(), "mx.test".to_owned()),
+            verified("mx.example.test", roots()),
+        ] {
             let said = error(&[&failing], &demand).await;
             assert!(said.starts_with("STARTTLS: the TLS handshake failed: "), "{said}");
         }
@@ -154,8 +155,10 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
 #[tokio::test]
 async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
     let script = "S: 220 mx.example.test\nC: EHLO client.test\nS: 250 mx.example.test";
-    for demand in [TlsDemand::Verified(any_certificate(), "mx.test".to_owned()), verified("mx.example.test", roots())]
-    {
+    for demand in [
+        TlsDemand::Verified(any_certificate(), "mx.test".to_owned()),
+        verified("mx.example.test", roots()),
+    ] {
         assert_eq!(
             error(&[script], &demand).await,
             "STARTTLS: TLS is required, and the server does not offer it"
