@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::handler::Refusal;
-use super::settings::Limits;
+use super::settings::{Limits, Protocol};
 use crate::mail::Domain;
 
 /// The longest text taken from outside into a reply line (RFC 5321 §4.5.3.1.5: 512 octets a line).
@@ -53,18 +53,21 @@ impl Reply {
     /// Answers VRFY (RFC 5321 §3.5.3: nobody's address is confirmed).
     pub(crate) const VRFY: Self =
         Self::new(252, "2.0.0", "Cannot VRFY, but a message will be attempted");
-    /// Answers HELP.
-    pub(crate) const HELP: Self = Self::new(
-        214,
-        "2.0.0",
-        "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT\nSee RFC 5321",
-    );
     /// Answers QUIT.
     pub(crate) const BYE: Self = Self::new(221, "2.0.0", "Bye");
     /// Answers STARTTLS.
     pub(crate) const START_TLS: Self = Self::new(220, "2.0.0", "Ready to start TLS");
     /// Answers AUTH, or the last response of its exchange.
     pub(crate) const AUTHENTICATED: Self = Self::new(235, "2.7.0", "Authentication succeeded");
+
+    /// Answers HELP.
+    pub(crate) fn help(protocol: Protocol) -> Self {
+        let auth = if protocol.is_submission() { "AUTH " } else { "" };
+        let text = format!(
+            "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS {auth}QUIT\nSee RFC 5321"
+        );
+        Self { code: 214, enhanced: Some("2.0.0"), text: text.into() }
+    }
 
     /// Opens the session.
     pub(crate) fn banner(hostname: &Domain) -> Self {
@@ -153,8 +156,13 @@ mod tests {
         check(&Reply::SENDER_OK, "250 2.1.0 Sender OK\r\n");
         check(&Reply::START_DATA, "354 Send the message, end with <CRLF>.<CRLF>\r\n");
         check(
-            &Reply::HELP,
+            &Reply::help(Protocol::Mx),
             "214-2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT\r\n\
+             214 2.0.0 See RFC 5321\r\n",
+        );
+        check(
+            &Reply::help(Protocol::Submission),
+            "214-2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS AUTH QUIT\r\n\
              214 2.0.0 See RFC 5321\r\n",
         );
         check(&Reply::challenge("VXNlcm5hbWU6"), "334 VXNlcm5hbWU6\r\n");

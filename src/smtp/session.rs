@@ -427,7 +427,7 @@ impl Context {
             }
             Command::Noop => (state, reply(Reply::NOOP)),
             Command::Vrfy => (state, reply(Reply::VRFY)),
-            Command::Help => (state, reply(Reply::HELP)),
+            Command::Help => (state, reply(Reply::help(self.protocol))),
             Command::Quit => (state, Step::Close(Answer::Reply(Reply::BYE))),
             Command::StartTls => self.start_tls(state, about),
             Command::Auth(mechanism, initial) => self.auth(state, &mechanism, initial),

@@ -147,23 +147,20 @@ fn credentials_never_reach_the_records() {
         format!("AUTH LOGIN Ym9i\r\n{password}!"),
         format!("AUTH GSSAPI\r\n{password}"),
         format!("AUTH LOGIN Ym9i\r\n*\r\n{password}"),
-        password.clone(),
     ];
     for protocol in [Protocol::Mx, Protocol::Submission, Protocol::Submissions] {
-        let mut machine = Machine::speaking(protocol, &Limits::default());
+        let mut refusals = 0;
         for line in &lines {
+            let mut machine = Machine::speaking(protocol, &Limits::default());
             say(&mut machine, "EHLO client.test");
             say(&mut machine, line);
+            for told in machine.handler.told() {
+                if let Told::Refused(_, about) = told {
+                    assert_eq!(about, "AUTH ...", "{protocol:?}: {line}");
+                    refusals += 1;
+                }
+            }
         }
-        let told = machine.handler.told();
-        let abouts: Vec<&str> = told
-            .iter()
-            .filter_map(|told| match told {
-                Told::Refused(_, about) => Some(about.as_str()),
-                _ => None,
-            })
-            .collect();
-        assert!(abouts.len() >= 8, "{abouts:?}");
-        assert!(abouts.iter().all(|about| *about == "AUTH ..."), "{abouts:?}");
+        assert!(refusals >= 7, "{protocol:?}: {refusals}");
     }
 }
