@@ -3,6 +3,7 @@
 
 mod check_config;
 mod demo;
+mod domain;
 mod events;
 mod mailbox;
 mod output;
@@ -43,6 +44,9 @@ enum Command {
     /// Email flow rules
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Mail domains: signing keys and DNS records
+    #[command(subcommand)]
+    Domain(domain::DomainCommand),
     /// Email events and what they are about
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Rules(command) => rules::run(&command),
+        Command::Domain(command) => domain::run(&command),
         Command::Events(command) => events::run(&command),
         Command::Mailbox(command) => mailbox::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),

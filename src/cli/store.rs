@@ -81,6 +81,7 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         Depth::Records => "not opened".into(),
     };
     output::line(&format!("mailboxes: the keys of {} opened", report.mailboxes))?;
+    output::line(&format!("domains: {} opened", output::counted(report.domain_keys, "key")))?;
     output::line(&format!("messages: {contents}"))?;
     output::line(&format!(
         "index: {} where the log has them, {} still to come",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::{Layout, lock_folder};
+use super::committer::{DOMAIN_KEYS, Layout, lock_folder};
 use super::compact;
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
@@ -23,7 +23,7 @@ use crate::events::{Lsn, sink};
 const MANIFEST: &str = "manifest.json";
 const VERSION: u32 = 1;
 /// Folders of the data folder that are copied as they are, if they are there.
-const PLAIN: [&str; 2] = ["tls", "refusals"];
+const PLAIN: [&str; 3] = ["tls", "refusals", DOMAIN_KEYS];
 
 /// What a backup consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,6 +52,9 @@ const EVENT_RETRY: Duration = Duration::from_secs(1);
 /// How often the event file is synced; what is lost between is written again from the log.
 const EVENT_SYNC: Duration = Duration::from_secs(5);
 
+/// Keys of mail domains, below the data folder.
+pub(super) const DOMAIN_KEYS: &str = "keys/dkim";
+
 /// Where things are below the data folder.
 pub(super) struct Layout<'a>(pub(super) &'a Settings);
 
@@ -71,6 +74,19 @@ impl Layout<'_> {
     pub(super) fn master_key(&self) -> PathBuf {
         let default = || self.0.data_dir.join("keys").join("master.key");
         self.0.master_key_file.clone().unwrap_or_else(default)
+    }
+
+    pub(super) fn domain_keys(&self) -> PathBuf {
+        self.0.data_dir.join(DOMAIN_KEYS)
+    }
+
+    /// The master key; a data folder that has no mail yet gets one, unless its file is named.
+    pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
+        let is_new = !self.log().exists() && !self.index().exists();
+        if self.0.master_key_file.is_none() && is_new {
+            Keyring::create_if_absent(&self.master_key())?;
+        }
+        Keyring::load(&self.master_key())
     }
 }
 
@@ -125,11 +141,7 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
-        let is_new = !layout.log().exists() && !layout.index().exists();
-        if settings.master_key_file.is_none() && is_new {
-            Keyring::create_if_absent(&layout.master_key())?;
-        }
-        let keyring = Keyring::load(&layout.master_key())?;
+        let keyring = layout.keyring()?;
         let recovered = Recovered::open(&layout, settings, events)?;
         let mailboxes = mailboxes(&recovered.index, &keyring, &layout)?;
         Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)

@@ -64,9 +64,14 @@ impl Key {
 
     /// Wraps another key for `context`: nonce, sealed key and tag, in hexadecimal.
     pub(super) fn wrap(&self, key: &Key, context: &[u8]) -> Result<String, StoreError> {
+        self.seal_secret(&key.0, context)
+    }
+
+    /// Seals any secret for `context`: nonce, sealed octets and tag, in hexadecimal.
+    pub(super) fn seal_secret(&self, secret: &[u8], context: &[u8]) -> Result<String, StoreError> {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| no_randomness())?;
-        let mut wrapped = key.0.to_vec();
+        let mut wrapped = secret.to_vec();
         self.cipher()
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -81,17 +86,25 @@ impl Key {
 
     /// Unwraps what [`Key::wrap`] wrapped for the same context.
     pub(super) fn unwrap_key(&self, wrapped: &str, context: &[u8]) -> Result<Key, StoreError> {
-        let invalid = || StoreError::Key("a wrapped key does not open with this master key".into());
-        let mut bytes = from_hex(wrapped).ok_or_else(invalid)?;
-        let sealed = bytes.split_off_checked(NONCE_LEN).ok_or_else(invalid)?;
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| invalid())?;
-        let mut sealed = sealed;
+        let opened = self.open_secret(wrapped, context)?;
+        Ok(Key(<[u8; KEY_LEN]>::try_from(&*opened).map_err(|_| does_not_open())?))
+    }
+
+    /// Opens what [`Key::seal_secret`] sealed for the same context.
+    pub(super) fn open_secret(&self, wrapped: &str, context: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut nonce = from_hex(wrapped).ok_or_else(does_not_open)?;
+        let mut sealed = nonce.split_off_checked(NONCE_LEN).ok_or_else(does_not_open)?;
+        let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| does_not_open())?;
         let opened = self
             .cipher()
             .open_in_place(nonce, Aad::from(context), &mut sealed)
-            .map_err(|_| invalid())?;
-        Ok(Key(<[u8; KEY_LEN]>::try_from(&*opened).map_err(|_| invalid())?))
+            .map_err(|_| does_not_open())?;
+        Ok(opened.to_vec())
     }
+}
+
+fn does_not_open() -> StoreError {
+    StoreError::Key("a wrapped key does not open with this master key".into())
 }
 
 trait SplitOffChecked: Sized {
@@ -172,6 +185,11 @@ impl Keyring {
     /// The key that queued content is wrapped with.
     pub(super) fn queue(&self) -> Key {
         self.organization("outbound queue")
+    }
+
+    /// The key that the private keys of mail domains are sealed with.
+    pub(super) fn domain_keys(&self) -> Key {
+        self.organization("domain keys")
     }
 
     /// Makes a mailbox's key and wraps it.

@@ -9,6 +9,7 @@ pub mod backup;
 mod codec;
 mod committer;
 mod compact;
+mod domain_keys;
 mod durable;
 mod entry;
 pub mod fsck;
@@ -28,6 +29,7 @@ pub mod fuzz;
 mod tests;
 
 pub use committer::Store;
+pub use domain_keys::{DomainKeyFolder, DomainKeyName};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};

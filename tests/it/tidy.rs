@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["mail"],
     &["dns", "events", "smtp"],
     &["directory", "msgauth", "scan", "store"],
+    &["domains"],
     &["journal", "rules"],
     &["pipeline"],
     &["config"],

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::codec::{self, Decoded};
 use super::committer::{Layout, lock_folder};
 use super::compact;
+use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
 use super::keys::{Key, Keyring};
@@ -51,6 +52,8 @@ pub struct Report {
     pub contents: u64,
     /// Mailboxes whose key opens.
     pub mailboxes: u64,
+    /// Private keys of mail domains that open.
+    pub domain_keys: u64,
     /// Messages that the index has where the log has them.
     pub messages: u64,
     /// Events that stand in the event files exactly once, as the log has them.
@@ -109,6 +112,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         Err(error) => return Err(error),
     };
     count_files(&catalog, &mut report);
+    domain_keys(settings, &mut report)?;
     let indexed = index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(Cursor::Indexed))?;
     let mut checker = Checker {
         keyring: Keyring::load(&layout.master_key())?,
@@ -149,6 +153,17 @@ fn count_files(catalog: &Catalog, report: &mut Report) {
     report.segments = catalog.segments.len() - report.packs;
     report.log_bytes = catalog.segments.iter().map(|file| file.bytes).sum();
     report.leftovers.extend(catalog.superseded.iter().cloned());
+}
+
+fn domain_keys(settings: &Settings, report: &mut Report) -> Result<(), StoreError> {
+    let folder = DomainKeyFolder::open(settings)?;
+    for name in folder.list()? {
+        match folder.read(&name) {
+            Ok(_) => report.domain_keys += 1,
+            Err(error) => report.problem(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 struct Checker {
