@@ -168,12 +168,10 @@ pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> String
         let is_bare = !matches!(record.purpose, Purpose::MailFromMx | Purpose::MailFromSpf);
         let mark = if is_bare { "" } else { ";" };
         push_line(&mut text, &format!("{mark}{}", record.zone_line()));
-        if record.purpose == Purpose::Spf && keys.is_empty() {
-            push_comment(
-                &mut text,
-                &format!("DKIM: there are no keys yet; `mailweir domain keys {domain}` makes them"),
-            );
-        }
+    }
+    if keys.is_empty() {
+        let missing = "DKIM: there are no keys yet; `mailweir domain keys";
+        push_comment(&mut text, &format!("{missing} {domain}` makes them"));
     }
     for key in keys.iter().filter(|key| key.stage == Stage::Previous) {
         let name = format!("{}._domainkey.{domain}.", key.selector);
@@ -195,7 +193,10 @@ fn push_comment(text: &mut String, comment: &str) {
 fn comment(purpose: Purpose, domain: &Domain, hostname: &str) -> String {
     match purpose {
         Purpose::Mx => format!("{domain}: mail comes to {hostname}"),
-        Purpose::Spf => "SPF: mail from that host is the domain's".into(),
+        Purpose::Spf => {
+            "SPF: mail from that host is the domain's; add what else sends it, such as a gateway"
+                .into()
+        }
         Purpose::Dkim => "DKIM: signatures by these keys are the domain's".into(),
         Purpose::Dmarc => "DMARC: mail that is neither is to be quarantined".into(),
         Purpose::TlsRpt => "TLSRPT, optional: others report trouble with TLS".into(),

@@ -39,6 +39,9 @@ pub fn spf(records: &[RecordData], wanted: &str) -> Published {
 pub fn dkim(records: &[RecordData], key: &SigningKey) -> Published {
     let parse = |text: &[u8]| match DomainKey::parse(text) {
         Err(Error::Dkim(DkimError::PublicKeyRevoked)) => Some(Ok(())),
+        Err(Error::Dns(DnsError::InvalidRecordType)) if text.starts_with(b"v=DKIM1") => {
+            Some(Err("the key cannot be read".into()))
+        }
         parsed => parsed_as(parsed.map(drop)),
     };
     judge(records, "keys under one selector", parse, |text, ()| compare_key(text, key))
@@ -172,7 +175,7 @@ mod tests {
             check(judge, &["v=spf1 -all"], "absent");
             let several = "unusable: there are several keys under one selector";
             check(judge, &[&ours.record(), &other.record()], several);
-            check(judge, &["v=DKIM1; k=rsa; p=!"], "unusable: it cannot be read");
+            check(judge, &["v=DKIM1; k=rsa; p=!"], "unusable: the key cannot be read");
         }
     }
 

@@ -12,6 +12,7 @@ mod crash;
 mod dkim;
 mod dmarc;
 mod dns_servers;
+mod domains;
 mod event_log;
 mod faults;
 mod journaling;
