@@ -1,4 +1,4 @@
-//! Whether DNS says what a domain needs, in the guide's words (4969, 4987).
+//! Whether DNS says what a domain needs, in the guide's words (4684–4765).
 
 use std::net::IpAddr;
 
@@ -12,20 +12,24 @@ use crate::dns::{LookupError, LookupResult, RecordData, RecordType, Resolver, lo
 use crate::msgauth::published::{self, Published};
 use crate::msgauth::spf::{Query, SpfResult, check_host};
 
-/// What became of a record.
+/// What became of a record. The guide has Missing and Inconsistent for MX, SPF and DMARC, and
+/// Pending and Failed for what proves that a domain is one's own: DKIM, and the SPF record of a
+/// custom MAIL FROM domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     /// It is published, or what is published does the same.
     Verified,
-    /// There is no record of the kind.
+    /// There is no record of the kind (not for DKIM and the MAIL FROM domain's SPF).
     Missing,
-    /// There is one with another meaning.
+    /// There is one, but it does something else, or nobody can use it (not for DKIM and the MAIL
+    /// FROM domain's SPF).
     Inconsistent,
-    /// DNS gave no answer; it may later.
+    /// DNS gave no answer just now; for DKIM and the MAIL FROM domain's SPF also: there is no
+    /// record yet.
     Pending,
-    /// What is published cannot be used by anybody: malformed, several where one may be, or a mail
-    /// host without an address.
+    /// DKIM and the MAIL FROM domain's SPF: there is one, but with another key or meaning, or
+    /// nobody can use it.
     Failed,
 }
 
@@ -64,7 +68,46 @@ pub struct Host<'a> {
     pub now: Timestamp,
 }
 
-type Judgement = (Status, Option<String>);
+/// What a lookup came to.
+enum Outcome {
+    Right,
+    Absent,
+    Wrong(String),
+    NoAnswer(String),
+}
+
+impl Outcome {
+    fn in_the_guides_words(self, purpose: Purpose) -> (Status, Option<String>) {
+        let is_proof = matches!(purpose, Purpose::Dkim | Purpose::MailFromSpf);
+        match self {
+            Self::Right => (Status::Verified, None),
+            Self::Absent if is_proof => (Status::Pending, Some("there is no record yet".into())),
+            Self::Absent => (Status::Missing, None),
+            Self::Wrong(why) if is_proof => (Status::Failed, Some(why)),
+            Self::Wrong(why) => (Status::Inconsistent, Some(why)),
+            Self::NoAnswer(why) => (Status::Pending, Some(why)),
+        }
+    }
+}
+
+impl From<Published> for Outcome {
+    fn from(published: Published) -> Self {
+        match published {
+            Published::Right => Self::Right,
+            Published::Absent => Self::Absent,
+            Published::Other(what) | Published::Unusable(what) => Self::Wrong(what),
+        }
+    }
+}
+
+impl From<LookupError> for Outcome {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::NoSuchName | LookupError::NoData => Self::Absent,
+            LookupError::Transient(problem) => Self::NoAnswer(problem),
+        }
+    }
+}
 
 /// Looks up each of `records` and compares it, DKIM's with `keys`. Lookups that have not ended by
 /// `deadline` are pending.
@@ -83,10 +126,11 @@ pub async fn check(
     let checker = Checker { resolver, keys, host, addresses, deadline };
     let mut findings = Vec::new();
     for (record, answer) in records.into_iter().zip(answers) {
-        let (status, reason) = match answer {
+        let outcome = match answer {
             Ok(answer) => checker.judge(&record, &answer.records).await,
-            Err(error) => unanswered(&error),
+            Err(error) => error.into(),
         };
+        let (status, reason) = outcome.in_the_guides_words(record.purpose);
         findings.push(Finding { record, status, reason });
     }
     findings
@@ -94,22 +138,6 @@ pub async fn check(
 
 fn record_type(record: &DnsRecord) -> RecordType {
     if record.r#type == "MX" { RecordType::Mx } else { RecordType::Txt }
-}
-
-fn unanswered(error: &LookupError) -> Judgement {
-    match error {
-        LookupError::NoSuchName | LookupError::NoData => (Status::Missing, None),
-        LookupError::Transient(problem) => (Status::Pending, Some(problem.clone())),
-    }
-}
-
-fn judged(published: Published) -> Judgement {
-    match published {
-        Published::Right => (Status::Verified, None),
-        Published::Absent => (Status::Missing, None),
-        Published::Other(found) => (Status::Inconsistent, Some(found)),
-        Published::Unusable(why) => (Status::Failed, Some(why)),
-    }
 }
 
 /// The addresses of our host, as DNS tells them.
@@ -150,17 +178,17 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    async fn judge(&self, wanted: &DnsRecord, found: &[RecordData]) -> Judgement {
+    async fn judge(&self, wanted: &DnsRecord, found: &[RecordData]) -> Outcome {
         match wanted.purpose {
             Purpose::Mx | Purpose::MailFromMx => self.mail_exchangers(found),
             Purpose::Spf | Purpose::MailFromSpf => match published::spf(found, &wanted.value) {
                 Published::Other(record) => self.permits(&wanted.hostname, &record).await,
-                published => judged(published),
+                published => published.into(),
             },
-            Purpose::Dkim => judged(self.key(wanted, found)),
-            Purpose::Dmarc => judged(published::dmarc(found)),
-            Purpose::TlsRpt => judged(published::tls_reporting(found)),
-            Purpose::MtaSts => judged(published::mta_sts(found)),
+            Purpose::Dkim => self.key(wanted, found).into(),
+            Purpose::Dmarc => published::dmarc(found).into(),
+            Purpose::TlsRpt => published::tls_reporting(found).into(),
+            Purpose::MtaSts => published::mta_sts(found).into(),
         }
     }
 
@@ -173,38 +201,37 @@ impl Checker<'_> {
     }
 
     /// Verified if no host is preferred to ours (RFC 5321 §5.1), and ours can be reached.
-    fn mail_exchangers(&self, found: &[RecordData]) -> Judgement {
+    fn mail_exchangers(&self, found: &[RecordData]) -> Outcome {
         let mut hosts: Vec<(u16, &str)> = found.iter().filter_map(exchanger).collect();
         hosts.sort_unstable();
-        let Some((best, first)) = hosts.first().copied() else { return (Status::Missing, None) };
+        let Some((best, first)) = hosts.first().copied() else { return Outcome::Absent };
         let is_ours = |(preference, name): &(u16, &str)| {
             *preference == best && name.eq_ignore_ascii_case(self.host.name)
         };
         if hosts.iter().any(is_ours) {
             return self.reachable();
         }
-        let reason = match first {
-            "" => "the domain takes no mail (a null MX)".to_owned(),
+        Outcome::Wrong(match first {
+            "" => "the domain takes no mail (a null MX)".into(),
             name => format!("mail goes to {name} first"),
-        };
-        (Status::Inconsistent, Some(reason))
+        })
     }
 
-    fn reachable(&self) -> Judgement {
+    fn reachable(&self) -> Outcome {
         let name = self.host.name;
         match &self.addresses {
             Addresses::Known(found) if found.is_empty() => {
-                (Status::Failed, Some(format!("{name} has no address")))
+                Outcome::Wrong(format!("{name} has no address"))
             }
-            Addresses::Known(_) => (Status::Verified, None),
+            Addresses::Known(_) => Outcome::Right,
             Addresses::Unknown(problem) => {
-                (Status::Pending, Some(format!("the address of {name}: {problem}")))
+                Outcome::NoAnswer(format!("the address of {name}: {problem}"))
             }
         }
     }
 
     /// Evaluates an SPF record that is not the one we would write, for each address of our host.
-    async fn permits(&self, domain: &str, record: &str) -> Judgement {
+    async fn permits(&self, domain: &str, record: &str) -> Outcome {
         let Addresses::Known(ips) = &self.addresses else { return self.reachable() };
         if ips.is_empty() {
             return self.reachable();
@@ -220,19 +247,19 @@ impl Checker<'_> {
             };
             let check = check_host(self.resolver, &query);
             let Ok(outcome) = timeout_at(self.deadline, check).await else {
-                return (Status::Pending, Some("no answer within the deadline".into()));
+                return Outcome::NoAnswer("no answer within the deadline".into());
             };
+            let problem = outcome.problem.unwrap_or_default();
             match outcome.result {
                 SpfResult::Pass => {}
-                SpfResult::TempError => return (Status::Pending, outcome.problem),
-                SpfResult::PermError => return (Status::Failed, outcome.problem),
+                SpfResult::TempError => return Outcome::NoAnswer(problem),
+                SpfResult::PermError => return Outcome::Wrong(problem),
                 result => {
-                    let reason = format!("{record} is {} for {ip}", result.as_str());
-                    return (Status::Inconsistent, Some(reason));
+                    return Outcome::Wrong(format!("{record} is {} for {ip}", result.as_str()));
                 }
             }
         }
-        (Status::Verified, None)
+        Outcome::Right
     }
 }
 

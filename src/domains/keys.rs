@@ -262,8 +262,10 @@ impl DomainKeys {
         Ok(true)
     }
 
-    /// Refreshes now and then until told to stop, and logs what comes of it.
+    /// Refreshes now and then until told to stop, and logs what comes of it; trouble that lasts is
+    /// logged once.
     pub async fn watch(self: Arc<Self>, interval: Duration, mut stop: watch::Receiver<bool>) {
+        let mut trouble = String::new();
         loop {
             tokio::select! {
                 // Cancelling a timer or a wait for a flag loses nothing.
@@ -271,12 +273,21 @@ impl DomainKeys {
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let keys = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || keys.refresh()).await {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => tracing::info!("domain keys loaded"),
-                Ok(Err(error)) => tracing::error!(%error, "the present domain keys stay in use"),
-                Err(error) => tracing::error!(%error, "the domain keys could not be loaded"),
+            let refreshed = tokio::task::spawn_blocking(move || keys.refresh()).await;
+            let error = match refreshed.map_err(|error| error.to_string()) {
+                Ok(Ok(has_changed)) => {
+                    if has_changed {
+                        tracing::info!("domain keys loaded");
+                    }
+                    String::new()
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic,
+            };
+            if !error.is_empty() && error != trouble {
+                tracing::error!(%error, "the present domain keys stay in use");
             }
+            trouble = error;
         }
     }
 }

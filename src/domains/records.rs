@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::keys::{ManagedKey, Stage};
 use crate::mail::Domain;
 
-/// Seconds for which a record may be kept.
+/// Seconds for which a record may be kept (guide 4661).
 const TTL: u32 = 3600;
 /// Octets of a character-string in a TXT record (RFC 1035 §3.3).
 const MAX_STRING: usize = 255;

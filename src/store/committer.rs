@@ -86,7 +86,7 @@ impl Layout<'_> {
     pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
         let is_new = !self.log().exists() && !self.index().exists();
         if self.0.master_key_file.is_none() && is_new {
-            Keyring::create_if_absent(&self.master_key())?;
+            Keyring::create_if_absent(&self.0.data_dir, &self.master_key())?;
         }
         Keyring::load(&self.master_key())
     }

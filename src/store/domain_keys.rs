@@ -56,6 +56,7 @@ impl DomainKeyName {
 /// The folder of these keys.
 #[derive(Debug)]
 pub struct DomainKeyFolder {
+    data_dir: PathBuf,
     dir: PathBuf,
     key: Key,
 }
@@ -68,7 +69,7 @@ impl DomainKeyFolder {
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let layout = Layout(settings);
         let key = layout.keyring()?.domain_keys();
-        Ok(Self { dir: layout.domain_keys(), key })
+        Ok(Self { data_dir: settings.data_dir.clone(), dir: layout.domain_keys(), key })
     }
 
     /// The names of all keys, sorted.
@@ -107,7 +108,7 @@ impl DomainKeyFolder {
     /// # Errors
     /// [`StoreError::Locked`] if another command changes it this moment.
     pub fn lock(&self) -> Result<File, StoreError> {
-        durable::create_dir(&self.dir)?;
+        durable::create_dir_below(&self.data_dir, &self.dir)?;
         let path = self.dir.join(LOCK);
         let file = durable::open_lock(&path).map_err(StoreError::file(&path))?;
         match file.try_lock() {
@@ -130,6 +131,7 @@ impl DomainKeyFolder {
         let unfinished = self.dir.join(UNFINISHED);
         durable::remove_if_there(&unfinished)?;
         durable::create_file(&unfinished, sealed.as_bytes())?;
+        durable::own_like(&unfinished, &self.data_dir)?;
         durable::rename(&unfinished, &path)
     }
 
@@ -154,7 +156,7 @@ impl DomainKeyFolder {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
     use crate::store::backup;
@@ -206,6 +208,21 @@ mod tests {
         fs::remove_file(settings.data_dir.join("keys/master.key")).expect("removes");
         let folder = DomainKeyFolder::open(&settings).expect("makes another master key");
         assert!(folder.read(&ours).is_err());
+    }
+
+    /// Only root can give files away; others make their own.
+    #[test]
+    fn what_root_makes_is_the_daemons() {
+        let (_dir, settings) = scratch();
+        fs::create_dir(&settings.data_dir).expect("creates");
+        let is_root = std::os::unix::fs::chown(&settings.data_dir, Some(12_345), Some(12_345));
+        let folder = DomainKeyFolder::open(&settings).expect("opens");
+        let _lock = folder.lock().expect("locks");
+        folder.add(&name("mw1e.example.test"), b"a key").expect("adds");
+        for path in ["keys", "keys/master.key", "keys/dkim", "keys/dkim/mw1e.example.test"] {
+            let metadata = fs::metadata(settings.data_dir.join(path)).expect("is there");
+            assert!(is_root.is_err() || metadata.uid() == 12_345, "{path}");
+        }
     }
 
     #[test]

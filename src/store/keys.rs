@@ -147,16 +147,17 @@ impl Keyring {
         Ok(Self { master: Key(key), mailboxes })
     }
 
-    /// Makes a master key file unless there is one.
-    pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
+    /// Makes a master key file below the data folder unless there is one.
+    pub(super) fn create_if_absent(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
         if path.exists() {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
-            durable::create_dir(parent)?;
+            durable::create_dir_below(data_dir, parent)?;
         }
         let text = to_hex(&Key::generate()?.0) + "\n";
-        durable::create_file(path, text.as_bytes()).map(drop)
+        durable::create_file(path, text.as_bytes())?;
+        durable::own_like(path, data_dir)
     }
 
     /// Tells one master key from another, and nothing of either.
@@ -248,7 +249,7 @@ mod tests {
     fn keyring() -> Keyring {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("keys/master.key");
-        Keyring::create_if_absent(&path).expect("creates");
+        Keyring::create_if_absent(dir.path(), &path).expect("creates");
         Keyring::load(&path).expect("loads")
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Made once: an RSA key takes a while.
@@ -132,4 +134,46 @@ async fn a_domain_of_any_length_signs() {
     let signed = signer.sign(&[MESSAGE.as_bytes()], NOW).unwrap() + MESSAGE;
     let found = dns.authenticate(&signed).await.dkim;
     assert!(found.len() == 2 && found.iter().all(|it| it.result == DkimResult::Pass), "{found:?}");
+}
+
+fn field() -> impl Strategy<Value = String> {
+    const NAMES: [&str; 8] =
+        ["To", "cc", "SUBJECT", "Date", "Reply-To", "List-Id", "Received", "X-Other"];
+    let value = "[ -~\t\u{e9}\u{4e2d}]{0,30}(\r\n[ \t]{1,3}[!-~]{1,9}[ \t]{0,3}){0,3}";
+    (proptest::sample::select(&NAMES[..]), "[ \t]{0,2}", value)
+        .prop_map(|(name, space, value)| format!("{name}{space}:{value}\r\n"))
+}
+
+fn body() -> impl Strategy<Value = String> {
+    let token = proptest::sample::select(&["\r\n", " ", "\t", "a", ".", "\u{fc}"][..]);
+    proptest::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_is_signed_verifies(
+        before in proptest::collection::vec(field(), 0..5),
+        after in proptest::collection::vec(field(), 0..5),
+        body in body(),
+    ) {
+        let fields = [before.concat(), "From: a@example.test\r\n".into(), after.concat()].concat();
+        let signed = sign(&format!("{fields}\r\n{body}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        prop_assert_eq!(runtime.block_on(results(&signed)), BOTH);
+    }
+
+    #[test]
+    fn no_message_makes_signing_panic(
+        parts in proptest::collection::vec(any::<Vec<u8>>(), 0..4),
+        from in any::<bool>(),
+    ) {
+        let start: &[u8] = if from { b"From: a\r\n" } else { b"" };
+        let parts: Vec<&[u8]> =
+            std::iter::once(start).chain(parts.iter().map(Vec::as_slice)).collect();
+        if let Ok(fields) = signer().sign(&parts, NOW) {
+            prop_assert!(fields.lines().all(|line| line.len() <= 78));
+        }
+    }
 }
