@@ -6,7 +6,7 @@
 //! [`attempt::attempt`] hands a message to them.
 
 pub mod attempt;
-mod hop;
+pub mod hop;
 pub mod pki;
 pub mod route;
 mod schedule;
@@ -20,7 +20,6 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use hop::Hop;
 pub use settings::Settings;
 pub use settle::Settlement;
 pub use worker::{Carried, Courier, Ledger, Queue};

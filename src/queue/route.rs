@@ -25,7 +25,7 @@ use self::exchangers::Exchanger;
 use self::hosts::Host;
 use self::mta_sts::{Mode, Policies, Policy};
 use self::random::Random;
-use super::Hop;
+use super::hop::Hop;
 use crate::dns::{RecordType, Resolver, lookup_all};
 use crate::mail::Domain;
 use crate::smtp::client::TlsDemand;

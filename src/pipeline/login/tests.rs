@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::super::Settings;
+use super::super::{RecipientQuotas, Settings};
 use super::super::snapshot::Policy;
 use super::*;
 use crate::clock::ManualClock;

@@ -28,31 +28,30 @@ fn sha512(data: &[u8]) -> Vec<u8> {
 }
 
 /// What the only host of `to.test` must show, by these records.
-async fn demand(records: &str) -> TlsDemand {
+async fn only_hop(records: &str) -> Hop {
     let router = router(&World::new(&format!("{HOSTS}{records}")));
     let [hop] = <[Hop; 1]>::try_from(router.route(&domain("to.test")).await.unwrap()).unwrap();
-    hop.tls
+    hop
 }
 
-/// A handshake as the demand wants it, with a server that shows this.
+/// A handshake as the hop wants it, with a server that shows this.
 async fn connect(
-    demand: &TlsDemand,
+    hop: &Hop,
     leaf: &Leaf,
     path: &[CertificateDer<'static>],
     version: &'static rustls::SupportedProtocolVersion,
 ) -> Result<(), String> {
-    let TlsDemand::Verified(verifier, name) = demand else { panic!("no TLS is asked for") };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(verifier))
+        .with_custom_certificate_verifier(verifier(hop).expect("TLS is asked for"))
         .with_no_client_auth();
     let (ours, theirs) = tokio::io::duplex(65_536);
     let acceptor = leaf.acceptor(path, version);
     let server = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
-    let name = ServerName::try_from(name.clone()).unwrap();
+    let name = ServerName::try_from(hop.name.clone()).unwrap();
     let result = TlsConnector::from(Arc::new(config)).connect(name, ours).await;
     let result = result.map(|_| ()).map_err(|error| error.to_string());
     assert_eq!(server.await.unwrap() || version == &TLS13, result.is_ok() || version == &TLS13);
@@ -66,9 +65,9 @@ async fn check(
     path: &[CertificateDer<'static>],
     expected: Result<(), &str>,
 ) {
-    let demand = demand(records).await;
+    let hop = only_hop(records).await;
     for version in [&TLS12, &TLS13] {
-        let result = connect(&demand, leaf, path, version).await;
+        let result = connect(&hop, leaf, path, version).await;
         match (&result, expected) {
             (Ok(()), Ok(())) => {}
             (Err(found), Err(expected)) if found.contains(expected) => {}
@@ -179,7 +178,7 @@ async fn records_that_cannot_be_used_ask_for_encryption_alone() {
 /// The demand on each host.
 async fn check_hosts(zone: &str, expected: Result<&[(&str, bool)], &str>) {
     let found = router(&World::new(zone)).route(&domain("to.test")).await;
-    let shown = |hop: &Hop| (hop.name.clone(), matches!(hop.tls, TlsDemand::Verified(..)));
+    let shown = |hop: &Hop| (hop.name.clone(), verifier(hop).is_some());
     let found = found.map(|hops| hops.iter().map(shown).collect::<Vec<_>>());
     let expected = expected.map(|hosts| {
         hosts.iter().map(|(name, verified)| ((*name).to_owned(), *verified)).collect::<Vec<_>>()
@@ -222,7 +221,7 @@ async fn an_insecure_list_of_hosts_makes_their_records_worthless() {
         tlsa("mx.to.test", "3 1 1", &[0; 32])
     );
     let hops = router(&World::new(&zone)).route(&domain("plain.test")).await.unwrap();
-    assert!(matches!(hops[0].tls, TlsDemand::Opportunistic));
+    assert!(verifier(&hops[0]).is_none());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustls::RootCertStore;
+use rustls::client::danger::ServerCertVerifier;
 
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
@@ -76,4 +77,15 @@ pub(super) fn build(world: &Arc<World>, settings: Settings, policies: Arc<Polici
 
 pub(super) fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
+}
+
+/// Who judges the certificate that a hop's server shows for the hop's name, if anybody does.
+pub(super) fn verifier(hop: &Hop) -> Option<Arc<dyn ServerCertVerifier>> {
+    match &hop.tls {
+        TlsDemand::Verified(verifier, name) => {
+            assert_eq!(*name, hop.name);
+            Some(Arc::clone(verifier))
+        }
+        TlsDemand::Opportunistic => None,
+    }
 }
