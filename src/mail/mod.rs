@@ -1,14 +1,18 @@
 //! The nouns of mail: addresses, envelopes and messages. No I/O, no policy.
 
 mod address;
+mod addressees;
 mod envelope;
 mod header;
+mod srs;
 mod verdict;
 
 pub use address::{Address, AddressError, Domain};
+pub use addressees::Addressees;
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, MailParameters, Origin, Peer,
     RcptParameters, ReversePath,
 };
 pub use header::{FieldLines, body_offset, hides, unfolded};
+pub use srs::{Srs, SrsError};
 pub use verdict::{DmarcPolicy, Verdict};
