@@ -13,6 +13,7 @@ mod journal;
 mod notice;
 mod receive;
 pub mod refusals;
+pub mod report;
 mod settings;
 pub mod snapshot;
 mod story;
