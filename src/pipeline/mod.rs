@@ -5,6 +5,7 @@ mod admit;
 mod authenticate;
 mod commit;
 mod decide;
+pub mod fixups;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod headers;
