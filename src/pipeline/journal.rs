@@ -70,9 +70,9 @@ impl<'a> Beside<'a> {
 
     fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Wrapping {
         let headers = &self.mail.headers;
-        let recipients = share.deliveries.iter().map(|delivery| JournaledRecipient {
-            address: delivery.member.address.clone(),
-            expanded_from: delivery.member.expanded_from.clone(),
+        let recipients = share.deliveries.iter().map(|delivery| {
+            let member = &delivery.member;
+            JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
         });
         Record {
             id,
