@@ -213,6 +213,8 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
                     action: rule.action.as_str().to_owned(),
                     recipients: vec![address],
                 }],
+                target_folder: None,
+                target_recipient: None,
             }),
         }
     }
