@@ -223,6 +223,7 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
         .map(|config| {
             let policy = Policy {
                 rules: Arc::clone(&config.rules),
+                mailbox_rules: Arc::clone(&config.mailbox_rules),
                 journaling: config.journaling.clone(),
                 dmarc_enforcement: config.dmarc_enforcement,
                 on_reject: config.on_reject,

@@ -5,11 +5,13 @@
 //! walks them, because a deserializer stops at the first problem.
 
 mod daemon_file;
+mod mailbox_rules;
 mod organization_file;
 mod reader;
 mod stamp;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ pub use reader::Problem;
 
 use crate::directory::{Directory, IndexedOrganization, Organization};
 use crate::rules::RuleSet;
+use crate::rules::mailbox::MailboxRules;
 use crate::{dns, events, journal, msgauth, pipeline, scan, smtp, store};
 
 /// How operational logs look.
@@ -88,6 +91,8 @@ pub struct OrganizationConfig {
     pub organization: Arc<Organization>,
     /// Its inbound rules.
     pub rules: Arc<RuleSet>,
+    /// Mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced.

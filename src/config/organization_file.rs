@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
+use super::mailbox_rules::{self, MailboxRulesByUser};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamp;
 use super::tree::{Node, Place};
@@ -105,6 +106,7 @@ pub(super) fn organization(
     let journaling = journaling(&root, domains.as_deref());
     let reserved = reserved(journaling.as_ref(), domains.as_deref());
     reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
+    let mailbox_rules = Arc::new(entities.mailbox_rules);
     let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
     let rules = rules(&root);
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
@@ -132,6 +134,7 @@ pub(super) fn organization(
         indexed,
         organization,
         rules: Arc::new(rules),
+        mailbox_rules,
         journaling,
         dmarc_enforcement,
         on_reject,
@@ -223,6 +226,7 @@ struct Entities<'a> {
     names: HashMap<Arc<str>, String>,
     /// Every address that is taken, by its key, and the place where it is.
     addresses: HashMap<String, String>,
+    mailbox_rules: MailboxRulesByUser,
 }
 
 struct Identity {
@@ -233,7 +237,8 @@ struct Identity {
 
 impl<'a> Entities<'a> {
     fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
-        Self { root, domains, names: HashMap::new(), addresses: HashMap::new() }
+        let (names, addresses) = (HashMap::new(), HashMap::new());
+        Self { root, domains, names, addresses, mailbox_rules: HashMap::new() }
     }
 
     /// Name, email and aliases, which users, resources and groups have alike.
@@ -288,8 +293,13 @@ impl<'a> Entities<'a> {
         let enabled = section.bool("enabled").unwrap_or(true);
         let remote: Option<Address> = section.parsed("remote");
         let quota_mb = section.number("quota_mb", QUOTA_MB).unwrap_or(*QUOTA_MB.end());
+        let rules = mailbox_rules::read(section);
         section.finish();
         let Identity { name, email, aliases } = identity?;
+        mailbox_rules::check(section, &rules, &email, &aliases, remote.as_ref());
+        if !rules.rules().is_empty() {
+            self.mailbox_rules.insert(Arc::clone(&name), Arc::new(rules));
+        }
         let state = match (enabled, remote) {
             (false, _) => EntityState::Disabled,
             (true, Some(elsewhere)) => EntityState::Remote(elsewhere),

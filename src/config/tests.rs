@@ -289,6 +289,7 @@ fn an_organization_is_read_whole() {
     assert_eq!(organization.reserved.to_string(), "amazonjournaling@example.test");
     assert!(config.dmarc_enforcement && config.journaling.is_some());
     assert_eq!(config.rules.rules().len(), 5);
+    assert_eq!(config.mailbox_rules.keys().map(|name| &**name).collect::<Vec<_>>(), ["bob"]);
     assert_eq!(organization.resources.len(), 1);
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{OnReject, Settings};
 use crate::directory::{Directory, OrganizationId};
 use crate::rules::RuleSet;
+use crate::rules::mailbox::MailboxRules;
 use crate::{journal, scan};
 
 /// What one organization wants done with its mail.
@@ -13,6 +14,8 @@ use crate::{journal, scan};
 pub struct Policy {
     /// Its inbound email flow rules.
     pub rules: Arc<RuleSet>,
+    /// Its users' mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling, if it is on.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced (guide 4432: on by default).
