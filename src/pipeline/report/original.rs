@@ -4,8 +4,8 @@ use mail_parser::{HeaderForm, MessageParser};
 
 use crate::mail::{FieldLines, body_offset};
 
-/// The largest message that goes back whole, in octets; of a larger one the header section does
-/// (RFC 3461 §4.3 allows that: the limit is for who gets the report).
+/// The largest message that goes back whole, in octets; of a larger one the header section does,
+/// whatever `RET=` asks for, so that no report is larger than what its reader can take.
 const MAX_RETURNED: usize = 1024 * 1024;
 /// How much of a header section goes back, in octets; it ends with a whole field.
 const MAX_SECTION: usize = 64 * 1024;
@@ -33,7 +33,7 @@ impl Original<'_> {
     pub(super) fn returned(&self, is_whole_wanted: bool) -> Returned {
         let section = self.section();
         let subject = subject(&section);
-        // RFC 6533 §6: what needs UTF-8 in its header section is of another type.
+        // RFC 6533 §4: what needs UTF-8 in its header section is of another type.
         let is_global = !section.is_ascii() && std::str::from_utf8(&section).is_ok();
         if let Self::Whole(parts) = self
             && is_whole_wanted
