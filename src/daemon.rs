@@ -258,6 +258,7 @@ fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
         gateways: gateways
             .map(|gateway| (Arc::clone(&gateway.name), Arc::clone(gateway)))
             .collect(),
+        mailbox_rules: Arc::clone(&config.mailbox_rules),
         blocked_attachments: Arc::clone(&config.blocked_attachments),
         recipient_quotas: config.quotas.or(daemon.recipient_quotas),
         journaling: config.journaling.clone(),

@@ -7,6 +7,7 @@
 mod access;
 mod daemon_file;
 mod flow_rules;
+mod mailbox_rules;
 mod organization_file;
 mod outbound;
 mod permissions;
@@ -15,6 +16,7 @@ mod routes;
 mod stamp;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub use reader::Problem;
 
 use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
 use crate::mail::Gateway;
+use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
 
@@ -104,6 +107,8 @@ pub struct OrganizationConfig {
     pub blocked_attachments: Arc<pipeline::Extensions>,
     /// Its own answers to how many recipients outside a day may have.
     pub quotas: pipeline::OwnQuotas,
+    /// Mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced.

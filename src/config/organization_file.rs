@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::OrganizationConfig;
 use super::access::access_rules;
+use super::mailbox_rules::{self, MailboxRulesByUser};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
@@ -106,6 +107,7 @@ pub(super) fn organization(
     let journaling = journaling(&root, domains.as_deref());
     let reserved = reserved(journaling.as_ref(), domains.as_deref());
     reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
+    let mailbox_rules = Arc::new(std::mem::take(&mut entities.mailbox_rules));
     let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
     let permissions = permissions::read(&root, entities.names());
     let gateways = outbound::gateways(&root, path, &mut stamps);
@@ -142,6 +144,7 @@ pub(super) fn organization(
         gateways: gateways.read,
         blocked_attachments,
         quotas,
+        mailbox_rules,
         journaling,
         dmarc_enforcement,
         on_reject,
@@ -244,6 +247,7 @@ struct Entities<'a> {
     names: Names,
     /// Every address that is taken, by its key, and the place where it is.
     addresses: HashMap<String, String>,
+    mailbox_rules: MailboxRulesByUser,
 }
 
 struct Identity {
@@ -254,7 +258,8 @@ struct Identity {
 
 impl<'a> Entities<'a> {
     fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
-        Self { root, domains, names: HashMap::new(), addresses: HashMap::new() }
+        let (names, addresses) = (HashMap::new(), HashMap::new());
+        Self { root, domains, names, addresses, mailbox_rules: HashMap::new() }
     }
 
     /// The names; all of them once the groups have been read.
@@ -321,8 +326,13 @@ impl<'a> Entities<'a> {
             section.problem("remote", format!("{remote} is in a domain of the organization"));
         }
         let quota_mb = section.number("quota_mb", QUOTA_MB).unwrap_or(*QUOTA_MB.end());
+        let rules = mailbox_rules::read(section);
         section.finish();
         let Identity { name, email, aliases } = identity?;
+        mailbox_rules::check(section, &rules, &email, &aliases, remote.as_ref());
+        if !rules.rules().is_empty() {
+            self.mailbox_rules.insert(Arc::clone(&name), Arc::new(rules));
+        }
         let state = match (enabled, remote) {
             (false, _) => EntityState::Disabled,
             (true, Some(elsewhere)) => EntityState::Remote(elsewhere),

@@ -325,6 +325,7 @@ fn an_organization_is_read_whole() {
     assert_eq!(config.rules.rules().len(), 5);
     assert_eq!(config.outbound.rules().len(), 2);
     assert_eq!((config.gateways.len(), organization.permissions.len()), (1, 2));
+    assert_eq!(config.mailbox_rules.keys().map(|name| &**name).collect::<Vec<_>>(), ["bob"]);
     assert_eq!(organization.resources.len(), 1);
 }
 

@@ -90,6 +90,8 @@ pub enum RuleType {
     InboundRule,
     /// An outbound email flow rule of the organization.
     OutboundRule,
+    /// A rule of one mailbox.
+    MailboxRule,
 }
 
 /// RULE_APPLIED (guide 1553–1562).
@@ -102,6 +104,12 @@ pub struct RuleApplied {
     pub rule_type: RuleType,
     /// What it did, and for whom.
     pub rule_actions: Vec<RuleActionApplied>,
+    /// The folder that a mailbox rule moved or copied to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_folder: Option<String>,
+    /// To whom a mailbox rule forwarded or redirected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_recipient: Option<String>,
 }
 
 /// One action of a rule and the recipients it was taken for.
@@ -109,9 +117,9 @@ pub struct RuleApplied {
 #[serde(rename_all = "camelCase")]
 pub struct RuleActionApplied {
     /// The action's name in configuration: `DROP`, `BOUNCE`, `MOVE_TO_JUNK`, `DEFAULT`,
-    /// `BYPASS_SPAM_CHECK`.
+    /// `BYPASS_SPAM_CHECK`; of mailbox rules `MOVE`, `COPY`, `FORWARD`, `REDIRECT`, `DELETE`.
     pub action: String,
-    /// The envelope's recipients for whom the rule won.
+    /// The envelope's recipients for whom the rule won; for a mailbox rule, the mailbox's address.
     pub recipients: Vec<String>,
 }
 
@@ -129,7 +137,7 @@ pub struct JournalingInitiated {
 pub struct MailboxDelivered {
     /// The mailbox's primary address.
     pub recipient: String,
-    /// The folder: `INBOX` or `JUNK_EMAIL`.
+    /// The folder: `INBOX`, `JUNK_EMAIL`, or another that a mailbox rule chose.
     pub folder: String,
 }
 

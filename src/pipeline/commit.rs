@@ -213,6 +213,8 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
                     action: rule.action.to_string(),
                     recipients: vec![address],
                 }],
+                target_folder: None,
+                target_recipient: None,
             }),
         }
     }

@@ -12,7 +12,7 @@ use super::transaction::{Addressee, FullMailbox, Share};
 use crate::clock::Timestamp;
 use crate::directory::Organization;
 use crate::id::TraceId;
-use crate::mail::{DmarcPolicy, Peer, ReversePath, Verdict};
+use crate::mail::{DmarcPolicy, DsnReturn, Peer, ReversePath, Verdict};
 use crate::rules::{Authors, InboundAction, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::Folder;
@@ -33,6 +33,7 @@ pub(super) struct Judged {
     pub(super) peer: Peer,
     pub(super) reverse_path: ReversePath,
     pub(super) envid: Option<String>,
+    pub(super) ret: Option<DsnReturn>,
     pub(super) content: Vec<u8>,
     pub(super) headers: Headers,
     pub(super) received_at: Timestamp,
@@ -133,6 +134,7 @@ pub(super) fn decide(message: Authenticated) -> Decided {
         peer: transaction.peer,
         reverse_path: transaction.reverse_path,
         envid: transaction.parameters.envid,
+        ret: transaction.parameters.ret,
         content,
         headers,
         received_at,

@@ -7,6 +7,7 @@ mod authenticate;
 pub mod authors;
 mod commit;
 mod decide;
+pub mod fixups;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod headers;
@@ -16,6 +17,7 @@ pub mod login;
 mod notice;
 mod receive;
 pub mod refusals;
+pub mod report;
 mod settings;
 pub mod snapshot;
 mod story;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Extensions, OnReject, RecipientQuotas, Settings};
 use crate::directory::{AccessRules, Directory, OrganizationId};
 use crate::mail::Gateway;
+use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};
 
@@ -22,6 +23,8 @@ pub struct Policy {
     pub blocked_attachments: Arc<Extensions>,
     /// How many recipients outside the organization a day may have.
     pub recipient_quotas: RecipientQuotas,
+    /// Its users' mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling, if it is on.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced (guide 4432: on by default).

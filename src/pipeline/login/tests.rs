@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::super::{RecipientQuotas, Settings};
 use super::super::snapshot::Policy;
+use super::super::{RecipientQuotas, Settings};
 use super::*;
 use crate::clock::ManualClock;
 use crate::directory::credential::new_token;
@@ -67,6 +67,7 @@ fn snapshot(access: AccessRules) -> Snapshot {
         rules: Arc::new(RuleSet::default()),
         outbound_rules: Arc::default(),
         gateways: HashMap::new(),
+        mailbox_rules: Arc::default(),
         blocked_attachments: Arc::default(),
         recipient_quotas: RecipientQuotas::default(),
         journaling: None,
