@@ -21,7 +21,7 @@ use crate::directory::{
 };
 use crate::events::audit::{AccessControl, AuditLog, AuthFailure, Authentication, Occasion};
 use crate::id::TraceId;
-use crate::mail::{Login, Peer, Secret};
+use crate::mail::{Address, Login, Peer, Secret};
 use crate::smtp::handler::Credentials;
 use crate::smtp::reason::Reason;
 use crate::store::{CredentialStore, MailboxName};
@@ -60,7 +60,7 @@ impl Account {
                 owner: MailboxName { organization: "".into(), user: "".into() },
                 organization: organization.map(|organization| organization.id.clone()),
                 closed: Some(AuthFailure::UnknownUser),
-                throttled: throttle.account("", &user_name.to_lowercase()),
+                throttled: throttle.account("", &nobodys_name(directory, user_name)),
             };
         };
         let id = organization.id.as_str();
@@ -80,6 +80,21 @@ impl Account {
     fn user(&self) -> Option<&str> {
         Some(&*self.owner.user).filter(|name| !name.is_empty())
     }
+}
+
+/// How a name that is nobody's is counted: in one spelling for all, and by the address that it
+/// would be short for, as a user's is.
+fn nobodys_name(directory: &Directory, user_name: &str) -> String {
+    let mut organizations = directory.organizations();
+    let domain = match (organizations.next(), organizations.next()) {
+        (Some(only), None) if !user_name.contains('@') => only.domains.first(),
+        _ => None,
+    };
+    let address = match domain {
+        Some(domain) => Address::from_parts(user_name, domain.as_str()),
+        None => Address::parse(user_name),
+    };
+    address.map_or_else(|_| user_name.to_lowercase(), |address| address.key())
 }
 
 /// What came of looking at a password or token.
