@@ -53,6 +53,11 @@ fn envelope(recipients: &[&str]) -> Envelope {
     }
 }
 
+/// The queue's worker runs attempts as tasks.
+fn is_send<F: Future + Send>(future: F) -> F {
+    future
+}
+
 async fn tried(route: &[Hop], recipients: &[&str], reuse: Option<Connection>) -> Attempt {
     let envelope = envelope(recipients);
     let job = Job { envelope: &envelope, content: &[b"hello\r\n"] };
@@ -60,7 +65,7 @@ async fn tried(route: &[Hop], recipients: &[&str], reuse: Option<Connection>) ->
         hello_name: Domain::parse("client.test").expect("valid"),
         timeouts: Timeouts::default(),
     };
-    attempt(route, &job, &settings, reuse).await
+    is_send(attempt(route, &job, &settings, reuse)).await
 }
 
 /// What comes of `b` at these servers, each with its one script; every script is followed to its

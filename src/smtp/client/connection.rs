@@ -74,7 +74,8 @@ impl Connection {
     /// Whether another transaction can be tried: the last one ended in order, and there were not
     /// too many. The server may have gone since; then [`Connection::send`] says so at once.
     pub fn can_be_reused(&self) -> bool {
-        self.state == State::Ready && self.transactions < MAX_TRANSACTIONS
+        let most = self.extensions.max_transactions.unwrap_or(MAX_TRANSACTIONS);
+        self.state == State::Ready && self.transactions < most.min(MAX_TRANSACTIONS)
     }
 
     /// Takes leave. Nothing depends on the answer.

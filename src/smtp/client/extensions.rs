@@ -23,8 +23,10 @@ pub(super) struct Extensions {
     pub(super) auth_plain: bool,
     /// AUTH LOGIN, which is older than any standard.
     pub(super) auth_login: bool,
-    /// LIMITS RCPTMAX (RFC 9422), at least one.
+    /// LIMITS RCPTMAX (RFC 9422): recipients of a transaction, at least one.
     pub(super) max_recipients: Option<usize>,
+    /// LIMITS MAILMAX (RFC 9422): transactions of a connection, at least one.
+    pub(super) max_transactions: Option<usize>,
 }
 
 impl Extensions {
@@ -52,10 +54,7 @@ impl Extensions {
                 self.max_size = arguments.next().and_then(|size| size.parse().ok());
                 self.max_size = self.max_size.filter(|size| *size > 0);
             }
-            "LIMITS" => {
-                let max = arguments.find_map(|limit| limit.strip_prefix("RCPTMAX="));
-                self.max_recipients = max.and_then(|max| max.parse().ok()).filter(|max| *max > 0);
-            }
+            "LIMITS" => arguments.for_each(|limit| self.limit(limit)),
             "AUTH" => arguments.for_each(|mechanism| self.mechanism(mechanism)),
             // As servers wrote it before there was a standard.
             keyword => {
@@ -67,11 +66,65 @@ impl Extensions {
         }
     }
 
+    fn limit(&mut self, limit: &str) {
+        let number = |digits: &str| digits.parse().ok().filter(|number| *number > 0);
+        match limit.split_once('=') {
+            Some(("RCPTMAX", digits)) => self.max_recipients = number(digits),
+            Some(("MAILMAX", digits)) => self.max_transactions = number(digits),
+            _ => {}
+        }
+    }
+
     fn mechanism(&mut self, mechanism: &str) {
         match mechanism {
             "PLAIN" => self.auth_plain = true,
             "LOGIN" => self.auth_login = true,
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::smtp::client::reply::Replies;
+
+    fn read(lines: &[&str]) -> Extensions {
+        let text = lines.iter().map(|line| format!("250-{line}\r\n")).collect::<String>();
+        let mut buffer = BytesMut::from(format!("250-mx SIZE\r\n{text}250 OK\r\n").as_str());
+        let reply = Replies::default().next(&mut buffer).expect("a reply").expect("is whole");
+        Extensions::of(&reply)
+    }
+
+    #[test]
+    fn what_is_offered_is_read_in_any_spelling() {
+        let none = Extensions::default();
+        for (lines, expected) in [
+            (&["pipelining"][..], Extensions { pipelining: true, ..none.clone() }),
+            (&["SIZE"], Extensions { size: true, ..none.clone() }),
+            (&["SIZE 0"], Extensions { size: true, ..none.clone() }),
+            (&["SIZE x"], Extensions { size: true, ..none.clone() }),
+            (&["Size 12"], Extensions { size: true, max_size: Some(12), ..none.clone() }),
+            (
+                &["8BITMIME", "SMTPUTF8", "DSN"],
+                Extensions { eight_bit_mime: true, smtputf8: true, dsn: true, ..none.clone() },
+            ),
+            (&["STARTTLS"], Extensions { start_tls: true, ..none.clone() }),
+            (&["AUTH NTLM plain"], Extensions { auth_plain: true, ..none.clone() }),
+            (
+                &["AUTH=LOGIN PLAIN"],
+                Extensions { auth_plain: true, auth_login: true, ..none.clone() },
+            ),
+            (
+                &["LIMITS MAILMAX=5 RCPTMAX=7 X=1"],
+                Extensions { max_recipients: Some(7), max_transactions: Some(5), ..none.clone() },
+            ),
+            (&["LIMITS MAILMAX=0 RCPTMAX=-1"], none.clone()),
+            (&["", "X-UNKNOWN", "DSNX", "AUTHENTIC"], none.clone()),
+        ] {
+            assert_eq!(read(lines), expected, "{lines:?}");
         }
     }
 }

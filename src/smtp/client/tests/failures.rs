@@ -153,6 +153,10 @@ async fn a_connection_lost_within_the_content_delivers_nothing() {
     let told = outcome(Peers::new(&[&script]), &message).await;
     let closed = "the server closed the connection";
     assert_eq!(told, [format!("deferred: 4.4.2 {closed} (mx.example.test, content)")]);
+    // It has enough of it, says so and closes: what it said counts.
+    let enough = "S: 354 go on\nC: Subject: large\nS: 552 5.3.4 too large\n!close";
+    let told = outcome(Peers::new(&[&format!("{}{enough}", up_to("DATA"))]), &message).await;
+    assert_eq!(told, ["failed: 552 5.3.4 too large (mx.example.test, content)"]);
     let script = format!("{}S: 354 go on\n!sleep", up_to("DATA"));
     let told = outcome(Peers::new(&[&script]), &message).await;
     assert_eq!(told, ["deferred: 4.4.2 the server took too long (mx.example.test, content)"]);
@@ -179,6 +183,23 @@ async fn a_server_that_drips_has_no_more_time_for_it() {
     let start = Instant::now();
     assert_eq!(told("MAIL", "!drip").await, "MAIL: the server took too long");
     assert!(start.elapsed() < Duration::from_secs(5 * 60 + 2), "took {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_has_an_end_however_each_answer_comes_in_time() {
+    let names: Vec<String> = (0..20).map(|number| format!("r{number}@example.test")).collect();
+    let rcpt = |name: &String| format!("C: RCPT TO:<{name}>\n!wait\nS: 250 ok\n");
+    let rcpt: String = names.iter().map(rcpt).collect();
+    let peers = Peers::new(&[&format!("{}S: 250 ok\n{rcpt}", up_to("MAIL"))]);
+    let opened = open(&peers, &endpoint(), &TlsDemand::Opportunistic, None).await;
+    let mut connection = opened.expect("opens");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    let outcomes = Message::to(&names).send(&mut connection).await.expect("MAIL is answered");
+    assert_eq!(start.elapsed().as_secs(), 3600);
+    let late = "deferred: 4.4.2 the server took too long (mx.example.test, RCPT)";
+    assert_eq!(super::peer::told(&outcomes), [late; 20]);
+    assert!(!connection.can_be_reused());
 }
 
 #[tokio::test(start_paused = true)]

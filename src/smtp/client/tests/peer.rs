@@ -48,6 +48,7 @@ async fn follow(script: String, stream: Box<dyn Stream>, cuts: Option<Cuts>) {
             }
             "!dot" => while peer.line().await.is_some_and(|line| line != ".") {},
             "!sleep" => std::future::pending().await,
+            "!wait" => tokio::time::sleep(Duration::from_secs(240)).await,
             "!drip" => loop {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 peer.said = b"250-more\r\n".to_vec();

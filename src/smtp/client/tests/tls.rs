@@ -141,6 +141,13 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
 }
 
 #[tokio::test]
+async fn what_is_said_in_plain_text_before_the_handshake_is_not_taken_for_what_is_said_under_tls() {
+    let script = [START_TLS, "S: 220 go on\nS: 250 injected\n!tls\n"].concat();
+    let said = error(&[&script], &TlsDemand::RequireDane(any_certificate())).await;
+    assert_eq!(said, "STARTTLS: the TLS handshake failed: the server went on in plain text");
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() {
     let script = [START_TLS, "S: 454 4.7.0 not now\n"].concat();
     let goes_on = [&script, TRANSACTION].concat();
