@@ -1,17 +1,22 @@
 //! The daemon: builds the rooms from a configuration, binds, reports ready, reloads, drains.
 
+pub mod control;
+mod outbound;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
+use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::login::Logins;
@@ -21,6 +26,9 @@ use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
+use outbound::Outbound;
+
+pub use outbound::MailQueue;
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +36,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// A key for signatures cannot be used.
+    #[error("{0}")]
+    DomainKeys(#[from] DomainKeyError),
     /// The resolver cannot be set up.
     #[error("{0}")]
     Dns(#[from] dns::SetupError),
@@ -72,6 +83,8 @@ pub struct Daemon {
     shared: Arc<Shared<Pipeline>>,
     store: Arc<Store>,
     tls: Tls,
+    domain_keys: Arc<DomainKeys>,
+    outbound: Outbound,
     addresses: BTreeMap<String, SocketAddr>,
     started_with: Fixed,
     version: AtomicU64,
@@ -87,6 +100,7 @@ struct Fixed {
     listeners: Vec<crate::smtp::ListenerSettings>,
     tls: Option<crate::smtp::TlsSettings>,
     store: crate::store::Settings,
+    queue: crate::queue::Settings,
     events: crate::events::Settings,
     log: crate::config::LogSettings,
 }
@@ -99,6 +113,7 @@ impl Fixed {
             listeners: configuration.listeners.clone(),
             tls: configuration.tls.clone(),
             store: configuration.store.clone(),
+            queue: configuration.queue.clone(),
             events: configuration.events,
             log: configuration.log.clone(),
         }
@@ -127,15 +142,18 @@ impl Daemon {
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
         let msgauth = configuration.msgauth.clone();
-        let pipeline = Pipeline::new(
-            snapshot(configuration, 1),
-            resolver,
-            msgauth,
-            Arc::clone(&store),
+        let domain_keys = Arc::new(DomainKeys::load(&configuration.store)?);
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, 1)));
+        let parts = pipeline::Parts {
+            store: Arc::clone(&store),
             logins,
+            domain_keys: Arc::clone(&domain_keys),
             refusals,
-            Arc::new(SystemClock),
-        );
+        };
+        let clock = Arc::new(SystemClock);
+        let (of_pipeline, of_queue) = (Arc::clone(&resolver), resolver);
+        let pipeline = Pipeline::new(Arc::clone(&snapshot), of_pipeline, msgauth, parts, clock);
+        let own_name = hostname.clone();
         let shared = Shared::new(pipeline, hostname, limits, tls.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -149,10 +167,31 @@ impl Daemon {
             addresses.insert(name, listener.local_addr());
             tasks.spawn(listener.run(stopped.clone()));
         }
-        tasks.spawn(tls.clone().watch(WATCH_INTERVAL, stopped));
+        tasks.spawn(tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
+        tasks.spawn(Arc::clone(&domain_keys).watch(WATCH_INTERVAL, stopped.clone()));
+        let listeners = addresses.values().copied().collect();
+        let outbound =
+            Outbound::new(&configuration, of_queue, &store, &snapshot, listeners, &own_name)?;
+        let control = control::bind(&data_dir)
+            .map_err(|source| StartError::File { path: control::path(&data_dir), source })?;
+        tasks.spawn(control::run(control, Arc::clone(&outbound.queue), stopped.clone()));
+        if let Some(feed) = store.take_queue() {
+            tasks.spawn(Arc::clone(&outbound.queue).run(feed, stopped));
+        }
         write_addresses(&data_dir.join("run"), &addresses)?;
         let version = AtomicU64::new(1);
-        Ok(Self { shared, store, tls, addresses, started_with, version, stop, tasks })
+        Ok(Self {
+            shared,
+            store,
+            tls,
+            domain_keys,
+            outbound,
+            addresses,
+            started_with,
+            version,
+            stop,
+            tasks,
+        })
     }
 
     /// Where each listener listens, by name.
@@ -169,8 +208,8 @@ impl Daemon {
         let resolver = resolver(&configuration)?;
         if Fixed::of(&configuration) != self.started_with {
             tracing::warn!(
-                "data_dir, hostname, listeners, tls files, [store], [events] and [log] change with \
-                 a restart only"
+                "data_dir, hostname, listeners, tls files, [store], [queue]'s schedule and bounds, \
+                 [events] and [log] change with a restart only"
             );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
@@ -178,7 +217,12 @@ impl Daemon {
         self.shared.set_limits(configuration.limits.clone());
         self.store.set_retention(retention(&configuration));
         self.tls.reload().await;
-        self.shared.handler().reload(snapshot(configuration, version), resolver, msgauth);
+        let domain_keys = Arc::clone(&self.domain_keys);
+        if tokio::task::spawn_blocking(move || domain_keys.refresh()).await.is_err() {
+            tracing::error!("the keys of domains could not be looked at");
+        }
+        self.outbound.reload(Arc::clone(&resolver), configuration.routes.clone());
+        self.shared.handler().reload(snapshot(&configuration, version), resolver, msgauth);
         tracing::info!(version, "configuration reloaded");
         Ok(())
     }
@@ -235,7 +279,7 @@ fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
     policies.flatten().cloned().collect()
 }
 
-fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
+fn snapshot(configuration: &Configuration, version: u64) -> Snapshot {
     let policies = configuration
         .organizations
         .iter()
@@ -243,10 +287,10 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
         .collect();
     Snapshot {
         version,
-        directory: configuration.directory,
+        directory: configuration.directory.clone(),
         policies,
-        settings: configuration.pipeline,
-        scanner: configuration.scan,
+        settings: configuration.pipeline.clone(),
+        scanner: configuration.scan.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ mod events;
 mod mailbox;
 mod output;
 mod owner;
+mod queue;
 mod rules;
 mod serve;
 mod store;
@@ -66,6 +67,9 @@ enum Command {
     /// Access control rules
     #[command(subcommand)]
     Access(access::AccessCommand),
+    /// What waits to leave
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// SPF, DKIM and DMARC verdicts for a message file, as the daemon would give them
     Verify(verify::VerifyArguments),
     /// Check the mail store: checksums, keys, messages, index and events; may run beside the daemon
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => user::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Access(command) => access::run(&command),
+        Command::Queue(command) => queue::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => store::fsck(&arguments),
         Command::Backup(arguments) => store::backup(&arguments),

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
-use super::routes::routes;
+use super::routes::{routes, schedule};
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
 use super::{outbound, tree};
 use crate::directory::Directory;
@@ -46,6 +46,7 @@ pub(super) fn read(
     section.finish();
     let queue = root.section("queue");
     let routes = routes(&root, &queue, path);
+    let schedule = schedule(&queue);
     queue.finish();
     let mut configuration = Configuration {
         path: path.into(),
@@ -59,6 +60,7 @@ pub(super) fn read(
         events: event_settings(&root),
         pipeline,
         routes,
+        queue: schedule,
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),

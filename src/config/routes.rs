@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use super::reader::{Section, relative_to};
 use crate::mail::{AddressError, Domain};
+use crate::queue::Settings as Schedule;
 use crate::queue::route::{AddressOrder, FixedRoute, Settings};
+
+const DAY_S: u64 = 24 * 3600;
+const MIB: u64 = 1024 * 1024;
 
 /// The words of `addresses`.
 const ORDERS: [(&str, AddressOrder); 4] = [
@@ -25,6 +30,32 @@ pub(super) fn routes(root: &Section<'_>, queue: &Section<'_>, path: &Path) -> Se
         addresses: queue.word("addresses", &ORDERS).unwrap_or(default.addresses),
         ca_file: queue.text("ca_file").map(|file| relative_to(path, file)),
         fixed: fixed(root),
+    }
+}
+
+/// When and how hard mail is tried.
+pub(super) fn schedule(queue: &Section<'_>) -> Schedule {
+    let default = Schedule::default();
+    let seconds = |key, max: u64, default: Duration| {
+        queue.number(key, 1..=max).map_or(default, Duration::from_secs)
+    };
+    let count = |key, max: u64, default: usize| {
+        queue.number(key, 1..=max).and_then(|it| usize::try_from(it).ok()).unwrap_or(default)
+    };
+    Schedule {
+        lifetime: seconds("lifetime_s", 30 * DAY_S, default.lifetime),
+        delay_warning: seconds("delay_warning_s", 30 * DAY_S, default.delay_warning),
+        first_retry: seconds("first_retry_s", DAY_S, default.first_retry),
+        longest_retry: seconds("longest_retry_s", DAY_S, default.longest_retry),
+        connections: count("connections", 10_000, default.connections),
+        connections_per_destination: count(
+            "connections_per_destination",
+            1000,
+            default.connections_per_destination,
+        ),
+        in_flight_bytes: queue
+            .number("in_flight_bytes", MIB..=1024 * 1024 * MIB)
+            .unwrap_or(default.in_flight_bytes),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::organization::{EntityState, Group, User};
+use super::organization::{EntityState, Group, Organization, User};
 use super::resolve::{Directory, Found, IndexedOrganization};
 use crate::mail::{Address, ReversePath};
 
@@ -97,6 +97,20 @@ impl Directory {
         let organization = self.organization(organization);
         let organization = organization.ok_or_else(|| Denied::NoSuchUser(user.into()))?;
         organization.may_send(user, header_from, header_sender)
+    }
+
+    /// The organization and the user behind a login, as long as the user may send.
+    ///
+    /// # Errors
+    /// [`Denied::NoSuchUser`]
+    pub fn sender(
+        &self,
+        organization: &str,
+        user: &str,
+    ) -> Result<(&Arc<Organization>, &User), Denied> {
+        let found = self.organization(organization);
+        let found = found.ok_or_else(|| Denied::NoSuchUser(user.into()))?;
+        Ok((found.itself(), found.sending_user(user)?))
     }
 
     /// Whether `user` may name this reverse-path. The null path is everybody's: a client needs it

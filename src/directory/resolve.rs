@@ -86,7 +86,7 @@ pub enum ConflictScope {
 }
 
 /// All organizations, indexed by domain and address.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Directory {
     organizations: Vec<Arc<IndexedOrganization>>,
     ids: HashMap<OrganizationId, usize>,
@@ -265,6 +265,10 @@ impl IndexedOrganization {
         let mut conflicts = Vec::new();
         let indexed = Self::index(organization, &mut conflicts);
         if conflicts.is_empty() { Ok(Arc::new(indexed)) } else { Err(conflicts) }
+    }
+
+    pub(super) fn itself(&self) -> &Arc<Organization> {
+        &self.organization
     }
 
     /// The organization's domains.

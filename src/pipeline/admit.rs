@@ -76,7 +76,11 @@ pub(super) struct AdmittedDelivery {
 impl Admitted {
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     pub(super) fn refusal(&self) -> Option<Reason> {
-        let mut first = None;
+        let outgoing = self.mail.outgoing.as_ref();
+        if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
+            return None;
+        }
+        let mut first = outgoing.and_then(|outgoing| Some(outgoing.bounced().next()?.1));
         for share in &self.shares {
             if !share.deliveries.is_empty() {
                 return None;

@@ -1,5 +1,6 @@
 //! Stage: what the checks say of a message.
 
+use super::outgoing::{Dispatched, Outgoing};
 use super::receive::Headers;
 use super::transaction::Transaction;
 use crate::clock::Timestamp;
@@ -18,16 +19,32 @@ pub(super) struct Authenticated {
     pub(super) headers: Headers,
     pub(super) received_at: Timestamp,
     pub(super) verdicts: Verdicts,
+    /// The outbound half of a submitted message.
+    pub(super) outgoing: Option<Box<Outgoing>>,
 }
 
 /// All verdicts of a message.
 #[derive(Debug)]
 pub(super) struct Verdicts {
-    pub(super) authentication: Authentication,
+    /// `None` for a message that a user here has submitted: who wrote it is known by the login.
+    pub(super) authentication: Option<Authentication>,
     pub(super) spam: ScanOutcome,
 }
 
 impl Verdicts {
+    pub(super) fn spf(&self) -> Verdict {
+        self.authentication.as_ref().map_or(Verdict::Pass, Authentication::spf_verdict)
+    }
+
+    /// What is delivered here without leaving bears no signature.
+    pub(super) fn dkim(&self) -> Verdict {
+        self.authentication.as_ref().map_or(Verdict::Gray, Authentication::dkim_verdict)
+    }
+
+    pub(super) fn dmarc(&self) -> Verdict {
+        self.authentication.as_ref().map_or(Verdict::Pass, Authentication::dmarc_verdict)
+    }
+
     pub(super) fn is_spam(&self) -> bool {
         self.spam.verdict == Verdict::Fail
     }
@@ -84,8 +101,26 @@ impl Checks {
         if !is_author(&headers, authentication.dmarc.domain.as_deref()) {
             return Err(Reason::AmbiguousAuthor);
         }
-        let verdicts = Verdicts { authentication, spam };
-        Ok(Authenticated { transaction, content, headers, received_at: now, verdicts })
+        let verdicts = Verdicts { authentication: Some(authentication), spam };
+        let outgoing = None;
+        Ok(Authenticated { transaction, content, headers, received_at: now, verdicts, outgoing })
+    }
+}
+
+impl Authenticated {
+    /// A submitted message: it came from a user of ours, who may write as its author, so there is
+    /// nothing to check, and it is not scanned.
+    pub(super) fn submitted(message: Dispatched) -> Self {
+        let Dispatched { outgoing, inbound, content, headers, submitted_at } = message;
+        let verdicts = Verdicts { authentication: None, spam: ScanOutcome::not_scanned() };
+        Self {
+            transaction: inbound,
+            content,
+            headers,
+            received_at: submitted_at,
+            verdicts,
+            outgoing: Some(Box::new(outgoing)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
 use super::journal::Journaled;
+use super::outgoing::Outgoing;
 use super::story;
 use super::transaction::FullMailbox;
 use crate::clock::Timestamp;
@@ -34,16 +35,29 @@ impl fmt::Display for Committed {
 
 /// Makes an accepted message durable with everything beside it.
 pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committed, StoreError> {
-    let Journaled { admitted: Admitted { mail, shares }, initiated, beside } = message;
-    let trace_ids = shares.iter().map(|share| share.decided.trace_id).collect();
+    let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
+    let Admitted { mut mail, shares } = admitted;
+    let outgoing = mail.outgoing.take();
+    let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
+    let trace_ids = outbound.chain(shares.iter().map(|share| share.decided.trace_id)).collect();
     let mut commit = Commit::default();
+    if let Some(outgoing) = &outgoing {
+        let to = outgoing_initiated.as_ref();
+        commit.stories.push(story::tell_outgoing(&mail, outgoing, to, None));
+        outgoing.push_events(&mut commit.events, mail.received_at, to.map(initiation), None);
+    }
     for (share, initiated) in shares.iter().zip(&initiated) {
         commit.stories.push(story::tell(&mail, share, initiated.as_ref(), None));
         push_events(&mut commit.events, &mail, share, initiated.as_ref(), Outcome::Accepted);
     }
     push_full(&mut commit.events, &mail.full, mail.received_at);
     let received_at = mail.received_at;
-    let mails = shares.into_iter().filter_map(|share| mail_of(share, received_at)).collect();
+    let mut mails: Vec<_> =
+        shares.into_iter().filter_map(|share| mail_of(share, received_at)).collect();
+    if let Some(outgoing) = outgoing {
+        mails.extend(leaving(&outgoing, received_at));
+        commit.usage = outgoing.usage;
+    }
     let (mut around, mut own) = (Vec::new(), Vec::new());
     for placed in beside {
         commit.events.extend(placed.events);
@@ -66,6 +80,12 @@ pub(super) async fn commit_refusal(
 ) -> Result<(), StoreError> {
     let Admitted { mail, shares } = message;
     let mut commit = Commit::default();
+    if let Some(outgoing) = &mail.outgoing {
+        // It was never received by the organizations of its recipients here.
+        commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(reason.word())));
+        outgoing.push_events(&mut commit.events, mail.received_at, None, Some(reason));
+        return store.commit(commit).await.map(drop);
+    }
     for share in &shares {
         commit.stories.push(story::tell(&mail, share, None, Some(reason.word())));
         push_events(&mut commit.events, &mail, share, None, Outcome::Refused);
@@ -100,6 +120,23 @@ pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -
     };
     blobs.retain(|blob| !blob.mails.is_empty());
     blobs
+}
+
+/// What leaves of a submitted message, if anything does.
+fn leaving(outgoing: &Outgoing, received_at: Timestamp) -> Option<Mail> {
+    let queued = outgoing.entries();
+    (!queued.is_empty()).then(|| Mail {
+        id: outgoing.trace_id,
+        received_at,
+        prefix: outgoing.prefix.clone(),
+        suffix: Vec::new(),
+        deliveries: Vec::new(),
+        queued,
+    })
+}
+
+fn initiation(address: &Address) -> Event {
+    Event::JournalingInitiated(JournalingInitiated { journaling_address: address.to_string() })
 }
 
 fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
@@ -144,9 +181,7 @@ fn push_events(
     }
     events.extend(rules_applied(share).into_iter().map(|rule| line(Event::RuleApplied(rule))));
     if let Some(address) = journaled_to {
-        events.push(line(Event::JournalingInitiated(JournalingInitiated {
-            journaling_address: address.to_string(),
-        })));
+        events.push(line(initiation(address)));
     }
     if outcome == Outcome::Accepted {
         for delivery in &share.deliveries {
@@ -176,8 +211,9 @@ fn recipients(share: &AdmittedShare) -> Vec<String> {
 }
 
 fn received(mail: &Judged, share: &AdmittedShare) -> Event {
-    let authentication = &mail.verdicts.authentication;
-    let dmarc_verdict = authentication.dmarc_verdict();
+    let verdicts = &mail.verdicts;
+    let dmarc_verdict = verdicts.dmarc();
+    let policy = verdicts.authentication.as_ref().and_then(|known| known.dmarc.policy);
     let failed = dmarc_verdict == Verdict::Fail;
     Event::EmailReceived(EmailReceived {
         recipients: recipients(share),
@@ -186,10 +222,10 @@ fn received(mail: &Judged, share: &AdmittedShare) -> Event {
         subject: mail.headers.subject.clone(),
         message_id: mail.headers.message_id.clone(),
         spam_verdict: mail.verdicts.spam.verdict,
-        dkim_verdict: authentication.dkim_verdict(),
+        dkim_verdict: verdicts.dkim(),
         dmarc_verdict,
-        dmarc_policy: authentication.dmarc.policy.filter(|_| failed),
-        spf_verdict: authentication.spf_verdict(),
+        dmarc_policy: policy.filter(|_| failed),
+        spf_verdict: verdicts.spf(),
         message_timestamp: mail.received_at,
     })
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::OnReject;
 use super::authenticate::{Authenticated, Verdicts};
+use super::outgoing::Outgoing;
 use super::receive::Headers;
 use super::snapshot::{Policy, Snapshot};
 use super::transaction::{Addressee, FullMailbox, Share};
@@ -39,12 +40,14 @@ pub(super) struct Judged {
     pub(super) received_at: Timestamp,
     pub(super) verdicts: Verdicts,
     pub(super) full: Vec<FullMailbox>,
+    /// The outbound half of a submitted message.
+    pub(super) outgoing: Option<Box<Outgoing>>,
 }
 
 impl Judged {
     /// A failed DMARC check: the author may be forged, so nobody is told of a bounce.
     pub(super) fn is_author_doubtful(&self) -> bool {
-        self.verdicts.authentication.dmarc_verdict() == Verdict::Fail
+        self.verdicts.dmarc() == Verdict::Fail
     }
 }
 
@@ -121,7 +124,7 @@ impl Basis {
 
 /// Decides for every recipient.
 pub(super) fn decide(message: Authenticated) -> Decided {
-    let Authenticated { transaction, content, headers, received_at, verdicts } = message;
+    let Authenticated { transaction, content, headers, received_at, verdicts, outgoing } = message;
     let snapshot = transaction.snapshot;
     let shares = transaction
         .shares
@@ -140,6 +143,7 @@ pub(super) fn decide(message: Authenticated) -> Decided {
         received_at,
         verdicts,
         full: transaction.full,
+        outgoing,
     };
     Decided { mail, shares }
 }
@@ -180,9 +184,9 @@ fn decide_share(
 
 /// The policy that applies to this message, `pct` taken into account, if it is enforced.
 fn applied_dmarc(policy: &Policy, verdicts: &Verdicts) -> Option<DmarcPolicy> {
-    let failed = verdicts.authentication.dmarc_verdict() == Verdict::Fail;
+    let failed = verdicts.dmarc() == Verdict::Fail;
     (policy.dmarc_enforcement && failed).then_some(())?;
-    verdicts.authentication.dmarc.applied
+    verdicts.authentication.as_ref()?.dmarc.applied
 }
 
 fn by_rule(

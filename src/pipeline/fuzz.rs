@@ -49,7 +49,8 @@ pub fn message(input: &[u8]) {
     let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
     let author = mail.headers.from.as_ref().map(Address::domain);
     if let Some(author) = author.filter(|author| !author.is_literal()) {
-        let judged = mail.verdicts.authentication.dmarc.domain.as_deref();
+        let judged = mail.verdicts.authentication.as_ref();
+        let judged = judged.and_then(|known| known.dmarc.domain.as_deref());
         assert_eq!(judged, Some(author.as_str()), "rules and DMARC see different authors");
     }
     let prefix = prefix(&mail, &shares[0]);

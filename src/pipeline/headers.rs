@@ -5,19 +5,39 @@
 use std::net::IpAddr;
 
 use super::decide::{DecidedShare, Judged};
-use crate::mail::{Peer, Verdict};
+use crate::clock::Timestamp;
+use crate::id::TraceId;
+use crate::mail::{Address, Peer, Verdict};
 
 pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
-    let authentication = &mail.verdicts.authentication;
     let hostname = &mail.snapshot.settings.hostname;
     let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path);
-    prefix.push_str(&received(mail, share));
+    let recipient = match share.recipients.as_slice() {
+        [only] => Some(&only.addressee.recipient.address),
+        _ => None,
+    };
+    let authentication = mail.verdicts.authentication.as_ref();
+    let name = authentication.and_then(|known| known.iprev.name.as_deref());
+    let id = share.trace_id;
+    prefix.push_str(
+        &Received { peer: &mail.peer, name, hostname, id, recipient }.at(mail.received_at),
+    );
     prefix.push_str(&format!("X-SES-Spam-Verdict: {}\r\n", mail.verdicts.spam.verdict));
     prefix.push_str(&format!("X-SES-Virus-Verdict: {}\r\n", Verdict::Disabled));
-    prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
-    prefix.push_str(&authentication.authentication_results(hostname));
-    prefix.push_str(separator(&mail.content));
-    prefix.into_bytes()
+    if let Some(authentication) = authentication {
+        prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
+        prefix.push_str(&authentication.authentication_results(hostname));
+    }
+    let Some(outgoing) = &mail.outgoing else {
+        prefix.push_str(separator(&mail.content));
+        return prefix.into_bytes();
+    };
+    // RFC 8601 §2.7.4: the client was authenticated, and that is all there was to find out.
+    prefix.push_str(&format!(
+        "Authentication-Results: {hostname};\r\n auth=pass smtp.auth={}\r\n",
+        outgoing.email
+    ));
+    [prefix.as_bytes(), &outgoing.added].concat()
 }
 
 /// A message whose first line is folded would go on in our last field (RFC 5322 §2.2.3), and add
@@ -37,34 +57,43 @@ fn protocol(peer: &Peer) -> &'static str {
     }
 }
 
-/// The trace field (RFC 5321 §4.4). `for` only with a single recipient, so that nobody learns of
-/// the others (RFC 5321 §7.6).
-fn received(mail: &Judged, share: &DecidedShare) -> String {
-    let peer = &mail.peer;
-    let iprev = &mail.verdicts.authentication.iprev;
-    // A peer's DNS may say anything; only a host name goes into the field.
-    let is_host = |name: &&str| {
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
-    };
-    let name = iprev.name.as_deref().filter(is_host).unwrap_or("unknown");
-    let literal = match peer.ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("IPv6:{ip}"),
-    };
-    let protocol = protocol(peer);
-    let tls = peer.tls.as_ref().map(|tls| format!("\r\n\t({tls})")).unwrap_or_default();
-    let recipient = match share.recipients.as_slice() {
-        [only] => format!("\r\n\tfor <{}>", only.addressee.recipient.address),
-        _ => String::new(),
-    };
-    format!(
-        "Received: from {} ({name} [{literal}])\r\n\tby {} with {protocol} id {}{tls}{recipient};\
+/// What the trace field says (RFC 5321 §4.4).
+pub(super) struct Received<'a> {
+    pub(super) peer: &'a Peer,
+    /// The client's name in DNS.
+    pub(super) name: Option<&'a str>,
+    pub(super) hostname: &'a str,
+    pub(super) id: TraceId,
+    /// Only where there is a single recipient, so that nobody learns of the others (RFC 5321
+    /// §7.6).
+    pub(super) recipient: Option<&'a Address>,
+}
+
+impl Received<'_> {
+    /// The field with its CR LF.
+    pub(super) fn at(&self, at: Timestamp) -> String {
+        let peer = self.peer;
+        // A peer's DNS may say anything; only a host name goes into the field.
+        let is_host = |name: &&str| {
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+        };
+        let name = self.name.filter(is_host).unwrap_or("unknown");
+        let literal = match peer.ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("IPv6:{ip}"),
+        };
+        let protocol = protocol(peer);
+        let tls = peer.tls.as_ref().map(|tls| format!("\r\n\t({tls})")).unwrap_or_default();
+        let recipient = self.recipient.map(|it| format!("\r\n\tfor <{it}>")).unwrap_or_default();
+        format!(
+            "Received: from {} ({name} [{literal}])\r\n\tby {} with {protocol} id {}{tls}{recipient};\
          \r\n\t{} (UTC)\r\n",
-        peer.helo,
-        mail.snapshot.settings.hostname,
-        share.trace_id,
-        mail.received_at.to_rfc5322(),
-    )
+            peer.helo,
+            self.hostname,
+            self.id,
+            at.to_rfc5322(),
+        )
+    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
 use super::internal::{self, About, Content, InternalMail, Placed, Sending};
 use super::notice::Letterhead;
-
+use super::outgoing::{Outgoing, OutgoingDisposition};
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
 use crate::id::TraceId;
-use crate::journal::{JournaledRecipient, Record, Settings, Wrapping};
-use crate::mail::{Address, ReversePath};
+use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
+use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
 use crate::smtp::reason::Reason;
 use crate::store::{Purpose, Store};
 
@@ -21,6 +21,8 @@ pub(super) struct Journaled {
     pub(super) admitted: Admitted,
     /// Where each share's journal record goes, in the shares' order.
     pub(super) initiated: Vec<Option<Address>>,
+    /// Where the record of a submitted message goes.
+    pub(super) outgoing_initiated: Option<Address>,
     /// Journal records, notices, DSNs.
     pub(super) beside: Vec<Placed>,
 }
@@ -30,12 +32,15 @@ pub(super) struct Journaled {
 pub(super) fn journal(admitted: Admitted, store: &Store) -> Journaled {
     let mut beside = Beside { mail: &admitted.mail, store, placed: Vec::new() };
     let initiated = admitted.shares.iter().map(|share| beside.record_of(share)).collect();
+    let outgoing = admitted.mail.outgoing.as_deref();
+    let outgoing_initiated =
+        outgoing.and_then(|outgoing| beside.record_of_outgoing(outgoing, &admitted.shares));
     for share in &admitted.shares {
         beside.warn_users(share);
     }
     beside.bounce(&admitted.shares);
     let placed = beside.placed;
-    Journaled { admitted, initiated, beside: placed }
+    Journaled { admitted, initiated, outgoing_initiated, beside: placed }
 }
 
 struct Beside<'a> {
@@ -61,30 +66,80 @@ impl<'a> Beside<'a> {
         Ok(())
     }
 
-    /// One record for a message that reaches a mailbox, however many it reaches (guide 7306).
+    /// One record for a message that reaches a mailbox, however many it reaches (guide 7306). A
+    /// message from a user of the same organization has its record as an outgoing one.
     fn record_of(&mut self, share: &AdmittedShare) -> Option<Address> {
-        let policy = self.mail.snapshot.policies.get(&share.decided.organization.id)?;
-        let settings = policy.journaling.as_ref().filter(|_| !share.deliveries.is_empty())?;
+        let organization = &share.decided.organization.id;
+        let outgoing = self.mail.outgoing.as_deref();
+        if share.deliveries.is_empty()
+            || outgoing.is_some_and(|outgoing| outgoing.organization.id == *organization)
+        {
+            return None;
+        }
+        let recipients = share.deliveries.iter().map(|delivery| {
+            let member = &delivery.member;
+            JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
+        });
+        self.record(organization, share.decided.trace_id, recipients.collect())
+    }
+
+    /// One record for a message that a user sends, whoever gets it; none if nobody does.
+    fn record_of_outgoing(
+        &mut self,
+        outgoing: &Outgoing,
+        shares: &[AdmittedShare],
+    ) -> Option<Address> {
+        let content = &self.mail.content;
+        let section = content.get(..body_offset(content)).unwrap_or_default();
+        let named = Named::by(&Addressees::of(section));
+        let here = shares.iter().flat_map(|share| &share.deliveries).map(|delivery| {
+            let member = &delivery.member;
+            JournaledRecipient::submitted(
+                &named,
+                member.address.clone(),
+                member.expanded_from.clone(),
+            )
+        });
+        let leaves = outgoing.recipients.iter().filter_map(|recipient| {
+            let address = &recipient.recipient.address;
+            matches!(recipient.disposition, OutgoingDisposition::Queue(_))
+                .then(|| JournaledRecipient::submitted(&named, address.clone(), None))
+        });
+        let recipients: Vec<_> = here.chain(leaves).collect();
+        if recipients.is_empty() {
+            return None;
+        }
+        self.record(&outgoing.organization.id, outgoing.trace_id, recipients)
+    }
+
+    fn record(
+        &mut self,
+        organization: &OrganizationId,
+        trace_id: TraceId,
+        recipients: Vec<JournaledRecipient>,
+    ) -> Option<Address> {
+        let settings = self.mail.snapshot.policies.get(organization)?.journaling.as_ref()?;
         let id = TraceId::generate();
-        let content = Content::Around(self.compose(id, settings, share));
+        let content = Content::Around(self.compose(id, settings, recipients));
         let to = settings.journaling_address.clone();
         let record = InternalMail { id, to: to.clone(), content };
         let purpose = Purpose::JournalRecord { report_to: settings.report_address.clone() };
-        if let Err(problem) = self.place(record, &share.decided.organization.id, purpose) {
-            tracing::warn!(trace_id = %share.decided.trace_id, %problem, "no journal record");
-            self.report_failure(settings, share, &problem.to_string());
+        if let Err(problem) = self.place(record, organization, purpose) {
+            tracing::warn!(%trace_id, %problem, "no journal record");
+            self.report_failure(settings, organization, trace_id, &problem.to_string());
             return None;
         }
         Some(to)
     }
 
-    fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Wrapping {
+    fn compose(
+        &self,
+        id: TraceId,
+        settings: &Settings,
+        recipients: Vec<JournaledRecipient>,
+    ) -> Wrapping {
         let headers = &self.mail.headers;
-        let recipients = share.deliveries.iter().map(|delivery| {
-            let member = &delivery.member;
-            JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
-        });
-        Record {
+        let mut wrapping = Record {
             id,
             at: self.mail.received_at,
             hostname: &self.mail.snapshot.settings.hostname,
@@ -94,15 +149,25 @@ impl<'a> Beside<'a> {
             header_sender: headers.on_behalf_sender(),
             subject: headers.subject.as_deref(),
             message_id: headers.message_id.as_deref(),
-            recipients: recipients.collect(),
+            recipients,
         }
-        .compose()
+        .compose();
+        // Fields that a submitted message lacked are a part of it.
+        let added = self.mail.outgoing.as_deref().map(|outgoing| outgoing.added.as_slice());
+        wrapping.before.extend_from_slice(added.unwrap_or_default());
+        wrapping
     }
 
-    fn report_failure(&mut self, settings: &Settings, share: &AdmittedShare, problem: &str) {
+    fn report_failure(
+        &mut self,
+        settings: &Settings,
+        organization: &OrganizationId,
+        trace_id: TraceId,
+        problem: &str,
+    ) {
         let headers = &self.mail.headers;
         let mut facts = vec![
-            ("Trace", share.decided.trace_id.to_string()),
+            ("Trace", trace_id.to_string()),
             ("Envelope sender", self.mail.reverse_path.to_string()),
         ];
         facts.extend(headers.message_id.clone().map(|id| ("Message-ID", id)));
@@ -113,8 +178,8 @@ impl<'a> Beside<'a> {
             problem,
             &facts,
         );
-        if let Err(problem) = self.place(notice, &share.decided.organization.id, Purpose::Report) {
-            tracing::error!(trace_id = %share.decided.trace_id, %problem,
+        if let Err(problem) = self.place(notice, organization, Purpose::Report) {
+            tracing::error!(%trace_id, %problem,
                 "the journaling failure cannot be reported");
         }
     }
@@ -135,10 +200,20 @@ impl<'a> Beside<'a> {
     /// null reverse-path (RFC 5321 §6.1), nor for an author who may be forged.
     fn bounce(&mut self, shares: &[AdmittedShare]) {
         let ReversePath::Address(to) = &self.mail.reverse_path else { return };
-        let Some(first) = shares.first() else { return };
+        let outgoing = self.mail.outgoing.as_deref();
+        let own = outgoing.map(|outgoing| &outgoing.organization);
+        let Some(organization) = own.or(shares.first().map(|share| &share.decided.organization))
+        else {
+            return;
+        };
         let at = self.mail.received_at;
-        let recipients: Vec<_> =
+        let mut recipients: Vec<_> =
             shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
+        let bounced = outgoing.into_iter().flat_map(Outgoing::bounced);
+        recipients.extend(bounced.filter_map(|(recipient, reason)| {
+            wants(recipient.parameters.notify, Outcome::Failed)
+                .then(|| failed(&recipient.address, Some(recipient), reason, at))
+        }));
         if recipients.is_empty() || self.mail.is_author_doubtful() {
             return;
         }
@@ -154,7 +229,7 @@ impl<'a> Beside<'a> {
             original: Original::Whole(&[&self.mail.content]),
             recipients,
         };
-        let organization = &first.decided.organization.id;
+        let organization = &organization.id;
         let content = Content::Own(report.compose());
         let bounce = InternalMail { id, to: to.clone(), content };
         if let Err(problem) = self.place(bounce, organization, Purpose::Report) {
@@ -167,7 +242,7 @@ impl<'a> Beside<'a> {
 /// (RFC 3461 §4.1). Of an organization that refused by DMARC none is named: another one took the
 /// message, and the author's own domain asked for the refusal.
 fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipient> {
-    let mut failed = Vec::new();
+    let mut reported = Vec::new();
     for (address, reason) in share.bounced() {
         let recipients = share.decided.recipients.iter();
         let recipient = recipients
@@ -175,17 +250,26 @@ fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipi
             .find(|recipient| recipient.address == *address);
         let notify = recipient.and_then(|recipient| recipient.parameters.notify);
         if reason != Reason::DmarcReject && wants(notify, Outcome::Failed) {
-            let (code, enhanced, text) = (reason.code(), reason.enhanced(), reason.text());
-            failed.push(ReportedRecipient {
-                address: address.clone(),
-                orcpt: recipient.and_then(|recipient| recipient.parameters.orcpt.clone()),
-                outcome: Outcome::Failed,
-                status: enhanced.to_owned(),
-                diagnostic: Some(format!("{code} {enhanced} {text}")),
-                remote_mta: None,
-                last_attempt: at,
-            });
+            reported.push(failed(address, recipient, reason, at));
         }
     }
-    failed
+    reported
+}
+
+fn failed(
+    address: &Address,
+    recipient: Option<&EnvelopeRecipient>,
+    reason: Reason,
+    at: Timestamp,
+) -> ReportedRecipient {
+    let (code, enhanced, text) = (reason.code(), reason.enhanced(), reason.text());
+    ReportedRecipient {
+        address: address.clone(),
+        orcpt: recipient.and_then(|recipient| recipient.parameters.orcpt.clone()),
+        outcome: Outcome::Failed,
+        status: enhanced.to_owned(),
+        diagnostic: Some(format!("{code} {enhanced} {text}")),
+        remote_mta: None,
+        last_attempt: at,
+    }
 }

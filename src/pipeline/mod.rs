@@ -15,12 +15,15 @@ mod internal;
 mod journal;
 pub mod login;
 mod notice;
+pub mod outcomes;
+mod outgoing;
 mod receive;
 pub mod refusals;
 pub mod report;
 mod settings;
 pub mod snapshot;
 mod story;
+mod submission;
 mod transaction;
 
 use std::net::IpAddr;
@@ -31,16 +34,18 @@ use arc_swap::ArcSwap;
 pub use attachments::Extensions;
 pub use commit::Committed;
 pub use settings::{OnReject, OwnQuotas, RecipientQuotas, Settings};
-pub use transaction::Transaction;
+pub use submission::Submission;
+pub use transaction::{MailTransaction, Transaction};
 
 use crate::clock::Clock;
 use crate::dns::Resolver;
+use crate::domains::DomainKeys;
 use crate::id::TraceId;
 use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
-use authenticate::Checks;
+use authenticate::{Authenticated, Checks};
 use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
@@ -48,30 +53,43 @@ use transaction::{FullMailbox, reason_of};
 
 /// The path of a message, with all it needs.
 pub struct Pipeline {
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     checks: ArcSwap<Checks>,
     store: Arc<Store>,
     logins: Logins,
+    domain_keys: Arc<DomainKeys>,
     refusals: RefusalLog,
     clock: Arc<dyn Clock>,
 }
 
+/// What the path leads through, beside what a reload changes.
+pub struct Parts {
+    /// Where mail lasts.
+    pub store: Arc<Store>,
+    /// Who may log in.
+    pub logins: Logins,
+    /// What outgoing mail is signed with.
+    pub domain_keys: Arc<DomainKeys>,
+    /// Where refusals are told.
+    pub refusals: RefusalLog,
+}
+
 impl Pipeline {
-    /// A pipeline with its first snapshot.
+    /// A pipeline over a snapshot that others may watch.
     pub fn new(
-        snapshot: Snapshot,
+        snapshot: Arc<ArcSwap<Snapshot>>,
         resolver: Arc<dyn Resolver>,
         msgauth: crate::msgauth::Settings,
-        store: Arc<Store>,
-        logins: Logins,
-        refusals: RefusalLog,
+        parts: Parts,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let Parts { store, logins, domain_keys, refusals } = parts;
         Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot,
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
             store,
             logins,
+            domain_keys,
             refusals,
             clock,
         }
@@ -104,6 +122,23 @@ impl Pipeline {
         let checks = self.checks.load_full();
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await?;
+        self.carry_through(authenticated).await
+    }
+
+    /// The path of a message that a user submits: completed, its author's right checked, and decided
+    /// for each recipient. From there recipients here are on the path of all mail.
+    async fn submit(&self, submission: Submission, content: Vec<u8>) -> Result<Committed, Reason> {
+        let composed = submission::compose(submission, content, self.clock.now())?;
+        let mut dispatched = outgoing::dispatch(composed, &self.store);
+        dispatched.sign(&self.domain_keys).map_err(|error| {
+            tracing::error!(%error, "a message cannot be signed");
+            Reason::InternalError
+        })?;
+        self.carry_through(Authenticated::submitted(dispatched)).await
+    }
+
+    /// The second half of the path, which is the same for all mail.
+    async fn carry_through(&self, authenticated: Authenticated) -> Result<Committed, Reason> {
         let decided = decide::decide(authenticated);
         let admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
         if let Some(reason) = admitted.refusal() {
@@ -165,13 +200,22 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// A refusal, and its record.
+    fn refuse(&self, reason: Reason, trace_id: TraceId, peer: &Peer, about: &str) -> Refusal {
+        let refusal = Refusal { reason, trace_id };
+        self.refused(SessionRefusal { refusal, peer, about });
+        refusal
+    }
+}
+
 fn store_failure(error: StoreError) -> Reason {
     tracing::error!(%error, "the store refuses a message");
     Reason::StoreFailure
 }
 
 impl Handler for Pipeline {
-    type Transaction = Transaction;
+    type Transaction = MailTransaction;
     type Accepted = Committed;
 
     async fn connect(&self, ip: IpAddr) -> Result<(), Reason> {
@@ -204,51 +248,50 @@ impl Handler for Pipeline {
         peer: &Peer,
         reverse_path: ReversePath,
         parameters: MailParameters,
-    ) -> Result<Transaction, Refusal> {
-        Ok(Transaction {
-            trace_id,
-            snapshot: self.snapshot.load_full(),
-            peer: peer.clone(),
-            reverse_path,
-            parameters,
-            shares: Vec::new(),
-            full: Vec::new(),
-        })
+    ) -> Result<MailTransaction, Refusal> {
+        let snapshot = self.snapshot.load_full();
+        let Some(login) = &peer.login else {
+            let begun = Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
+            return Ok(MailTransaction::Relayed(begun));
+        };
+        let about = format!("MAIL FROM:{reverse_path}");
+        Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
+            .map(MailTransaction::Submitted)
+            .map_err(|reason| self.refuse(reason, trace_id, peer, &about))
     }
 
     async fn rcpt(
         &self,
-        transaction: &mut Transaction,
+        transaction: &mut MailTransaction,
         recipient: EnvelopeRecipient,
     ) -> Result<(), Refusal> {
         let address = recipient.address.clone();
-        self.admit_recipient(transaction, recipient).map_err(|reason| {
-            let refusal = Refusal { reason, trace_id: transaction.trace_id };
-            self.refused(SessionRefusal {
-                refusal,
-                peer: &transaction.peer,
-                about: &format!("RCPT TO:<{address}> from {}", transaction.reverse_path),
-            });
-            refusal
+        let added = match transaction {
+            MailTransaction::Relayed(relayed) => self.admit_recipient(relayed, recipient),
+            MailTransaction::Submitted(submitted) => submitted.add(recipient),
+        };
+        added.map_err(|reason| {
+            let about = format!("RCPT TO:<{address}> from {}", transaction.reverse_path());
+            self.refuse(reason, transaction.trace_id(), transaction.peer(), &about)
         })
     }
 
     async fn message(
         &self,
-        transaction: Transaction,
+        transaction: MailTransaction,
         content: Vec<u8>,
     ) -> Result<Committed, Refusal> {
-        let trace_id = transaction.trace_id;
-        let peer = transaction.peer.clone();
-        let about = format!("message from {}", transaction.reverse_path);
-        self.accept(transaction, content).await.map_err(|reason| {
-            let refusal = Refusal { reason, trace_id };
-            self.refused(SessionRefusal { refusal, peer: &peer, about: &about });
-            refusal
-        })
+        let (trace_id, peer) = (transaction.trace_id(), transaction.peer().clone());
+        let about = format!("message from {}", transaction.reverse_path());
+        let accepted = match transaction {
+            MailTransaction::Relayed(relayed) => self.accept(relayed, content).await,
+            MailTransaction::Submitted(submitted) => self.submit(submitted, content).await,
+        };
+        accepted.map_err(|reason| self.refuse(reason, trace_id, &peer, &about))
     }
 
-    async fn abandon(&self, transaction: Transaction) {
+    async fn abandon(&self, transaction: MailTransaction) {
+        let MailTransaction::Relayed(transaction) = transaction else { return };
         if transaction.full.is_empty() {
             return;
         }

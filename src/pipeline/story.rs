@@ -5,10 +5,13 @@ use serde::Serialize;
 
 use super::admit::AdmittedShare;
 use super::decide::{Basis, Disposition, Judged};
+use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use super::receive::Headers;
 use crate::clock::Timestamp;
+use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
 use crate::msgauth::Authentication;
+use crate::rules::{OutboundAction, Winner};
 use crate::scan::ScanOutcome;
 use crate::store::{Folder, Story};
 
@@ -23,7 +26,8 @@ struct Told<'a> {
     peer: &'a Peer,
     reverse_path: &'a ReversePath,
     headers: &'a Headers,
-    authentication: &'a Authentication,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication: Option<&'a Authentication>,
     spam: &'a ScanOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     dmarc_applied: Option<DmarcPolicy>,
@@ -53,6 +57,71 @@ struct ToldDelivery<'a> {
     expanded_from: Option<&'a Address>,
 }
 
+/// The story of a submitted message's outbound half.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldOutgoing<'a> {
+    organization: &'a str,
+    submitted_at: Timestamp,
+    rule_version: u64,
+    size_bytes: usize,
+    peer: &'a Peer,
+    reverse_path: &'a ReversePath,
+    headers: &'a Headers,
+    outbound_recipients: Vec<ToldOutboundRecipient<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journaled_to: Option<&'a Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldOutboundRecipient<'a> {
+    address: &'a Address,
+    disposition: &'a OutgoingDisposition,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a Winner<OutboundAction>>,
+}
+
+impl<'a> ToldOutboundRecipient<'a> {
+    fn of(recipient: &'a OutgoingRecipient) -> Self {
+        Self {
+            address: &recipient.recipient.address,
+            disposition: &recipient.disposition,
+            rule: recipient.rule.as_ref(),
+        }
+    }
+}
+
+/// Tells the outbound half's story.
+pub(super) fn tell_outgoing(
+    mail: &Judged,
+    outgoing: &Outgoing,
+    journaled_to: Option<&Address>,
+    refused: Option<&'static str>,
+) -> Story {
+    let told = ToldOutgoing {
+        organization: &outgoing.organization.alias,
+        submitted_at: mail.received_at,
+        rule_version: mail.snapshot.version,
+        size_bytes: mail.content.len(),
+        peer: &mail.peer,
+        reverse_path: &mail.reverse_path,
+        headers: &mail.headers,
+        outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
+        journaled_to,
+        refused,
+    };
+    story(outgoing.trace_id, &told)
+}
+
+fn story(trace_id: TraceId, told: &impl Serialize) -> Story {
+    let told = serde_json::value::to_raw_value(told)
+        .expect("a story has only strings, numbers, lists and structs, which all serialize");
+    Story { trace_id, told }
+}
+
 /// Tells a share's story.
 pub(super) fn tell(
     mail: &Judged,
@@ -68,7 +137,7 @@ pub(super) fn tell(
         peer: &mail.peer,
         reverse_path: &mail.reverse_path,
         headers: &mail.headers,
-        authentication: &mail.verdicts.authentication,
+        authentication: mail.verdicts.authentication.as_ref(),
         spam: &mail.verdicts.spam,
         dmarc_applied: share.decided.dmarc,
         recipients: share
@@ -94,9 +163,5 @@ pub(super) fn tell(
         journaled_to,
         refused,
     };
-    Story {
-        trace_id: share.decided.trace_id,
-        told: serde_json::value::to_raw_value(&told)
-            .expect("a story has only strings, numbers, lists and structs, which all serialize"),
-    }
+    story(share.decided.trace_id, &told)
 }

@@ -3,12 +3,45 @@
 use std::sync::Arc;
 
 use super::snapshot::Snapshot;
+use super::submission::Submission;
 use crate::directory::{Member, Organization, ResolveError};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, Peer, ReversePath};
 use crate::smtp::reason::Reason;
 
-/// From MAIL to the message or its end; keeps the snapshot that it began with.
+/// A mail transaction, from MAIL to the message or its end.
+#[derive(Debug)]
+pub enum MailTransaction {
+    /// Of another server.
+    Relayed(Transaction),
+    /// Of a user who has logged in.
+    Submitted(Submission),
+}
+
+impl MailTransaction {
+    pub(super) fn trace_id(&self) -> TraceId {
+        match self {
+            Self::Relayed(transaction) => transaction.trace_id,
+            Self::Submitted(submission) => submission.trace_id,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        match self {
+            Self::Relayed(transaction) => &transaction.peer,
+            Self::Submitted(submission) => &submission.peer,
+        }
+    }
+
+    pub(super) fn reverse_path(&self) -> &ReversePath {
+        match self {
+            Self::Relayed(transaction) => &transaction.reverse_path,
+            Self::Submitted(submission) => &submission.reverse_path,
+        }
+    }
+}
+
+/// A transaction of another server; keeps the snapshot that it began with.
 #[derive(Debug)]
 pub struct Transaction {
     pub(super) trace_id: TraceId,
@@ -46,6 +79,18 @@ pub(super) struct FullMailbox {
 }
 
 impl Transaction {
+    /// A transaction without recipients.
+    pub(super) fn begin(
+        trace_id: TraceId,
+        snapshot: Arc<Snapshot>,
+        peer: &Peer,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Self {
+        let (peer, shares, full) = (peer.clone(), Vec::new(), Vec::new());
+        Self { trace_id, snapshot, peer, reverse_path, parameters, shares, full }
+    }
+
     /// The trace of an organization's share. The first takes the transaction's own id, which the
     /// client has seen; the others get ids of their own, so that nothing joins two organizations.
     pub(super) fn trace_id_for(&self, organization: &Organization) -> TraceId {

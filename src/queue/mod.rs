@@ -6,6 +6,7 @@
 //! [`attempt::attempt`] hands a message to them.
 
 pub mod attempt;
+pub mod courier;
 pub mod hop;
 pub mod pki;
 pub mod route;

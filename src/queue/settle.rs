@@ -21,6 +21,8 @@ pub struct Settlement {
     pub failed: Vec<(usize, Failure)>,
     /// Those that wait on, if it is time to tell the sender so.
     pub delayed: Vec<(usize, Failure)>,
+    /// Until when they are tried.
+    pub delayed_until: Timestamp,
     /// How far the entry has come; `None` if nobody waits on.
     pub state: Option<QueueState>,
     /// Whether the sender is told of failures.
@@ -68,7 +70,8 @@ pub(super) fn settle(
         }
     });
     let delayed = if tells_delay { deferred } else { Vec::new() };
-    Settlement { mail, at: now, sent, failed, delayed, state, is_told: true }
+    let delayed_until = schedule::expiry(settings, mail.queued_at);
+    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told: true }
 }
 
 /// What follows when an operator gives an entry up: nobody who still waited gets it.
@@ -84,5 +87,6 @@ pub(super) fn give_up(mail: QueuedMail, now: Timestamp, is_told: bool) -> Settle
     };
     let failed = open_places(&mail).into_iter().map(|place| (place, failure.clone())).collect();
     let (sent, delayed) = (Vec::new(), Vec::new());
-    Settlement { mail, at: now, sent, failed, delayed, state: None, is_told }
+    let delayed_until = now;
+    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state: None, is_told }
 }

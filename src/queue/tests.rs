@@ -178,11 +178,12 @@ impl Running {
     /// Lets time pass until something is due.
     async fn wait_for_due(&self) {
         let due = loop {
-            match self.queue.waiting().next_due() {
-                Some(due) => break due,
-                // The recorder tells before the queue has it back.
-                None => tokio::task::yield_now().await,
+            let due = self.queue.waiting().next_due();
+            if let Some(due) = due {
+                break due;
             }
+            // The recorder tells before the queue has it back.
+            tokio::task::yield_now().await;
         };
         let millis = due.as_millis().saturating_sub(self.clock.now().as_millis());
         self.clock.advance(Duration::from_millis(millis));

@@ -46,6 +46,24 @@ pub trait Courier: Send + Sync + 'static {
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send;
 }
 
+impl<C: Courier> Courier for Arc<C> {
+    type Connection = C::Connection;
+
+    fn carry(
+        &self,
+        mail: &QueuedMail,
+        places: &[usize],
+        content: &QueuedContent,
+        open: Option<Self::Connection>,
+    ) -> impl Future<Output = Carried<Self::Connection>> + Send {
+        (**self).carry(mail, places, content, open)
+    }
+
+    fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
+        (**self).close(connection)
+    }
+}
+
 /// What an attempt came to.
 #[derive(Debug)]
 pub struct Carried<C> {

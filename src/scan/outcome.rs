@@ -20,6 +20,11 @@ pub struct ScanOutcome {
 }
 
 impl ScanOutcome {
+    /// For mail that users here have submitted, which is not scanned.
+    pub fn not_scanned() -> Self {
+        Self::without_score(Verdict::Disabled, "submitted mail is not scanned")
+    }
+
     pub(super) fn without_score(verdict: Verdict, detail: impl Into<String>) -> Self {
         Self { verdict, score: None, required: None, detail: detail.into() }
     }

@@ -142,6 +142,17 @@ reasons! {
     StoreFailure = "store-failure", 452, "4.3.1", "Cannot store the message now, try again later";
     /// Too much mail is in flight or waits to be worked on.
     Overloaded = "overloaded", 421, "4.3.2", "Overloaded, try again later";
+    // Submission.
+    /// The user may not send as the author, the `Sender` or the reverse-path.
+    SenderNotAllowed = "sender-not-allowed", 550, "5.7.1", "You may not send as this sender";
+    /// An attachment of a kind that the organization does not let out.
+    BlockedAttachment = "blocked-attachment", 550, "5.7.1", "An attachment is of a kind that may not be sent";
+    /// An outbound email flow rule bounces it for every recipient.
+    OutboundRuleBounce = "outbound-rule-bounce", 550, "5.7.1", "Your administrator has blocked this message";
+    /// The user has written to as many recipients outside as a day may have.
+    UserQuotaExceeded = "user-quota-exceeded", 550, "5.4.5", "You have written to too many recipients today";
+    /// All users of the organization together have.
+    OrganizationQuotaExceeded = "organization-quota-exceeded", 550, "5.4.5", "Your organization has written to too many recipients today";
     /// A fault of ours.
     InternalError = "internal-error", 451, "4.3.0", "Internal error, try again later";
 }

@@ -1,0 +1,141 @@
+//! The daemon's own door for its operator: a Unix socket in the data folder. A request is one line
+//! of JSON, and so is its answer.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::outbound::MailQueue;
+use crate::store::QueueId;
+
+/// The longest request, in octets: thousands of ids.
+const MAX_REQUEST: u64 = 1024 * 1024;
+/// How long an operator's program may take for it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait when the system has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Try entries of the queue now.
+    QueueRetry {
+        /// Which.
+        ids: Vec<QueueId>,
+    },
+    /// Give entries of the queue up.
+    #[serde(rename_all = "camelCase")]
+    QueueDrop {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// Whether their senders get a DSN.
+        bounces: bool,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Entries for which it was done.
+    pub done: Vec<QueueId>,
+    /// Entries that do not wait: unknown, gone, or being sent at this moment.
+    pub missed: Vec<QueueId>,
+    /// What went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Where the socket of a data folder is.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("run").join("control.sock")
+}
+
+/// The socket, for this user alone. One that an ended daemon left is replaced: the data folder's
+/// lock says that there is no other daemon.
+pub(super) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+    let path = path(data_dir);
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves operators until told to stop.
+pub(super) async fn run(
+    listener: UnixListener,
+    queue: Arc<MailQueue>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    while !*stop.borrow() {
+        // Accepting and joining can be begun again; nothing is lost.
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tasks.spawn(serve(stream, Arc::clone(&queue)))),
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = tasks.join_next() => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, queue: Arc<MailQueue>) {
+    let (reader, mut writer) = stream.split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(MAX_REQUEST));
+    let read = tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await;
+    if !matches!(read, Ok(Ok(1..))) {
+        return;
+    }
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => answer(request, &queue).await,
+        Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
+    };
+    let text = serde_json::json!(answer).to_string() + "\n";
+    if let Err(error) = writer.write_all(text.as_bytes()).await {
+        tracing::debug!(%error, "an operator has gone");
+    }
+}
+
+async fn answer(request: Request, queue: &MailQueue) -> Answer {
+    let mut answer = Answer::default();
+    match request {
+        Request::QueueRetry { ids } => {
+            for id in ids {
+                let list = if queue.retry(id) { &mut answer.done } else { &mut answer.missed };
+                list.push(id);
+            }
+        }
+        Request::QueueDrop { ids, bounces } => {
+            for id in ids {
+                match queue.give_up(id, bounces).await {
+                    Ok(true) => answer.done.push(id),
+                    Ok(false) => answer.missed.push(id),
+                    Err(error) => answer.problem = Some(error.to_string()),
+                }
+            }
+        }
+    }
+    answer
+}

@@ -1,0 +1,105 @@
+//! The outbound half of the daemon: the queue and what it needs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::StartError;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Configuration;
+use crate::dns::Resolver;
+use crate::mail::Domain;
+use crate::pipeline::outcomes::Outcomes;
+use crate::pipeline::snapshot::Snapshot;
+use crate::queue::attempt::ClientSettings;
+use crate::queue::courier::{FindGateway, Roads, SmtpCourier};
+use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
+use crate::queue::route::{Ourselves, Router, Settings};
+use crate::queue::{Queue, pki};
+use crate::smtp::client::{Roots, Timeouts};
+use crate::store::{Memo, Store};
+
+/// The queue of a daemon.
+pub type MailQueue = Queue<Arc<SmtpCourier>, Outcomes>;
+
+/// What stays across reloads.
+pub(super) struct Outbound {
+    pub(super) queue: Arc<MailQueue>,
+    courier: Arc<SmtpCourier>,
+    policies: Arc<Policies>,
+    ourselves: Ourselves,
+}
+
+impl Outbound {
+    /// Builds the queue; nothing is sent before it runs.
+    pub(super) fn new(
+        configuration: &Configuration,
+        resolver: Arc<dyn Resolver>,
+        store: &Arc<Store>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+        listeners: Vec<SocketAddr>,
+        hostname: &Domain,
+    ) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ca_file = configuration.routes.ca_file.as_deref();
+        let policies = policies(&configuration.store.data_dir, ca_file, Arc::clone(&clock))?;
+        let ourselves = Ourselves { hostname: hostname.to_string(), listeners };
+        let roads = roads(resolver, configuration.routes.clone(), &ourselves, &policies);
+        let client = ClientSettings { hello_name: hostname.clone(), timeouts: Timeouts::default() };
+        let authorities = Roots::system(ca_file).map_err(|error| error.to_string());
+        let gateways = find_gateway(Arc::clone(snapshot));
+        let courier = Arc::new(SmtpCourier::new(roads, gateways, client, authorities));
+        let queue = Queue::new(
+            configuration.queue.clone(),
+            Arc::clone(store),
+            Arc::clone(&courier),
+            Outcomes::new(Arc::clone(store), Arc::clone(snapshot)),
+            clock,
+            Box::new(chance),
+        );
+        Ok(Self { queue, courier, policies, ourselves })
+    }
+
+    /// Takes the routes of a new configuration.
+    pub(super) fn reload(&self, resolver: Arc<dyn Resolver>, settings: Settings) {
+        self.courier.reload(roads(resolver, settings, &self.ourselves, &self.policies));
+    }
+}
+
+fn policies(
+    data_dir: &Path,
+    ca_file: Option<&Path>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Policies>, StartError> {
+    let fetcher = Fetcher::new(pki::authorities(ca_file)?, HTTPS_PORT);
+    let memo = Arc::new(Memo::open(&data_dir.join("mta-sts.sqlite"))?);
+    Ok(Arc::new(Policies::open(Some(memo), fetcher, clock)?))
+}
+
+fn roads(
+    resolver: Arc<dyn Resolver>,
+    settings: Settings,
+    ourselves: &Ourselves,
+    policies: &Arc<Policies>,
+) -> Roads {
+    let (ourselves, policies) = (ourselves.clone(), Arc::clone(policies));
+    let router = Router::new(Arc::clone(&resolver), settings, ourselves, policies);
+    Roads { router, resolver }
+}
+
+fn find_gateway(snapshot: Arc<ArcSwap<Snapshot>>) -> FindGateway {
+    Box::new(move |organization, name| {
+        let snapshot = snapshot.load();
+        let mut policies = snapshot.policies.iter();
+        let (_, policy) = policies.find(|(id, _)| id.as_str() == organization)?;
+        policy.gateways.get(name).cloned()
+    })
+}
+
+/// From 0 to 1, spread evenly enough to keep attempts apart.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    f64::from((RandomState::new().hash_one(0_u8) >> 32) as u32) / f64::from(u32::MAX)
+}

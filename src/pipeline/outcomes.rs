@@ -1,0 +1,257 @@
+//! What came of mail that left: the events of it, the reports to its sender, and the entry's own
+//! change, made durable in one step.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::internal::{self, About, Content, InternalMail, Placed, Sending};
+use super::notice::Letterhead;
+use super::outgoing::sent;
+use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::snapshot::Snapshot;
+use crate::clock::Timestamp;
+use crate::directory::OrganizationId;
+use crate::events::{BouncedRecipient, Event, EventLine, OutgoingBounced};
+use crate::id::TraceId;
+use crate::mail::{Address, EnvelopeRecipient, ReversePath};
+use crate::queue::{Ledger, Settlement};
+use crate::smtp::client::{Failure, Receipt};
+use crate::store::{
+    Blob, Commit, Purpose, QueueChange, QueueEntry, QueuedContent, Store, StoreError,
+};
+
+/// Makes outcomes durable.
+pub struct Outcomes {
+    store: Arc<Store>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Outcomes {
+    /// Outcomes of mail in this store, told as the newest snapshot wants it.
+    pub fn new(store: Arc<Store>, snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { store, snapshot }
+    }
+}
+
+impl Ledger for Outcomes {
+    async fn record(&self, settlement: &Settlement) -> Result<(), StoreError> {
+        let mut commit = Commit::default();
+        commit.queue_changes.push(QueueChange {
+            entry: settlement.mail.id,
+            state: settlement.state.clone(),
+            at: settlement.at,
+        });
+        push_events(&mut commit.events, settlement);
+        let telling = Telling::about(settlement);
+        if !telling.is_empty() {
+            let original = self.original(settlement).await?;
+            let snapshot = self.snapshot.load_full();
+            for mail in telling.compose(settlement, &snapshot, &original) {
+                self.place(mail, settlement, &snapshot, &mut commit);
+            }
+        }
+        self.store.commit(commit).await.map(drop)
+    }
+}
+
+impl Outcomes {
+    async fn original(&self, settlement: &Settlement) -> Result<QueuedContent, StoreError> {
+        let (store, id) = (Arc::clone(&self.store), settlement.mail.id);
+        let read = tokio::task::spawn_blocking(move || store.read_queued(id)).await;
+        read.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// What finds no place is logged; it never holds up the outcome.
+    fn place(
+        &self,
+        mail: InternalMail,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        commit: &mut Commit,
+    ) {
+        let Some(organization) = OrganizationId::parse(&settlement.mail.entry.organization) else {
+            return;
+        };
+        let sending = Sending { organization: &organization, purpose: Purpose::Report };
+        let about = About { snapshot, at: settlement.at, original_length: 0 };
+        match internal::place(mail, sending, about, &self.store) {
+            Ok(Placed { mail, own, events }) => {
+                commit.events.extend(events);
+                let content = own.unwrap_or_default();
+                commit.blobs.push(Blob { content, mails: vec![mail] });
+            }
+            Err(problem) => {
+                tracing::warn!(trace_id = %settlement.mail.trace_id, %problem,
+                    "nobody can be told what came of a message");
+            }
+        }
+    }
+}
+
+fn recipient(entry: &QueueEntry, place: usize) -> Option<&EnvelopeRecipient> {
+    entry.recipients.get(place)
+}
+
+/// OUTGOING_EMAIL_SENT and OUTGOING_EMAIL_BOUNCED, for users' messages alone.
+fn push_events(events: &mut Vec<EventLine>, settlement: &Settlement) {
+    let entry = &settlement.mail.entry;
+    if entry.purpose != Purpose::Message {
+        return;
+    }
+    let line = |event| EventLine {
+        trace_id: settlement.mail.trace_id,
+        event,
+        event_timestamp: settlement.at,
+        organization_id: entry.organization.to_string(),
+    };
+    for (place, _) in &settlement.sent {
+        let address = recipient(entry, *place).map(|it| &it.address);
+        events.extend(address.map(|address| line(sent(address, &entry.authorship))));
+    }
+    for (place, failure) in &settlement.failed {
+        let bounced = recipient(entry, *place).map(|it| BouncedRecipient {
+            email_address: it.address.to_string(),
+            reason: failure.text.clone(),
+            status: failure.enhanced.to_string(),
+        });
+        events.extend(bounced.map(|it| line(Event::OutgoingBounced(OutgoingBounced::new(it)))));
+    }
+}
+
+/// Who is to be told of what.
+struct Telling<'a> {
+    /// Each group is one report.
+    reports: Vec<Vec<ReportedRecipient>>,
+    to: Option<&'a Address>,
+    /// A journal record that was not delivered: the report address, and why.
+    journal: Option<(&'a Address, &'a Address, String)>,
+}
+
+impl<'a> Telling<'a> {
+    fn about(settlement: &'a Settlement) -> Self {
+        let entry = &settlement.mail.entry;
+        let nobody = Self { reports: Vec::new(), to: None, journal: None };
+        match (&entry.purpose, &entry.reverse_path) {
+            (Purpose::Message, ReversePath::Address(to)) if settlement.is_told => {
+                let reports = reports(settlement).into_iter();
+                let reports = reports.filter(|report| !report.is_empty()).collect();
+                Self { reports, to: Some(to), journal: None }
+            }
+            (Purpose::JournalRecord { report_to }, _) => Self {
+                journal: settlement.failed.first().and_then(|(place, failure)| {
+                    Some((report_to, &recipient(entry, *place)?.address, failure.to_string()))
+                }),
+                ..nobody
+            },
+            (Purpose::Report, _) => {
+                if let Some((_, failure)) = settlement.failed.first() {
+                    tracing::warn!(trace_id = %settlement.mail.trace_id, %failure,
+                        "a report could not be delivered");
+                }
+                nobody
+            }
+            (Purpose::Message, _) => nobody,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reports.is_empty() && self.journal.is_none()
+    }
+
+    fn compose(
+        self,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: &QueuedContent,
+    ) -> Vec<InternalMail> {
+        let hostname = snapshot.settings.hostname.as_str();
+        let mut mails = Vec::new();
+        let parts = [original.prefix.as_slice(), &original.content, &original.suffix];
+        for (recipients, to) in self.reports.into_iter().zip(self.to.into_iter().cycle()) {
+            let id = TraceId::generate();
+            let parameters = &settlement.mail.entry.parameters;
+            let report = StatusReport {
+                id,
+                hostname,
+                at: settlement.at,
+                to,
+                envid: parameters.envid.as_deref(),
+                arrived_at: settlement.mail.queued_at,
+                ret: parameters.ret,
+                original: Original::Whole(&parts),
+                recipients,
+            };
+            let content = Content::Own(report.compose());
+            mails.push(InternalMail { id, to: to.clone(), content });
+        }
+        if let Some((report_to, journaling_address, problem)) = self.journal {
+            let letterhead = Letterhead { hostname, at: settlement.at };
+            let facts = [("Record", settlement.mail.trace_id.to_string())];
+            mails.push(letterhead.journal_failed(report_to, journaling_address, &problem, &facts));
+        }
+        mails
+    }
+}
+
+/// A report on failures, one on delays, one on successes, each of those who want it.
+fn reports(settlement: &Settlement) -> [Vec<ReportedRecipient>; 3] {
+    let until = settlement.delayed_until;
+    let failures = |list: &[(usize, Failure)], outcome: Outcome| {
+        let of = |(place, failure): &(usize, Failure)| {
+            let recipient = wanting(&settlement.mail.entry, *place, outcome)?;
+            Some(failed(recipient, failure, outcome, settlement.at))
+        };
+        list.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let relayed = settlement.sent.iter().filter(|(_, receipt)| !receipt.dsn_passed_on);
+    let relayed = relayed.filter_map(|(place, receipt)| {
+        let recipient = wanting(&settlement.mail.entry, *place, Outcome::Relayed)?;
+        Some(relayed_to(recipient, receipt, settlement.at))
+    });
+    [
+        failures(&settlement.failed, Outcome::Failed),
+        failures(&settlement.delayed, Outcome::Delayed { until }),
+        relayed.collect(),
+    ]
+}
+
+fn wanting(entry: &QueueEntry, place: usize, outcome: Outcome) -> Option<&EnvelopeRecipient> {
+    recipient(entry, place).filter(|it| wants(it.parameters.notify, outcome))
+}
+
+fn failed(
+    recipient: &EnvelopeRecipient,
+    failure: &Failure,
+    outcome: Outcome,
+    at: Timestamp,
+) -> ReportedRecipient {
+    ReportedRecipient {
+        address: recipient.address.clone(),
+        orcpt: recipient.parameters.orcpt.clone(),
+        outcome,
+        status: failure.enhanced.to_string(),
+        diagnostic: Some(match failure.code {
+            Some(code) => format!("{code} {} {}", failure.enhanced, failure.text),
+            None => failure.text.clone(),
+        }),
+        remote_mta: failure.code.map(|_| failure.remote.clone()),
+        last_attempt: at,
+    }
+}
+
+fn relayed_to(
+    recipient: &EnvelopeRecipient,
+    receipt: &Receipt,
+    at: Timestamp,
+) -> ReportedRecipient {
+    ReportedRecipient {
+        address: recipient.address.clone(),
+        orcpt: recipient.parameters.orcpt.clone(),
+        outcome: Outcome::Relayed,
+        status: receipt.reply.enhanced().map_or("2.0.0".to_owned(), |it| it.to_string()),
+        diagnostic: Some(receipt.reply.to_string()),
+        remote_mta: Some(receipt.remote.clone()),
+        last_attempt: at,
+    }
+}

@@ -1,0 +1,362 @@
+//! Stage: where a submitted message goes for each recipient, and why. The way of recipients here
+//! continues on the path that all inbound mail takes, under a trace of its own.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::headers::Received;
+use super::receive::Headers;
+use super::submission::{Composed, Submission, SubmittedRecipient, Way};
+use super::transaction::{Addressee, Share, Transaction};
+use crate::clock::Timestamp;
+use crate::directory::{Organization, Resolved};
+use crate::domains::DomainKeys;
+use crate::events::{
+    BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
+    RuleActionApplied, RuleApplied, RuleType,
+};
+use crate::id::TraceId;
+use crate::mail::{Address, EnvelopeRecipient, MailParameters, ReversePath};
+use crate::msgauth::SignError;
+use crate::rules::{Action, Authors, OutboundAction, Winner};
+use crate::smtp::reason::Reason;
+use crate::store::{
+    Authorship, Destination, MailboxName, Purpose, QueueEntry, Store, UsageExceeded, UsageHold,
+    UsageLimits,
+};
+
+/// The outbound half of a submitted message: each recipient has one disposition.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) trace_id: TraceId,
+    pub(super) organization: Arc<Organization>,
+    /// The user's own address.
+    pub(super) email: Address,
+    pub(super) authorship: Authorship,
+    pub(super) reverse_path: ReversePath,
+    pub(super) parameters: MailParameters,
+    pub(super) recipients: Vec<OutgoingRecipient>,
+    /// The fields put on top of what leaves.
+    pub(super) prefix: Vec<u8>,
+    /// Fields that the message lacked.
+    pub(super) added: Vec<u8>,
+    /// Recipients outside the organization, counted.
+    pub(super) usage: Option<UsageHold>,
+}
+
+/// A recipient with its disposition.
+#[derive(Debug)]
+pub(super) struct OutgoingRecipient {
+    pub(super) recipient: EnvelopeRecipient,
+    pub(super) disposition: OutgoingDisposition,
+    pub(super) rule: Option<Winner<OutboundAction>>,
+}
+
+/// What becomes of a submitted message for a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OutgoingDisposition {
+    /// It goes on as inbound mail.
+    Here,
+    /// It leaves.
+    Queue(Destination),
+    /// It is accepted and discarded.
+    Drop,
+    /// It is refused if all recipients are, else the sender is told.
+    Bounce(Reason),
+}
+
+/// A decided message: the outbound half, and the inbound transaction of the recipients here.
+#[derive(Debug)]
+pub(super) struct Dispatched {
+    pub(super) outgoing: Outgoing,
+    pub(super) inbound: Transaction,
+    pub(super) content: Vec<u8>,
+    pub(super) headers: Headers,
+    pub(super) submitted_at: Timestamp,
+}
+
+/// Decides for every recipient, and counts those outside.
+pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
+    let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
+    let quota = count(&submission, veto, submitted_at, store);
+    let veto = veto.or(quota.as_ref().err().copied());
+    let mut recipients = Vec::with_capacity(submission.recipients.len());
+    let mut here = Vec::new();
+    for SubmittedRecipient { recipient, way } in std::mem::take(&mut submission.recipients) {
+        let rule = rule_for(&submission, &headers, &recipient).filter(|_| veto.is_none());
+        let disposition = match veto {
+            Some(reason) => OutgoingDisposition::Bounce(reason),
+            None => disposition(rule.as_ref(), &recipient.address, &way),
+        };
+        if let (OutgoingDisposition::Here, Way::Here(resolved)) = (&disposition, way) {
+            here.push((recipient.clone(), resolved));
+        }
+        recipients.push(OutgoingRecipient { recipient, disposition, rule });
+    }
+    let inbound = inbound(&submission, here);
+    let outgoing = Outgoing {
+        trace_id: submission.trace_id,
+        organization: submission.organization,
+        email: submission.email,
+        authorship: authorship(&headers),
+        reverse_path: submission.reverse_path,
+        parameters: submission.parameters,
+        recipients,
+        prefix: Vec::new(),
+        added,
+        usage: quota.ok().flatten(),
+    };
+    Dispatched { outgoing, inbound, content, headers, submitted_at }
+}
+
+fn authorship(headers: &Headers) -> Authorship {
+    Authorship {
+        from: headers.from.clone(),
+        sender: headers.on_behalf_sender().cloned(),
+        message_id: headers.message_id.clone(),
+        subject: headers.subject.clone(),
+    }
+}
+
+/// Counts the recipients outside the organization (guide 3425–3450).
+fn count(
+    submission: &Submission,
+    veto: Option<Reason>,
+    now: Timestamp,
+    store: &Store,
+) -> Result<Option<UsageHold>, Reason> {
+    let own = submission.organization.id.as_str();
+    let is_outside = |way: &Way| match way {
+        Way::Here(resolved) => resolved.organization.id.as_str() != own,
+        Way::Elsewhere => true,
+    };
+    let outside = submission.recipients.iter().filter(|it| is_outside(&it.way)).count() as u64;
+    let Some(policy) = submission.policy().filter(|_| veto.is_none() && outside > 0) else {
+        return Ok(None);
+    };
+    let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
+    let limits = UsageLimits {
+        user: policy.recipient_quotas.per_user,
+        organization: policy.recipient_quotas.per_organization,
+    };
+    let day = now.as_secs() / 86_400;
+    match store.count_recipients(&by, day, outside, limits) {
+        Ok(hold) => Ok(Some(hold)),
+        Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
+        Err(UsageExceeded::Organization) => Err(Reason::OrganizationQuotaExceeded),
+    }
+}
+
+/// Outbound rules look at the sender and the recipient as inbound ones do (guide 3778).
+fn rule_for(
+    submission: &Submission,
+    headers: &Headers,
+    recipient: &EnvelopeRecipient,
+) -> Option<Winner<OutboundAction>> {
+    let authors = Authors { sender: headers.sender.as_ref(), from: headers.from.as_ref() };
+    submission.policy()?.outbound_rules.evaluate(&authors, &recipient.address)
+}
+
+fn disposition(
+    rule: Option<&Winner<OutboundAction>>,
+    address: &Address,
+    way: &Way,
+) -> OutgoingDisposition {
+    match (rule.map(|rule| &rule.action), way) {
+        (Some(OutboundAction::Drop), _) => OutgoingDisposition::Drop,
+        (Some(OutboundAction::Bounce), _) => {
+            OutgoingDisposition::Bounce(Reason::OutboundRuleBounce)
+        }
+        (Some(OutboundAction::RouteToSmtpGateway { gateway }), _) => {
+            OutgoingDisposition::Queue(Destination::Gateway(Arc::clone(gateway)))
+        }
+        (Some(OutboundAction::Default) | None, Way::Here(_)) => OutgoingDisposition::Here,
+        (Some(OutboundAction::Default) | None, Way::Elsewhere) => {
+            OutgoingDisposition::Queue(Destination::Domain(address.domain().clone()))
+        }
+    }
+}
+
+/// The transaction of the recipients here. Each organization's share has an id of its own: it is
+/// another trace than the outbound one (guide 1736–1773).
+fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) -> Transaction {
+    let mut shares: Vec<Share> = Vec::new();
+    for (recipient, Resolved { organization, members, .. }) in here {
+        let addressee = Addressee { recipient, members };
+        match shares.iter_mut().find(|share| share.organization.id == organization.id) {
+            Some(share) => share.addressees.push(addressee),
+            None => shares.push(Share {
+                organization,
+                trace_id: TraceId::generate(),
+                addressees: vec![addressee],
+            }),
+        }
+    }
+    Transaction {
+        trace_id: submission.trace_id,
+        snapshot: Arc::clone(&submission.snapshot),
+        peer: submission.peer.clone(),
+        reverse_path: submission.reverse_path.clone(),
+        parameters: submission.parameters.clone(),
+        shares,
+        full: Vec::new(),
+    }
+}
+
+impl Dispatched {
+    /// Makes the fields on top of what leaves: `Received`, then the signatures of the author's
+    /// domain over everything below them, if it has keys.
+    ///
+    /// # Errors
+    /// The message cannot be signed; it must not leave unsigned then.
+    pub(super) fn sign(&mut self, keys: &DomainKeys) -> Result<(), SignError> {
+        let Self { outgoing, inbound, content, headers, submitted_at } = self;
+        if !outgoing.leaves() {
+            return Ok(());
+        }
+        let hostname = &inbound.snapshot.settings.hostname;
+        let id = outgoing.trace_id;
+        let received = Received { peer: &inbound.peer, name: None, hostname, id, recipient: None };
+        let mut prefix = received.at(*submitted_at);
+        let domain = headers.from.as_ref().map(Address::domain);
+        if let Some(signer) = domain.and_then(|domain| keys.signer_for(domain)) {
+            prefix.push_str(&signer.sign(&[&outgoing.added, content], *submitted_at)?);
+        }
+        outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();
+        Ok(())
+    }
+}
+
+impl Outgoing {
+    /// Whether it leaves for anybody.
+    fn leaves(&self) -> bool {
+        self.recipients.iter().any(|it| matches!(it.disposition, OutgoingDisposition::Queue(_)))
+    }
+
+    /// Whether somebody gets it who is not here, or it is dropped for somebody.
+    pub(super) fn is_taken(&self) -> bool {
+        self.recipients.iter().any(|recipient| match recipient.disposition {
+            OutgoingDisposition::Queue(_) | OutgoingDisposition::Drop => true,
+            OutgoingDisposition::Here | OutgoingDisposition::Bounce(_) => false,
+        })
+    }
+
+    /// Who does not get it by a rule or a refusal, and why.
+    pub(super) fn bounced(&self) -> impl Iterator<Item = (&EnvelopeRecipient, Reason)> {
+        self.recipients.iter().filter_map(|recipient| match recipient.disposition {
+            OutgoingDisposition::Bounce(reason) => Some((&recipient.recipient, reason)),
+            _ => None,
+        })
+    }
+
+    /// The entries of the queue: one for each destination.
+    pub(super) fn entries(&self) -> Vec<QueueEntry> {
+        let mut entries: Vec<QueueEntry> = Vec::new();
+        for recipient in &self.recipients {
+            let OutgoingDisposition::Queue(destination) = &recipient.disposition else { continue };
+            match entries.iter_mut().find(|entry| entry.destination == *destination) {
+                Some(entry) => entry.recipients.push(recipient.recipient.clone()),
+                None => entries.push(self.entry(destination, &recipient.recipient)),
+            }
+        }
+        entries
+    }
+
+    fn entry(&self, destination: &Destination, recipient: &EnvelopeRecipient) -> QueueEntry {
+        QueueEntry {
+            organization: self.organization.id.as_str().into(),
+            purpose: Purpose::Message,
+            destination: destination.clone(),
+            reverse_path: self.reverse_path.clone(),
+            parameters: self.parameters.clone(),
+            recipients: vec![recipient.clone()],
+            authorship: self.authorship.clone(),
+        }
+    }
+
+    /// The events in the order of the product contract's §9; for recipients here the message is
+    /// sent when it is accepted.
+    pub(super) fn push_events(
+        &self,
+        events: &mut Vec<EventLine>,
+        at: Timestamp,
+        journaled_to: Option<Event>,
+        refused: Option<Reason>,
+    ) {
+        let line = |event| EventLine {
+            trace_id: self.trace_id,
+            event,
+            event_timestamp: at,
+            organization_id: self.organization.id.to_string(),
+        };
+        events.push(line(Event::OutgoingSubmitted(OutgoingSubmitted {
+            recipients: self.recipients.iter().map(|it| it.recipient.address.to_string()).collect(),
+            sender: self.authorship.sender.as_ref().map(Address::to_string),
+            from: self.authorship.from.as_ref().map(Address::to_string),
+            subject: self.authorship.subject.clone(),
+        })));
+        events.extend(self.rules_applied().into_iter().map(|rule| line(Event::RuleApplied(rule))));
+        events.extend(journaled_to.map(line));
+        for recipient in &self.recipients {
+            let address = &recipient.recipient.address;
+            match (&recipient.disposition, refused) {
+                (OutgoingDisposition::Bounce(reason), _) => {
+                    events.push(line(bounced(address, *reason)));
+                }
+                (OutgoingDisposition::Here, Some(reason)) => {
+                    events.push(line(bounced(address, reason)));
+                }
+                (OutgoingDisposition::Here, None) => {
+                    events.push(line(sent(address, &self.authorship)));
+                }
+                (OutgoingDisposition::Queue(_) | OutgoingDisposition::Drop, _) => {}
+            }
+        }
+    }
+
+    /// One event for each rule that won for somebody, with the recipients it won for.
+    fn rules_applied(&self) -> Vec<RuleApplied> {
+        let mut applied: Vec<RuleApplied> = Vec::new();
+        for recipient in &self.recipients {
+            let Some(rule) = &recipient.rule else { continue };
+            let address = recipient.recipient.address.to_string();
+            match applied.iter_mut().find(|known| known.rule_name == *rule.name) {
+                Some(known) => known
+                    .rule_actions
+                    .iter_mut()
+                    .for_each(|action| action.recipients.push(address.clone())),
+                None => applied.push(RuleApplied {
+                    rule_name: rule.name.to_string(),
+                    rule_type: RuleType::OutboundRule,
+                    rule_actions: vec![RuleActionApplied {
+                        action: rule.action.as_str().to_owned(),
+                        recipients: vec![address],
+                    }],
+                    target_folder: None,
+                    target_recipient: None,
+                }),
+            }
+        }
+        applied
+    }
+}
+
+/// OUTGOING_EMAIL_SENT for a recipient.
+pub(super) fn sent(recipient: &Address, authorship: &Authorship) -> Event {
+    Event::OutgoingSent(OutgoingSent {
+        recipient: recipient.to_string(),
+        sender: authorship.sender.as_ref().map(Address::to_string),
+        from: authorship.from.as_ref().map(Address::to_string),
+        message_id: authorship.message_id.clone(),
+    })
+}
+
+fn bounced(recipient: &Address, reason: Reason) -> Event {
+    Event::OutgoingBounced(OutgoingBounced::new(BouncedRecipient {
+        email_address: recipient.to_string(),
+        reason: reason.text().to_owned(),
+        status: reason.enhanced().to_owned(),
+    }))
+}

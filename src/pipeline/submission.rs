@@ -1,0 +1,191 @@
+//! A mail transaction of a user who has logged in, and what is found out about its message before
+//! anything is decided: who wrote it, by what right, and whether it may leave at all.
+
+use std::sync::Arc;
+
+use super::attachments::blocked_attachment;
+use super::authors::{self, Authorship};
+use super::fixups;
+use super::receive::{self, Headers};
+use super::snapshot::{Policy, Snapshot};
+use super::transaction::reason_of;
+use crate::clock::Timestamp;
+use crate::directory::{Organization, ResolveError, Resolved, SendRight};
+use crate::id::TraceId;
+use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::smtp::reason::Reason;
+
+/// From MAIL to the message or its end; keeps the snapshot that it began with.
+#[derive(Debug)]
+pub struct Submission {
+    pub(super) trace_id: TraceId,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) organization: Arc<Organization>,
+    pub(super) peer: Peer,
+    pub(super) login: Login,
+    /// The user's own address.
+    pub(super) email: Address,
+    pub(super) reverse_path: ReversePath,
+    pub(super) parameters: MailParameters,
+    pub(super) recipients: Vec<SubmittedRecipient>,
+}
+
+/// A recipient and where it leads.
+#[derive(Debug)]
+pub(super) struct SubmittedRecipient {
+    pub(super) recipient: EnvelopeRecipient,
+    pub(super) way: Way,
+}
+
+/// Where a recipient leads, before any rule.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// To users of an organization here.
+    Here(Resolved),
+    /// To another server.
+    Elsewhere,
+}
+
+impl Submission {
+    /// Begins a transaction, if the user may use this reverse-path.
+    ///
+    /// # Errors
+    /// [`Reason::SenderNotAllowed`]
+    pub(super) fn begin(
+        trace_id: TraceId,
+        snapshot: Arc<Snapshot>,
+        peer: &Peer,
+        login: &Login,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Result<Self, Reason> {
+        let directory = &snapshot.directory;
+        if let Err(denied) =
+            directory.may_use_reverse_path(&login.organization, &login.user, &reverse_path)
+        {
+            tracing::info!(%trace_id, user = %login.user, %denied, "MAIL is refused");
+            return Err(Reason::SenderNotAllowed);
+        }
+        let (organization, user) = directory
+            .sender(&login.organization, &login.user)
+            .map_err(|_| Reason::SenderNotAllowed)?;
+        let (organization, email) = (Arc::clone(organization), user.email.clone());
+        Ok(Self {
+            trace_id,
+            organization,
+            peer: peer.clone(),
+            login: login.clone(),
+            email,
+            reverse_path,
+            parameters,
+            recipients: Vec::new(),
+            snapshot,
+        })
+    }
+
+    /// Adds a recipient; the same address twice counts once.
+    ///
+    /// # Errors
+    /// Why an address here leads nowhere.
+    pub(super) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
+        let max_members = self.snapshot.settings.max_group_members;
+        let way = match self.snapshot.directory.resolve(&recipient.address, max_members) {
+            Ok(resolved) if resolved.members.is_empty() => return Err(Reason::RemoteUser),
+            Ok(resolved) => Way::Here(resolved),
+            Err(ResolveError::NotOurDomain) => Way::Elsewhere,
+            Err(error) => return Err(reason_of(&error)),
+        };
+        let key = recipient.address.key();
+        if !self.recipients.iter().any(|known| known.recipient.address.key() == key) {
+            self.recipients.push(SubmittedRecipient { recipient, way });
+        }
+        Ok(())
+    }
+
+    /// What the user's organization wants.
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.snapshot.policies.get(&self.organization.id)
+    }
+}
+
+/// A message that a user sends, whole as RFC 6409 wants it, and whether anything speaks against
+/// it. Nothing but this file makes one.
+#[derive(Debug)]
+pub(super) struct Composed {
+    pub(super) submission: Submission,
+    /// Without `Bcc`.
+    pub(super) content: Vec<u8>,
+    /// Fields that were missing, to be put on top: `Date`, `Message-ID`, `Sender`.
+    pub(super) added: Vec<u8>,
+    pub(super) headers: Headers,
+    pub(super) submitted_at: Timestamp,
+    /// Why nobody gets it, if nobody may.
+    pub(super) veto: Option<Reason>,
+}
+
+/// Completes a message and finds out whether its author may send it.
+///
+/// # Errors
+/// What no server takes from anybody: loops, too many attachments, header sections and authors
+/// that readers do not agree on.
+pub(super) fn compose(
+    submission: Submission,
+    mut content: Vec<u8>,
+    now: Timestamp,
+) -> Result<Composed, Reason> {
+    let inspected = receive::inspect(&content, &submission.snapshot.settings)?;
+    let mut written = authors::authorship(&content).map_err(|error| {
+        tracing::info!(trace_id = %submission.trace_id, %error, "a message is refused");
+        Reason::AmbiguousAuthor
+    })?;
+    if written.authors.is_empty() {
+        written.authors.push(submission.email.clone());
+    }
+    let right = submission.may_send(&written);
+    let sender = match &right {
+        Ok(SendRight::OnBehalf { sender, .. }) if written.sender.is_none() => Some(sender),
+        _ => None,
+    };
+    let completion = fixups::Submission {
+        login: &submission.email,
+        sender,
+        at: now,
+        hostname: &submission.snapshot.settings.hostname,
+        trace_id: submission.trace_id,
+    };
+    let fixups = fixups::fix(&content, &completion)?;
+    let veto = right.err().or_else(|| submission.blocked(&content));
+    fixups.take_out(&mut content);
+    let headers = completed(inspected, &fixups.prefix, &submission);
+    Ok(Composed { submission, content, added: fixups.prefix, headers, submitted_at: now, veto })
+}
+
+impl Submission {
+    fn may_send(&self, written: &Authorship) -> Result<SendRight, Reason> {
+        let (organization, user) = (&self.login.organization, &self.login.user);
+        let directory = &self.snapshot.directory;
+        directory.may_send(organization, user, &written.authors, written.sender.as_ref()).map_err(
+            |denied| {
+                tracing::info!(trace_id = %self.trace_id, user = %user, %denied, "a message is refused");
+                Reason::SenderNotAllowed
+            },
+        )
+    }
+
+    fn blocked(&self, content: &[u8]) -> Option<Reason> {
+        let name = blocked_attachment(content, &self.policy()?.blocked_attachments)?;
+        tracing::info!(trace_id = %self.trace_id, name, "a message has a blocked attachment");
+        Some(Reason::BlockedAttachment)
+    }
+}
+
+/// The headers with what was added.
+fn completed(headers: Headers, added: &[u8], submission: &Submission) -> Headers {
+    let Ok(fields) = receive::inspect(added, &submission.snapshot.settings) else { return headers };
+    Headers {
+        from: headers.from.or(fields.from),
+        sender: fields.sender.or(headers.sender),
+        message_id: headers.message_id.or(fields.message_id),
+        subject: headers.subject,
+    }
+}

@@ -1,0 +1,197 @@
+//! The courier that is sent out in earnest: finds the servers of a destination, and hands the mail
+//! to one of them over SMTP.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls_pki_types::ServerName;
+use tokio::time::timeout;
+
+use super::attempt::{ClientSettings, Job, attempt};
+use super::hop::Hop;
+use super::route::Router;
+use super::worker::{Carried, Courier};
+use crate::dns::{RecordData, RecordType, Resolver};
+use crate::mail::{Envelope, EnvelopeRecipient, Gateway, GatewayHost};
+use crate::smtp::client::{Connection, EnhancedStatus, Failure, Outcome, Roots, Stage, TlsDemand};
+use crate::store::{Destination, QueueEntry, QueuedContent, QueuedMail};
+
+/// How long the addresses of a gateway are looked for.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// No answer from a host (RFC 3463 §3.5): here, from a gateway.
+const UNREACHABLE: EnhancedStatus = EnhancedStatus::new(5, 4, 1);
+
+/// What a reload changes.
+pub struct Roads {
+    /// To the mail exchangers of domains.
+    pub router: Router,
+    /// For the addresses of gateways.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// Finds an organization's gateway, by the organization's id and the gateway's name.
+pub type FindGateway = Box<dyn Fn(&str, &str) -> Option<Arc<Gateway>> + Send + Sync>;
+
+/// Carries mail over SMTP.
+pub struct SmtpCourier {
+    roads: ArcSwap<Roads>,
+    gateways: FindGateway,
+    client: ClientSettings,
+    /// Whom to trust for gateways that name no authorities of their own.
+    authorities: Result<Roots, String>,
+}
+
+impl SmtpCourier {
+    /// A courier with its first roads.
+    pub fn new(
+        roads: Roads,
+        gateways: FindGateway,
+        client: ClientSettings,
+        authorities: Result<Roots, String>,
+    ) -> Self {
+        Self { roads: ArcSwap::from_pointee(roads), gateways, client, authorities }
+    }
+
+    /// Takes other roads from now on.
+    pub fn reload(&self, roads: Roads) {
+        self.roads.store(Arc::new(roads));
+    }
+
+    async fn route(&self, entry: &QueueEntry) -> Result<Vec<Hop>, Outcome> {
+        let roads = self.roads.load_full();
+        match &entry.destination {
+            Destination::Domain(domain) => roads.router.route(domain).await.map_err(|error| {
+                let failure = failure(error.status(), error.to_string(), domain.as_str());
+                if error.is_permanent() {
+                    Outcome::Failed(failure)
+                } else {
+                    Outcome::Deferred(failure)
+                }
+            }),
+            Destination::Gateway(name) => self.gateway(entry, name, &*roads.resolver).await,
+        }
+    }
+
+    async fn gateway(
+        &self,
+        entry: &QueueEntry,
+        name: &str,
+        resolver: &dyn Resolver,
+    ) -> Result<Vec<Hop>, Outcome> {
+        let failed = |text: &str| {
+            let text = format!("SMTP gateway {name}: {text}");
+            Outcome::Failed(failure("5.4.1", text, name))
+        };
+        let gateway = (self.gateways)(&entry.organization, name);
+        let gateway = gateway.ok_or_else(|| failed("there is none of this name"))?;
+        let addresses = addresses(&gateway.host, resolver).await;
+        if addresses.is_empty() {
+            return Err(failed("its name leads to no address"));
+        }
+        let roots = match &gateway.authorities {
+            None => self.authorities.clone().map_err(|problem| failed(&problem))?,
+            Some(own) => Roots::trusting(own).map_err(|error| failed(&error.to_string()))?,
+        };
+        let server_name = match &gateway.host {
+            GatewayHost::Address(ip) => ServerName::from(*ip),
+            GatewayHost::Name(host) => ServerName::try_from(host.as_str().to_owned())
+                .map_err(|_| failed("its name is none that a certificate can have"))?,
+        };
+        let login = gateway.login.as_ref();
+        Ok(vec![Hop {
+            name: gateway.host.to_string(),
+            addresses,
+            port: gateway.port,
+            tls: TlsDemand::RequireVerified { server_name, roots },
+            implicit_tls: gateway.implicit_tls,
+            credentials: login.map(|login| (login.user_name.clone(), login.password.clone())),
+        }])
+    }
+}
+
+async fn addresses(host: &GatewayHost, resolver: &dyn Resolver) -> Vec<IpAddr> {
+    let name = match host {
+        GatewayHost::Address(ip) => return vec![*ip],
+        GatewayHost::Name(name) => name.as_str(),
+    };
+    let lookups = async {
+        tokio::join!(resolver.lookup(name, RecordType::Aaaa), resolver.lookup(name, RecordType::A))
+    };
+    // What does not answer in time has no address now.
+    let Ok((v6, v4)) = timeout(LOOKUP_TIMEOUT, lookups).await else { return Vec::new() };
+    let records = [v6, v4].into_iter().flatten().flat_map(|answer| answer.records.to_vec());
+    records
+        .filter_map(|record| match record {
+            RecordData::A(ip) => Some(ip.into()),
+            RecordData::Aaaa(ip) => Some(ip.into()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn failure(status: &str, text: String, remote: &str) -> Failure {
+    Failure {
+        stage: Stage::Connect,
+        code: None,
+        enhanced: status.parse().unwrap_or(UNREACHABLE),
+        text,
+        remote: remote.to_owned(),
+        address: None,
+        maybe_delivered: false,
+    }
+}
+
+/// A gateway that cannot be reached bounces its mail (guide 3681); what it says itself may be
+/// temporary.
+fn by_gateway(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Deferred(failure) if failure.code.is_none() && !failure.maybe_delivered => {
+            let text = format!("the SMTP gateway cannot be reached: {}", failure.text);
+            Outcome::Failed(Failure { enhanced: UNREACHABLE, text, ..failure })
+        }
+        outcome => outcome,
+    }
+}
+
+impl Courier for SmtpCourier {
+    type Connection = Connection;
+
+    async fn carry(
+        &self,
+        mail: &QueuedMail,
+        places: &[usize],
+        content: &QueuedContent,
+        open: Option<Connection>,
+    ) -> Carried<Connection> {
+        let entry = &mail.entry;
+        let route = match self.route(entry).await {
+            Ok(route) => route,
+            Err(outcome) => {
+                let outcomes = places.iter().map(|place| (*place, outcome.clone())).collect();
+                return Carried { outcomes, open };
+            }
+        };
+        let recipients: Vec<EnvelopeRecipient> =
+            places.iter().filter_map(|place| entry.recipients.get(*place).cloned()).collect();
+        let envelope = Envelope {
+            reverse_path: entry.reverse_path.clone(),
+            parameters: entry.parameters.clone(),
+            recipients,
+        };
+        let parts = [content.prefix.as_slice(), &content.content, &content.suffix];
+        let job = Job { envelope: &envelope, content: &parts };
+        let attempted = attempt(&route, &job, &self.client, open).await;
+        let is_gateway = matches!(entry.destination, Destination::Gateway(_));
+        let outcomes = places.iter().copied().zip(attempted.outcomes).map(|(place, outcome)| {
+            (place, if is_gateway { by_gateway(outcome) } else { outcome })
+        });
+        Carried { outcomes: outcomes.collect(), open: attempted.connection }
+    }
+
+    fn close(&self, connection: Connection) -> impl Future<Output = ()> + Send {
+        connection.quit()
+    }
+}
