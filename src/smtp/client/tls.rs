@@ -19,17 +19,10 @@ pub enum TlsDemand {
     /// STARTTLS where it is offered, with any certificate, and plain text where it is not or where
     /// the handshake fails (RFC 7435). A login is never sent in plain text.
     Opportunistic,
-    /// A certificate for `server_name` that leads to one of `roots`: MTA-STS (RFC 8461 §4.1),
-    /// gateways.
-    RequireVerified {
-        /// The name, or the address, that the certificate must have.
-        server_name: ServerName<'static>,
-        /// Whom to trust.
-        roots: Roots,
-    },
-    /// A certificate that this verifier accepts: DANE (RFC 7672), or [`any_certificate`] where
-    /// there must be TLS with whomever.
-    RequireDane(Arc<dyn ServerCertVerifier>),
+    /// A certificate that the verifier accepts for this name, which is sent in SNI, or no mail:
+    /// [`Roots::verifier`] for MTA-STS (RFC 8461 §4.1) and gateways, a verifier of TLSA records for
+    /// DANE (RFC 7672), [`any_certificate`] where there must be TLS with whomever.
+    Verified(Arc<dyn ServerCertVerifier>, String),
 }
 
 impl TlsDemand {
@@ -43,19 +36,20 @@ impl TlsDemand {
         &self,
         endpoint: &Endpoint,
     ) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
-        // An address sends no SNI, which is right for a name that cannot be sent.
-        let name = || {
-            ServerName::try_from(endpoint.name.clone())
-                .unwrap_or_else(|_| ServerName::from(endpoint.address.ip()))
-        };
         match self {
             Self::Opportunistic => {
-                Ok((Arc::clone(OPPORTUNISTIC.as_ref().map_err(Error::clone)?), name()))
+                let config = Arc::clone(OPPORTUNISTIC.as_ref().map_err(Error::clone)?);
+                // An address sends no SNI, which is right for a name that cannot be sent.
+                let name = ServerName::try_from(endpoint.name.clone())
+                    .unwrap_or_else(|_| ServerName::from(endpoint.address.ip()));
+                Ok((config, name))
             }
-            Self::RequireVerified { server_name, roots } => {
-                Ok((Arc::clone(&roots.0), server_name.clone()))
+            Self::Verified(verifier, name) => {
+                let name = ServerName::try_from(name.clone()).map_err(|_| {
+                    Error::General(format!("no certificate can have the name \"{name}\""))
+                })?;
+                Ok((Arc::new(config(Arc::clone(verifier))?), name))
             }
-            Self::RequireDane(verifier) => Ok((Arc::new(config(Arc::clone(verifier))?), name())),
         }
     }
 }
@@ -79,9 +73,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Certificates whose word is taken, with the sessions that may be resumed on it.
+/// Certificates whose word is taken for others.
 #[derive(Clone, Debug)]
-pub struct Roots(Arc<ClientConfig>);
+pub struct Roots(Arc<WebPkiServerVerifier>);
 
 /// Why there are no roots.
 #[derive(Debug, thiserror::Error)]
@@ -134,13 +128,16 @@ impl Roots {
         Self::of(store)
     }
 
+    /// Accepts certificates that lead to one of these.
+    pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::clone(&self.0) as Arc<dyn ServerCertVerifier>
+    }
+
     fn of(store: RootCertStore) -> Result<Self, RootsError> {
-        let setup = |problem: String| RootsError::Setup(problem);
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+        WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
             .build()
-            .map_err(|error| setup(error.to_string()))?;
-        let config = config(verifier).map_err(|error| setup(error.to_string()))?;
-        Ok(Self(Arc::new(config)))
+            .map(Self)
+            .map_err(|error| RootsError::Setup(error.to_string()))
     }
 }
 

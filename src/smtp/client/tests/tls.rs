@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 
 use super::peer::{Message, Peers, endpoint, open, told};
@@ -70,9 +69,13 @@ fn roots() -> Roots {
     Roots::file(&certificate_file(&folder)).expect("a certificate")
 }
 
-fn verified(name: &str, roots: Roots) -> TlsDemand {
-    let server_name = ServerName::try_from(name.to_owned()).expect("valid");
-    TlsDemand::RequireVerified { server_name, roots }
+fn verified(name: &str, roots: &Roots) -> TlsDemand {
+    TlsDemand::Verified(roots.verifier(), name.to_owned())
+}
+
+/// TLS with whomever.
+fn encrypted() -> TlsDemand {
+    TlsDemand::Verified(any_certificate(), "mx.example.test".to_owned())
 }
 
 fn credentials() -> (String, Secret) {
@@ -107,8 +110,8 @@ async fn error(scripts: &[&str], demand: &TlsDemand) -> String {
 async fn an_offer_of_tls_is_taken_whatever_the_certificate() {
     let script = [START_TLS, UNDER_TLS, "S: 250 mx.example.test\n", TRANSACTION].concat();
     assert!(sends(&[&script], &TlsDemand::Opportunistic).await);
-    assert!(sends(&[&script], &TlsDemand::RequireDane(any_certificate())).await);
-    assert!(sends(&[&script], &verified("mx.example.test", roots())).await);
+    assert!(sends(&[&script], &encrypted()).await);
+    assert!(sends(&[&script], &verified("mx.example.test", &roots())).await);
 }
 
 #[tokio::test]
@@ -130,9 +133,7 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
         let failing = [START_TLS, failing].concat();
         assert!(!sends(&[&failing, &plain], &TlsDemand::Opportunistic).await);
         // And only one, and only where nothing more is demanded.
-        for demand in
-            [TlsDemand::RequireDane(any_certificate()), verified("mx.example.test", roots())]
-        {
+        for demand in [encrypted(), verified("mx.example.test", &roots())] {
             let said = error(&[&failing], &demand).await;
             assert!(said.starts_with("STARTTLS: the TLS handshake failed: "), "{said}");
         }
@@ -142,7 +143,7 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
 #[tokio::test]
 async fn what_is_said_in_plain_text_before_the_handshake_is_not_taken_for_what_is_said_under_tls() {
     let script = [START_TLS, "S: 220 go on\nS: 250 injected\n!tls\n"].concat();
-    let said = error(&[&script], &TlsDemand::RequireDane(any_certificate())).await;
+    let said = error(&[&script], &encrypted()).await;
     assert_eq!(said, "STARTTLS: the TLS handshake failed: the server went on in plain text");
 }
 
@@ -151,7 +152,7 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
     let script = [START_TLS, "S: 454 4.7.0 not now\n"].concat();
     let goes_on = [&script, TRANSACTION].concat();
     assert!(!sends(&[&goes_on], &TlsDemand::Opportunistic).await);
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test", &roots());
     assert_eq!(error(&[&script], &demand).await, "STARTTLS: 454 4.7.0 not now");
     let closing = [START_TLS, "S: 421 4.3.2 closing\n!close"].concat();
     let said = error(&[&closing], &TlsDemand::Opportunistic).await;
@@ -161,8 +162,7 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
 #[tokio::test]
 async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
     let script = "S: 220 mx.example.test\nC: EHLO client.test\nS: 250 mx.example.test";
-    for demand in [TlsDemand::RequireDane(any_certificate()), verified("mx.example.test", roots())]
-    {
+    for demand in [encrypted(), verified("mx.example.test", &roots())] {
         assert_eq!(
             error(&[script], &demand).await,
             "STARTTLS: TLS is required, and the server does not offer it"
@@ -173,13 +173,16 @@ async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
 #[tokio::test]
 async fn a_certificate_that_is_not_as_demanded_is_named() {
     let script = [START_TLS, "S: 220 go on\n!tls\n"].concat();
-    let said = error(&[&script], &verified("other.example.test", roots())).await;
+    let said = error(&[&script], &verified("other.example.test", &roots())).await;
     assert!(said.contains("certificate not valid for name \"other.example.test\""), "{said}");
+    let said =
+        error(&[&[START_TLS, "S: 220 go on\n"].concat()], &verified("no name", &roots())).await;
+    assert!(said.ends_with("no certificate can have the name \"no name\""), "{said}");
     let strangers = rcgen::generate_simple_self_signed(["mx.example.test".to_owned()]);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("strangers.pem");
     std::fs::write(&file, strangers.expect("made").cert.pem()).expect("writes");
-    let demand = verified("mx.example.test", Roots::file(&file).expect("a certificate"));
+    let demand = verified("mx.example.test", &Roots::file(&file).expect("a certificate"));
     let said = error(&[&script], &demand).await;
     assert!(said.contains("invalid peer certificate"), "{said}");
 }
@@ -202,7 +205,7 @@ async fn logins_are_sent_under_tls() {
         C: cDrDpMOf
         S: 235 2.7.0 welcome
     ";
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test", &roots());
     for auth in [plain, login] {
         let peers = Peers::new(&[&[START_TLS, UNDER_TLS, auth, TRANSACTION].concat()]);
         let opened = open(&peers, &endpoint(), &demand, Some(&credentials())).await;
@@ -226,7 +229,7 @@ async fn a_login_that_cannot_be_made_is_an_error() {
     let under_tls = [START_TLS, UNDER_TLS].concat();
     let refused =
         "S: 250-mx\nS: 250 AUTH PLAIN\nC: AUTH PLAIN AG1haWx3ZWlyAHA6w6TDnw==\nS: 535 5.7.8 no";
-    let demand = TlsDemand::RequireDane(any_certificate());
+    let demand = encrypted();
     let error = login_error(&[&[&under_tls, refused].concat()], &demand).await;
     assert_eq!(error.to_string(), "AUTH: 535 5.7.8 no");
     assert!(error.is_permanent());
@@ -255,7 +258,7 @@ async fn implicit_tls_begins_with_the_first_octet() {
     .concat();
     let endpoint = Endpoint { implicit_tls: true, ..endpoint() };
     let peers = Peers::new(&[&script]);
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test", &roots());
     let mut connection = open(&peers, &endpoint, &demand, None).await.expect("opens");
     assert_eq!(sent(&mut connection).await, ["sent: 250 2.0.0 queued"]);
     connection.quit().await;
@@ -306,7 +309,7 @@ async fn our_own_listener_takes_what_the_client_sends() {
     let (shared, endpoint, _stop) = listening().await;
     let hello = Domain::parse("client.test").expect("valid");
     let timeouts = Timeouts::default();
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test", &roots());
     let mut connection =
         Connection::open(&endpoint, &demand, &hello, &timeouts, None).await.expect("opens");
     assert!(connection.tls().is_some_and(|tls| tls.starts_with("TLSv1.3 ")));
