@@ -79,7 +79,8 @@ TEXT
   measure stress || true # What did not hold says so.
   printf '```\n\n## kill -9 under load\n\n```text\n'
   MAILWEIR_CRASH_ROUNDS=200 cargo test --quiet --ignore-rust-version --test it \
-    crash::nothing_acknowledged -- --nocapture 2>/dev/null | grep rounds
+    crash::nothing_acknowledged -- --nocapture 2>"$scratch/crash.log" | grep rounds ||
+    { cat "$scratch/crash.log" >&2; exit 1; }
   printf '```\n'
 } | tee "$scratch/budgets.md"
 cp "$scratch/budgets.md" docs/budgets.md

@@ -1,6 +1,6 @@
 //! The daemon: builds the rooms from a configuration, binds, reports ready, reloads, drains.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
-use crate::config::Configuration;
+use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
+use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
-use crate::pipeline::Pipeline;
+use crate::pipeline::login::Logins;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
+use crate::pipeline::{self, Pipeline};
+use crate::queue::pki;
 use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{FolderRetention, Store, StoreError};
+use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,9 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// The certificate authorities cannot be used.
+    #[error("{0}")]
+    Pki(#[from] pki::PkiError),
     /// The hostname is not a name.
     #[error("hostname: {0}")]
     Hostname(#[from] AddressError),
@@ -57,7 +63,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the operator's files are at fault, not the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Hostname(_))
+        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Pki(_) | Self::Hostname(_))
     }
 }
 
@@ -116,6 +122,7 @@ impl Daemon {
         };
         let refusals = RefusalLog::open(&data_dir.join("refusals"))
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        let logins = logins(&configuration)?;
         store.set_retention(retention(&configuration));
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
@@ -125,6 +132,7 @@ impl Daemon {
             resolver,
             msgauth,
             Arc::clone(&store),
+            logins,
             refusals,
             Arc::new(SystemClock),
         );
@@ -191,12 +199,14 @@ impl Daemon {
     }
 }
 
-/// Everything of a configuration that only shows when it is used: zone file, certificate, key.
+/// Everything of a configuration that only shows when it is used: zone file, certificate, key,
+/// certificate authorities.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
     resolver(configuration)?;
+    pki::authorities(configuration.routes.ca_file.as_deref())?;
     if let Some(files) = configuration.tls.clone() {
         Tls::load(files)?;
     }
@@ -211,24 +221,25 @@ pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, Star
     Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
 }
 
+fn logins(configuration: &Configuration) -> Result<Logins, StartError> {
+    let data_dir = &configuration.store.data_dir;
+    let audit = data_dir.join("audit");
+    let audit = AuditLog::open(&audit, configuration.events)
+        .map_err(|source| StartError::File { path: audit, source })?;
+    let credentials = Arc::new(CredentialStore::open(data_dir)?);
+    Ok(Logins::new(credentials, Arc::new(audit), Arc::new(SystemClock)))
+}
+
 fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
     let policies = configuration.organizations.iter().map(|config| &config.retention);
     policies.flatten().cloned().collect()
 }
 
 fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
-    let policies: HashMap<_, _> = configuration
+    let policies = configuration
         .organizations
         .iter()
-        .map(|config| {
-            let policy = Policy {
-                rules: Arc::clone(&config.rules),
-                journaling: config.journaling.clone(),
-                dmarc_enforcement: config.dmarc_enforcement,
-                on_reject: config.on_reject,
-            };
-            (config.organization.id.clone(), policy)
-        })
+        .map(|config| (config.organization.id.clone(), policy(config, &configuration.pipeline)))
         .collect();
     Snapshot {
         version,
@@ -236,6 +247,24 @@ fn snapshot(configuration: Configuration, version: u64) -> Snapshot {
         policies,
         settings: configuration.pipeline,
         scanner: configuration.scan,
+    }
+}
+
+fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
+    let gateways = config.gateways.iter();
+    Policy {
+        rules: Arc::clone(&config.rules),
+        outbound_rules: Arc::clone(&config.outbound),
+        gateways: gateways
+            .map(|gateway| (Arc::clone(&gateway.name), Arc::clone(gateway)))
+            .collect(),
+        mailbox_rules: Arc::clone(&config.mailbox_rules),
+        blocked_attachments: Arc::clone(&config.blocked_attachments),
+        recipient_quotas: config.quotas.or(daemon.recipient_quotas),
+        journaling: config.journaling.clone(),
+        dmarc_enforcement: config.dmarc_enforcement,
+        on_reject: config.on_reject,
+        access: Arc::clone(&config.access),
     }
 }
 

@@ -33,6 +33,11 @@ impl FromStr for TraceId {
     }
 }
 
+/// The id of a new personal access token; says nothing about the token itself.
+pub fn new_token_id() -> String {
+    Uuid::now_v7().hyphenated().to_string()
+}
+
 /// Names a mailbox for as long as it exists, whatever its user is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

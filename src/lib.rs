@@ -19,6 +19,8 @@ pub mod msgauth;
 pub mod scan;
 pub mod store;
 
+pub mod domains;
+
 pub mod journal;
 pub mod queue;
 pub mod rules;

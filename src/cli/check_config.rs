@@ -39,6 +39,9 @@ struct OrganizationSummary<'a> {
     groups: usize,
     resources: usize,
     inbound_rules: usize,
+    outbound_rules: usize,
+    smtp_gateways: usize,
+    permissions: usize,
     journaling: bool,
     dmarc_enforcement: bool,
 }
@@ -80,13 +83,16 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     output::line(&format!("{} is fine", path.display()))?;
     for organization in &summary.organizations {
         output::line(&format!(
-            "organization {}: {} users, {} groups, {} resources, {} inbound rules, journaling {}, \
-             DMARC enforcement {}",
+            "organization {}: {} users, {} groups, {} resources, {} permissions, {} inbound rules, \
+             {} outbound rules, {} SMTP gateways, journaling {}, DMARC enforcement {}",
             organization.alias,
             organization.users,
             organization.groups,
             organization.resources,
+            organization.permissions,
             organization.inbound_rules,
+            organization.outbound_rules,
+            organization.smtp_gateways,
             if organization.journaling { "on" } else { "off" },
             if organization.dmarc_enforcement { "on" } else { "off" },
         ))?;
@@ -104,6 +110,9 @@ fn summary(configuration: &Configuration) -> Summary<'_> {
             groups: organization.groups.len(),
             resources: organization.resources.len(),
             inbound_rules: config.rules.rules().len(),
+            outbound_rules: config.outbound.rules().len(),
+            smtp_gateways: config.gateways.len(),
+            permissions: organization.permissions.len(),
             journaling: config.journaling.is_some(),
             dmarc_enforcement: config.dmarc_enforcement,
         }

@@ -205,8 +205,10 @@ fn find(configuration: &Configuration, user: &str) -> anyhow::Result<MailboxName
         let resolved = directory
             .resolve(&address, configuration.pipeline.max_group_members)
             .with_context(|| user.to_owned())?;
-        let [member] = resolved.members.as_slice() else {
-            bail!("{user} is a group; name one of its members");
+        let member = match (resolved.members.as_slice(), resolved.remote.as_slice()) {
+            ([member], []) => member,
+            ([], [remote]) => bail!("the mailbox of {user} is elsewhere: {}", remote.forward_to),
+            _ => bail!("{user} is a group; name one of its members"),
         };
         return Ok(MailboxName {
             organization: resolved.organization.id.as_str().into(),

@@ -1,15 +1,20 @@
 //! The command line: arguments in, text or JSON out, exit status as sysexits has it. No logic of
 //! mail.
 
+mod access;
 mod check_config;
 mod demo;
+mod domain;
 mod events;
 mod mailbox;
 mod output;
+mod owner;
 mod rules;
 mod serve;
 mod store;
 mod story;
+mod token;
+mod user;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -43,12 +48,24 @@ enum Command {
     /// Email flow rules
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// Mail domains: signing keys and DNS records
+    #[command(subcommand)]
+    Domain(domain::DomainCommand),
     /// Email events and what they are about
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Mailboxes and their messages
     #[command(subcommand)]
     Mailbox(mailbox::MailboxCommand),
+    /// Users and their passwords
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Personal access tokens, which serve as passwords
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Access control rules
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     /// SPF, DKIM and DMARC verdicts for a message file, as the daemon would give them
     Verify(verify::VerifyArguments),
     /// Check the mail store: checksums, keys, messages, index and events; may run beside the daemon
@@ -85,8 +102,12 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Rules(command) => rules::run(&command),
+        Command::Domain(command) => domain::run(&command),
         Command::Events(command) => events::run(&command),
         Command::Mailbox(command) => mailbox::run(&command),
+        Command::User(command) => user::run(&command),
+        Command::Token(command) => token::run(&command),
+        Command::Access(command) => access::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => store::fsck(&arguments),
         Command::Backup(arguments) => store::backup(&arguments),

@@ -5,8 +5,10 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{ConfigArgument, output};
+use crate::config::{Configuration, OrganizationConfig};
+use crate::directory::{ResolveError, Resolved};
 use crate::mail::Address;
-use crate::rules::{AuthorField, Authors, Explanation};
+use crate::rules::{Action, AuthorField, Authors, Explanation, RuleSet};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RulesCommand {
@@ -39,34 +41,65 @@ pub(super) struct TestArguments {
 enum Direction {
     /// Rules for mail that comes in
     Inbound,
+    /// Rules for mail that users send
+    Outbound,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TestResult<'a> {
+struct TestResult<'a, A> {
     organization: &'a str,
     action: &'a str,
     #[serde(flatten)]
-    explanation: &'a Explanation,
+    explanation: &'a Explanation<A>,
 }
 
 pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
     let RulesCommand::Test(arguments) = command;
-    let Direction::Inbound = arguments.direction;
     let configuration = arguments.config.load()?;
-    let recipient = &arguments.recipient;
-    let config = configuration
-        .organizations
-        .iter()
-        .find(|config| config.organization.domains.contains(recipient.domain()))
-        .ok_or_else(|| anyhow!("{} is no organization's domain", recipient.domain()))?;
-    configuration
-        .directory
-        .resolve(recipient, configuration.pipeline.max_group_members)
-        .with_context(|| format!("mail for {recipient} is refused before any rule"))?;
+    match arguments.direction {
+        Direction::Inbound => {
+            let config = organization_of(&configuration, &arguments.recipient)?;
+            let recipient = &arguments.recipient;
+            resolve(&configuration, recipient)
+                .with_context(|| format!("mail for {recipient} is refused before any rule"))?;
+            test(arguments, config, &config.rules)
+        }
+        Direction::Outbound => {
+            let config = organization_of(&configuration, &arguments.sender)?;
+            let sender = &arguments.sender;
+            match resolve(&configuration, sender) {
+                Err(error @ (ResolveError::Unknown | ResolveError::Disabled)) => Err(error)
+                    .with_context(|| format!("mail from {sender} is refused before any rule")),
+                Ok(_) | Err(_) => test(arguments, config, &config.outbound),
+            }
+        }
+    }
+}
+
+/// The organization that an address is in.
+fn organization_of<'a>(
+    configuration: &'a Configuration,
+    address: &Address,
+) -> anyhow::Result<&'a OrganizationConfig> {
+    let mut organizations = configuration.organizations.iter();
+    let found = organizations.find(|config| config.organization.domains.contains(address.domain()));
+    let found = found.ok_or_else(|| anyhow!("{} is no organization's domain", address.domain()))?;
+    Ok(&**found)
+}
+
+fn resolve(configuration: &Configuration, address: &Address) -> Result<Resolved, ResolveError> {
+    configuration.directory.resolve(address, configuration.pipeline.max_group_members)
+}
+
+fn test<A: Action + Serialize>(
+    arguments: &TestArguments,
+    config: &OrganizationConfig,
+    rules: &RuleSet<A>,
+) -> anyhow::Result<()> {
     let authors =
         Authors { sender: arguments.sender_field.as_ref(), from: Some(&arguments.sender) };
-    let explanation = config.rules.explain(&authors, recipient);
+    let explanation = rules.explain(&authors, &arguments.recipient);
     let action = explanation.winner.as_ref().map_or("DEFAULT", |winner| winner.action.as_str());
     if arguments.json {
         return output::json(&TestResult {
@@ -75,27 +108,37 @@ pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
             explanation: &explanation,
         });
     }
-    print(action, &explanation)
+    print(&explanation)
 }
 
-fn print(action: &str, explanation: &Explanation) -> anyhow::Result<()> {
+fn print<A: Action>(explanation: &Explanation<A>) -> anyhow::Result<()> {
     match &explanation.winner {
-        None => output::line(&format!("{action}: no rule matches"))?,
+        None => output::line("DEFAULT: no rule matches")?,
         Some(winner) => {
             let field = match winner.author {
                 AuthorField::Sender => "Sender",
                 AuthorField::From => "From",
             };
             output::line(&format!(
-                "{action}: rule \"{}\" wins, its sender pattern {} matches {field}, its \
+                "{}: rule \"{}\" wins, its sender pattern {} matches {field}, its \
                  destination pattern {} the recipient",
-                winner.name, winner.sender_pattern, winner.destination_pattern
+                described(&winner.action),
+                winner.name,
+                winner.sender_pattern,
+                winner.destination_pattern
             ))?;
         }
     }
     for lost in &explanation.lost {
-        let reason = lost.loss.as_str();
-        output::line(&format!("  not \"{}\" ({}): {reason}", lost.name, lost.action))?;
+        let (action, reason) = (described(&lost.action), lost.loss.as_str());
+        output::line(&format!("  not \"{}\" ({action}): {reason}", lost.name))?;
     }
     Ok(())
+}
+
+fn described<A: Action>(action: &A) -> String {
+    match action.gateway() {
+        None => action.to_string(),
+        Some(gateway) => format!("{action} \"{gateway}\""),
+    }
 }

@@ -81,17 +81,26 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         Depth::Records => "not opened".into(),
     };
     output::line(&format!("mailboxes: the keys of {} opened", report.mailboxes))?;
+    output::line(&format!("domains: {} opened", output::counted(report.domain_keys, "key")))?;
     output::line(&format!("messages: {contents}"))?;
     output::line(&format!(
         "index: {} where the log has them, {} still to come",
         output::counted(report.messages, "message"),
         output::counted(report.records_to_index, "record"),
     ))?;
+    output::line(&format!("queue: {} waiting", report.queued))?;
     output::line(&format!(
         "events: {} in the files once and as the log has them, {} still to come",
         output::counted(report.events, "event"),
         report.events_to_write,
     ))?;
+    if let Some(credentials) = report.credentials {
+        output::line(&format!(
+            "credentials: {} and {}, readable",
+            output::counted(credentials.passwords, "password"),
+            output::counted(credentials.tokens, "token"),
+        ))?;
+    }
     for path in &report.leftovers {
         output::line(&format!("left by an interrupted write, harmless: {}", path.display()))?;
     }

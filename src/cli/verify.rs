@@ -41,8 +41,14 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         "" | "<>" => ReversePath::Null,
         address => ReversePath::Address(Address::parse(address).context("--mail-from")?),
     };
-    let peer =
-        Peer { ip: arguments.ip, port: 0, helo: arguments.helo.clone(), esmtp: true, tls: None };
+    let peer = Peer {
+        ip: arguments.ip,
+        port: 0,
+        helo: arguments.helo.clone(),
+        esmtp: true,
+        tls: None,
+        login: None,
+    };
     let request = Request {
         message: &message,
         peer: &peer,

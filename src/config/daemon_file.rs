@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
-use super::stamp::Stamp;
-use super::tree;
+use super::routes::routes;
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
+use super::{outbound, tree};
 use crate::directory::Directory;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
@@ -44,6 +44,9 @@ pub(super) fn read(
     let limits = limits(&section);
     let pipeline = pipeline_settings(&root, &section, hostname.clone());
     section.finish();
+    let queue = root.section("queue");
+    let routes = routes(&root, &queue, path);
+    queue.finish();
     let mut configuration = Configuration {
         path: path.into(),
         listeners: listeners(&root),
@@ -55,6 +58,7 @@ pub(super) fn read(
         store: store_settings(&root, path, data_dir),
         events: event_settings(&root),
         pipeline,
+        routes,
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),
@@ -83,22 +87,7 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
     let sections = root.sections("listener");
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     for section in &sections {
-        let protocol = section.text("protocol");
-        if let Some(protocol) = section.required("protocol", protocol) {
-            match protocol.as_str() {
-                "mx" => {}
-                "submission" | "submissions" | "lmtp" => {
-                    section.problem(
-                        "protocol",
-                        format!("\"{protocol}\" is not served by this version"),
-                    );
-                }
-                _ => section.problem(
-                    "protocol",
-                    format!("\"{protocol}\" is not one of mx, submission, submissions, lmtp"),
-                ),
-            }
-        }
+        let protocol = protocol(section);
         let name = section.text("name");
         let bind: Option<SocketAddr> = section.parsed("bind");
         let networks: Option<Vec<IpNet>> = section.list("proxy_protocol_from").map(values);
@@ -109,7 +98,8 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
             }
             listeners.push(ListenerSettings {
                 name,
-                protocol: Protocol::Mx,
+                // Where it could not be read, there is a problem, and nothing is served.
+                protocol: protocol.unwrap_or(Protocol::Mx),
                 bind,
                 proxy_protocol_from: networks,
             });
@@ -125,6 +115,21 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
         });
     }
     listeners
+}
+
+fn protocol(section: &Section<'_>) -> Option<Protocol> {
+    let protocol = section.text("protocol");
+    match section.required("protocol", protocol)?.as_str() {
+        "mx" => return Some(Protocol::Mx),
+        "submission" => return Some(Protocol::Submission),
+        "submissions" => return Some(Protocol::Submissions),
+        "lmtp" => section.problem("protocol", "\"lmtp\" is not served by this version"),
+        other => section.problem(
+            "protocol",
+            format!("\"{other}\" is not one of mx, submission, submissions, lmtp"),
+        ),
+    }
+    None
 }
 
 fn values<T, P>(list: Vec<(T, P)>) -> Vec<T> {
@@ -194,6 +199,12 @@ fn limits(section: &Section<'_>) -> Limits {
             1_000_000,
             default.unknown_users_per_network,
         ),
+        failed_logins_per_network: count(
+            section,
+            "failed_logins_per_network",
+            1_000_000,
+            default.failed_logins_per_network,
+        ),
         processing: count(section, "processing", 100_000, default.processing),
         processing_per_network: count(
             section,
@@ -247,6 +258,7 @@ fn pipeline_settings(
         mailbox_full_grace: store
             .number("mailbox_full_grace_s", 0..=7 * 24 * HOUR_S)
             .map_or(default.mailbox_full_grace, Duration::from_secs),
+        recipient_quotas: outbound::quotas(root),
     }
 }
 
@@ -273,6 +285,7 @@ fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
         cache_entries: section
             .number("cache_entries", 0..=100_000_000)
             .unwrap_or(default.cache_entries),
+        trust_ad: section.bool("trust_ad").unwrap_or(default.trust_ad),
     };
     section.finish();
     settings
@@ -411,9 +424,7 @@ fn organizations(
             section.problem("file", format!("{} is named twice", file.display()));
             continue;
         }
-        let unchanged = known
-            .get(&file)
-            .filter(|config| config.stamp.is_some() && config.stamp == Stamp::of(&file));
+        let unchanged = known.get(&file).filter(|config| config.stamps.are_current());
         if let Some(config) = unchanged {
             claims.add(&config.claims, reader);
             organizations.push(Arc::clone(config));

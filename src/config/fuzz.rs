@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::organization_file::{Claims, organization};
 use super::reader::{Reader, read_text};
-use crate::directory::{Directory, IndexedOrganization, Organization};
+use super::stamp::Stamps;
+use crate::directory::{Directory, EntityState, IndexedOrganization, Organization, SendRight};
 use crate::fuzz::pieces;
 use crate::mail::Address;
-use crate::rules;
+use crate::rules::{self, Action};
 
 /// How many mailboxes a group may have here.
 const MAX_MEMBERS: usize = 20;
@@ -23,7 +24,7 @@ pub fn organization_file(input: &[u8]) {
     let reader = Reader::default();
     let path = Path::new("organization.toml");
     let node = read_text(path, text, &reader);
-    let read = organization(path, None, &node, &reader, &mut Claims::default());
+    let read = organization(path, Stamps::of(path), &node, &reader, &mut Claims::default());
     let problems = reader.into_problems();
     let Some(read) = read.filter(|_| problems.is_empty()) else {
         assert!(!problems.is_empty(), "not read, and nobody knows why");
@@ -38,8 +39,13 @@ pub fn organization_file(input: &[u8]) {
     let authors = rules::Authors { sender: sender.as_ref(), from: from.as_ref() };
     for recipient in recipient.iter().chain(read.organization.users.iter().map(|user| &user.email))
     {
-        rules::fuzz::assert_evaluates(&read.rules, &authors, recipient);
+        use rules::fuzz::{INBOUND, OUTBOUND, assert_evaluates};
+        assert_evaluates(&read.rules, INBOUND, &authors, recipient);
+        assert_evaluates(&read.outbound, OUTBOUND, &authors, recipient);
     }
+    let names: Vec<_> = read.gateways.iter().map(|gateway| &*gateway.name).collect();
+    let mut routed = read.outbound.rules().iter().filter_map(|rule| rule.action.gateway());
+    assert!(routed.all(|gateway| names.contains(&gateway)), "a rule routes to nowhere");
     assert_resolves(read.organization, recipient.as_ref());
 }
 
@@ -49,7 +55,8 @@ fn is_placed(problem: &str, lines: &std::ops::RangeInclusive<usize>) -> bool {
     line.and_then(|line| line.parse().ok()).is_none_or(|line| lines.contains(&line))
 }
 
-/// Every mailbox that an address leads to is one of the organization's, and there is one.
+/// Every mailbox that an address leads to is one of the organization's, and there is one; every
+/// user may send as such.
 fn assert_resolves(organization: Arc<Organization>, recipient: Option<&Address>) {
     let names: Vec<_> = organization
         .users
@@ -58,14 +65,20 @@ fn assert_resolves(organization: Arc<Organization>, recipient: Option<&Address>)
         .map(|user| Arc::clone(&user.name))
         .collect();
     let groups: Vec<_> = organization.groups.iter().map(|group| group.email.clone()).collect();
+    let (id, users) = (organization.id.clone(), organization.users.clone());
     // Two organizations may still conflict, but one alone was checked when it was read.
     let directory = IndexedOrganization::new(organization)
         .and_then(|indexed| Directory::new(vec![indexed]))
         .expect("an organization without problems");
+    for user in users.iter().filter(|user| user.state != EntityState::Disabled) {
+        let own = std::slice::from_ref(&user.email);
+        assert_eq!(directory.may_send(id.as_str(), &user.name, own, None), Ok(SendRight::Own));
+    }
     for address in recipient.into_iter().chain(&groups) {
         let Ok(resolved) = directory.resolve(address, MAX_MEMBERS) else { continue };
-        assert!((1..=MAX_MEMBERS).contains(&resolved.members.len()));
+        assert!((1..=MAX_MEMBERS).contains(&(resolved.members.len() + resolved.remote.len())));
         assert!(resolved.members.iter().all(|member| names.contains(&member.mailbox)));
+        assert!(resolved.remote.iter().all(|remote| names.contains(&remote.user)));
     }
 }
 

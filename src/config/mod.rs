@@ -4,21 +4,30 @@
 //! `toml` gives values with their places and `config` the environment; a small reader of our own
 //! walks them, because a deserializer stops at the first problem.
 
+mod access;
 mod daemon_file;
+mod flow_rules;
+mod mailbox_rules;
 mod organization_file;
+mod outbound;
+mod permissions;
 mod reader;
+mod routes;
 mod stamp;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use reader::Problem;
 
-use crate::directory::{Directory, IndexedOrganization, Organization};
-use crate::rules::RuleSet;
-use crate::{dns, events, journal, msgauth, pipeline, scan, smtp, store};
+use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
+use crate::mail::Gateway;
+use crate::rules::mailbox::MailboxRules;
+use crate::rules::{InboundAction, OutboundAction, RuleSet};
+use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
 
 /// How operational logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +77,8 @@ pub struct Configuration {
     pub events: events::Settings,
     /// The path of a message.
     pub pipeline: pipeline::Settings,
+    /// Where outgoing mail goes.
+    pub routes: queue::route::Settings,
     /// The operational log.
     pub log: LogSettings,
     /// The organizations.
@@ -81,19 +92,31 @@ pub struct Configuration {
 pub struct OrganizationConfig {
     /// Its file.
     pub file: PathBuf,
-    stamp: Option<stamp::Stamp>,
+    stamps: stamp::Stamps,
     claims: Vec<organization_file::Claim>,
     indexed: Arc<IndexedOrganization>,
     /// What it consists of.
     pub organization: Arc<Organization>,
     /// Its inbound rules.
-    pub rules: Arc<RuleSet>,
+    pub rules: Arc<RuleSet<InboundAction>>,
+    /// Its outbound rules; the gateways that they name are there.
+    pub outbound: Arc<RuleSet<OutboundAction>>,
+    /// Its SMTP gateways.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// The extensions of files that its users may not send.
+    pub blocked_attachments: Arc<pipeline::Extensions>,
+    /// Its own answers to how many recipients outside a day may have.
+    pub quotas: pipeline::OwnQuotas,
+    /// Mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced.
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`.
     pub on_reject: Option<pipeline::OnReject>,
+    /// Who may log in, over what and from where.
+    pub access: Arc<AccessRules>,
     /// What becomes of messages that have been in a folder for long.
     pub retention: Vec<store::FolderRetention>,
 }

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
+use super::access::access_rules;
+use super::mailbox_rules::{self, MailboxRulesByUser};
 use super::reader::{Reader, Section, read_file};
-use super::stamp::Stamp;
+use super::stamp::Stamps;
 use super::tree::{Node, Place};
+use super::{flow_rules, outbound, permissions};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
     Resource, ResourceKind, User,
@@ -15,7 +18,6 @@ use crate::directory::{
 use crate::journal;
 use crate::mail::{Address, Domain};
 use crate::pipeline::OnReject;
-use crate::rules::{InboundAction, InboundRule, Pattern, RuleError, RuleSet};
 use crate::store::{Folder, FolderRetention, RetentionAction};
 
 /// Aliases of a user (guide 3441).
@@ -75,13 +77,13 @@ pub(super) fn read(
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
-    let stamp = Stamp::of(path);
-    organization(path, stamp, &read_file(path, reader)?, reader, claims)
+    let stamps = Stamps::of(path);
+    organization(path, stamps, &read_file(path, reader)?, reader, claims)
 }
 
 pub(super) fn organization(
     path: &Path,
-    stamp: Option<Stamp>,
+    mut stamps: Stamps,
     node: &Node,
     reader: &Reader,
     claims: &mut Claims,
@@ -105,12 +107,17 @@ pub(super) fn organization(
     let journaling = journaling(&root, domains.as_deref());
     let reserved = reserved(journaling.as_ref(), domains.as_deref());
     reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
+    let mailbox_rules = Arc::new(std::mem::take(&mut entities.mailbox_rules));
     let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
-    let rules = rules(&root);
+    let permissions = permissions::read(&root, entities.names());
+    let gateways = outbound::gateways(&root, path, &mut stamps);
+    let rules = flow_rules::read(&root, &gateways.names);
+    let blocked_attachments = outbound::blocked_attachments(&root);
+    let quotas = outbound::own_quotas(&root);
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
     let on_reject = on_reject(&root, "dmarc_on_reject");
+    let access = Arc::new(access_rules(&root, &users));
     let retention = id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
-    not_yet(&root);
     root.finish();
     let organization = Arc::new(Organization {
         id: id?,
@@ -122,19 +129,26 @@ pub(super) fn organization(
         users,
         groups,
         resources,
+        permissions,
     });
     let indexed = index(&root, &organization, reader)?;
     check_postmaster(&root, &indexed);
     Some(OrganizationConfig {
         file: path.into(),
-        stamp,
+        stamps,
         claims: own,
         indexed,
         organization,
-        rules: Arc::new(rules),
+        rules: Arc::new(rules.inbound),
+        outbound: Arc::new(rules.outbound),
+        gateways: gateways.read,
+        blocked_attachments,
+        quotas,
+        mailbox_rules,
         journaling,
         dmarc_enforcement,
         on_reject,
+        access,
         retention,
     })
 }
@@ -214,15 +228,26 @@ fn id(root: &Section<'_>, alias: Option<&str>) -> Option<OrganizationId> {
     }
 }
 
+/// What has a name: whether it is a group, and the place of its `name` key.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) is_group: bool,
+    place: String,
+}
+
+/// Users, resources and groups by their names.
+pub(super) type Names = HashMap<Arc<str>, Named>;
+
 /// The entities of an organization on the way from its file.
 struct Entities<'a> {
     root: &'a Section<'a>,
     /// `None` if the file does not say them in a way that can be read.
     domains: Option<&'a [Domain]>,
-    /// Every name that is taken, and the place of its `name` key.
-    names: HashMap<Arc<str>, String>,
+    /// Every name that is taken.
+    names: Names,
     /// Every address that is taken, by its key, and the place where it is.
     addresses: HashMap<String, String>,
+    mailbox_rules: MailboxRulesByUser,
 }
 
 struct Identity {
@@ -233,11 +258,17 @@ struct Identity {
 
 impl<'a> Entities<'a> {
     fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
-        Self { root, domains, names: HashMap::new(), addresses: HashMap::new() }
+        let (names, addresses) = (HashMap::new(), HashMap::new());
+        Self { root, domains, names, addresses, mailbox_rules: HashMap::new() }
+    }
+
+    /// The names; all of them once the groups have been read.
+    fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Name, email and aliases, which users, resources and groups have alike.
-    fn identity(&mut self, section: &Section<'_>) -> Option<Identity> {
+    fn identity(&mut self, section: &Section<'_>, is_group: bool) -> Option<Identity> {
         let name = section.text("name");
         let name: Option<Arc<str>> = section.required("name", name).map(Into::into);
         let email = section.parsed("email").or_else(|| {
@@ -255,18 +286,22 @@ impl<'a> Entities<'a> {
         let name = name?;
         let place = section.place_of("name");
         if let Some(first) = self.names.get(&name) {
-            section.problem("name", format!("\"{name}\" is taken, at {first}"));
+            section.problem("name", format!("\"{name}\" is taken, at {}", first.place));
             return None;
         }
-        self.names.insert(Arc::clone(&name), place);
+        self.names.insert(Arc::clone(&name), Named { is_group, place });
         email.iter().for_each(|email| self.claim(section, "email", email));
         aliases.iter().for_each(|alias| self.claim(section, "aliases", alias));
         Some(Identity { name, email: email?, aliases })
     }
 
+    fn is_ours(&self, address: &Address) -> bool {
+        self.domains.is_some_and(|domains| domains.contains(address.domain()))
+    }
+
     /// Takes an address: it is in a domain of the organization, and nobody else has it.
     fn claim(&mut self, section: &Section<'_>, key: &str, address: &Address) {
-        if self.domains.is_some_and(|domains| !domains.contains(address.domain())) {
+        if self.domains.is_some() && !self.is_ours(address) {
             section.problem(key, format!("{address} is in no domain of the organization"));
         }
         if let Some(first) = self.addresses.insert(address.key(), section.place_of(key)) {
@@ -284,12 +319,20 @@ impl<'a> Entities<'a> {
     }
 
     fn user(&mut self, section: &Section<'_>) -> Option<User> {
-        let identity = self.identity(section);
+        let identity = self.identity(section, false);
         let enabled = section.bool("enabled").unwrap_or(true);
         let remote: Option<Address> = section.parsed("remote");
+        if let Some(remote) = remote.as_ref().filter(|remote| self.is_ours(remote)) {
+            section.problem("remote", format!("{remote} is in a domain of the organization"));
+        }
         let quota_mb = section.number("quota_mb", QUOTA_MB).unwrap_or(*QUOTA_MB.end());
+        let rules = mailbox_rules::read(section);
         section.finish();
         let Identity { name, email, aliases } = identity?;
+        mailbox_rules::check(section, &rules, &email, &aliases, remote.as_ref());
+        if !rules.rules().is_empty() {
+            self.mailbox_rules.insert(Arc::clone(&name), Arc::new(rules));
+        }
         let state = match (enabled, remote) {
             (false, _) => EntityState::Disabled,
             (true, Some(elsewhere)) => EntityState::Remote(elsewhere),
@@ -306,7 +349,7 @@ impl<'a> Entities<'a> {
     }
 
     fn group(&mut self, section: &Section<'_>) -> Option<Group> {
-        let identity = self.identity(section);
+        let identity = self.identity(section, true);
         let members: Option<Vec<(String, Place)>> = section.list("members");
         let members = section.required("members", members).unwrap_or_default();
         let is_enabled = section.bool("enabled").unwrap_or(true);
@@ -411,74 +454,4 @@ fn retention(root: &Section<'_>, id: &OrganizationId) -> Vec<FolderRetention> {
         Some(FolderRetention { organization: id.as_str().into(), folder, action, period_days })
     };
     root.sections("retention").iter().filter_map(read).collect()
-}
-
-/// An action as the file spells it: one of this version's, or one that it does not have.
-#[derive(Clone, Copy)]
-enum ActionWord {
-    Known(InboundAction),
-    RunLambda,
-}
-
-fn rules(root: &Section<'_>) -> RuleSet {
-    let sections = root.sections("inbound_rule");
-    let mut rules = Vec::with_capacity(sections.len());
-    for section in &sections {
-        rules.extend(rule(section));
-    }
-    RuleSet::new(rules).unwrap_or_else(|errors| {
-        for error in errors {
-            let section = match &error {
-                RuleError::TooManySenders(name, _)
-                | RuleError::NoPatterns(name, _)
-                | RuleError::SameName(name) => sections
-                    .iter()
-                    .rfind(|section| section.text("name").as_deref() == Some(&**name)),
-                RuleError::TooManyInAll(_) => None,
-            };
-            match section {
-                Some(section) => section.problem("name", error),
-                None => root.problem("inbound_rule", error),
-            }
-        }
-        RuleSet::default()
-    })
-}
-
-fn rule(section: &Section<'_>) -> Option<InboundRule> {
-    let name = section.text("name");
-    let words: Vec<_> = InboundAction::ALL
-        .iter()
-        .map(|action| (action.as_str(), ActionWord::Known(*action)))
-        .chain([("RUN_LAMBDA", ActionWord::RunLambda)])
-        .collect();
-    let action = section.word("action", &words);
-    let action = match section.required("action", action) {
-        Some(ActionWord::Known(action)) => Some(action),
-        Some(ActionWord::RunLambda) => {
-            section.problem("action", "RUN_LAMBDA is not supported by this version");
-            None
-        }
-        None => None,
-    };
-    let patterns = |key| -> Option<Vec<Pattern>> {
-        let list: Option<Vec<(Pattern, Place)>> = section.list(key);
-        let list = section.required(key, list)?;
-        Some(list.into_iter().map(|(pattern, _)| pattern).collect())
-    };
-    let (senders, destinations) = (patterns("senders"), patterns("destinations"));
-    section.finish();
-    let name = section.required("name", name)?.into();
-    Some(InboundRule { name, action: action?, senders: senders?, destinations: destinations? })
-}
-
-/// What a later version reads: said aloud, never silently passed over.
-fn not_yet(root: &Section<'_>) {
-    for (key, what) in
-        [("outbound_rule", "outbound rules are"), ("smtp_gateway", "SMTP gateways are")]
-    {
-        for section in root.sections(key) {
-            section.problem("name", format!("{what} not supported by this version"));
-        }
-    }
 }

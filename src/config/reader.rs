@@ -183,9 +183,9 @@ impl<'a> Section<'a> {
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Clone>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             self.problem(key, format!("\"{text}\" is not one of {}", all.join(", ")));

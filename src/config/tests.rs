@@ -1,8 +1,11 @@
+mod outbound;
+
 use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::directory::EntityState;
+use crate::directory::{AccessEffect, AccessProtocol, AccessRule, EntityState};
+use crate::smtp::Protocol;
 
 struct Scratch(tempfile::TempDir);
 
@@ -82,7 +85,10 @@ fn every_problem_of_all_files_is_found_in_one_run() {
          senders = [\"*\"]\n\
          destinations = [\"*\"]\n\
          [[outbound_rule]]\n\
-         name = \"out\"\n",
+         name = \"out\"\n\
+         action = \"MOVE_TO_JUNK\"\n\
+         senders = [\"*\"]\n\
+         destinations = [\"*\"]\n",
         &[
             "main.toml:1: hostname: \"bad name\": \"bad name\" is not a valid domain name",
             "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
@@ -107,7 +113,8 @@ fn every_problem_of_all_files_is_found_in_one_run() {
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
             "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
             "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
-            "org.toml:24: outbound_rule[0].name: outbound rules are not supported by this version",
+            "org.toml:25: outbound_rule[0].action: \"MOVE_TO_JUNK\" is not one of DEFAULT, DROP, \
+             BOUNCE, ROUTE_TO_SMTP_GATEWAY, RUN_LAMBDA",
             "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
         ],
     );
@@ -123,7 +130,8 @@ fn one_problem_hides_no_other() {
              [[user]]\nname = \"alice\"\n\
              [[inbound_rule]]\nname = \"r\"\naction = \"EXPLODE\"\nsenders = [\"a+b@x.test\"]\n\
              destinations = [\"*\"]\n\
-             [[outbound_rule]]\nname = \"o\"\n",
+             [[outbound_rule]]\naction = \"DROP\"\nsenders = [\"*\"]\n\
+             destinations = [\"*\"]\n",
             head.join("\n")
         );
         let problems = Scratch::new(MAIN, &organization).problems(&[]);
@@ -135,8 +143,8 @@ fn one_problem_hides_no_other() {
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
             "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
              pattern",
+            "org.toml:14: outbound_rule[0].name: is missing",
             "org.toml:5: dmarc_enforcement: expected true or false, found a number",
-            "org.toml:15: outbound_rule[0].name: outbound rules are not supported by this version",
             "org.toml:4: bogus: unknown key",
         ];
         assert_eq!(problems, expected);
@@ -254,6 +262,7 @@ fn the_environment_wins_over_the_file() {
         &scratch.main(),
         [
             set("MAILWEIR__LIMITS__RECIPIENTS", "7"),
+            set("MAILWEIR__LIMITS__FAILED_LOGINS_PER_NETWORK", "8"),
             set("MAILWEIR__HOSTNAME", "other.example.test"),
             set("MAILWEIR__DMARC__ON_REJECT", "drop"),
             set("HOME", "/"),
@@ -261,6 +270,7 @@ fn the_environment_wins_over_the_file() {
     )
     .expect("loads");
     assert_eq!(configuration.limits.recipients, 7);
+    assert_eq!(configuration.limits.failed_logins_per_network, 8);
     assert_eq!(configuration.pipeline.hostname, "other.example.test");
     assert_eq!(configuration.pipeline.on_reject, pipeline::OnReject::Drop);
     assert_eq!(
@@ -269,6 +279,30 @@ fn the_environment_wins_over_the_file() {
             "environment MAILWEIR__LIMITS__RECIPIENTS: limits.recipients: expected a number, found a text",
             "environment MAILWEIR__NO__SUCH: no: unknown key",
         ]
+    );
+}
+
+#[test]
+fn a_listener_says_what_it_speaks() {
+    let listener = |protocol: &str| {
+        let head = "hostname = \"mx.example.test\"\n[[organization]]\nfile = \"org.toml\"\n";
+        let bind = "bind = \"127.0.0.1:0\"";
+        format!("{head}[[listener]]\nname = \"users\"\nprotocol = \"{protocol}\"\n{bind}\n")
+    };
+    for (word, protocol) in [
+        ("mx", Protocol::Mx),
+        ("submission", Protocol::Submission),
+        ("submissions", Protocol::Submissions),
+    ] {
+        let scratch = Scratch::new(&listener(word), ORGANIZATION);
+        let listeners = load(&scratch.main(), []).expect("loads").listeners;
+        assert_eq!(listeners.len(), 1);
+        assert_eq!((&*listeners[0].name, listeners[0].protocol), ("users", protocol));
+    }
+    check(
+        &listener("lmtp"),
+        ORGANIZATION,
+        &["main.toml:6: listener[0].protocol: \"lmtp\" is not served by this version"],
     );
 }
 
@@ -289,6 +323,9 @@ fn an_organization_is_read_whole() {
     assert_eq!(organization.reserved.to_string(), "amazonjournaling@example.test");
     assert!(config.dmarc_enforcement && config.journaling.is_some());
     assert_eq!(config.rules.rules().len(), 5);
+    assert_eq!(config.outbound.rules().len(), 2);
+    assert_eq!((config.gateways.len(), organization.permissions.len()), (1, 2));
+    assert_eq!(config.mailbox_rules.keys().map(|name| &**name).collect::<Vec<_>>(), ["bob"]);
     assert_eq!(organization.resources.len(), 1);
 }
 
@@ -339,6 +376,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert_eq!(shown.store, default.store);
     assert_eq!(shown.events, default.events);
     assert_eq!(shown.pipeline, default.pipeline);
+    assert_eq!(shown.routes, default.routes);
     assert_eq!(shown.log, default.log);
     assert_eq!(shown.tls, default.tls);
     assert_eq!(shown.listeners, default.listeners);
@@ -357,11 +395,56 @@ fn is_in_organization(key: &str) -> bool {
         "inbound_rule[",
         "journaling",
         "retention[",
-        "outbound_rule",
-        "smtp_gateway",
+        "outbound_rule[",
+        "smtp_gateway[",
+        "permission[",
+        "access_rule",
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))
+}
+
+#[test]
+fn routes_are_read_and_checked() {
+    let main = "[queue]\nport = 2525\naddresses = \"ipv4-only\"\nca_file = \"ca.pem\"\n\
+                [[queue_route]]\ndomain = \"Partner.test\"\nhost = \"2001:DB8::1\"\n\
+                [[queue_route]]\ndomain = \"other.test\"\nhost = \"MX.other.test\"\nport = 26\n";
+    let scratch = Scratch::new(&format!("{MAIN}{main}"), ORGANIZATION);
+    let routes = load(&scratch.main(), []).expect("loads").routes;
+    assert_eq!(routes.port, 2525);
+    assert_eq!(routes.addresses, queue::route::AddressOrder::Ipv4Only);
+    assert_eq!(routes.ca_file, Some(scratch.0.path().join("ca.pem")));
+    let fixed: Vec<_> =
+        routes.fixed.iter().map(|(domain, route)| (domain.as_str(), route)).collect();
+    let route = |host: &str, port| queue::route::FixedRoute { host: host.into(), port };
+    let expected = [
+        ("other.test", &route("mx.other.test", Some(26))),
+        ("partner.test", &route("2001:db8::1", None)),
+    ];
+    assert_eq!(fixed, expected);
+
+    let bad = "[queue]\nport = 65536\naddresses = \"ipv5\"\nca-file = \"x\"\n\
+               [[queue_route]]\ndomain = \"a b\"\nhost = \"mx.test:25\"\n\
+               [[queue_route]]\nprot = 1\n\
+               [[queue_route]]\ndomain = \"a.test\"\nhost = \"mx.test\"\n\
+               [[queue_route]]\ndomain = \"A.test\"\nhost = \"mx.test\"\n";
+    check(
+        &format!("{MAIN}{bad}"),
+        ORGANIZATION,
+        &[
+            "main.toml:5: queue.port: 65536 is not between 1 and 65535",
+            "main.toml:6: queue.addresses: \"ipv5\" is not one of ipv6-first, ipv4-first, \
+             ipv6-only, ipv4-only",
+            "main.toml:9: queue_route[0].domain: \"a b\": \"a b\" is not a valid domain name",
+            "main.toml:10: queue_route[0].host: \"mx.test:25\": \"mx.test:25\" is not a valid \
+             domain name",
+            "main.toml:11: queue_route[1].domain: is missing",
+            "main.toml:11: queue_route[1].host: is missing",
+            "main.toml:12: queue_route[1].prot: unknown key, did you mean \"port\"?",
+            "main.toml:17: queue_route[3].domain: a.test has its route already",
+            "main.toml:7: queue.ca-file: unknown key, did you mean \"ca_file\"?",
+        ],
+    );
 }
 
 #[test]
@@ -401,6 +484,72 @@ fn retention_is_read_and_checked() {
              PERMANENTLY_DELETE",
             "org.toml:21: retention[4].action: is missing",
             "org.toml:21: retention[4].period_days: is missing",
+        ],
+    );
+}
+
+#[test]
+fn access_rules_are_read_and_checked() {
+    let read = |rules: &str| {
+        let (head, users) = ORGANIZATION.split_at(ORGANIZATION.find("[[user]]").expect("a user"));
+        let (keys, sections) = rules.split_at(rules.find("[[").unwrap_or(rules.len()));
+        let scratch = Scratch::new(MAIN, &format!("{head}{keys}{users}{sections}"));
+        let configuration = load(&scratch.main(), []).expect("loads");
+        AccessRules::clone(&configuration.organizations[0].access)
+    };
+    assert_eq!(read(""), AccessRules::default());
+    assert_eq!(read("access_rules = []\n"), AccessRules::new(vec![]));
+    let rule = "[[access_rule]]\nname = \"office\"\neffect = \"DENY\"\n\
+                description = \"Outside the office\"\nprotocols = [\"SMTP\", \"EWS\"]\n\
+                not_protocols = [\"WebMail\"]\nip_ranges = [\"192.0.2.0/24\"]\n\
+                not_ip_ranges = [\"2001:db8::/32\"]\nusers = [\"alice\"]\nnot_users = [\"alice\"]\n";
+    let expected = AccessRule {
+        name: "office".into(),
+        effect: AccessEffect::Deny,
+        protocols: vec![AccessProtocol::Smtp, AccessProtocol::Ews],
+        not_protocols: vec![AccessProtocol::WebMail],
+        ip_ranges: vec!["192.0.2.0/24".parse().expect("a network")],
+        not_ip_ranges: vec!["2001:db8::/32".parse().expect("a network")],
+        users: vec!["alice".into()],
+        not_users: vec!["alice".into()],
+    };
+    assert_eq!(read(rule), AccessRules::new(vec![expected]));
+
+    let bad = "[[access_rule]]\nname = \"a b\"\neffect = \"allow\"\nprotocols = [\"smtp\"]\n\
+               ip_ranges = [\"192.0.2.0/40\"]\nusers = [\"nobody\"]\nnot_users = []\nfrom = 1\n\
+               [[access_rule]]\neffect = \"ALLOW\"\n\
+               [[access_rule]]\nname = \"x\"\n\
+               [[access_rule]]\nname = \"x\"\neffect = \"ALLOW\"\n";
+    check(
+        MAIN,
+        &format!("access_rules = [\"x\"]\n{ORGANIZATION}{bad}"),
+        &[
+            "org.toml:1: access_rules[0]: \"x\": this list is only for saying that there is no \
+             rule; write one as [[access_rule]]",
+            "org.toml:8: access_rule[0].effect: \"allow\" is not one of ALLOW, DENY",
+            "org.toml:9: access_rule[0].protocols[0]: \"smtp\": is not one of ActiveSync, \
+             AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook, WebMail",
+            "org.toml:10: access_rule[0].ip_ranges[0]: \"192.0.2.0/40\": invalid IP address syntax",
+            "org.toml:11: access_rule[0].users: there is no user \"nobody\"",
+            "org.toml:12: access_rule[0].not_users: is empty; leave it out where it is no condition",
+            "org.toml:13: access_rule[0].from: unknown key",
+            "org.toml:7: access_rule[0].name: \"a b\" is not 1 to 64 letters, digits, hyphens and \
+             underscores",
+            "org.toml:14: access_rule[1].name: is missing",
+            "org.toml:16: access_rule[2].effect: is missing",
+            "org.toml:19: access_rule[3].name: \"x\" is taken, at org.toml:17",
+        ],
+    );
+    let many = |count: usize| -> String {
+        let rule = |n: usize| format!("[[access_rule]]\nname = \"r{n}\"\neffect = \"ALLOW\"\n");
+        (0..count).map(rule).collect()
+    };
+    check(
+        MAIN,
+        &format!("access_rules = []\n{ORGANIZATION}{}", many(11)),
+        &[
+            "org.toml:1: access_rules: says that there is no rule, and there is one",
+            "org.toml:37: access_rule[10].name: 11 rules; at most 10 are allowed",
         ],
     );
 }

@@ -1,14 +1,23 @@
-//! Who mail is for: organizations with their domains, users, groups and resources, and the way
-//! from an address to mailboxes. Pure: built from configuration, never changed.
+//! Who mail is for: organizations with their domains, users, groups and resources, the way from an
+//! address to mailboxes, and who may send as whom. Pure: built from configuration, never changed.
 
+mod access;
+pub mod credential;
 mod organization;
+mod permission;
 mod resolve;
 
+pub use access::{
+    AccessDecision, AccessEffect, AccessProtocol, AccessRequest, AccessRule, AccessRules,
+    UnknownProtocol,
+};
 pub use organization::{
     EntityState, Group, Organization, OrganizationId, Resource, ResourceKind, User,
 };
+pub use permission::{Denied, Permission, SendRight};
 pub use resolve::{
-    Conflict, ConflictScope, Directory, IndexedOrganization, Member, ResolveError, Resolved,
+    Conflict, ConflictScope, Directory, IndexedOrganization, Member, RemoteMember, ResolveError,
+    Resolved,
 };
 
 /// The quota of a mailbox for which none is set, in MB (guide 3447: 50 GB), and its limits.

@@ -1,11 +1,13 @@
 //! An organization and what it consists of.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+use super::permission::Permission;
 use crate::mail::{Address, Domain};
 
 /// `m-` and 32 hexadecimal digits, as in WorkMail.
@@ -36,6 +38,13 @@ impl OrganizationId {
     }
 }
 
+/// Hash and equality are those of the text.
+impl Borrow<str> for OrganizationId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for OrganizationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -49,7 +58,7 @@ pub enum EntityState {
     Enabled,
     /// It is refused.
     Disabled,
-    /// The mailbox is elsewhere, at this address.
+    /// Mail is taken and routed on: the mailbox is elsewhere, at this address (guide 290).
     Remote(Address),
 }
 
@@ -122,4 +131,6 @@ pub struct Organization {
     pub groups: Vec<Group>,
     /// Its resources.
     pub resources: Vec<Resource>,
+    /// Its mailbox permissions.
+    pub permissions: Vec<Permission>,
 }

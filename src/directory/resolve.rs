@@ -1,9 +1,10 @@
-//! From an address to mailboxes.
+//! From an address to mailboxes, here and elsewhere.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::organization::{EntityState, Group, Organization, User};
+use super::organization::{EntityState, Group, Organization, OrganizationId, User};
+use super::permission::Permission;
 use crate::mail::{Address, Domain};
 
 /// A mailbox that an address leads to.
@@ -19,13 +20,26 @@ pub struct Member {
     pub quota_bytes: u64,
 }
 
-/// What a recipient's address comes to: at least one mailbox, each once.
+/// A remote user that an address leads to: mail is routed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteMember {
+    /// The user's name.
+    pub user: Arc<str>,
+    /// Where the mailbox is.
+    pub forward_to: Address,
+    /// The group it was reached through, if it was: the recipient's own address.
+    pub expanded_from: Option<Address>,
+}
+
+/// What a recipient's address comes to: at least one mailbox or remote user, each once.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// Whose address it is.
     pub organization: Arc<Organization>,
     /// The mailboxes.
     pub members: Vec<Member>,
+    /// The remote users.
+    pub remote: Vec<RemoteMember>,
 }
 
 /// Why an address leads nowhere.
@@ -40,10 +54,7 @@ pub enum ResolveError {
     /// The entity is disabled.
     #[error("the user is disabled")]
     Disabled,
-    /// The mailbox is elsewhere.
-    #[error("the mailbox is elsewhere")]
-    Remote(Address),
-    /// The group expands to more mailboxes than allowed.
+    /// The group expands to more members than allowed.
     #[error("the group has too many members")]
     GroupTooLarge,
     /// The group has no member that takes mail.
@@ -78,6 +89,7 @@ pub enum ConflictScope {
 #[derive(Debug, Default)]
 pub struct Directory {
     organizations: Vec<Arc<IndexedOrganization>>,
+    ids: HashMap<OrganizationId, usize>,
     domains: HashMap<Domain, usize>,
 }
 
@@ -90,11 +102,13 @@ pub struct IndexedOrganization {
     addresses: HashMap<Box<str>, Entity>,
     /// By name.
     names: HashMap<Arc<str>, Entity>,
+    /// Places of permissions, by their owner's name.
+    permissions: HashMap<Arc<str>, Vec<usize>>,
 }
 
 /// A place in the organization's lists.
 #[derive(Clone, Copy, Debug)]
-enum Entity {
+pub(super) enum Entity {
     User(usize),
     Resource(usize),
     Group(usize),
@@ -129,7 +143,7 @@ impl Directory {
                 }
             }
         }
-        if conflicts.is_empty() { Ok(Self { organizations, domains }) } else { Err(conflicts) }
+        if conflicts.is_empty() { Ok(Self { organizations, ids, domains }) } else { Err(conflicts) }
     }
 
     /// All organizations.
@@ -137,38 +151,107 @@ impl Directory {
         self.organizations.iter().map(|indexed| &indexed.organization)
     }
 
+    /// The organization with this id.
+    pub(super) fn organization(&self, id: &str) -> Option<&IndexedOrganization> {
+        self.organizations.get(*self.ids.get(id)?).map(|indexed| &**indexed)
+    }
+
     /// Whether a domain is some organization's.
     pub fn is_local(&self, domain: &Domain) -> bool {
         self.domains.contains_key(domain)
     }
 
-    /// The mailboxes behind an address: its own, or those of a group's members, nested groups
-    /// opened, each mailbox once, disabled and remote members left out.
+    /// The mailboxes and remote users behind an address: its own, or those of a group's members,
+    /// nested groups opened, each once, disabled ones left out.
     ///
     /// # Errors
-    /// [`ResolveError`]; [`ResolveError::GroupTooLarge`] past `max_members` mailboxes.
+    /// [`ResolveError`]; [`ResolveError::GroupTooLarge`] past `max_members` of them.
     pub fn resolve(&self, address: &Address, max_members: usize) -> Result<Resolved, ResolveError> {
         let place = self.domains.get(address.domain()).ok_or(ResolveError::NotOurDomain)?;
         let indexed = self.organizations.get(*place).ok_or(ResolveError::NotOurDomain)?;
         let entity = indexed.find(address).ok_or(ResolveError::Unknown)?;
-        let members = match indexed.entity(entity).ok_or(ResolveError::Unknown)? {
-            Found::Mailbox(user) => match &user.state {
-                EntityState::Enabled => vec![member(user, None)],
-                EntityState::Disabled => return Err(ResolveError::Disabled),
-                EntityState::Remote(elsewhere) => {
-                    return Err(ResolveError::Remote(elsewhere.clone()));
-                }
-            },
-            Found::Group(group) if group.is_enabled => {
-                indexed.expand(group, address, max_members)?
-            }
-            Found::Group(_) => return Err(ResolveError::Disabled),
+        let mut resolved = Resolved {
+            organization: Arc::clone(&indexed.organization),
+            members: Vec::new(),
+            remote: Vec::new(),
         };
-        Ok(Resolved { organization: Arc::clone(&indexed.organization), members })
+        match indexed.entity(entity).ok_or(ResolveError::Unknown)? {
+            Found::Mailbox(user) => {
+                resolved.add(user, None);
+                if resolved.is_empty() { Err(ResolveError::Disabled) } else { Ok(resolved) }
+            }
+            Found::Group(group) if group.is_enabled => {
+                indexed.expand(group, address, max_members, &mut resolved)?;
+                if resolved.is_empty() { Err(ResolveError::EmptyGroup) } else { Ok(resolved) }
+            }
+            Found::Group(_) => Err(ResolveError::Disabled),
+        }
     }
 }
 
-enum Found<'a> {
+impl Resolved {
+    /// Adds a user, unless disabled.
+    fn add(&mut self, user: &User, expanded_from: Option<&Address>) {
+        let expanded_from = expanded_from.cloned();
+        match &user.state {
+            EntityState::Enabled => self.members.push(Member {
+                mailbox: Arc::clone(&user.name),
+                address: user.email.clone(),
+                expanded_from,
+                quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
+            }),
+            EntityState::Remote(elsewhere) => self.remote.push(RemoteMember {
+                user: Arc::clone(&user.name),
+                forward_to: elsewhere.clone(),
+                expanded_from,
+            }),
+            EntityState::Disabled => {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.members.len() + self.remote.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A login's name: [`Directory::resolve`] is for mail, this for people.
+impl Directory {
+    /// The user whom a login names by an address of the user's own, exactly; or by the bare name,
+    /// where there is only one organization to which it can belong. Groups and resources have no
+    /// password, and nobody logs in with a tag or as postmaster.
+    pub fn user_for_login(&self, name: &str) -> Option<(&Arc<Organization>, &User)> {
+        let by_address = || {
+            let address = Address::parse(name).ok()?;
+            let indexed = self.of_domain(address.domain())?;
+            Some((indexed, *indexed.addresses.get(address.key().as_str())?))
+        };
+        let by_name = || match self.organizations.as_slice() {
+            [indexed] => Some((indexed, *indexed.names.get(name)?)),
+            _ => None,
+        };
+        let (indexed, entity) = by_address().or_else(by_name)?;
+        match entity {
+            Entity::User(at) => Some((&indexed.organization, indexed.organization.users.get(at)?)),
+            Entity::Resource(_) | Entity::Group(_) => None,
+        }
+    }
+
+    /// The organization to which a login belongs by its domain, whoever it names there.
+    pub fn organization_for_login(&self, name: &str) -> Option<&Arc<Organization>> {
+        let domain = Domain::parse(name.rsplit_once('@')?.1).ok()?;
+        self.of_domain(&domain).map(|indexed| &indexed.organization)
+    }
+
+    fn of_domain(&self, domain: &Domain) -> Option<&Arc<IndexedOrganization>> {
+        self.organizations.get(*self.domains.get(domain)?)
+    }
+}
+
+pub(super) enum Found<'a> {
     Mailbox(&'a User),
     Group(&'a Group),
 }
@@ -194,6 +277,7 @@ impl IndexedOrganization {
             organization: Arc::clone(&organization),
             addresses: HashMap::new(),
             names: HashMap::new(),
+            permissions: HashMap::new(),
         };
         for (place, user) in organization.users.iter().enumerate() {
             indexed.add(Entity::User(place), &user.name, &user.email, &user.aliases, conflicts);
@@ -204,6 +288,9 @@ impl IndexedOrganization {
         }
         for (place, group) in organization.groups.iter().enumerate() {
             indexed.add(Entity::Group(place), &group.name, &group.email, &group.aliases, conflicts);
+        }
+        for (place, permission) in organization.permissions.iter().enumerate() {
+            indexed.permissions.entry(Arc::clone(&permission.owner)).or_default().push(place);
         }
         if let Some(owner) = indexed.addresses.get(organization.reserved.key().as_str()) {
             conflicts.push(Conflict {
@@ -263,7 +350,7 @@ impl IndexedOrganization {
 
     /// The exact address first; then without its tag, if the organization wants that; then
     /// `postmaster` of any domain.
-    fn find(&self, address: &Address) -> Option<Entity> {
+    pub(super) fn find(&self, address: &Address) -> Option<Entity> {
         let key = address.key();
         if let Some(entity) = self.addresses.get(key.as_str()) {
             return Some(*entity);
@@ -280,7 +367,18 @@ impl IndexedOrganization {
             .flatten()
     }
 
-    fn entity(&self, entity: Entity) -> Option<Found<'_>> {
+    /// The user, resource or group of that name.
+    pub(super) fn named(&self, name: &str) -> Option<Found<'_>> {
+        self.entity(*self.names.get(name)?)
+    }
+
+    /// What the owner of that name lets others do.
+    pub(super) fn permissions_of(&self, owner: &str) -> impl Iterator<Item = &Permission> {
+        let places = self.permissions.get(owner).into_iter().flatten();
+        places.filter_map(|place| self.organization.permissions.get(*place))
+    }
+
+    pub(super) fn entity(&self, entity: Entity) -> Option<Found<'_>> {
         let organization = &self.organization;
         Some(match entity {
             Entity::User(at) => Found::Mailbox(organization.users.get(at)?),
@@ -294,8 +392,8 @@ impl IndexedOrganization {
         group: &Group,
         address: &Address,
         max_members: usize,
-    ) -> Result<Vec<Member>, ResolveError> {
-        let mut members = Vec::new();
+        resolved: &mut Resolved,
+    ) -> Result<(), ResolveError> {
         let mut seen: HashSet<&str> = HashSet::from([&*group.name]);
         let mut open = vec![group];
         while let Some(group) = open.pop() {
@@ -304,27 +402,16 @@ impl IndexedOrganization {
                 if !seen.insert(name) {
                     continue;
                 }
-                match self.names.get(name).and_then(|entity| self.entity(*entity)) {
-                    Some(Found::Mailbox(user)) if user.state == EntityState::Enabled => {
-                        if members.len() >= max_members {
-                            return Err(ResolveError::GroupTooLarge);
-                        }
-                        members.push(member(user, Some(address.clone())));
-                    }
+                match self.named(name) {
+                    Some(Found::Mailbox(user)) => resolved.add(user, Some(address)),
                     Some(Found::Group(group)) if group.is_enabled => open.push(group),
-                    Some(Found::Mailbox(_) | Found::Group(_)) | None => {}
+                    Some(Found::Group(_)) | None => {}
+                }
+                if resolved.len() > max_members {
+                    return Err(ResolveError::GroupTooLarge);
                 }
             }
         }
-        if members.is_empty() { Err(ResolveError::EmptyGroup) } else { Ok(members) }
-    }
-}
-
-fn member(user: &User, expanded_from: Option<Address>) -> Member {
-    Member {
-        mailbox: Arc::clone(&user.name),
-        address: user.email.clone(),
-        expanded_from,
-        quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
+        Ok(())
     }
 }

@@ -1,3 +1,5 @@
+mod permission;
+
 use std::sync::Arc;
 
 use super::*;
@@ -42,17 +44,21 @@ fn organization() -> Organization {
             user("bob", &[], EntityState::Enabled),
             user("carol", &[], EntityState::Disabled),
             user("dave", &[], EntityState::Remote(address("dave@else.test"))),
+            user("erin", &[], EntityState::Remote(address("erin@else.test"))),
         ],
         groups: vec![
             group("sales", &["alice", "emea", "carol", "dave", "nobody"]),
             group("emea", &["bob", "sales", "alice"]),
             group("empty", &["carol", "empty"]),
             Group { is_enabled: false, ..group("closed", &["alice"]) },
+            group("outside", &["dave", "beyond", "outside"]),
+            group("beyond", &["outside", "erin", "dave"]),
         ],
         resources: vec![Resource {
             mailbox: user("room", &[], EntityState::Enabled),
             kind: ResourceKind::Room,
         }],
+        permissions: vec![],
     }
 }
 
@@ -61,11 +67,13 @@ fn directory(organization: Organization) -> Directory {
     Directory::new(vec![indexed]).expect("no conflicts")
 }
 
+/// Mailboxes by their names, then remote users by where they are.
 fn check(text: &str, expected: Result<&[&str], ResolveError>) {
     let directory = directory(organization());
     let resolved = directory.resolve(&address(text), 10).map(|resolved| {
         let names = resolved.members.iter().map(|member| member.mailbox.to_string());
-        names.collect::<Vec<_>>()
+        let elsewhere = resolved.remote.iter().map(|remote| remote.forward_to.to_string());
+        names.chain(elsewhere).collect::<Vec<_>>()
     });
     let expected = expected.map(|names| names.iter().map(|&name| name.to_owned()).collect());
     assert_eq!(resolved, expected, "{text}");
@@ -79,10 +87,13 @@ fn an_address_leads_to_its_mailboxes() {
     check("a+b@example.test", Ok(&["alice"]));
     check("room@example.test", Ok(&["room"]));
     check("Postmaster@bücher.test", Ok(&["alice"]));
-    check("sales@example.test", Ok(&["alice", "bob"]));
+    check("sales@example.test", Ok(&["alice", "bob", "dave@else.test"]));
     check("carol@example.test", Err(ResolveError::Disabled));
     check("closed@example.test", Err(ResolveError::Disabled));
-    check("dave@example.test", Err(ResolveError::Remote(address("dave@else.test"))));
+    check("dave@example.test", Ok(&["dave@else.test"]));
+    check("dave+tag@example.test", Ok(&["dave@else.test"]));
+    check("outside@example.test", Ok(&["dave@else.test", "erin@else.test"]));
+    check("beyond@example.test", Ok(&["erin@else.test", "dave@else.test"]));
     check("empty@example.test", Err(ResolveError::EmptyGroup));
     check("nobody@example.test", Err(ResolveError::Unknown));
     check("alice@bücher.test", Err(ResolveError::Unknown));
@@ -93,9 +104,19 @@ fn an_address_leads_to_its_mailboxes() {
 fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
     let directory = directory(organization());
     let sales = address("sales@example.test");
-    assert_eq!(directory.resolve(&sales, 1).err(), Some(ResolveError::GroupTooLarge));
-    let resolved = directory.resolve(&sales, 2).expect("two are allowed");
+    assert_eq!(directory.resolve(&sales, 2).err(), Some(ResolveError::GroupTooLarge));
+    let resolved = directory.resolve(&sales, 3).expect("three are allowed");
     assert!(resolved.members.iter().all(|member| member.expanded_from == Some(sales.clone())));
+    assert_eq!(
+        resolved.remote,
+        [RemoteMember {
+            user: "dave".into(),
+            forward_to: address("dave@else.test"),
+            expanded_from: Some(sales),
+        }]
+    );
+    let alone = directory.resolve(&address("dave@example.test"), 1).expect("one").remote;
+    assert_eq!(alone[0].expanded_from, None);
 }
 
 #[test]
@@ -104,6 +125,39 @@ fn plus_addressing_can_be_off() {
     let directory = directory(organization);
     let unknown = directory.resolve(&address("bob+shop@example.test"), 10);
     assert_eq!(unknown.err(), Some(ResolveError::Unknown));
+}
+
+#[test]
+fn a_login_names_a_user_exactly() {
+    let check = |directory: &Directory, name: &str, expected: Option<&str>| {
+        let found = directory.user_for_login(name).map(|(_, user)| &*user.name);
+        assert_eq!(found, expected, "{name}");
+    };
+    let one = directory(organization());
+    check(&one, "Alice@EXAMPLE.test", Some("alice"));
+    check(&one, "a.liddell@xn--bcher-kva.test", Some("alice"));
+    check(&one, "alice", Some("alice"));
+    check(&one, "carol", Some("carol"));
+    for nobody in ["bob+shop@example.test", "postmaster@example.test", "sales", "room"] {
+        check(&one, nobody, None);
+    }
+    for nobody in ["sales@example.test", "room@example.test", "alice@other.test", "", "@"] {
+        check(&one, nobody, None);
+    }
+    let second = Organization {
+        alias: "other".into(),
+        id: OrganizationId::of_alias("other"),
+        domains: vec![Domain::parse("other.test").expect("a domain")],
+        ..organization()
+    };
+    let both = [organization(), second].map(Arc::new).map(IndexedOrganization::new);
+    let both = both.into_iter().map(|indexed| indexed.expect("no conflicts within")).collect();
+    let two = Directory::new(both).expect("no conflicts between");
+    check(&two, "alice@example.test", Some("alice"));
+    check(&two, "alice", None);
+    let domains = ["eve@example.test", "eve@other.test", "eve@else.test", "eve"];
+    let found = domains.map(|name| two.organization_for_login(name).map(|it| it.alias.as_str()));
+    assert_eq!(found, [Some("example"), Some("other"), None, None]);
 }
 
 #[test]

@@ -115,6 +115,7 @@ fn size_octets(record: &RecordData) -> usize {
     let data = match record {
         RecordData::Txt(text) => text.len(),
         RecordData::Mx { exchange: name, .. } | RecordData::Ptr(name) => name.len(),
+        RecordData::Tlsa(tlsa) => tlsa.data.len(),
         RecordData::A(_) | RecordData::Aaaa(_) => 0,
     };
     data + size_of::<RecordData>()
@@ -148,7 +149,7 @@ mod tests {
 
     fn answer(ttl: u64) -> LookupResult {
         let records = [RecordData::A(Ipv4Addr::LOCALHOST)].into();
-        Ok(Answer { records, ttl: Duration::from_secs(ttl) })
+        Ok(Answer { records, ttl: Duration::from_secs(ttl), is_secure: true })
     }
 
     /// Asks, asks again just before `keep` seconds have gone by, and again after them.
@@ -184,13 +185,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kept_answer_says_how_long_it_still_lives_and_shares_its_records() {
+    async fn a_kept_answer_says_how_long_it_still_lives_and_keeps_the_rest() {
         let cache = cache(answer(300), None);
         let first = cache.lookup("host.test", RecordType::A).await.unwrap();
         tokio::time::advance(Duration::from_secs(100)).await;
         let second = cache.lookup("host.test.", RecordType::A).await.unwrap();
         assert_eq!(second.ttl, Duration::from_secs(200));
         assert!(std::sync::Arc::ptr_eq(&first.records, &second.records));
+        assert!(second.is_secure, "what was validated is lost in the cache");
     }
 
     #[tokio::test]
@@ -206,7 +208,8 @@ mod tests {
     async fn memory_is_bounded_by_size_not_by_number() {
         let text: Box<[u8]> = vec![b'x'; 60_000].into();
         let records = [RecordData::Txt(text)].into();
-        let cache = cache(Ok(Answer { records, ttl: Duration::from_secs(300) }), None);
+        let cache =
+            cache(Ok(Answer { records, ttl: Duration::from_secs(300), is_secure: false }), None);
         for number in 0..500 {
             cache.lookup(&format!("n{number}.test"), RecordType::Txt).await.unwrap();
         }

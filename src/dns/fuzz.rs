@@ -25,9 +25,14 @@ pub fn zone_file(input: &[u8]) {
         }
     };
     for name in std::str::from_utf8(names).unwrap_or_default().lines().take(8) {
-        for kind in
-            [RecordType::Txt, RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Ptr]
-        {
+        for kind in [
+            RecordType::Txt,
+            RecordType::A,
+            RecordType::Aaaa,
+            RecordType::Mx,
+            RecordType::Ptr,
+            RecordType::Tlsa,
+        ] {
             if let Ok(answer) = run(zone.lookup(name, kind)) {
                 assert!(!answer.records.is_empty());
                 assert!(answer.records.iter().all(|record| record.record_type() == kind));

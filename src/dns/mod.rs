@@ -1,6 +1,7 @@
 //! Answers from DNS, behind one trait: a real resolver, a zone file, and a bounded cache over
 //! either. Knows record types, no mail semantics.
 
+mod authentic;
 mod cache;
 mod gather;
 mod name;
@@ -40,7 +41,10 @@ pub enum SetupError {
 /// [`SetupError`], for the operator.
 pub fn from_settings(settings: &Settings, base: &Path) -> Result<Arc<dyn Resolver>, SetupError> {
     let system = match &settings.source {
-        Source::ZoneFile(path) => return Ok(Arc::new(ZoneResolver::read(&base.join(path))?)),
+        Source::ZoneFile(path) => {
+            let zone = ZoneResolver::read(&base.join(path))?;
+            return Ok(Arc::new(zone.with_trust(settings.trust_ad)));
+        }
         Source::System => SystemResolver::system(settings),
         Source::Servers(servers) => SystemResolver::with_servers(servers, settings),
     };
@@ -61,6 +65,8 @@ pub enum RecordType {
     Mx,
     /// Names of an address.
     Ptr,
+    /// Certificate associations of a service (RFC 6698).
+    Tlsa,
 }
 
 /// The data of one record.
@@ -81,6 +87,22 @@ pub enum RecordData {
     },
     /// A PTR record's name, without a trailing dot.
     Ptr(Box<str>),
+    /// A TLSA record.
+    Tlsa(Tlsa),
+}
+
+/// What a TLSA record associates with a service (RFC 6698 §2.1); any numbers, for who uses it to
+/// judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tlsa {
+    /// What the association constrains: an authority, or the server's own certificate.
+    pub usage: u8,
+    /// The part of a certificate that is compared: all of it, or its public key.
+    pub selector: u8,
+    /// How that part is given: as it is, or as a digest.
+    pub matching_type: u8,
+    /// The part, or its digest.
+    pub data: Box<[u8]>,
 }
 
 /// A positive answer: at least one record of the type asked for, CNAMEs already followed.
@@ -90,6 +112,9 @@ pub struct Answer {
     pub records: Arc<[RecordData]>,
     /// For how long they may be kept.
     pub ttl: Duration,
+    /// Whether DNSSEC vouches for all of it, CNAMEs included: a resolver that the operator trusts
+    /// to validate (`trust_ad`) has said so. False where nobody has looked.
+    pub is_secure: bool,
 }
 
 /// Why there is no answer.

@@ -42,5 +42,6 @@ fn type_octet(record_type: RecordType) -> u8 {
         RecordType::Mx => 15,
         RecordType::Txt => 16,
         RecordType::Aaaa => 28,
+        RecordType::Tlsa => 52,
     }
 }

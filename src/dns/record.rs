@@ -2,7 +2,7 @@
 
 use hickory_proto::rr::{Name, RData};
 
-use super::{RecordData, RecordType};
+use super::{RecordData, RecordType, Tlsa};
 
 impl RecordData {
     /// The type of this record.
@@ -13,6 +13,7 @@ impl RecordData {
             Self::Aaaa(_) => RecordType::Aaaa,
             Self::Mx { .. } => RecordType::Mx,
             Self::Ptr(_) => RecordType::Ptr,
+            Self::Tlsa(_) => RecordType::Tlsa,
         }
     }
 }
@@ -27,6 +28,12 @@ pub(super) fn from_rdata(data: &RData) -> Option<RecordData> {
             RecordData::Mx { preference: mx.preference, exchange: presentation(&mx.exchange) }
         }
         RData::PTR(name) => RecordData::Ptr(presentation(name)),
+        RData::TLSA(tlsa) => RecordData::Tlsa(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching_type: tlsa.matching.into(),
+            data: tlsa.cert_data.as_slice().into(),
+        }),
         _ => return None,
     })
 }

@@ -26,6 +26,10 @@ pub struct Settings {
     pub attempts: usize,
     /// Answers, positive and negative, kept in memory.
     pub cache_entries: u64,
+    /// Whether to believe a server that says it has validated an answer (the AD bit, RFC 6840
+    /// §5.8): only for a validating resolver that is reached over a path nobody can tamper with
+    /// (RFC 7672 §2.1.1). A zone file is then taken for validated as a whole.
+    pub trust_ad: bool,
 }
 
 impl Default for Settings {
@@ -35,6 +39,7 @@ impl Default for Settings {
             timeout: Duration::from_secs(2),
             attempts: 2,
             cache_entries: 100_000,
+            trust_ad: false,
         }
     }
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RecordType as WireType};
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver as HickoryResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::system_conf::read_system_conf;
 
+use super::authentic::Connector;
 use super::cache::{Fetch, Fetched, Upstream};
 use super::name::is_name;
 use super::{Answer, LookupError, LookupResult, RecordData, RecordType, Settings, record};
@@ -21,7 +21,8 @@ use super::{Answer, LookupError, LookupResult, RecordData, RecordType, Settings,
 /// Asks the system's name servers, or given ones, over UDP and, for long answers, TCP. Keeps
 /// nothing: that is [`CachedResolver`](super::CachedResolver)'s work.
 pub struct SystemResolver {
-    resolver: TokioResolver,
+    resolver: HickoryResolver<Connector>,
+    trust_ad: bool,
 }
 
 impl SystemResolver {
@@ -56,10 +57,11 @@ impl SystemResolver {
         options.attempts = settings.attempts.saturating_sub(1);
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        let trust_ad = settings.trust_ad;
+        HickoryResolver::builder_with_config(config, Connector::new(trust_ad))
             .with_options(options)
             .build()
-            .map(|resolver| Self { resolver })
+            .map(|resolver| Self { resolver, trust_ad })
             .map_err(|error| error.to_string())
     }
 
@@ -67,8 +69,12 @@ impl SystemResolver {
         let Some(query) = wire_name(name) else {
             return Fetched { result: Err(LookupError::NoSuchName), negative_ttl: None };
         };
-        match self.resolver.lookup(query, wire_type(record_type)).await {
-            Ok(lookup) => Fetched { result: answer(&lookup, record_type), negative_ttl: None },
+        match self.resolver.lookup(query.clone(), wire_type(record_type)).await {
+            Ok(lookup) => {
+                let is_secure = self.trust_ad && is_validated(&lookup, &query);
+                let result = answer(&lookup, record_type, is_secure);
+                Fetched { result, negative_ttl: None }
+            }
             Err(error) => failure(&error),
         }
     }
@@ -106,10 +112,17 @@ fn wire_type(record_type: RecordType) -> WireType {
         RecordType::Aaaa => WireType::AAAA,
         RecordType::Mx => WireType::MX,
         RecordType::Ptr => WireType::PTR,
+        RecordType::Tlsa => WireType::TLSA,
     }
 }
 
-fn answer(lookup: &Lookup, record_type: RecordType) -> LookupResult {
+/// Whether the server vouches for the whole answer. Where hickory had to ask a second time for a
+/// CNAME's target, the last response speaks for that target alone; then it has another question.
+fn is_validated(lookup: &Lookup, name: &Name) -> bool {
+    lookup.message().metadata.authentic_data && lookup.query().name() == name
+}
+
+fn answer(lookup: &Lookup, record_type: RecordType, is_secure: bool) -> LookupResult {
     let records: Vec<RecordData> = lookup
         .answers()
         .iter()
@@ -121,7 +134,7 @@ fn answer(lookup: &Lookup, record_type: RecordType) -> LookupResult {
     }
     // With a CNAME in the answer, its TTL counts too.
     let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-    Ok(Answer { records: records.into(), ttl: Duration::from_secs(ttl.into()) })
+    Ok(Answer { records: records.into(), ttl: Duration::from_secs(ttl.into()), is_secure })
 }
 
 fn failure(error: &NetError) -> Fetched {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
+use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_proto::rr::rdata::{A, CNAME, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -61,13 +62,21 @@ impl Server {
     }
 
     fn resolver_with(&self, attempts: usize) -> Arc<dyn Resolver> {
-        let settings = Settings {
+        from_settings(&self.settings(attempts, false), Path::new("/nonexistent")).unwrap()
+    }
+
+    fn trusted_resolver(&self) -> Arc<dyn Resolver> {
+        from_settings(&self.settings(1, true), Path::new("/nonexistent")).unwrap()
+    }
+
+    fn settings(&self, attempts: usize, trust_ad: bool) -> Settings {
+        Settings {
             source: Source::Servers(vec![self.address]),
             timeout: Duration::from_millis(300),
             attempts,
+            trust_ad,
             ..Settings::default()
-        };
-        from_settings(&settings, Path::new("/nonexistent")).unwrap()
+        }
     }
 }
 
@@ -89,6 +98,25 @@ fn respond(query: &[u8], transport: Transport) -> Option<Vec<u8>> {
             let target = Name::from_ascii("target.test.").unwrap();
             record(&name, RData::CNAME(CNAME(target.clone())));
             record(&target, RData::A(A::new(192, 0, 2, 7)));
+        }
+        "signed" => {
+            record(&name, RData::A(A::new(192, 0, 2, 8)));
+            response.metadata.authentic_data = query.metadata.authentic_data;
+        }
+        // Says that it validated, whether or not it was asked.
+        "boastful" => {
+            record(&name, RData::A(A::new(192, 0, 2, 9)));
+            response.metadata.authentic_data = true;
+        }
+        // Leaves it to the client to follow, out of a zone that is not signed.
+        "half" => {
+            let target = Name::from_ascii("signed.test.").unwrap();
+            record(&name, RData::CNAME(CNAME(target)));
+        }
+        "_25" => {
+            let data = vec![0xab; 32];
+            let (usage, selector) = (CertUsage::DaneEe, Selector::Spki);
+            record(&name, RData::TLSA(TLSA::new(usage, selector, Matching::Sha256, data)));
         }
         "long" if transport == Transport::Udp => response.metadata.truncation = true,
         "long" => record(&name, txt("over TCP")),
@@ -128,6 +156,33 @@ async fn answers_of_a_server_are_read() {
     check("text.test", RecordType::Txt, Ok(txt("one two"))).await;
     check("alias.test", RecordType::A, Ok(RecordData::A([192, 0, 2, 7].into()))).await;
     check("odd label\0\".test", RecordType::Txt, Ok(txt("odd"))).await;
+    let data = [0xab; 32].into();
+    let tlsa = Tlsa { usage: 3, selector: 1, matching_type: 1, data };
+    check("_25._tcp.mx.test", RecordType::Tlsa, Ok(RecordData::Tlsa(tlsa))).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_secure_if_a_trusted_server_says_so() {
+    let server = Server::start().await;
+    for (resolver, is_trusted) in [(server.resolver(), false), (server.trusted_resolver(), true)] {
+        for (name, is_validated) in
+            [("signed.test", true), ("boastful.test", true), ("alias.test", false)]
+        {
+            // The second answer is the cache's.
+            for _ in 0..2 {
+                let answer = resolver.lookup(name, RecordType::A).await.unwrap();
+                assert_eq!(answer.is_secure, is_trusted && is_validated, "{name} {is_trusted}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chain_of_cnames_is_as_secure_as_its_weakest_link() {
+    let server = Server::start().await;
+    let answer = server.trusted_resolver().lookup("half.test", RecordType::A).await.unwrap();
+    assert_eq!(answer.records[..], [RecordData::A([192, 0, 2, 8].into())]);
+    assert!(!answer.is_secure, "the CNAME itself was not validated");
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub enum ZoneError {
 #[derive(Debug)]
 pub struct ZoneResolver {
     nodes: HashMap<Box<[u8]>, Node>,
+    is_secure: bool,
 }
 
 /// What stands at one name. A name that only has others below it is a node without records (an
@@ -75,11 +76,17 @@ impl ZoneResolver {
             line: line_of(&error, text, path),
             problem: error.to_string(),
         })?;
-        let mut zone = Self { nodes: HashMap::new() };
+        let mut zone = Self { nodes: HashMap::new(), is_secure: false };
         for (key, set) in &records {
             zone.add(Name::from(key.name()), set);
         }
         Ok(zone)
+    }
+
+    /// Whether its answers are as good as validated ones, which only the operator can say.
+    #[must_use]
+    pub fn with_trust(self, is_secure: bool) -> Self {
+        Self { is_secure, ..self }
     }
 
     fn add(&mut self, name: Name, set: &RecordSet) {
@@ -95,7 +102,7 @@ impl ZoneResolver {
         let records: Arc<[RecordData]> = data().filter_map(record::from_rdata).collect();
         if let Some(record_type) = records.first().map(RecordData::record_type) {
             let ttl = Duration::from_secs(set.ttl().into());
-            node.answers.push((record_type, Answer { records, ttl }));
+            node.answers.push((record_type, Answer { records, ttl, is_secure: false }));
         }
     }
 
@@ -108,7 +115,7 @@ impl ZoneResolver {
         for _ in 0..=MAX_CNAMES {
             let node = self.node(&name).ok_or(LookupError::NoSuchName)?;
             if let Some((_, answer)) = node.answers.iter().find(|(kind, _)| *kind == record_type) {
-                return Ok(answer.clone());
+                return Ok(Answer { is_secure: self.is_secure, ..answer.clone() });
             }
             match &node.cname {
                 Some(target) => name = target.clone(),
@@ -233,6 +240,7 @@ fn line_of(error: &ParseError, text: &str, path: &Path) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tlsa;
     use super::*;
 
     const ZONE: &str = r#"
@@ -252,6 +260,7 @@ dangling.example.test. IN CNAME nowhere.test.
 loop.example.test.     IN CNAME loop.example.test.
 null.test.             IN MX   0 .
 1.2.0.192.in-addr.arpa. IN PTR mx.example.test.
+_25._tcp.mx.example.test. IN TLSA 3 1 1 00ff10ab
 $ORIGIN other.test.
 relative 60 IN TXT "relative"
 "#;
@@ -289,9 +298,22 @@ relative 60 IN TXT "relative"
         check("mx.example.test", RecordType::Aaaa, Ok(&[v6]));
         let ptr = RecordData::Ptr("mx.example.test".into());
         check("1.2.0.192.in-addr.arpa", RecordType::Ptr, Ok(&[ptr]));
+        let (usage, selector, matching_type) = (3, 1, 1);
+        let data = [0x00, 0xff, 0x10, 0xab].into();
+        let tlsa = RecordData::Tlsa(Tlsa { usage, selector, matching_type, data });
+        check("_25._tcp.mx.example.test", RecordType::Tlsa, Ok(&[tlsa]));
         let null = RecordData::Mx { preference: 0, exchange: "".into() };
         check("null.test", RecordType::Mx, Ok(&[null]));
         check("relative.other.test", RecordType::Txt, Ok(&[txt("relative")]));
+    }
+
+    #[test]
+    fn an_answer_is_secure_when_the_operator_says_so_of_the_file() {
+        for (zone, expected) in [(zone(), false), (zone().with_trust(true), true)] {
+            for name in ["example.test", "www.example.test"] {
+                assert_eq!(zone.answer(name, RecordType::A).unwrap().is_secure, expected);
+            }
+        }
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub enum Event {
     /// A recipient did not get the message; one for each recipient.
     #[serde(rename = "INCOMING_EMAIL_BOUNCED")]
     IncomingBounced(IncomingBounced),
+    /// A user submitted a message; one for each message.
+    #[serde(rename = "OUTGOING_EMAIL_SUBMITTED")]
+    OutgoingSubmitted(OutgoingSubmitted),
+    /// A recipient's server has taken the message; one for each recipient.
+    #[serde(rename = "OUTGOING_EMAIL_SENT")]
+    OutgoingSent(OutgoingSent),
+    /// A recipient does not get the message; one for each recipient.
+    #[serde(rename = "OUTGOING_EMAIL_BOUNCED")]
+    OutgoingBounced(OutgoingBounced),
 }
 
 /// ORGANIZATION_EMAIL_RECEIVED (guide 1520–1546).
@@ -79,6 +88,10 @@ pub struct DmarcPolicyApplied {
 pub enum RuleType {
     /// An inbound email flow rule of the organization.
     InboundRule,
+    /// An outbound email flow rule of the organization.
+    OutboundRule,
+    /// A rule of one mailbox.
+    MailboxRule,
 }
 
 /// RULE_APPLIED (guide 1553–1562).
@@ -91,6 +104,12 @@ pub struct RuleApplied {
     pub rule_type: RuleType,
     /// What it did, and for whom.
     pub rule_actions: Vec<RuleActionApplied>,
+    /// The folder that a mailbox rule moved or copied to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_folder: Option<String>,
+    /// To whom a mailbox rule forwarded or redirected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target_recipient: Option<String>,
 }
 
 /// One action of a rule and the recipients it was taken for.
@@ -98,9 +117,9 @@ pub struct RuleApplied {
 #[serde(rename_all = "camelCase")]
 pub struct RuleActionApplied {
     /// The action's name in configuration: `DROP`, `BOUNCE`, `MOVE_TO_JUNK`, `DEFAULT`,
-    /// `BYPASS_SPAM_CHECK`.
+    /// `BYPASS_SPAM_CHECK`; of mailbox rules `MOVE`, `COPY`, `FORWARD`, `REDIRECT`, `DELETE`.
     pub action: String,
-    /// The envelope's recipients for whom the rule won.
+    /// The envelope's recipients for whom the rule won; for a mailbox rule, the mailbox's address.
     pub recipients: Vec<String>,
 }
 
@@ -118,7 +137,7 @@ pub struct JournalingInitiated {
 pub struct MailboxDelivered {
     /// The mailbox's primary address.
     pub recipient: String,
-    /// The folder: `INBOX` or `JUNK_EMAIL`.
+    /// The folder: `INBOX`, `JUNK_EMAIL`, or another that a mailbox rule chose.
     pub folder: String,
 }
 
@@ -140,4 +159,62 @@ pub struct BouncedRecipient {
     pub reason: String,
     /// The enhanced status code (RFC 3463), for example `5.2.2`.
     pub status: String,
+}
+
+/// OUTGOING_EMAIL_SUBMITTED (guide 1576–1587). Without a Message-ID, as in WorkMail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingSubmitted {
+    /// The envelope's recipients, in RCPT order.
+    pub recipients: Vec<String>,
+    /// The user who sent it on behalf of another; only then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sender: Option<String>,
+    /// The `From` field's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The decoded `Subject` field; absent if there is none or it is empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
+}
+
+/// OUTGOING_EMAIL_SENT (guide 1589–1600).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingSent {
+    /// The envelope's recipient.
+    pub recipient: String,
+    /// The user who sent it on behalf of another; only then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sender: Option<String>,
+    /// The `From` field's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// The `Message-ID` field with its angle brackets, as in the inbound trace of a recipient here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_id: Option<String>,
+}
+
+/// OUTGOING_EMAIL_BOUNCED: the field table (guide 1602–1607) names `bouncedRecipient`, the guide's
+/// query (1800) reads `destination` and `reason`; both are there (`contracts.md` §1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutgoingBounced {
+    /// Who does not get it, and why.
+    pub bounced_recipient: BouncedRecipient,
+    /// The recipient again.
+    pub destination: String,
+    /// The reason again.
+    pub reason: String,
+}
+
+impl OutgoingBounced {
+    /// The bounce of a recipient.
+    pub fn new(bounced_recipient: BouncedRecipient) -> Self {
+        Self {
+            destination: bounced_recipient.email_address.clone(),
+            reason: bounced_recipient.reason.clone(),
+            bounced_recipient,
+        }
+    }
 }

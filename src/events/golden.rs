@@ -69,8 +69,11 @@ fn every_kind_has_its_golden_line() {
             rule_name: "newsletters".into(),
             rule_type: RuleType::InboundRule,
             rule_actions: actions,
+            target_folder: None,
+            target_recipient: None,
         }),
     );
+    mailbox_rules();
     let journaling_address = "archive@example.test".into();
     check(
         "JOURNALING_INITIATED",
@@ -89,4 +92,52 @@ fn every_kind_has_its_golden_line() {
         status: "5.2.2".into(),
     };
     check("INCOMING_EMAIL_BOUNCED", Event::IncomingBounced(IncomingBounced { bounced_recipient }));
+}
+
+#[test]
+fn every_outgoing_kind_has_its_golden_line() {
+    let (sender, from) = (Some("bob@example.test".into()), Some("alice@example.test".into()));
+    check(
+        "OUTGOING_EMAIL_SUBMITTED",
+        Event::OutgoingSubmitted(OutgoingSubmitted {
+            recipients: vec!["carol@far.test".into(), "dan@example.test".into()],
+            sender: sender.clone(),
+            from: from.clone(),
+            subject: Some("Lunch on \"Friday\"?".into()),
+        }),
+    );
+    check(
+        "OUTGOING_EMAIL_SENT",
+        Event::OutgoingSent(OutgoingSent {
+            recipient: "carol@far.test".into(),
+            sender,
+            from,
+            message_id: Some("<1@example.test>".into()),
+        }),
+    );
+    check(
+        "OUTGOING_EMAIL_BOUNCED",
+        Event::OutgoingBounced(OutgoingBounced::new(BouncedRecipient {
+            email_address: "carol@far.test".into(),
+            reason: "no such user".into(),
+            status: "5.1.1".into(),
+        })),
+    );
+}
+
+fn mailbox_rules() {
+    let check = |name: &str, action: &str, target_folder: Option<&str>, to: Option<&str>| {
+        let recipients = vec!["alice@example.test".into()];
+        let applied = RuleApplied {
+            rule_name: "invoices".into(),
+            rule_type: RuleType::MailboxRule,
+            rule_actions: vec![RuleActionApplied { action: action.into(), recipients }],
+            target_folder: target_folder.map(Into::into),
+            target_recipient: to.map(Into::into),
+        };
+        check(name, Event::RuleApplied(applied));
+    };
+    check("RULE_APPLIED.move", "MOVE", Some("DRAFTS"), None);
+    check("RULE_APPLIED.redirect", "REDIRECT", None, Some("accounts@partner.test"));
+    check("RULE_APPLIED.delete", "DELETE", None, None);
 }

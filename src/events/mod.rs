@@ -1,6 +1,8 @@
 //! Email events: WorkMail's nine event kinds as types, their JSON lines, and the file they are
 //! written to. An event reports what is already durable; the store hands it over after its commit.
 
+pub mod audit;
+mod dated;
 mod event;
 #[cfg(test)]
 mod golden;
@@ -10,7 +12,8 @@ pub mod sink;
 
 pub use event::{
     BouncedRecipient, DmarcPolicyApplied, EmailReceived, Event, IncomingBounced,
-    JournalingInitiated, MailboxDelivered, RuleActionApplied, RuleApplied, RuleType,
+    JournalingInitiated, MailboxDelivered, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
+    RuleActionApplied, RuleApplied, RuleType,
 };
 pub use line::{EventId, EventLine, Lsn};
 pub use settings::Settings;

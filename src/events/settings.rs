@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// `[events]`
+/// `[events]`, for the event file and the audit logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `events.max_file_bytes`: the file is rotated when it has grown past this, and each day.
+    /// `events.max_file_bytes`: a file is rotated when it has grown past this, and each day.
     pub max_file_bytes: u64,
     /// `events.retention_days`: rotated files older than this are deleted (WorkMail guide 2044).
     pub retention_days: u32,

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Settings;
+use super::dated::{DatedFiles, named};
 use super::line::{EventId, Lsn, finish_line, id_of_line};
 use crate::clock::Timestamp;
 
+const FILES: DatedFiles = DatedFiles("email-events");
 const CURRENT: &str = "email-events.jsonl";
-const ROTATED_PREFIX: &str = "email-events.";
-const SUFFIX: &str = ".jsonl";
 const UNFINISHED: &str = "email-events.jsonl.new";
 /// How much of a file's end is read to find its last line; longer lines are looked for in the
 /// whole file.
@@ -99,10 +99,7 @@ impl EventSink {
         if last.is_none() {
             last = newest_rotated(&dir)?;
         }
-        // The clock may have gone back before the current file was begun; no file may sort
-        // before an older one.
-        let rotated = files(&dir)?.iter().filter_map(|path| day_of(path)).max();
-        let day = first_day(&path)?.max(rotated);
+        let day = FILES.newest_day(&dir, "eventTimestamp")?;
         let file = EventFile::new(file);
         Ok(Self { dir, settings, file, size, day, last, is_ragged: false, buffer: Vec::new() })
     }
@@ -163,7 +160,7 @@ impl EventSink {
             // Files are in the order of their days, so a clock that goes back makes no older one.
             Some(day) if *day >= today && self.size < self.settings.max_file_bytes => return Ok(()),
             Some(day) if self.size > 0 => {
-                let rotated = self.free_name(day);
+                let rotated = FILES.free_name(&self.dir, day);
                 self.file.sync()?;
                 // It is gone already if an earlier rotation could not make the new file.
                 if self.dir.join(CURRENT).exists() {
@@ -172,7 +169,7 @@ impl EventSink {
                 self.file = EventFile::new(open_append(&self.dir.join(CURRENT))?);
                 sync_dir(&self.dir)?;
                 self.size = 0;
-                self.delete_expired(at)?;
+                FILES.delete_before(&self.dir, at.minus(self.settings.retention()))?;
             }
             _ => {}
         }
@@ -192,28 +189,6 @@ impl EventSink {
         sync_dir(&self.dir)?;
         self.file = EventFile::new(open_append(&path)?);
         self.is_ragged = false;
-        Ok(())
-    }
-
-    /// `email-events.2026-11-21.jsonl`, then `email-events.2026-11-21.0001.jsonl`, …
-    fn free_name(&self, day: &str) -> PathBuf {
-        let name = |part: String| self.dir.join(format!("{ROTATED_PREFIX}{day}{part}{SUFFIX}"));
-        let mut path = name(String::new());
-        let mut number = 0;
-        while path.exists() {
-            number += 1;
-            path = name(format!(".{number:04}"));
-        }
-        path
-    }
-
-    fn delete_expired(&self, now: Timestamp) -> io::Result<()> {
-        let oldest = now.minus(self.settings.retention());
-        for path in files(&self.dir)? {
-            if day_of(&path).is_some_and(|day| day < oldest.day()) {
-                fs::remove_file(&path).map_err(|error| named(&path, error))?;
-            }
-        }
         Ok(())
     }
 }
@@ -239,20 +214,7 @@ pub fn id_of(line: &[u8]) -> Option<EventId> {
 /// # Errors
 /// Those of the file system, naming the folder.
 pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut rotated = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| named(dir, error))? {
-        let path = entry?.path();
-        if day_of(&path).is_some() {
-            rotated.push(path);
-        }
-    }
-    // `….2026-11-21.jsonl` is older than `….2026-11-21.0001.jsonl`, and `….9999.jsonl` than
-    // `….10000.jsonl`.
-    rotated.sort_by_key(|path| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default().trim_end_matches(SUFFIX).to_owned();
-        (day_of(path), name.len(), name)
-    });
+    let mut rotated = FILES.rotated(dir)?;
     let current = dir.join(CURRENT);
     if current.exists() {
         rotated.push(current);
@@ -294,12 +256,6 @@ fn unless_missing<T>(found: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         found => found.map(Some),
     }
-}
-
-fn day_of(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let day = name.strip_prefix(ROTATED_PREFIX)?.strip_suffix(SUFFIX)?.get(..10)?;
-    day.starts_with(|c: char| c.is_ascii_digit()).then(|| day.to_owned())
 }
 
 fn newest_rotated(dir: &Path) -> io::Result<Option<EventId>> {
@@ -374,15 +330,6 @@ fn last_line(file: &mut File) -> io::Result<(u64, Option<Vec<u8>>)> {
     Ok((0, None))
 }
 
-fn first_day(path: &Path) -> io::Result<Option<String>> {
-    let mut head = Vec::new();
-    File::open(path)?.take(TAIL_BYTES).read_to_end(&mut head)?;
-    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    let millis = parsed.and_then(|line| line.get("eventTimestamp")?.as_u64());
-    Ok(millis.map(|millis| Timestamp::from_millis(millis).day()))
-}
-
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| named(dir, error))
 }
@@ -399,10 +346,6 @@ fn open_append(path: &Path) -> io::Result<File> {
 #[expect(clippy::disallowed_methods, reason = "rotation of the file that this module owns")]
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to).map_err(|error| named(from, error))
-}
-
-fn named(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

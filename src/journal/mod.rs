@@ -4,5 +4,8 @@
 mod record;
 mod settings;
 
-pub use record::{JournaledRecipient, Record, Wrapping};
+pub use record::{Addressing, JournaledRecipient, Named, Record, Wrapping};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

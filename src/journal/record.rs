@@ -1,6 +1,8 @@
 //! A journal record: the report, then the original as it is. Only what stands around the original
 //! is composed here, so that nobody holds a message twice.
 
+use std::collections::HashMap;
+
 use mail_builder::MessageBuilder;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::date::Date;
@@ -10,7 +12,7 @@ use mail_builder::mime::MimePart;
 use super::Settings;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, ReversePath};
+use crate::mail::{Address, Addressees, ReversePath};
 
 /// What a journal record tells.
 #[derive(Clone, Debug)]
@@ -46,13 +48,98 @@ pub struct Wrapping {
     pub after: Vec<u8>,
 }
 
-/// A recipient line: mail from outside says `Recipient`, because its header cannot be trusted.
+/// A recipient line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournaledRecipient {
-    /// The mailbox's address.
+    /// How the message names the recipient, or the group that leads to it.
+    pub addressing: Addressing,
+    /// Who gets it.
     pub address: Address,
     /// The group it was reached through.
     pub expanded_from: Option<Address>,
+    /// Whose mailbox rule sent it on.
+    pub forwarded_from: Option<Address>,
+}
+
+/// The first word of a recipient line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// `To`
+    To,
+    /// `Cc`
+    Cc,
+    /// In the envelope only.
+    Bcc,
+    /// Mail from outside says no more, because its header cannot be trusted.
+    Recipient,
+}
+
+impl Addressing {
+    fn word(self) -> &'static str {
+        match self {
+            Self::To => "To",
+            Self::Cc => "Cc",
+            Self::Bcc => "Bcc",
+            Self::Recipient => "Recipient",
+        }
+    }
+}
+
+/// How a message that a user of ours has submitted names its recipients: by `To` or `Cc`, or not at
+/// all, which makes a recipient a blind copy's.
+#[derive(Clone, Debug, Default)]
+pub struct Named(HashMap<String, Addressing>);
+
+impl Named {
+    /// From the submitted header section. Who is in both fields is in `To`.
+    pub fn by(addressees: &Addressees) -> Self {
+        let key = |addressing| move |address: &Address| (address.key(), addressing);
+        let cc = addressees.cc.iter().map(key(Addressing::Cc));
+        Self(cc.chain(addressees.to.iter().map(key(Addressing::To))).collect())
+    }
+
+    /// How an address of the envelope is named.
+    pub fn addressing(&self, recipient: &Address) -> Addressing {
+        self.0.get(&recipient.key()).copied().unwrap_or(Addressing::Bcc)
+    }
+}
+
+impl JournaledRecipient {
+    /// A mailbox that mail from outside has reached, perhaps through a group.
+    pub fn received(address: Address, expanded_from: Option<Address>) -> Self {
+        // A group's members are told apart from its recipient, which is in no header (`To:` in
+        // [MS-XJRNL]'s own example).
+        let addressing =
+            if expanded_from.is_some() { Addressing::To } else { Addressing::Recipient };
+        Self { addressing, address, expanded_from, forwarded_from: None }
+    }
+
+    /// A recipient of a submitted message. A group's member is named as the group is.
+    pub fn submitted(named: &Named, address: Address, expanded_from: Option<Address>) -> Self {
+        let addressing = named.addressing(expanded_from.as_ref().unwrap_or(&address));
+        Self { addressing, address, expanded_from, forwarded_from: None }
+    }
+
+    /// Who got the message because a mailbox rule of `forwarder` sent it on.
+    pub fn forwarded(address: Address, forwarder: Address) -> Self {
+        Self {
+            addressing: Addressing::Recipient,
+            address,
+            expanded_from: None,
+            forwarded_from: Some(forwarder),
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!("{}: {}", self.addressing.word(), self.address);
+        if let Some(group) = &self.expanded_from {
+            line.push_str(&format!(", Expanded: {group}"));
+        }
+        if let Some(forwarder) = &self.forwarded_from {
+            line.push_str(&format!(", Forwarded: {forwarder}"));
+        }
+        line
+    }
 }
 
 impl Record<'_> {
@@ -91,12 +178,7 @@ impl Record<'_> {
         }
         lines.push(format!("Subject: {}", one_line(self.subject.unwrap_or_default())));
         lines.push(format!("Message-Id: {}", one_line(self.message_id.unwrap_or_default())));
-        for recipient in &self.recipients {
-            lines.push(match &recipient.expanded_from {
-                Some(group) => format!("To: {}, Expanded: {group}", recipient.address),
-                None => format!("Recipient: {}", recipient.address),
-            });
-        }
+        lines.extend(self.recipients.iter().map(JournaledRecipient::line));
         lines.join("\r\n") + "\r\n"
     }
 }
@@ -104,69 +186,4 @@ impl Record<'_> {
 /// A report has one value a line, whatever a sender put into a field.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(text: &str) -> Address {
-        Address::parse(text).expect("an address")
-    }
-
-    fn composed(subject: &str, original: &[u8]) -> Vec<u8> {
-        let settings = Settings {
-            journaling_address: address("archive@example.test"),
-            report_address: address("admin@example.test"),
-            sender_address: address("amazonjournaling@example.test"),
-        };
-        let from = address("bob@good.test");
-        let record = Record {
-            id: "01939e10-0000-7000-8000-000000000001".parse().expect("an id"),
-            at: Timestamp::from_millis(1_795_235_486_123),
-            hostname: "mx.example.test",
-            settings: &settings,
-            reverse_path: &ReversePath::Null,
-            header_from: Some(&from),
-            header_sender: None,
-            subject: Some(subject),
-            message_id: Some("<1@good.test>"),
-            recipients: vec![
-                JournaledRecipient { address: address("alice@example.test"), expanded_from: None },
-                JournaledRecipient {
-                    address: address("carl@example.test"),
-                    expanded_from: Some(address("sales@example.test")),
-                },
-            ],
-        };
-        let wrapping = record.compose();
-        [wrapping.before.as_slice(), original, &wrapping.after].concat()
-    }
-
-    #[test]
-    fn a_record_is_what_archives_read() {
-        let original = b"From: bob@good.test\r\nSubject: =?utf-8?q?hi?=\r\n\r\n\xff\x00 odd\r\n";
-        let record = composed("Grüße\r\nSender: forged@x.test", original);
-        assert!(record.starts_with(b"X-MS-Journal-Report: \r\nX-WM-Journal-Report: journal\r\n"));
-        let tail = b"\r\n\r\n--=_01939e10-0000-7000-8000-000000000001--\r\n";
-        let end = [original.strip_suffix(b"\r\n").expect("a line"), tail].concat();
-        assert!(record.ends_with(&end), "the original is unaltered");
-        let parsed = mail_parser::MessageParser::new().parse(&record).expect("parses");
-        let report = parsed.body_text(0).expect("a report");
-        let lines: Vec<_> = report.lines().collect();
-        assert_eq!(
-            lines,
-            [
-                "Sender: bob@good.test",
-                "Subject: Grüße  Sender: forged@x.test",
-                "Message-Id: <1@good.test>",
-                "Recipient: alice@example.test",
-                "To: carl@example.test, Expanded: sales@example.test",
-            ]
-        );
-        assert_eq!(
-            parsed.message_id(),
-            Some("01939e10-0000-7000-8000-000000000001@mx.example.test")
-        );
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +142,21 @@ pub struct Peer {
     /// Set under TLS: protocol version and cipher suite, for example `TLSv1.3
     /// TLS13_AES_256_GCM_SHA384`.
     pub tls: Option<String>,
+    /// Set once the client has logged in (RFC 4954); on submission listeners only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+}
+
+/// As whom a client has logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The organization's id.
+    pub organization: Arc<str>,
+    /// The user's name in it.
+    pub user: Arc<str>,
+    /// The id of the personal access token that stood for the password, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
 }
 
 /// How a message entered.

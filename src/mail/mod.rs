@@ -1,16 +1,22 @@
 //! The nouns of mail: addresses, envelopes and messages. No I/O, no policy.
 
 mod address;
+mod addressees;
 mod envelope;
+mod gateway;
 mod header;
 mod secret;
+mod srs;
 mod verdict;
 
 pub use address::{Address, AddressError, Domain};
+pub use addressees::Addressees;
 pub use envelope::{
-    BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, MailParameters, Origin, Peer,
-    RcptParameters, ReversePath,
+    BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,
+    Peer, RcptParameters, ReversePath,
 };
+pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hides, unfolded};
 pub use secret::Secret;
+pub use srs::{Srs, SrsError};
 pub use verdict::{DmarcPolicy, Verdict};

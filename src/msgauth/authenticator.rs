@@ -140,7 +140,7 @@ fn spf_too_late(request: &Request<'_>) -> SpfOutcome {
 
 /// Runs what takes long for a large message without holding up the other tasks of this thread,
 /// where the runtime allows that.
-fn off_the_runtime<T>(size_octets: usize, work: impl FnOnce() -> T) -> T {
+pub(super) fn off_the_runtime<T>(size_octets: usize, work: impl FnOnce() -> T) -> T {
     let multi_thread =
         || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
     if size_octets > LARGE_MESSAGE && multi_thread() {

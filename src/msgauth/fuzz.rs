@@ -36,6 +36,7 @@ pub fn authenticate(input: &[u8]) {
         helo: helo.to_owned(),
         esmtp: true,
         tls: None,
+        login: None,
     };
     let request = Request {
         message: &with_crlf(message),
@@ -98,14 +99,14 @@ impl Resolver for Dns {
             RecordType::Txt if name.contains("._domainkey.") => zone.keys.clone(),
             RecordType::Txt => zone.records.clone(),
             RecordType::A if name == zone.host => vec![RecordData::A([192, 0, 2, 1].into())],
-            RecordType::A | RecordType::Aaaa => Vec::new(),
+            RecordType::A | RecordType::Aaaa | RecordType::Tlsa => Vec::new(),
             RecordType::Mx => {
                 vec![RecordData::Mx { preference: 10, exchange: zone.host.as_str().into() }]
             }
             RecordType::Ptr => vec![RecordData::Ptr(zone.host.as_str().into())],
         };
         let ttl = Duration::from_secs(60);
-        let answer = Answer { records: records.into(), ttl };
+        let answer = Answer { records: records.into(), ttl, is_secure: false };
         let found = !answer.records.is_empty();
         Box::pin(std::future::ready(found.then_some(answer).ok_or(LookupError::NoData)))
     }

@@ -4,6 +4,7 @@
 //!
 //! [`Authenticator::authenticate`] finds out who vouches for a message. SPF is our own; DKIM, DMARC
 //! and ARC are mail-auth's, which gets every DNS answer from us and never asks the network itself.
+//! [`Signer`] signs what leaves, and [`published`] says whether what a domain has in DNS is right.
 
 mod answers;
 mod arc;
@@ -15,8 +16,11 @@ mod forged;
 pub mod fuzz;
 mod iprev;
 mod outcome;
+pub mod published;
 mod results;
 mod settings;
+mod sign;
+mod signing_key;
 pub mod spf;
 
 pub use authenticator::{Authenticator, Request};
@@ -26,6 +30,8 @@ pub use outcome::{
     IprevOutcome, IprevResult,
 };
 pub use settings::Settings;
+pub use sign::{SelectedKey, SignError, Signer};
+pub use signing_key::{KeyError, KeyType, SigningKey};
 
 #[cfg(test)]
 mod tests;

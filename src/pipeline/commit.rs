@@ -114,7 +114,7 @@ fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
         prefix: share.prefix,
         suffix: Vec::new(),
         deliveries,
-        queued: None,
+        queued: Vec::new(),
     })
 }
 
@@ -210,9 +210,11 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
                 rule_name: rule.name.to_string(),
                 rule_type: RuleType::InboundRule,
                 rule_actions: vec![RuleActionApplied {
-                    action: rule.action.as_str().to_owned(),
+                    action: rule.action.to_string(),
                     recipients: vec![address],
                 }],
+                target_folder: None,
+                target_recipient: None,
             }),
         }
     }

@@ -12,7 +12,7 @@ use super::transaction::{Addressee, FullMailbox, Share};
 use crate::clock::Timestamp;
 use crate::directory::Organization;
 use crate::id::TraceId;
-use crate::mail::{DmarcPolicy, Peer, ReversePath, Verdict};
+use crate::mail::{DmarcPolicy, DsnReturn, Peer, ReversePath, Verdict};
 use crate::rules::{Authors, InboundAction, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::Folder;
@@ -33,6 +33,7 @@ pub(super) struct Judged {
     pub(super) peer: Peer,
     pub(super) reverse_path: ReversePath,
     pub(super) envid: Option<String>,
+    pub(super) ret: Option<DsnReturn>,
     pub(super) content: Vec<u8>,
     pub(super) headers: Headers,
     pub(super) received_at: Timestamp,
@@ -82,12 +83,12 @@ pub(super) enum Disposition {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Basis {
     /// This rule.
-    Rule(Winner),
+    Rule(Winner<InboundAction>),
     /// A rule that leaves it to the spam verdict, or none: the verdict, or a DMARC quarantine.
     Spam {
         /// The *Default* rule, if one matched.
         #[serde(skip_serializing_if = "Option::is_none")]
-        rule: Option<Winner>,
+        rule: Option<Winner<InboundAction>>,
         /// Whether the spam verdict or the DMARC policy says junk.
         because: SpamBasis,
     },
@@ -109,7 +110,7 @@ pub(super) enum SpamBasis {
 
 impl Basis {
     /// The rule that won, if one did.
-    pub(super) fn rule(&self) -> Option<&Winner> {
+    pub(super) fn rule(&self) -> Option<&Winner<InboundAction>> {
         match self {
             Self::Rule(rule) => Some(rule),
             Self::Spam { rule, .. } => rule.as_ref(),
@@ -133,6 +134,7 @@ pub(super) fn decide(message: Authenticated) -> Decided {
         peer: transaction.peer,
         reverse_path: transaction.reverse_path,
         envid: transaction.parameters.envid,
+        ret: transaction.parameters.ret,
         content,
         headers,
         received_at,

@@ -4,14 +4,16 @@ use std::sync::{Arc, LazyLock};
 
 use mail_parser::MessageParser;
 
-use super::Settings;
+use super::attachments::blocked_attachment;
 use super::authenticate::Checks;
+use super::authors::authorship;
 use super::commit::blobs;
 use super::decide::{Decided, decide};
 use super::headers::prefix;
 use super::receive::inspect;
 use super::snapshot::Snapshot;
 use super::transaction::Transaction;
+use super::{Extensions, Settings};
 use crate::clock::Timestamp;
 use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId};
 use crate::dns::ZoneResolver;
@@ -38,10 +40,12 @@ const OURS: [&str; 6] = [
 /// Lines with a HELO name and a reverse-path, then a message.
 ///
 /// Our fields stand on top, whole and untouched by what follows; below them is what was sent but
-/// for fields of ours; and no reader takes a field of the sender's for our results.
+/// for fields of ours; and no reader takes a field of the sender's for our results. Whoever a
+/// submitted message is taken to be from is its author on the way in too.
 pub fn message(input: &[u8]) {
     let [envelope, text] = pieces(input);
     let content = with_crlf(text);
+    assert_submitted(&content);
     let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
     let author = mail.headers.from.as_ref().map(Address::domain);
     if let Some(author) = author.filter(|author| !author.is_literal()) {
@@ -58,6 +62,18 @@ pub fn message(input: &[u8]) {
     assert_one_result(&whole);
 }
 
+fn assert_submitted(content: &[u8]) {
+    if let Some(name) = blocked_attachment(content, &Extensions::default()) {
+        assert!(!name.chars().any(char::is_control), "{name:?}");
+    }
+    let (Ok(found), Ok(headers)) = (authorship(content), inspect(content, &SNAPSHOT.settings))
+    else {
+        return;
+    };
+    assert_eq!(found.authors.first(), headers.from.as_ref());
+    assert_eq!(found.sender, headers.sender);
+}
+
 /// A content is stored for somebody's mail only.
 fn nobodys_mail() -> Mail {
     Mail {
@@ -66,7 +82,7 @@ fn nobodys_mail() -> Mail {
         prefix: Vec::new(),
         suffix: Vec::new(),
         deliveries: Vec::new(),
-        queued: None,
+        queued: Vec::new(),
     }
 }
 
@@ -84,6 +100,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
             helo: helo.to_owned(),
             esmtp: true,
             tls: None,
+            login: None,
         },
         reverse_path: sender.map_or(ReversePath::Null, ReversePath::Address),
         parameters: MailParameters::default(),
@@ -116,6 +133,7 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
         users: Vec::new(),
         groups: Vec::new(),
         resources: Vec::new(),
+        permissions: Vec::new(),
     };
     let indexed = IndexedOrganization::new(Arc::new(organization)).expect("no conflicts");
     let directory = Directory::new(vec![indexed]).expect("no conflicts");

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::decide::{DecidedShare, Judged};
-use crate::mail::Verdict;
+use crate::mail::{Peer, Verdict};
 
 pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
     let authentication = &mail.verdicts.authentication;
@@ -26,6 +26,17 @@ fn separator(content: &[u8]) -> &'static str {
     if content.starts_with(b" ") || content.starts_with(b"\t") { "\r\n" } else { "" }
 }
 
+/// The protocol's name (RFC 3848 §1).
+fn protocol(peer: &Peer) -> &'static str {
+    match (peer.esmtp, &peer.tls, &peer.login) {
+        (false, _, _) => "SMTP",
+        (true, None, None) => "ESMTP",
+        (true, Some(_), None) => "ESMTPS",
+        (true, None, Some(_)) => "ESMTPA",
+        (true, Some(_), Some(_)) => "ESMTPSA",
+    }
+}
+
 /// The trace field (RFC 5321 §4.4). `for` only with a single recipient, so that nobody learns of
 /// the others (RFC 5321 §7.6).
 fn received(mail: &Judged, share: &DecidedShare) -> String {
@@ -40,12 +51,7 @@ fn received(mail: &Judged, share: &DecidedShare) -> String {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("IPv6:{ip}"),
     };
-    // RFC 3848 §2 and RFC 6531 §4.3 name the protocols.
-    let protocol = match (peer.esmtp, &peer.tls) {
-        (false, _) => "SMTP",
-        (true, None) => "ESMTP",
-        (true, Some(_)) => "ESMTPS",
-    };
+    let protocol = protocol(peer);
     let tls = peer.tls.as_ref().map(|tls| format!("\r\n\t({tls})")).unwrap_or_default();
     let recipient = match share.recipients.as_slice() {
         [only] => format!("\r\n\tfor <{}>", only.addressee.recipient.address),
@@ -59,4 +65,27 @@ fn received(mail: &Judged, share: &DecidedShare) -> String {
         share.trace_id,
         mail.received_at.to_rfc5322(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Login;
+
+    #[test]
+    fn the_protocol_says_whether_the_client_used_tls_and_logged_in() {
+        let tls = Some("TLSv1.3 TLS13_AES_256_GCM_SHA384".to_owned());
+        let login = Some(Login { organization: "m-1".into(), user: "alice".into(), token: None });
+        for (esmtp, tls, login, name) in [
+            (false, None, None, "SMTP"),
+            (true, None, None, "ESMTP"),
+            (true, tls.clone(), None, "ESMTPS"),
+            (true, None, login.clone(), "ESMTPA"),
+            (true, tls, login, "ESMTPSA"),
+        ] {
+            let ip = "192.0.2.1".parse().expect("valid");
+            let peer = Peer { ip, port: 45000, helo: "client.test".to_owned(), esmtp, tls, login };
+            assert_eq!(protocol(&peer), name);
+        }
+    }
 }

@@ -4,11 +4,17 @@
 use std::sync::Arc;
 
 use super::decide::Judged;
+use super::snapshot::Snapshot;
+use crate::clock::Timestamp;
+use crate::directory::OrganizationId;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::journal::Wrapping;
-use crate::mail::{Address, ReversePath};
-use crate::store::{Delivery, Folder, Mail, MailboxName, QueuedMail, Store, StoreError};
+use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+use crate::store::{
+    Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, Store,
+    StoreError,
+};
 
 /// A composed message and where it goes.
 #[derive(Debug)]
@@ -47,13 +53,57 @@ pub(super) enum Unplaced {
     Store(#[from] StoreError),
 }
 
-/// Finds a place for internal mail about `original`: mailboxes for a local address, else the queue.
+/// For whom internal mail is sent, and what it is, if it leaves.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    pub(super) organization: &'a OrganizationId,
+    pub(super) purpose: Purpose,
+}
+
+impl Sending<'_> {
+    fn entry(self, to: Address) -> QueueEntry {
+        QueueEntry {
+            organization: self.organization.as_str().into(),
+            purpose: self.purpose,
+            destination: Destination::Domain(to.domain().clone()),
+            reverse_path: ReversePath::Null,
+            parameters: MailParameters::default(),
+            recipients: vec![EnvelopeRecipient {
+                address: to,
+                parameters: RcptParameters::default(),
+            }],
+            authorship: Authorship::default(),
+        }
+    }
+}
+
+/// What a message is about, as far as its place depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) at: Timestamp,
+    /// Octets of the original, around which a journal record stands.
+    pub(super) original_length: usize,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn message(original: &'a Judged) -> Self {
+        Self {
+            snapshot: &original.snapshot,
+            at: original.received_at,
+            original_length: original.content.len(),
+        }
+    }
+}
+
+/// Finds a place for internal mail: mailboxes for a local address, else the queue.
 pub(super) fn place(
     mail: InternalMail,
-    original: &Judged,
+    sending: Sending<'_>,
+    about: About<'_>,
     store: &Store,
 ) -> Result<Placed, Unplaced> {
-    let (snapshot, now) = (&original.snapshot, original.received_at);
+    let About { snapshot, at: now, original_length } = about;
     let mut prefix = format!(
         "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
@@ -68,21 +118,23 @@ pub(super) fn place(
             (None, after)
         }
     };
-    let content_length = own.as_ref().unwrap_or(&original.content).len();
+    let content_length = own.as_ref().map_or(original_length, Vec::len);
     let size = (prefix.len() + content_length + suffix.len()) as u64;
     let deliveries = Vec::new();
     let mut stored =
-        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: None };
+        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: Vec::new() };
     let mut events = Vec::new();
     if !snapshot.directory.is_local(mail.to.domain()) {
-        stored.queued =
-            Some(QueuedMail { reverse_path: ReversePath::Null, recipients: vec![mail.to] });
+        stored.queued.push(sending.entry(mail.to));
         return Ok(Placed { mail: stored, own, events });
     }
     let resolved = snapshot
         .directory
         .resolve(&mail.to, snapshot.settings.max_group_members)
         .map_err(|error| Unplaced::Unresolved(mail.to.clone(), error.to_string()))?;
+    if resolved.members.is_empty() {
+        return Err(Unplaced::Unresolved(mail.to, "the mailbox is elsewhere".to_owned()));
+    }
     for member in resolved.members {
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),

@@ -3,13 +3,17 @@
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::Judged;
-use super::internal::{self, Content, InternalMail, Placed};
-use super::notice::{BounceReport, FailedRecipient, Letterhead};
+use super::internal::{self, About, Content, InternalMail, Placed, Sending};
+use super::notice::Letterhead;
+
+use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
+use crate::clock::Timestamp;
+use crate::directory::OrganizationId;
 use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Record, Settings, Wrapping};
 use crate::mail::{Address, ReversePath};
 use crate::smtp::reason::Reason;
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
@@ -45,8 +49,14 @@ impl<'a> Beside<'a> {
         Letterhead { hostname: &self.mail.snapshot.settings.hostname, at: self.mail.received_at }
     }
 
-    fn place(&mut self, mail: InternalMail) -> Result<(), internal::Unplaced> {
-        let placed = internal::place(mail, self.mail, self.store)?;
+    fn place(
+        &mut self,
+        mail: InternalMail,
+        organization: &OrganizationId,
+        purpose: Purpose,
+    ) -> Result<(), internal::Unplaced> {
+        let sending = Sending { organization, purpose };
+        let placed = internal::place(mail, sending, About::message(self.mail), self.store)?;
         self.placed.push(placed);
         Ok(())
     }
@@ -58,7 +68,9 @@ impl<'a> Beside<'a> {
         let id = TraceId::generate();
         let content = Content::Around(self.compose(id, settings, share));
         let to = settings.journaling_address.clone();
-        if let Err(problem) = self.place(InternalMail { id, to: to.clone(), content }) {
+        let record = InternalMail { id, to: to.clone(), content };
+        let purpose = Purpose::JournalRecord { report_to: settings.report_address.clone() };
+        if let Err(problem) = self.place(record, &share.decided.organization.id, purpose) {
             tracing::warn!(trace_id = %share.decided.trace_id, %problem, "no journal record");
             self.report_failure(settings, share, &problem.to_string());
             return None;
@@ -68,9 +80,9 @@ impl<'a> Beside<'a> {
 
     fn compose(&self, id: TraceId, settings: &Settings, share: &AdmittedShare) -> Wrapping {
         let headers = &self.mail.headers;
-        let recipients = share.deliveries.iter().map(|delivery| JournaledRecipient {
-            address: delivery.member.address.clone(),
-            expanded_from: delivery.member.expanded_from.clone(),
+        let recipients = share.deliveries.iter().map(|delivery| {
+            let member = &delivery.member;
+            JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
         });
         Record {
             id,
@@ -101,7 +113,7 @@ impl<'a> Beside<'a> {
             problem,
             &facts,
         );
-        if let Err(problem) = self.place(notice) {
+        if let Err(problem) = self.place(notice, &share.decided.organization.id, Purpose::Report) {
             tracing::error!(trace_id = %share.decided.trace_id, %problem,
                 "the journaling failure cannot be reported");
         }
@@ -112,7 +124,8 @@ impl<'a> Beside<'a> {
             let member = &delivery.member;
             let used = delivery.room.mailbox().used_bytes();
             let notice = self.letterhead().nearly_full(&member.address, used, member.quota_bytes);
-            if let Err(problem) = self.place(notice) {
+            let organization = &share.decided.organization.id;
+            if let Err(problem) = self.place(notice, organization, Purpose::Report) {
                 tracing::warn!(%problem, "the user cannot be warned of a nearly full mailbox");
             }
         }
@@ -122,18 +135,29 @@ impl<'a> Beside<'a> {
     /// null reverse-path (RFC 5321 §6.1), nor for an author who may be forged.
     fn bounce(&mut self, shares: &[AdmittedShare]) {
         let ReversePath::Address(to) = &self.mail.reverse_path else { return };
-        let failed: Vec<_> = shares.iter().flat_map(failed_recipients).collect();
-        if failed.is_empty() || self.mail.is_author_doubtful() {
+        let Some(first) = shares.first() else { return };
+        let at = self.mail.received_at;
+        let recipients: Vec<_> =
+            shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
+        if recipients.is_empty() || self.mail.is_author_doubtful() {
             return;
         }
-        let report = BounceReport {
+        let id = TraceId::generate();
+        let report = StatusReport {
+            id,
+            hostname: &self.mail.snapshot.settings.hostname,
+            at,
             to,
             envid: self.mail.envid.as_deref(),
-            failed,
-            original: &self.mail.content,
+            arrived_at: at,
+            ret: self.mail.ret,
+            original: Original::Whole(&[&self.mail.content]),
+            recipients,
         };
-        let bounce = self.letterhead().bounce(&report);
-        if let Err(problem) = self.place(bounce) {
+        let organization = &first.decided.organization.id;
+        let content = Content::Own(report.compose());
+        let bounce = InternalMail { id, to: to.clone(), content };
+        if let Err(problem) = self.place(bounce, organization, Purpose::Report) {
             tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
         }
     }
@@ -142,7 +166,7 @@ impl<'a> Beside<'a> {
 /// The recipients of a share that a DSN names: those that bounced, unless the client wants none
 /// (RFC 3461 §4.1). Of an organization that refused by DMARC none is named: another one took the
 /// message, and the author's own domain asked for the refusal.
-fn failed_recipients(share: &AdmittedShare) -> Vec<FailedRecipient> {
+fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipient> {
     let mut failed = Vec::new();
     for (address, reason) in share.bounced() {
         let recipients = share.decided.recipients.iter();
@@ -150,9 +174,17 @@ fn failed_recipients(share: &AdmittedShare) -> Vec<FailedRecipient> {
             .map(|recipient| &recipient.addressee.recipient)
             .find(|recipient| recipient.address == *address);
         let notify = recipient.and_then(|recipient| recipient.parameters.notify);
-        if reason != Reason::DmarcReject && notify.is_none_or(|notify| notify.failure) {
-            let orcpt = recipient.and_then(|recipient| recipient.parameters.orcpt.clone());
-            failed.push(FailedRecipient { address: address.clone(), orcpt, reason });
+        if reason != Reason::DmarcReject && wants(notify, Outcome::Failed) {
+            let (code, enhanced, text) = (reason.code(), reason.enhanced(), reason.text());
+            failed.push(ReportedRecipient {
+                address: address.clone(),
+                orcpt: recipient.and_then(|recipient| recipient.parameters.orcpt.clone()),
+                outcome: Outcome::Failed,
+                status: enhanced.to_owned(),
+                diagnostic: Some(format!("{code} {enhanced} {text}")),
+                remote_mta: None,
+                last_attempt: at,
+            });
         }
     }
     failed

@@ -2,17 +2,22 @@
 //! [`Handler`] and joins all rooms above it.
 
 mod admit;
+pub mod attachments;
 mod authenticate;
+pub mod authors;
 mod commit;
 mod decide;
+pub mod fixups;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod headers;
 mod internal;
 mod journal;
+pub mod login;
 mod notice;
 mod receive;
 pub mod refusals;
+pub mod report;
 mod settings;
 pub mod snapshot;
 mod story;
@@ -23,18 +28,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use attachments::Extensions;
 pub use commit::Committed;
-pub use settings::{OnReject, Settings};
+pub use settings::{OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use transaction::Transaction;
 
 use crate::clock::Clock;
 use crate::dns::Resolver;
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
-use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
+use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use authenticate::Checks;
+use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
 use transaction::{FullMailbox, reason_of};
@@ -44,6 +51,7 @@ pub struct Pipeline {
     snapshot: ArcSwap<Snapshot>,
     checks: ArcSwap<Checks>,
     store: Arc<Store>,
+    logins: Logins,
     refusals: RefusalLog,
     clock: Arc<dyn Clock>,
 }
@@ -55,6 +63,7 @@ impl Pipeline {
         resolver: Arc<dyn Resolver>,
         msgauth: crate::msgauth::Settings,
         store: Arc<Store>,
+        logins: Logins,
         refusals: RefusalLog,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -62,6 +71,7 @@ impl Pipeline {
             snapshot: ArcSwap::from_pointee(snapshot),
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
             store,
+            logins,
             refusals,
             clock,
         }
@@ -146,6 +156,9 @@ impl Pipeline {
             .directory
             .resolve(&recipient.address, max_members)
             .map_err(|error| reason_of(&error))?;
+        if resolved.members.is_empty() {
+            return Err(Reason::RemoteUser);
+        }
         self.check_room(transaction, &resolved, &recipient)?;
         transaction.add(resolved.organization, recipient, resolved.members);
         Ok(())
@@ -168,6 +181,21 @@ impl Handler for Pipeline {
             settings.allow.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)));
         let denied = settings.deny.iter().any(|net| net.contains(&ip));
         if allowed && !denied { Ok(()) } else { Err(Reason::NetworkDenied) }
+    }
+
+    async fn authenticate(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        credentials: Credentials,
+    ) -> Result<Login, Refusal> {
+        let snapshot = self.snapshot.load_full();
+        let login = self.logins.authenticate(&snapshot, trace_id, peer, credentials).await;
+        login.map_err(|reason| {
+            let refusal = Refusal { reason, trace_id };
+            self.refused(SessionRefusal { refusal, peer, about: "AUTH ..." });
+            refusal
+        })
     }
 
     async fn mail(

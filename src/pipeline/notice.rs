@@ -1,15 +1,14 @@
-//! The texts of internal mail: the 90 percent warning, the journaling failure, the DSN.
+//! The texts of internal mail: the 90 percent warning, the journaling failure. Reports to senders
+//! have their own file, `report.rs`.
 
 use mail_builder::MessageBuilder;
 use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
-use mail_builder::mime::MimePart;
 
 use super::internal::{Content, InternalMail};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, body_offset};
-use crate::smtp::reason::Reason;
+use crate::mail::Address;
 
 /// From whom and when internal mail comes.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +18,12 @@ pub(super) struct Letterhead<'a> {
 }
 
 impl Letterhead<'_> {
-    fn message(&self, id: TraceId, to: &Address, subject: &str) -> MessageBuilder<'static> {
+    pub(super) fn message(
+        &self,
+        id: TraceId,
+        to: &Address,
+        subject: &str,
+    ) -> MessageBuilder<'static> {
         let seconds = i64::try_from(self.at.as_secs()).unwrap_or(i64::MAX);
         MessageBuilder::new()
             .header(
@@ -70,118 +74,5 @@ impl Letterhead<'_> {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         self.text(to, "Journal record not delivered", text)
-    }
-
-    /// A failure DSN (RFC 3464) with the original's header section (RFC 6522).
-    pub(super) fn bounce(&self, report: &BounceReport<'_>) -> InternalMail {
-        let id = TraceId::generate();
-        let human = MimePart::new("text/plain", self.bounce_text(report));
-        let status = raw_part("message/delivery-status", self.delivery_status(report).as_bytes());
-        let section = report.original.get(..body_offset(report.original)).unwrap_or_default();
-        let headers = raw_part("text/rfc822-headers", section);
-        let kind = mail_builder::headers::content_type::ContentType::new("multipart/report")
-            .attribute("report-type", "delivery-status");
-        let body = MimePart::new(kind, vec![human, status, headers]);
-        let mut content = Vec::new();
-        self.message(id, report.to, "Undelivered mail").body(body).serialize(&mut content);
-        InternalMail { id, to: report.to.clone(), content: Content::Own(content) }
-    }
-
-    fn bounce_text(&self, report: &BounceReport<'_>) -> String {
-        let mut text = format!(
-            "This is the mail system at {}.\r\n\r\nYour message could not be delivered to:\r\n\r\n",
-            self.hostname
-        );
-        for failed in &report.failed {
-            text.push_str(&format!("  {}: {}\r\n", failed.address, failed.reason.text()));
-        }
-        text.push_str("\r\nIts other recipients got it.\r\n");
-        text
-    }
-
-    fn delivery_status(&self, report: &BounceReport<'_>) -> String {
-        let mut status = format!("Reporting-MTA: dns; {}\r\n", self.hostname);
-        if let Some(envid) = report.envid {
-            status.push_str(&format!("Original-Envelope-Id: {envid}\r\n"));
-        }
-        status.push_str(&format!("Arrival-Date: {}\r\n", self.at.to_rfc5322()));
-        for failed in &report.failed {
-            status.push_str("\r\n");
-            if let Some(orcpt) = &failed.orcpt {
-                status.push_str(&format!("Original-Recipient: {orcpt}\r\n"));
-            }
-            let reason = failed.reason;
-            status.push_str(&format!(
-                "Final-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {}\r\n\
-                 Diagnostic-Code: smtp; {} {} {}\r\n",
-                failed.address,
-                reason.enhanced(),
-                reason.code(),
-                reason.enhanced(),
-                reason.text()
-            ));
-        }
-        status
-    }
-}
-
-fn raw_part(content_type: &str, body: &[u8]) -> MimePart<'static> {
-    let mut part = format!("Content-Type: {content_type}\r\n\r\n").into_bytes();
-    part.extend_from_slice(body);
-    MimePart::raw(part)
-}
-
-/// What a DSN tells.
-#[derive(Debug)]
-pub(super) struct BounceReport<'a> {
-    /// The reverse-path's address.
-    pub(super) to: &'a Address,
-    pub(super) envid: Option<&'a str>,
-    pub(super) failed: Vec<FailedRecipient>,
-    pub(super) original: &'a [u8],
-}
-
-/// A recipient in a DSN.
-#[derive(Debug)]
-pub(super) struct FailedRecipient {
-    pub(super) address: Address,
-    pub(super) orcpt: Option<String>,
-    pub(super) reason: Reason,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bounce_is_a_delivery_status_report() {
-        let letterhead = Letterhead {
-            hostname: "mx.example.test",
-            at: Timestamp::from_millis(1_795_235_486_123),
-        };
-        let to = Address::parse("bob@good.test").expect("an address");
-        let bounce = letterhead.bounce(&BounceReport {
-            to: &to,
-            envid: Some("QQ314159"),
-            failed: vec![FailedRecipient {
-                address: Address::parse("alice@example.test").expect("an address"),
-                orcpt: Some("rfc822;al@example.test".into()),
-                reason: Reason::RuleBounce,
-            }],
-            original: b"Subject: secret plan\r\n\r\nthe plan itself",
-        });
-        let Content::Own(content) = bounce.content else { panic!("a bounce wraps nothing") };
-        let text = String::from_utf8(content).expect("UTF-8");
-        for expected in [
-            "multipart/report; report-type=\"delivery-status\"",
-            "Original-Envelope-Id: QQ314159\r\n",
-            "Original-Recipient: rfc822;al@example.test\r\nFinal-Recipient: rfc822; \
-             alice@example.test\r\nAction: failed\r\nStatus: 5.7.1\r\nDiagnostic-Code: smtp; 550 5.7.1 ",
-            "Subject: secret plan\r\n",
-            "Auto-Submitted: auto-generated",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
-        }
-        assert!(!text.contains("the plan itself"), "a bounce does not carry the body");
     }
 }

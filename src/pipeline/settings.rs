@@ -34,6 +34,43 @@ pub struct Settings {
     /// `store.mailbox_full_grace_s`: for this long after a mailbox became full its mail is
     /// deferred with 452 instead of refused with 552; zero refuses at once.
     pub mailbox_full_grace: Duration,
+    /// `[outbound]`; an organization's own numbers win.
+    pub recipient_quotas: RecipientQuotas,
+}
+
+/// How many recipients outside their organization users may write to in a day (UTC), counting each
+/// recipient of each message. Those inside are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecipientQuotas {
+    /// A user (guide 3449).
+    pub per_user: u64,
+    /// All users of an organization together (guide 3426).
+    pub per_organization: u64,
+}
+
+impl Default for RecipientQuotas {
+    fn default() -> Self {
+        Self { per_user: 10_000, per_organization: 100_000 }
+    }
+}
+
+/// What an organization says of its quotas itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnQuotas {
+    /// `recipients_per_user_per_day`
+    pub per_user: Option<u64>,
+    /// `recipients_per_day`
+    pub per_organization: Option<u64>,
+}
+
+impl OwnQuotas {
+    /// Its own numbers, or else the daemon's.
+    pub fn or(self, daemon: RecipientQuotas) -> RecipientQuotas {
+        RecipientQuotas {
+            per_user: self.per_user.unwrap_or(daemon.per_user),
+            per_organization: self.per_organization.unwrap_or(daemon.per_organization),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -47,6 +84,7 @@ impl Default for Settings {
             max_hops: 100,
             max_group_members: 10_000,
             mailbox_full_grace: Duration::ZERO,
+            recipient_quotas: RecipientQuotas::default(),
         }
     }
 }

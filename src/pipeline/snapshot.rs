@@ -3,22 +3,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{OnReject, Settings};
-use crate::directory::{Directory, OrganizationId};
-use crate::rules::RuleSet;
+use super::{Extensions, OnReject, RecipientQuotas, Settings};
+use crate::directory::{AccessRules, Directory, OrganizationId};
+use crate::mail::Gateway;
+use crate::rules::mailbox::MailboxRules;
+use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};
 
 /// What one organization wants done with its mail.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Its inbound email flow rules.
-    pub rules: Arc<RuleSet>,
+    pub rules: Arc<RuleSet<InboundAction>>,
+    /// Its outbound email flow rules.
+    pub outbound_rules: Arc<RuleSet<OutboundAction>>,
+    /// Its SMTP gateways by name; all that its outbound rules name are there.
+    pub gateways: HashMap<Arc<str>, Arc<Gateway>>,
+    /// The extensions of files that its users may not send.
+    pub blocked_attachments: Arc<Extensions>,
+    /// How many recipients outside the organization a day may have.
+    pub recipient_quotas: RecipientQuotas,
+    /// Its users' mailbox rules, by user name; who has none is not there.
+    pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling, if it is on.
     pub journaling: Option<journal::Settings>,
     /// Whether DMARC policies are enforced (guide 4432: on by default).
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`, if it has one.
     pub on_reject: Option<OnReject>,
+    /// Who may log in, over what and from where.
+    pub access: Arc<AccessRules>,
 }
 
 /// Directory, rules and settings at one moment.

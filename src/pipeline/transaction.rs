@@ -90,7 +90,6 @@ pub(super) fn reason_of(error: &ResolveError) -> Reason {
         ResolveError::NotOurDomain => Reason::RelayDenied,
         ResolveError::Unknown => Reason::UnknownUser,
         ResolveError::Disabled => Reason::DisabledUser,
-        ResolveError::Remote(_) => Reason::RemoteUser,
         ResolveError::GroupTooLarge => Reason::GroupTooLarge,
         ResolveError::EmptyGroup => Reason::EmptyGroup,
     }

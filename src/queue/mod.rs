@@ -1,7 +1,28 @@
-//! The outbound queue: the servers of a destination, and what came of trying them.
+//! Mail on its way out: what waits, when it is tried, where it goes and what comes of it.
 //!
-//! [`attempt::attempt`] is one attempt to hand a message to the servers of a [`hop::Hop`] list. It
-//! knows neither DNS nor the store: where mail goes and what is remembered is decided elsewhere.
+//! [`Queue::run`] takes what is due, has a [`Courier`] carry it, and a [`Ledger`] make durable what
+//! came of it. `schedule` and `settle` decide, and are pure; `waiting` says whose turn it is.
+//! [`route`] finds the servers of a domain and how safely they must be spoken to; an
+//! [`attempt::attempt`] hands a message to them.
 
 pub mod attempt;
 pub mod hop;
+pub mod pki;
+pub mod route;
+mod schedule;
+mod settings;
+mod settle;
+mod waiting;
+mod worker;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(test)]
+mod tests;
+
+pub use settings::Settings;
+pub use settle::Settlement;
+pub use worker::{Carried, Courier, Ledger, Queue};
+
+/// Chance, from 0 to 1; given, so that tests know it.
+pub type Chance = Box<dyn Fn() -> f64 + Send + Sync>;

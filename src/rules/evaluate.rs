@@ -1,5 +1,5 @@
 //! The rule that wins for one recipient, found through an index, and the explanation of why the
-//! others lost.
+//! others lost; for both directions alike.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::order::{Breadth, Rank};
 use super::pattern::{Pattern, Subject};
-use super::rule::{InboundAction, InboundRule, RuleError};
+use super::rule::{Action, Rule, RuleError};
 use crate::mail::{Address, Domain};
 
-/// Sender patterns of a rule, and of an organization (product contract §7).
+/// Sender patterns of a rule, and of an organization's rules of both directions together (product
+/// contract §7, guide 3436–3437).
 const MAX_SENDERS: usize = 250;
 const MAX_SENDERS_IN_ALL: usize = 1000;
 
@@ -36,11 +37,12 @@ pub enum AuthorField {
 /// The rule that wins for a recipient, and by which patterns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Winner {
+pub struct Winner<A> {
     /// The rule's name.
     pub name: Arc<str>,
     /// What it does.
-    pub action: InboundAction,
+    #[serde(flatten)]
+    pub action: A,
     /// Which field matched.
     pub author: AuthorField,
     /// The most specific of its sender patterns that matched.
@@ -49,10 +51,10 @@ pub struct Winner {
     pub destination_pattern: Pattern,
 }
 
-/// An organization's inbound rules, checked and indexed.
-#[derive(Debug, Default)]
-pub struct RuleSet {
-    rules: Vec<InboundRule>,
+/// An organization's rules of one direction, checked and indexed.
+#[derive(Debug)]
+pub struct RuleSet<A> {
+    rules: Vec<Rule<A>>,
     /// Rules by the sender patterns that they have.
     by_address: HashMap<Box<str>, Vec<usize>>,
     by_domain: HashMap<Domain, Vec<usize>>,
@@ -60,12 +62,25 @@ pub struct RuleSet {
     by_star: Vec<usize>,
 }
 
-impl RuleSet {
-    /// Checks and indexes rules.
+impl<A> Default for RuleSet<A> {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            by_address: HashMap::new(),
+            by_domain: HashMap::new(),
+            by_wildcard: HashMap::new(),
+            by_star: Vec::new(),
+        }
+    }
+}
+
+impl<A: Action> RuleSet<A> {
+    /// Checks and indexes rules. What the rules of both directions have together is checked by
+    /// [`check_together`].
     ///
     /// # Errors
-    /// Every [`RuleError`] there is.
-    pub fn new(rules: Vec<InboundRule>) -> Result<Self, Vec<RuleError>> {
+    /// Every [`RuleError`] there is, but [`RuleError::TooManyInAll`].
+    pub fn new(rules: Vec<Rule<A>>) -> Result<Self, Vec<RuleError>> {
         let errors = check(&rules);
         if !errors.is_empty() {
             return Err(errors);
@@ -89,14 +104,14 @@ impl RuleSet {
     }
 
     /// The rules, as they stand in the file.
-    pub fn rules(&self) -> &[InboundRule] {
+    pub fn rules(&self) -> &[Rule<A>] {
         &self.rules
     }
 
     /// The rule that wins for a recipient. Guide 3774: the `Sender` field is matched first, the
     /// `From` field if there is none or it matches no rule. A rule matches when both its sides
     /// do, so a `Sender` that only matches rules for other recipients leaves it to `From`.
-    pub fn evaluate(&self, authors: &Authors<'_>, recipient: &Address) -> Option<Winner> {
+    pub fn evaluate(&self, authors: &Authors<'_>, recipient: &Address) -> Option<Winner<A>> {
         let recipient = Subject::new(recipient);
         self.by_author(authors.sender, AuthorField::Sender, &recipient)
             .or_else(|| self.by_author(authors.from, AuthorField::From, &recipient))
@@ -107,7 +122,7 @@ impl RuleSet {
         author: Option<&Address>,
         field: AuthorField,
         recipient: &Subject<'_>,
-    ) -> Option<Winner> {
+    ) -> Option<Winner<A>> {
         let author = Subject::new(author?);
         // From the most specific kind of sender pattern to the least: the first kind of which a
         // rule's destination matches too has the winner, since that comes first in the order.
@@ -140,21 +155,21 @@ impl RuleSet {
         place: usize,
         author: &Subject<'_>,
         recipient: &Subject<'_>,
-    ) -> Option<Match<'_>> {
+    ) -> Option<Match<'_, A>> {
         let rule = self.rules.get(place)?;
         let sender = most_specific(&rule.senders, author)?;
         let destination = most_specific(&rule.destinations, recipient)?;
         let rank = Rank {
             sender: Breadth::of(sender),
             destination: Breadth::of(destination),
-            action: rule.action,
+            action: rule.action.precedence(),
             place,
         };
         Some(Match { rule, sender, destination, rank })
     }
 
     /// The winner, and for every other rule why it lost.
-    pub fn explain(&self, authors: &Authors<'_>, recipient: &Address) -> Explanation {
+    pub fn explain(&self, authors: &Authors<'_>, recipient: &Address) -> Explanation<A> {
         let winner = self.evaluate(authors, recipient);
         // Where `From` was asked, `Sender` had been asked before: a rule that fits it by its sender
         // side lost by its destination.
@@ -179,8 +194,8 @@ impl RuleSet {
         place: usize,
         asked: &[Option<Subject<'_>>; 2],
         recipient: &Subject<'_>,
-        winner: Option<&Winner>,
-    ) -> Option<Lost> {
+        winner: Option<&Winner<A>>,
+    ) -> Option<Lost<A>> {
         let rule = self.rules.get(place)?;
         let mut asked = asked.iter().flatten();
         let loss = match asked.find_map(|author| most_specific(&rule.senders, author)) {
@@ -190,34 +205,39 @@ impl RuleSet {
                 Some(destination) => lost_to(rule, sender, destination, winner?),
             },
         };
-        Some(Lost { name: Arc::clone(&rule.name), action: rule.action, loss })
+        Some(Lost { name: Arc::clone(&rule.name), action: rule.action.clone(), loss })
     }
 }
 
-fn lost_to(rule: &InboundRule, sender: &Pattern, destination: &Pattern, winner: &Winner) -> Loss {
+fn lost_to<A: Action>(
+    rule: &Rule<A>,
+    sender: &Pattern,
+    destination: &Pattern,
+    winner: &Winner<A>,
+) -> Loss {
     if Breadth::of(sender) != Breadth::of(&winner.sender_pattern) {
         Loss::LessSpecificSender
     } else if Breadth::of(destination) != Breadth::of(&winner.destination_pattern) {
         Loss::LessSpecificDestination
-    } else if rule.action != winner.action {
+    } else if rule.action.precedence() != winner.action.precedence() {
         Loss::LessRestrictiveAction
     } else {
         Loss::LaterInFile
     }
 }
 
-struct Match<'a> {
-    rule: &'a InboundRule,
+struct Match<'a, A> {
+    rule: &'a Rule<A>,
     sender: &'a Pattern,
     destination: &'a Pattern,
     rank: Rank,
 }
 
-impl Match<'_> {
-    fn winner(&self, author: AuthorField) -> Winner {
+impl<A: Action> Match<'_, A> {
+    fn winner(&self, author: AuthorField) -> Winner<A> {
         Winner {
             name: Arc::clone(&self.rule.name),
-            action: self.rule.action,
+            action: self.rule.action.clone(),
             author,
             sender_pattern: self.sender.clone(),
             destination_pattern: self.destination.clone(),
@@ -230,7 +250,7 @@ fn most_specific<'a>(patterns: &'a [Pattern], subject: &Subject<'_>) -> Option<&
     matching.min_by_key(|pattern| Breadth::of(pattern))
 }
 
-fn check(rules: &[InboundRule]) -> Vec<RuleError> {
+fn check<A>(rules: &[Rule<A>]) -> Vec<RuleError> {
     let mut errors = Vec::new();
     let mut names = std::collections::HashSet::new();
     for rule in rules {
@@ -246,29 +266,36 @@ fn check(rules: &[InboundRule]) -> Vec<RuleError> {
             errors.push(RuleError::SameName(Arc::clone(&rule.name)));
         }
     }
-    let in_all = rules.iter().map(|rule| rule.senders.len()).sum();
-    if in_all > MAX_SENDERS_IN_ALL {
-        errors.push(RuleError::TooManyInAll(in_all));
-    }
     errors
+}
+
+/// Whether an organization's rules of both directions are few enough together (guide 3437).
+///
+/// # Errors
+/// [`RuleError::TooManyInAll`]
+pub fn check_together<A, B>(one: &[Rule<A>], other: &[Rule<B>]) -> Result<(), RuleError> {
+    let senders = one.iter().map(|rule| rule.senders.len());
+    let in_all = senders.chain(other.iter().map(|rule| rule.senders.len())).sum();
+    if in_all > MAX_SENDERS_IN_ALL { Err(RuleError::TooManyInAll(in_all)) } else { Ok(()) }
 }
 
 /// The outcome for a sender and a recipient, with every rule accounted for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
+pub struct Explanation<A> {
     /// The rule that wins, if one matches.
-    pub winner: Option<Winner>,
+    pub winner: Option<Winner<A>>,
     /// The others, as they stand in the file.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<Lost<A>>,
 }
 
 /// A rule that did not win.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Lost {
+pub struct Lost<A> {
     /// Its name.
     pub name: Arc<str>,
     /// What it would have done.
-    pub action: InboundAction,
+    #[serde(flatten)]
+    pub action: A,
     /// Why it lost.
     pub loss: Loss,
 }

@@ -1,13 +1,19 @@
-//! Email flow rules (guide 3683–3790): patterns, rules, their order, and the one that wins. Pure.
+//! Email flow rules (guide 3683–3790): patterns, rules, their order, and the one that wins; and the
+//! rules that users have for their mailboxes. Pure.
 
 mod evaluate;
+mod forwarding;
+pub mod mailbox;
 mod order;
 mod pattern;
 mod rule;
 
-pub use evaluate::{AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner};
+pub use evaluate::{
+    AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner, check_together,
+};
+pub use forwarding::{Withheld, delivered_to};
 pub use pattern::{Pattern, PatternError};
-pub use rule::{InboundAction, InboundRule, RuleError};
+pub use rule::{Action, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -6,7 +6,6 @@
 //! that stands first in the organization's file, so that the order is total.
 
 use super::pattern::Pattern;
-use super::rule::InboundAction;
 
 /// How specific a pattern is; smaller is more specific.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +36,8 @@ impl Breadth {
 pub(super) struct Rank {
     pub(super) sender: Breadth,
     pub(super) destination: Breadth,
-    pub(super) action: InboundAction,
+    /// The action's precedence.
+    pub(super) action: u8,
     /// The rule's place in the file.
     pub(super) place: usize,
 }

@@ -7,10 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 
-/// What an inbound rule does, in the order of the guide's list (3716–3726), which is the order of
-/// precedence among equally specific rules (guide 3780).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+/// What the rules of one direction can do.
+pub trait Action: Clone + fmt::Debug + fmt::Display + PartialEq {
+    /// The action's name in configuration and events.
+    fn as_str(&self) -> &'static str;
+
+    /// Its place in the guide's list of the direction's actions, which is the order of precedence
+    /// among equally specific rules (guide 3780): the smaller wins.
+    fn precedence(&self) -> u8;
+
+    /// The name of the SMTP gateway that it routes to, if it does.
+    fn gateway(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What an inbound rule does, in the order of the guide's list (3716–3726).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum InboundAction {
     /// *Drop email*
     Drop,
@@ -25,12 +39,13 @@ pub enum InboundAction {
 }
 
 impl InboundAction {
-    /// All actions, most restrictive first.
+    /// All actions.
     pub const ALL: [Self; 5] =
         [Self::Drop, Self::Bounce, Self::MoveToJunk, Self::Default, Self::BypassSpamCheck];
+}
 
-    /// The action's name in configuration and events.
-    pub fn as_str(self) -> &'static str {
+impl Action for InboundAction {
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Drop => "DROP",
             Self::Bounce => "BOUNCE",
@@ -38,6 +53,10 @@ impl InboundAction {
             Self::Default => "DEFAULT",
             Self::BypassSpamCheck => "BYPASS_SPAM_CHECK",
         }
+    }
+
+    fn precedence(&self) -> u8 {
+        *self as u8 // They are declared in the guide's order.
     }
 }
 
@@ -47,18 +66,74 @@ impl fmt::Display for InboundAction {
     }
 }
 
-/// An inbound email flow rule.
+/// What an outbound rule does, in the order of the guide's list (3737–3742). There *Default*
+/// stands before *Drop*.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundAction {
+    /// *Default*: the message goes the normal way.
+    Default,
+    /// *Drop email*: it is not sent, and nobody is told.
+    Drop,
+    /// *Send bounce response*: it is not sent, and the sender is told.
+    Bounce,
+    /// *Route to SMTP gateway*
+    RouteToSmtpGateway {
+        /// The name of one of the organization's gateways.
+        gateway: Arc<str>,
+    },
+}
+
+impl Action for OutboundAction {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Default => "DEFAULT",
+            Self::Drop => "DROP",
+            Self::Bounce => "BOUNCE",
+            Self::RouteToSmtpGateway { .. } => "ROUTE_TO_SMTP_GATEWAY",
+        }
+    }
+
+    fn precedence(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Drop => 1,
+            Self::Bounce => 2,
+            Self::RouteToSmtpGateway { .. } => 3,
+        }
+    }
+
+    fn gateway(&self) -> Option<&str> {
+        match self {
+            Self::RouteToSmtpGateway { gateway } => Some(gateway),
+            Self::Default | Self::Drop | Self::Bounce => None,
+        }
+    }
+}
+
+impl fmt::Display for OutboundAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An email flow rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InboundRule {
-    /// Unique in the organization.
+pub struct Rule<A> {
+    /// Unique among the rules of its direction.
     pub name: Arc<str>,
     /// What it does.
-    pub action: InboundAction,
+    pub action: A,
     /// Whose mail it is for.
     pub senders: Vec<Pattern>,
     /// Which recipients it is for.
     pub destinations: Vec<Pattern>,
 }
+
+/// A rule for mail that comes in.
+pub type InboundRule = Rule<InboundAction>;
+/// A rule for mail that users send.
+pub type OutboundRule = Rule<OutboundAction>;
 
 /// Why rules cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +141,7 @@ pub enum RuleError {
     /// More sender patterns than a rule may have (product contract §7).
     #[error("rule {0} has {1} sender patterns; at most 250 are allowed")]
     TooManySenders(Arc<str>, usize),
-    /// More sender patterns than an organization may have (product contract §7).
+    /// More sender patterns than an organization may have (product contract §7, guide 3437).
     #[error("the rules have {0} sender patterns together; at most 1000 are allowed")]
     TooManyInAll(usize),
     /// A list that matches nobody.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::fuzz::naive;
+use super::fuzz::{INBOUND, OUTBOUND, naive};
 use super::*;
 use crate::mail::Address;
 
@@ -8,11 +8,11 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
-fn rule(name: &str, action: InboundAction, senders: &[&str], destinations: &[&str]) -> InboundRule {
+fn rule<A>(name: &str, action: A, senders: &[&str], destinations: &[&str]) -> Rule<A> {
     let patterns = |texts: &[&str]| {
         texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
     };
-    InboundRule {
+    Rule {
         name: name.into(),
         action,
         senders: patterns(senders),
@@ -60,7 +60,12 @@ fn a_wildcard_means_the_domain_and_all_below_it() {
     }
 }
 
-fn winner(rules: &[InboundRule], sender: Option<&str>, from: &str, to: &str) -> Option<String> {
+fn winner<A: Action>(
+    rules: &[Rule<A>],
+    sender: Option<&str>,
+    from: &str,
+    to: &str,
+) -> Option<String> {
     let set = RuleSet::new(rules.to_vec()).expect("valid");
     let (sender, from) = (sender.map(address), address(from));
     let authors = Authors { sender: sender.as_ref(), from: Some(&from) };
@@ -91,6 +96,67 @@ fn the_most_specific_rule_wins_then_the_most_restrictive() {
     check("c@d.com", "y@o.test", "short");
     check("c@d.org", "y@o.test", "star");
     check("c@z.net", "y@o.test", "bounce");
+}
+
+fn via(gateway: &str) -> OutboundAction {
+    OutboundAction::RouteToSmtpGateway { gateway: gateway.into() }
+}
+
+#[test]
+fn an_outbound_rule_wins_in_the_order_of_its_own_list() {
+    use OutboundAction::{Bounce, Default, Drop};
+    let rules = [
+        rule("route", via("z"), &["o.test"], &["*"]),
+        rule("bounce", Bounce, &["o.test"], &["*.b.test"]),
+        rule("drop", Drop, &["o.test"], &["*.b.test"]),
+        rule("drop-c", Drop, &["o.test"], &["c.test"]),
+        rule("default-c", Default, &["o.test"], &["c.test"]),
+        rule("bounce-d", Bounce, &["o.test"], &["d.test"]),
+        rule("route-d", via("a"), &["o.test"], &["d.test"]),
+        rule("route-e", via("z"), &["o.test"], &["e.test"]),
+        rule("route-e-too", via("a"), &["o.test"], &["e.test"]),
+        rule("alice", via("a"), &["alice@o.test"], &["*"]),
+    ];
+    let check = |from, to, expected| {
+        assert_eq!(winner(&rules, None, from, to).as_deref(), Some(expected), "{from} {to}");
+    };
+    check("bob@o.test", "x@a.test", "route");
+    check("bob@o.test", "x@s.b.test", "drop");
+    check("bob@o.test", "x@c.test", "default-c");
+    check("bob@o.test", "x@d.test", "bounce-d");
+    // The gateway's name has no say.
+    check("bob@o.test", "x@e.test", "route-e");
+    check("Alice@o.test", "x@c.test", "alice");
+    assert_eq!(winner(&rules, None, "x@else.test", "x@c.test"), None);
+}
+
+#[test]
+fn a_winner_reads_as_it_is_written() {
+    let from = address("a@o.test");
+    let authors = Authors { sender: None, from: Some(&from) };
+    let outbound = RuleSet::new(vec![
+        rule("via-filter", via("filter"), &["o.test"], &["*"]),
+        rule("other", via("other"), &["*"], &["*"]),
+    ])
+    .expect("valid");
+    let explanation = outbound.explain(&authors, &address("x@c.test"));
+    assert_eq!(
+        serde_json::to_string(&explanation).expect("serializes"),
+        r#"{"winner":{"name":"via-filter","action":"ROUTE_TO_SMTP_GATEWAY","gateway":"filter","author":"From","senderPattern":"o.test","destinationPattern":"*"},"lost":[{"name":"other","action":"ROUTE_TO_SMTP_GATEWAY","gateway":"other","loss":"less-specific-sender"}]}"#
+    );
+    let written = serde_json::to_string(&explanation.winner).expect("serializes");
+    let read: Option<Winner<OutboundAction>> = serde_json::from_str(&written).expect("reads");
+    assert_eq!(read, explanation.winner);
+
+    let inbound = RuleSet::new(vec![rule("junk", InboundAction::MoveToJunk, &["*"], &["c.test"])]);
+    let winner = inbound.expect("valid").evaluate(&authors, &address("x@c.test"));
+    let written = serde_json::to_string(&winner).expect("serializes");
+    assert_eq!(
+        written,
+        r#"{"name":"junk","action":"MOVE_TO_JUNK","author":"From","senderPattern":"*","destinationPattern":"c.test"}"#
+    );
+    let read: Option<Winner<InboundAction>> = serde_json::from_str(&written).expect("reads");
+    assert_eq!(read, winner);
 }
 
 #[test]
@@ -182,8 +248,24 @@ fn limits_are_the_contracts() {
             "there are two rules with the name a",
         ]
     );
-    let rules = (0..5).map(|n| rule(&format!("r{n}"), InboundAction::Drop, &many[..201], &["*"]));
-    assert_eq!(RuleSet::new(rules.collect()).err(), Some(vec![RuleError::TooManyInAll(1005)]));
+}
+
+#[test]
+fn both_directions_share_the_organizations_quota() {
+    let senders: Vec<_> = (0..250).map(|number| format!("d{number}.test")).collect();
+    let senders: Vec<_> = senders.iter().map(String::as_str).collect();
+    let full = |name: &str| rule(name, InboundAction::Drop, &senders, &["*"]);
+    let inbound = [full("a"), full("b"), full("c")];
+    let outbound = |more: usize| {
+        [
+            rule("d", OutboundAction::Drop, &senders[..249], &["*"]),
+            rule("e", OutboundAction::Drop, &senders[..more], &["*"]),
+        ]
+    };
+    assert_eq!(check_together(&inbound, &outbound(1)), Ok(()));
+    let too_many = check_together(&inbound, &outbound(2));
+    assert_eq!(too_many, Err(RuleError::TooManyInAll(1001)));
+    assert_eq!(check_together(&outbound(2), &inbound), too_many);
 }
 
 fn pattern() -> impl Strategy<Value = String> {
@@ -196,9 +278,14 @@ fn pattern() -> impl Strategy<Value = String> {
     ]
 }
 
-fn rules() -> impl Strategy<Value = Vec<InboundRule>> {
+fn outbound_actions() -> Vec<OutboundAction> {
+    use OutboundAction::{Bounce, Default, Drop};
+    vec![Default, Drop, Bounce, via("one"), via("two")]
+}
+
+fn rules<A: Action + 'static>(actions: Vec<A>) -> impl Strategy<Value = Vec<Rule<A>>> {
     let patterns = || proptest::collection::vec(pattern(), 1..4);
-    let action = proptest::sample::select(InboundAction::ALL.to_vec());
+    let action = proptest::sample::select(actions);
     proptest::collection::vec((action, patterns(), patterns()), 0..12).prop_map(|rules| {
         let strs = |texts: &[String]| -> Vec<Pattern> {
             texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
@@ -206,7 +293,7 @@ fn rules() -> impl Strategy<Value = Vec<InboundRule>> {
         rules
             .into_iter()
             .enumerate()
-            .map(|(place, (action, senders, destinations))| InboundRule {
+            .map(|(place, (action, senders, destinations))| Rule {
                 name: format!("r{place}").into(),
                 action,
                 senders: strs(&senders),
@@ -219,14 +306,18 @@ fn rules() -> impl Strategy<Value = Vec<InboundRule>> {
 proptest! {
     #[test]
     fn the_index_agrees_with_the_plain_definition(
-        rules in rules(),
+        inbound in rules(InboundAction::ALL.to_vec()),
+        outbound in rules(outbound_actions()),
         author in "[xy]@([ab]\\.){0,3}test",
         to in "[xy]@([ab]\\.){0,3}test",
     ) {
         let (author, to) = (address(&author), address(&to));
-        let expected = naive(&rules, &author, &to).map(|rule| rule.name.clone());
-        let set = RuleSet::new(rules).expect("valid");
         let authors = Authors { sender: None, from: Some(&author) };
+        let expected = naive(&inbound, INBOUND, &author, &to).map(|rule| rule.name.clone());
+        let set = RuleSet::new(inbound).expect("valid");
+        prop_assert_eq!(set.evaluate(&authors, &to).map(|winner| winner.name), expected);
+        let expected = naive(&outbound, OUTBOUND, &author, &to).map(|rule| rule.name.clone());
+        let set = RuleSet::new(outbound).expect("valid");
         prop_assert_eq!(set.evaluate(&authors, &to).map(|winner| winner.name), expected);
     }
 

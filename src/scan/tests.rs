@@ -81,6 +81,7 @@ async fn scan_with(settings: Option<&Settings>, message: &[u8]) -> ScanOutcome {
         helo: "mail.example.test".to_owned(),
         esmtp: true,
         tls: None,
+        login: None,
     };
     let reverse_path = ReversePath::Address(Address::parse("a@example.test").unwrap());
     let [bob, eve] = ["bob@example.org", "eve@example.org"].map(|it| Address::parse(it).unwrap());

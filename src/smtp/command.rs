@@ -2,8 +2,10 @@
 //! refused with the reason that says what is wrong.
 
 use super::reason::Reason;
+use super::settings::Protocol;
 use crate::mail::{
     Address, BodyType, Domain, DsnNotify, DsnReturn, MailParameters, RcptParameters, ReversePath,
+    Secret,
 };
 
 /// The longest path with its angle brackets (RFC 5321 §4.5.3.1.3), in octets.
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     Help,
     /// STARTTLS (RFC 3207).
     StartTls,
+    /// AUTH (RFC 4954): the mechanism, and the initial response.
+    Auth(String, Option<Secret>),
 }
 
 /// What RCPT says.
@@ -99,11 +103,11 @@ pub(crate) enum ChunkPlace {
     Last,
 }
 
-/// Reads a command line without its CR LF.
+/// Reads a command line without its CR LF, as a listener of this protocol understands it.
 ///
 /// # Errors
 /// Why it is refused.
-pub(crate) fn parse(line: &[u8]) -> Result<Command, Reason> {
+pub(crate) fn parse(line: &[u8], protocol: Protocol) -> Result<Command, Reason> {
     let Ok(text) = str::from_utf8(line) else {
         let bdat = line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"));
         return if bdat { Ok(Command::EndlessBdat) } else { Err(Reason::BadSyntax) };
@@ -118,7 +122,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reason> {
     match verb.as_str() {
         "EHLO" => client_name(argument).map(Command::Ehlo),
         "HELO" => client_name(argument).map(Command::Helo),
-        "MAIL" => mail(argument),
+        "MAIL" => mail(argument, protocol),
         "RCPT" => rcpt(argument).map(Command::Rcpt),
         "BDAT" => Ok(chunk(argument).map_or(Command::EndlessBdat, Command::Bdat)),
         "DATA" => alone(argument, Command::Data),
@@ -129,6 +133,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Reason> {
         "HELP" => Ok(Command::Help),
         "VRFY" if argument.is_empty() => Err(Reason::BadSyntax),
         "VRFY" => Ok(Command::Vrfy),
+        "AUTH" if protocol.is_submission() => auth(argument),
         "EXPN" | "AUTH" | "ETRN" | "TURN" | "SEND" | "SOML" | "SAML" => Err(Reason::NotImplemented),
         verb if verb.starts_with("BDAT") => Ok(Command::EndlessBdat),
         _ => Err(Reason::UnknownCommand),
@@ -168,8 +173,21 @@ fn digits(text: &str) -> Option<&str> {
     number.then_some(text)
 }
 
+/// `AUTH SP mechanism [SP initial-response]` (RFC 4954 §4).
+fn auth(argument: &str) -> Result<Command, Reason> {
+    let (mechanism, initial) = match argument.split_once(' ') {
+        None => (argument, None),
+        Some((mechanism, response)) => (mechanism, Some(response)),
+    };
+    if mechanism.is_empty() || initial.is_some_and(|text| text.is_empty() || text.contains(' ')) {
+        return Err(Reason::BadSyntax);
+    }
+    let initial = initial.map(|text| Secret::new(text.to_owned()));
+    Ok(Command::Auth(mechanism.to_owned(), initial))
+}
+
 /// `MAIL FROM:<reverse-path> [SP parameters]`.
-fn mail(argument: &str) -> Result<Command, Reason> {
+fn mail(argument: &str, protocol: Protocol) -> Result<Command, Reason> {
     let text = after_keyword(argument, "FROM:").ok_or(Reason::BadSyntax)?;
     let (path, rest) = bracketed(text).ok_or(Reason::BadSender)?;
     let reverse_path = match path {
@@ -178,7 +196,7 @@ fn mail(argument: &str) -> Result<Command, Reason> {
     };
     let mut reader = MailReader::default();
     for parameter in parameters(rest)? {
-        reader.read(parameter)?;
+        reader.read(parameter, protocol)?;
     }
     let parameters = reader.finish();
     // RFC 6531 §3.4: such an address travels in a transaction that said SMTPUTF8 only.
@@ -279,10 +297,15 @@ struct MailReader {
     smtputf8: Option<()>,
     ret: Option<DsnReturn>,
     envid: Option<String>,
+    auth: Option<()>,
 }
 
 impl MailReader {
-    fn read(&mut self, Parameter { keyword, value }: Parameter<'_>) -> Result<(), Reason> {
+    fn read(
+        &mut self,
+        Parameter { keyword, value }: Parameter<'_>,
+        protocol: Protocol,
+    ) -> Result<(), Reason> {
         match (keyword.to_ascii_uppercase().as_str(), value) {
             ("SIZE", Some(value)) => set_once(&mut self.size, size(value)?),
             ("BODY", Some(value)) => set_once(&mut self.body, body(value)?),
@@ -292,6 +315,13 @@ impl MailReader {
                 set_once(&mut self.envid, xtext(value).ok_or(Reason::BadSyntax)?)
             }
             ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID", _) => Err(Reason::BadSyntax),
+            // RFC 4954 §5: who offers AUTH must understand it here. Whoever the client says has
+            // authenticated to it, nobody is believed but the user who has logged in to us.
+            ("AUTH", Some(value)) if protocol.is_submission() => {
+                let is_identity = value == "<>" || xtext(value).is_some();
+                set_once(&mut self.auth, is_identity.then_some(()).ok_or(Reason::BadSyntax)?)
+            }
+            ("AUTH", None) if protocol.is_submission() => Err(Reason::BadSyntax),
             _ => Err(Reason::UnknownParameter),
         }
     }

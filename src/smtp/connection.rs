@@ -1,30 +1,33 @@
 //! One connection: performs what the session asks for, over any byte stream. All waiting happens
-//! here, and every wait has an end.
+//! here, and every wait has an end. How it begins is in `connection/arrival.rs`, how it changes to
+//! TLS in `connection/secure.rs`.
+
+mod arrival;
+mod secure;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::auth;
 use super::body::Body;
 use super::budget::{NetworkPlace, Reservation};
 use super::gate::Gate;
 use super::handler::{Handler, SessionRefusal};
 use super::listener::Shared;
 use super::patience::{OnStop, Patience};
-use super::proxy;
 use super::reason::Reason;
 use super::reply::Reply;
 use super::session::{Answer, Input, Session, Step, Transfer};
-use super::settings::Limits;
-use super::tls;
+use super::settings::{Limits, Protocol};
 use super::wire::{Framing, Lines, Progress};
 use crate::mail::Peer;
+pub(crate) use arrival::{Arrival, Source, peer};
 
 /// Read at once while waiting for commands, and kept while idle.
 const LINE_READ: usize = 1024;
@@ -35,21 +38,10 @@ const DATA_READ: usize = 64 * 1024;
 const STRETCH: usize = 16;
 /// Replies are sent when so many octets of them wait, even if more commands do too.
 const MAX_OUTPUT: usize = 8 * 1024;
-/// How long a proxy may take to say whom it speaks for.
-const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a closed connection is read from, so that the last reply is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much is read then.
 const MAX_LINGER: u64 = 256 * 1024;
-
-/// Who connected.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    /// A client.
-    Direct(SocketAddr, NetworkPlace),
-    /// A trusted proxy, which says first whom it speaks for.
-    Proxy(SocketAddr),
-}
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<S, H>(
@@ -64,30 +56,41 @@ pub(crate) async fn serve<S, H>(
     let limits = shared.limits();
     let patience = Patience::new(limits.session_timeout, stop);
     let mut driver = Driver::new(stream, shared, limits, patience);
+    let protocol = arrival.protocol;
     let (peer, identified) = driver.identify(arrival).await;
-    let session = Session::new(driver.shared.hostname().clone(), driver.limits.clone(), peer);
-    let admitted = match identified {
-        Ok(()) => driver.admit(session.peer()).await,
+    let allowed = match identified {
+        Ok(()) => driver.ask_access(&peer).await,
         Err(interruption) => Err(interruption),
     };
-    let input = match admitted {
-        Ok(()) => Input::Admitted,
-        Err(Interruption::Because(reason)) => Input::Interrupted(reason),
-        Err(Interruption::Lost) => return,
-    };
-    let (session, end) = driver.converse(session, input).await;
+    // Boxed, so that a connection without TLS does not carry the room for it.
+    if protocol == Protocol::Submissions {
+        return Box::pin(driver.serve_implicit_tls(peer, allowed)).await;
+    }
+    let Some((session, end)) = driver.begin(protocol, peer, allowed).await else { return };
     match end {
         End::Lost => driver.abandon(session).await,
         End::Closed => driver.close(session).await,
-        // Boxed, so that a connection without TLS does not carry the room for it.
-        End::StartTls => Box::pin(driver.serve_tls(session)).await,
+        End::StartTls => Box::pin(driver.serve_after_starttls(session)).await,
     }
 }
 
-fn peer(address: SocketAddr) -> Peer {
-    // An IPv4 client of a dual-stack socket is an IPv4 client.
-    let ip = address.ip().to_canonical();
-    Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None }
+/// Serves a client as if it had done a TLS handshake, from the banner on.
+#[cfg(any(test, fuzzing))]
+pub(crate) async fn serve_without_handshake<S, H>(
+    stream: S,
+    arrival: Arrival,
+    shared: Arc<Shared<H>>,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    H: Handler,
+{
+    let limits = shared.limits();
+    let patience = Patience::new(limits.session_timeout, stop);
+    let mut driver = Driver::new(stream, shared, limits, patience);
+    if let (peer, Ok(())) = driver.identify(arrival).await {
+        driver.serve_secured(Peer { tls: Some("TLS".to_owned()), ..peer }).await;
+    }
 }
 
 /// Why nothing more comes from the peer.
@@ -163,53 +166,30 @@ where
         }
     }
 
-    /// Who the client is, and takes its network's place, which is held to the end.
-    async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<(), Interruption>) {
-        let proxy = match arrival {
-            Arrival::Direct(address, place) => {
-                self.place = Some(place);
-                return (peer(address), Ok(()));
-            }
-            Arrival::Proxy(address) => address,
+    /// From the banner, or the refusal in its place, to the end of the conversation; `None` if the
+    /// client was gone before it began.
+    async fn begin(
+        &mut self,
+        protocol: Protocol,
+        peer: Peer,
+        allowed: Result<(), Interruption>,
+    ) -> Option<(Session<H::Transaction>, End)> {
+        let hostname = self.shared.hostname().clone();
+        let session = Session::new(hostname, protocol, Arc::clone(&self.limits), peer);
+        let admitted = match allowed {
+            Ok(()) => self.hear_silence().await,
+            Err(interruption) => Err(interruption),
         };
-        match self.proxy_header().await {
-            Ok(client) => {
-                let peer = peer(client.unwrap_or(proxy));
-                let place = self.shared.take_in_network(peer.ip, &self.limits);
-                let place = place.map(|place| self.place = Some(place));
-                (peer, place.map_err(Interruption::Because))
-            }
-            Err(interruption) => (peer(proxy), Err(interruption)),
-        }
+        let input = match admitted {
+            Ok(()) => Input::Admitted,
+            Err(Interruption::Because(reason)) => Input::Interrupted(reason),
+            Err(Interruption::Lost) => return None,
+        };
+        Some(self.converse(session, input).await)
     }
 
-    /// The client that a trusted proxy names; `None` where it speaks for itself.
-    async fn proxy_header(&mut self) -> Result<Option<SocketAddr>, Interruption> {
-        let until = Instant::now() + PROXY_TIMEOUT;
-        let invalid = Interruption::Because(Reason::BadProxyHeader);
-        loop {
-            match proxy::parse(&self.buffer) {
-                proxy::Header::Complete { length, client } => {
-                    self.buffer.advance(length);
-                    return Ok(client);
-                }
-                proxy::Header::Invalid => return Err(invalid),
-                proxy::Header::Incomplete if self.buffer.len() > proxy::MAX_HEADER => {
-                    return Err(invalid);
-                }
-                proxy::Header::Incomplete => match self.fill(LINE_READ, until, OnStop::Close).await
-                {
-                    Err(Interruption::Because(Reason::TimedOut)) => return Err(invalid),
-                    filled => filled?,
-                },
-            }
-        }
-    }
-
-    /// May the client talk to us, and did it wait for the banner (RFC 5321 §3.1)?
-    async fn admit(&mut self, peer: &Peer) -> Result<(), Interruption> {
-        let asked = Box::pin(self.shared.handler().connect(peer.ip)).await;
-        asked.map_err(Interruption::Because)?;
+    /// Does the client wait for the banner (RFC 5321 §3.1)?
+    async fn hear_silence(&mut self) -> Result<(), Interruption> {
         let early = Interruption::Because(Reason::EarlyTalker);
         if !self.buffer.is_empty() {
             return Err(early);
@@ -258,15 +238,23 @@ where
                     tokio::time::sleep(pause).await;
                     step = *next;
                 }
-                Step::Read => return self.line().await,
+                Step::Read => return self.line(self.limits.command_line_bytes).await,
                 Step::Answer(answer) => {
                     self.queue(answer, peer);
-                    return self.line().await;
+                    return self.line(self.limits.command_line_bytes).await;
+                }
+                Step::Challenge(challenge) => {
+                    challenge.write_to(&mut self.output);
+                    return self.line(auth::MAX_LINE).await;
                 }
                 Step::Close(answer) => {
                     self.queue(answer, peer);
                     let sent = self.flush().await;
                     return Outcome::End(if sent.is_ok() { End::Closed } else { End::Lost });
+                }
+                Step::Authenticate(trace_id, credentials) => {
+                    let asked = self.gate(peer).authenticate(trace_id, credentials);
+                    return Outcome::Input(Input::Login(Box::pin(asked).await));
                 }
                 Step::Mail(trace_id, reverse_path, parameters) => {
                     let asked = self.gate(peer).mail(trace_id, reverse_path, parameters);
@@ -302,8 +290,9 @@ where
         Gate { shared: &self.shared, limits: &self.limits, place: self.place.as_ref(), peer }
     }
 
-    /// The next command line. A client that drips it byte by byte has no more time for it.
-    async fn line(&mut self) -> Outcome<H::Transaction> {
+    /// The next line, of at most `limit` octets. A client that drips it byte by byte has no more
+    /// time for it.
+    async fn line(&mut self, limit: usize) -> Outcome<H::Transaction> {
         let until = Instant::now() + self.limits.command_timeout;
         let until = self.message_deadline.map_or(until, |deadline| until.min(deadline));
         // Between the chunks of a message, the message may still come to its end.
@@ -314,7 +303,7 @@ where
             {
                 return interruption.into();
             }
-            if let Some(line) = self.lines.next(&mut self.buffer, self.limits.command_line_bytes) {
+            if let Some(line) = self.lines.next(&mut self.buffer, limit) {
                 self.commands += 1;
                 if self.commands.is_multiple_of(STRETCH) {
                     tokio::task::yield_now().await;
@@ -431,34 +420,6 @@ where
         match timeout(LINGER, linger).await {
             // There is nothing left to be done about any of these.
             Ok(Ok(()) | Err(_)) | Err(_) => {}
-        }
-    }
-
-    /// STARTTLS (RFC 3207): bytes that came before the handshake are dropped with the buffer.
-    async fn serve_tls(self, session: Session<H::Transaction>) {
-        let Self { stream, shared, limits, mut patience, place, .. } = self;
-        let until = Instant::now() + limits.command_timeout;
-        let handshake = shared.tls().acceptor().accept(stream);
-        let trace_id = session.trace_id();
-        let stream = match patience.wait(handshake, until, OnStop::Close).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::info!(%trace_id, peer = %session.peer().ip, %error, "TLS handshake failed");
-                return;
-            }
-            Err(reason) => {
-                tracing::info!(%trace_id, peer = %session.peer().ip, %reason, "TLS handshake ended");
-                return;
-            }
-        };
-        let secured = Input::Secured(tls::description(stream.get_ref().1));
-        let mut driver = Driver::new(stream, shared, limits, patience);
-        driver.place = place;
-        let (session, end) = driver.converse(session, secured).await;
-        match end {
-            End::Closed => driver.close(session).await,
-            // STARTTLS is refused under TLS.
-            End::Lost | End::StartTls => driver.abandon(session).await,
         }
     }
 }

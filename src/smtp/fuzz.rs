@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
-use super::connection::{Arrival, serve};
+use super::connection::{Arrival, Source, serve, serve_without_handshake};
 use super::proxy::{self, Header};
 use super::scripted::{Scripted, Told, hostname, normalized};
-use super::{Limits, Shared, Tls};
+use super::{Limits, Protocol, Shared, Tls};
 use crate::fuzz::{Cuts, assert_no_bare_line_ends, run, scratch};
 
 /// What is said under TLS, or instead of a handshake, no longer depends on the client's lines.
@@ -20,21 +20,36 @@ const START_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 /// RFC 5321 §4.5.3.1.5.
 const MAX_REPLY_LINE: usize = 512;
 
-/// A client's whole side of a connection: four octets that say how it is cut, then its bytes.
+/// A client's whole side of a connection: an octet that says to which kind of listener, four that
+/// say how it is cut, then its bytes.
 ///
 /// However they are cut, the replies are the same and well-formed, the handler hears the same,
-/// and a message holds what stands before its end and no bare CR or LF.
+/// a message holds what stands before its end and no bare CR or LF, and on a listener for users
+/// none comes from who has not logged in.
 pub fn conversation(input: &[u8]) {
+    let Some((listener, input)) = input.split_first() else { return };
     let Some((seed, bytes)) = input.split_first_chunk::<4>() else { return };
-    let whole = Conversation::of(bytes, None);
-    let cut = Conversation::of(bytes, Some(Cuts::of(*seed)));
+    let protocol = match listener % 3 {
+        0 => Protocol::Mx,
+        1 => Protocol::Submission,
+        _ => Protocol::Submissions,
+    };
+    let whole = Conversation::of(protocol, bytes, None);
+    let cut = Conversation::of(protocol, bytes, Some(Cuts::of(*seed)));
     assert_eq!(whole.said, cut.said, "replies depend on how bytes are cut");
     assert_eq!(whole.told, cut.told, "what is accepted depends on how bytes are cut");
     assert_replies(&whole.said);
     for told in &whole.told {
-        if let Told::Message(content) = told {
-            assert_no_bare_line_ends(content);
-            assert!(is_sent(bytes, content), "accepted what was not sent as a message");
+        match told {
+            Told::Message(content) => {
+                assert_no_bare_line_ends(content);
+                assert!(is_sent(bytes, content), "accepted what was not sent as a message");
+            }
+            Told::Mail(peer, ..) => {
+                assert_eq!(peer.login.is_some(), protocol.is_submission(), "who may send");
+            }
+            Told::Authenticate(_) => assert!(protocol == Protocol::Submissions, "no TLS runs"),
+            Told::Rcpt(_) | Told::Abandon | Told::Refused(..) => {}
         }
     }
 }
@@ -47,8 +62,9 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// Serves a connection whose client sends everything and goes.
-    fn of(bytes: &[u8], cuts: Option<Cuts>) -> Self {
+    /// Serves a connection whose client sends everything and goes. On a listener with implicit
+    /// TLS, the handshake is over.
+    fn of(protocol: Protocol, bytes: &[u8], cuts: Option<Cuts>) -> Self {
         let limits = Limits {
             command_line_bytes: 200,
             message_bytes: 1000,
@@ -60,13 +76,20 @@ impl Conversation {
         let shared = Shared::new(Scripted::default(), hostname(), limits, TLS.clone());
         let address = "192.0.2.7:45000".parse().expect("valid");
         let place = shared
-            .take_in_network("192.0.2.7".parse().expect("valid"), &shared.limits())
+            .take_in_network("192.0.2.7".parse().expect("valid"), protocol, &shared.limits())
             .expect("the only connection");
         let mut said = Vec::new();
         let client = Client { rest: bytes, cuts, said: &mut said };
         let (_stop, stopped) = watch::channel(false);
-        let arrival = Arrival::Direct(address, place);
-        run(serve(client, arrival, Arc::clone(&shared), stopped));
+        let arrival = Arrival { protocol, source: Source::Client(address, place) };
+        match protocol {
+            Protocol::Mx | Protocol::Submission => {
+                run(serve(client, arrival, Arc::clone(&shared), stopped));
+            }
+            Protocol::Submissions => {
+                run(serve_without_handshake(client, arrival, Arc::clone(&shared), stopped));
+            }
+        }
         shared.handler().assert_balanced();
         let end = memchr::memmem::find(&said, START_TLS).map_or(said.len(), |at| at);
         said.truncate(end);

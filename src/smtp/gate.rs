@@ -2,12 +2,12 @@
 //! network say before the handler is asked, and when it is a message's turn.
 
 use super::budget::NetworkPlace;
-use super::handler::{Handler, Refusal, SessionRefusal};
+use super::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use super::listener::Shared;
 use super::reason::Reason;
 use super::settings::Limits;
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 
 /// One client's way to the handler.
 pub(crate) struct Gate<'a, H> {
@@ -19,6 +19,23 @@ pub(crate) struct Gate<'a, H> {
 }
 
 impl<H: Handler> Gate<'_, H> {
+    /// Asks who has these credentials, unless logins from the client's network fail too often.
+    pub(crate) async fn authenticate(
+        self,
+        trace_id: TraceId,
+        credentials: Credentials,
+    ) -> Result<Login, Refusal> {
+        let failed = self.shared.failed_logins();
+        if failed.are_spent(self.peer.ip, self.limits.failed_logins_per_network) {
+            return Err(self.refuse(Reason::LoginsThrottled, trace_id, "AUTH ..."));
+        }
+        let answer = self.shared.handler().authenticate(trace_id, self.peer, credentials).await;
+        if answer.as_ref().is_err_and(|refusal| !refusal.reason.is_transient()) {
+            failed.count(self.peer.ip);
+        }
+        answer
+    }
+
     /// Asks about MAIL, if one more message may come now.
     pub(crate) async fn mail(
         self,
@@ -35,21 +52,25 @@ impl<H: Handler> Gate<'_, H> {
         handler.mail(trace_id, self.peer, reverse_path, parameters).await
     }
 
-    /// Asks about RCPT, unless the client's network has asked for too many who do not exist.
+    /// Asks about RCPT, unless the client's network has asked for too many who do not exist. Users
+    /// who have logged in may mistype.
     pub(crate) async fn rcpt(
         self,
         trace_id: TraceId,
         transaction: &mut H::Transaction,
         recipient: EnvelopeRecipient,
     ) -> Result<(), Refusal> {
-        let guesses = self.shared.guesses();
-        if let Err(reason) = guesses.check(self.peer.ip, self.limits) {
+        if self.peer.login.is_some() {
+            return self.shared.handler().rcpt(transaction, recipient).await;
+        }
+        let unknown = self.shared.unknown_users();
+        if unknown.are_spent(self.peer.ip, self.limits.unknown_users_per_network) {
             let about = format!("RCPT TO:<{}>", recipient.address);
-            return Err(self.refuse(reason, trace_id, &about));
+            return Err(self.refuse(Reason::TooManyUnknownUsers, trace_id, &about));
         }
         let answer = self.shared.handler().rcpt(transaction, recipient).await;
         if answer.is_err_and(|refusal| refusal.reason == Reason::UnknownUser) {
-            guesses.count(self.peer.ip);
+            unknown.count(self.peer.ip);
         }
         answer
     }

@@ -1,5 +1,6 @@
-//! Client networks that ask for recipients who do not exist: addresses are being guessed, or a
-//! list is old. Past a number a minute, a network is deferred until the minute is over.
+//! Client networks that guess: recipients who do not exist, because addresses are being tried or a
+//! list is old, and passwords. Past a number a minute, a network is deferred until the minute is
+//! over.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,8 +11,6 @@ use ipnet::IpNet;
 use moka::sync::Cache;
 
 use super::budget::network_of;
-use super::reason::Reason;
-use super::settings::Limits;
 
 /// How long guesses count, from a network's first.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -19,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// first.
 const MAX_NETWORKS: u64 = 10_000;
 
-/// Unknown recipients of the last minute, by client network.
+/// Wrong guesses of the last minute, of one kind, by client network.
 #[derive(Debug)]
 pub(crate) struct Guesses(Cache<IpNet, Arc<AtomicUsize>>);
 
@@ -30,17 +29,13 @@ impl Default for Guesses {
 }
 
 impl Guesses {
-    /// Whether the client's network may go on asking.
-    ///
-    /// # Errors
-    /// [`Reason::TooManyUnknownUsers`]
-    pub(crate) fn check(&self, ip: IpAddr, limits: &Limits) -> Result<(), Reason> {
-        let count = self.0.get(&network_of(ip)).map_or(0, |count| count.load(Ordering::Relaxed));
-        let is_spent = count >= limits.unknown_users_per_network;
-        if is_spent { Err(Reason::TooManyUnknownUsers) } else { Ok(()) }
+    /// Whether the client's network has made so many wrong guesses as are `allowed`. Those that
+    /// its other connections are making at this moment do not count yet.
+    pub(crate) fn are_spent(&self, ip: IpAddr, allowed: usize) -> bool {
+        self.0.get(&network_of(ip)).is_some_and(|count| count.load(Ordering::Relaxed) >= allowed)
     }
 
-    /// Counts a recipient who does not exist.
+    /// Counts a wrong guess.
     pub(crate) fn count(&self, ip: IpAddr) {
         self.0.get_with(network_of(ip), Arc::default).fetch_add(1, Ordering::Relaxed);
     }
@@ -53,15 +48,14 @@ mod tests {
     #[test]
     fn a_network_that_guesses_is_stopped_and_no_other() {
         let guesses = Guesses::default();
-        let limits = Limits { unknown_users_per_network: 3, ..Limits::default() };
-        let check = |ip: &str| guesses.check(ip.parse().expect("valid"), &limits);
+        let are_spent = |ip: &str| guesses.are_spent(ip.parse().expect("valid"), 3);
         for host in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
-            assert_eq!(check(host), Ok(()));
+            assert!(!are_spent(host));
             guesses.count(host.parse().expect("valid"));
         }
-        assert_eq!(check("192.0.2.200"), Err(Reason::TooManyUnknownUsers), "the same /24");
-        assert_eq!(check("192.0.3.1"), Ok(()));
+        assert!(are_spent("192.0.2.200"), "the same /24");
+        assert!(!are_spent("192.0.3.1"));
         guesses.count("2001:db8::1".parse().expect("valid"));
-        assert_eq!(check("2001:db8::1"), Ok(()));
+        assert!(!are_spent("2001:db8::1"));
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::reason::Reason;
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Secret};
 
 /// A refusal: the reply's code and text come from the reason, its `[word trace-id]` from both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,15 @@ pub struct Refusal {
     pub reason: Reason,
     /// Under which id it can be looked up.
     pub trace_id: TraceId,
+}
+
+/// What a client logs in with (RFC 4954).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user as the client names it: never empty, without control characters, at most 12 KiB.
+    pub user_name: String,
+    /// The password, or a token in its place: never empty, at most 12 KiB.
+    pub password: Secret,
 }
 
 /// A refusal that the session itself decided, with what is known of the circumstances, for the
@@ -41,7 +50,17 @@ pub trait Handler: Send + Sync + 'static {
     /// May this client talk to us at all? Asked before the banner.
     fn connect(&self, ip: IpAddr) -> impl Future<Output = Result<(), Reason>> + Send;
 
-    /// MAIL: begins a transaction under `trace_id`.
+    /// AUTH: who has these credentials? Asked on submission listeners under TLS only, and not once
+    /// the client's network has failed too often. A refusal that is not transient counts as a
+    /// failed login; it must not tell whether there is such a user.
+    fn authenticate(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        credentials: Credentials,
+    ) -> impl Future<Output = Result<Login, Refusal>> + Send;
+
+    /// MAIL: begins a transaction under `trace_id`. On submission listeners, `peer.login` is set.
     fn mail(
         &self,
         trace_id: TraceId,

@@ -11,16 +11,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::budget::{InFlight, NetworkPlace, Place, Places, Reservation};
-use super::connection::{self, Arrival};
+use super::connection::{self, Arrival, Source};
 use super::guesses::Guesses;
 use super::handler::{Handler, Refusal, SessionRefusal};
 use super::reason::Reason;
 use super::reply::Reply;
-use super::settings::{Limits, ListenerSettings};
+use super::settings::{Limits, ListenerSettings, Protocol};
 use super::tls::Tls;
 use super::turns::Turns;
 use crate::id::TraceId;
-use crate::mail::{Domain, Peer};
+use crate::mail::Domain;
 
 /// Connections that the system holds for us until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -38,7 +38,8 @@ pub struct Shared<H> {
     tls: Tls,
     places: Arc<Places>,
     turns: ArcSwap<Turns>,
-    guesses: Guesses,
+    unknown_users: Guesses,
+    failed_logins: Guesses,
     in_flight: Arc<InFlight>,
 }
 
@@ -52,7 +53,8 @@ impl<H: Handler> Shared<H> {
             limits: ArcSwap::from_pointee(limits),
             tls,
             places: Arc::default(),
-            guesses: Guesses::default(),
+            unknown_users: Guesses::default(),
+            failed_logins: Guesses::default(),
             in_flight: Arc::default(),
         })
     }
@@ -83,12 +85,21 @@ impl<H: Handler> Shared<H> {
         &self.tls
     }
 
+    /// A place among the connections of the client's network. Networks that ask for recipients who
+    /// do not exist get none where other MTAs come; users may still log in from there.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyUnknownUsers`] or [`Reason::TooManyFromNetwork`]
     pub(crate) fn take_in_network(
         &self,
         ip: IpAddr,
+        protocol: Protocol,
         limits: &Limits,
     ) -> Result<NetworkPlace, Reason> {
-        self.guesses.check(ip, limits)?;
+        let is_guessing = self.unknown_users.are_spent(ip, limits.unknown_users_per_network);
+        if is_guessing && !protocol.is_submission() {
+            return Err(Reason::TooManyUnknownUsers);
+        }
         self.places.take_in_network(ip, limits)
     }
 
@@ -101,8 +112,14 @@ impl<H: Handler> Shared<H> {
         self.turns.load_full()
     }
 
-    pub(crate) fn guesses(&self) -> &Guesses {
-        &self.guesses
+    /// Recipients who do not exist.
+    pub(crate) fn unknown_users(&self) -> &Guesses {
+        &self.unknown_users
+    }
+
+    /// Wrong passwords.
+    pub(crate) fn failed_logins(&self) -> &Guesses {
+        &self.failed_logins
     }
 
     pub(crate) fn reservation(&self) -> Reservation {
@@ -116,15 +133,16 @@ impl<H: Handler> Shared<H> {
         address: SocketAddr,
     ) -> Result<(Place, Arrival), Reason> {
         let limits = self.limits();
+        let protocol = settings.protocol;
         let place = self.places.take(&limits)?;
         let ip = address.ip().to_canonical();
         // A client from elsewhere is served directly, and its PROXY line is only a bad command.
         let proxies = settings.proxy_protocol_from.as_deref().unwrap_or_default();
         if proxies.iter().any(|network| network.contains(&ip)) {
-            return Ok((place, Arrival::Proxy(address)));
+            return Ok((place, Arrival { protocol, source: Source::Proxy(address) }));
         }
-        let network_place = self.take_in_network(ip, &limits)?;
-        Ok((place, Arrival::Direct(address, network_place)))
+        let network_place = self.take_in_network(ip, protocol, &limits)?;
+        Ok((place, Arrival { protocol, source: Source::Client(address, network_place) }))
     }
 }
 
@@ -207,7 +225,10 @@ impl<H: Handler> Listener<H> {
                     drop(place);
                 });
             }
-            Err(reason) => self.refuse(stream, address, reason, connections, stop),
+            Err(reason) => {
+                let protocol = self.settings.protocol;
+                self.refuse(Refused { stream, address, protocol, reason }, connections, stop);
+            }
         }
     }
 
@@ -215,21 +236,19 @@ impl<H: Handler> Listener<H> {
     /// connects again at once costs no more than who is served.
     fn refuse(
         &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        reason: Reason,
+        refused: Refused,
         connections: &mut JoinSet<()>,
         stop: &watch::Receiver<bool>,
     ) {
         let shared = Arc::clone(&self.shared);
-        let delay = match reason {
+        let delay = match refused.reason {
             // Descriptors may be what there is too few of.
             Reason::TooManyConnections => Duration::ZERO,
             _ => shared.limits().banner_delay,
         };
         let kept = Arc::clone(&self.kept_waiting).try_acquire_owned().ok();
         let Some(kept) = kept.filter(|_| !delay.is_zero()) else {
-            return refuse(&shared, stream, address, reason);
+            return refused.tell(&shared);
         };
         let mut stop = stop.clone();
         connections.spawn(async move {
@@ -238,22 +257,34 @@ impl<H: Handler> Listener<H> {
                 () = tokio::time::sleep(delay) => {}
                 () = stopped(&mut stop) => {}
             }
-            refuse(&shared, stream, address, reason);
+            refused.tell(&shared);
             drop(kept);
         });
     }
 }
 
-/// Refuses with one write into the socket's empty buffer, which cannot block.
-fn refuse<H: Handler>(shared: &Shared<H>, stream: TcpStream, address: SocketAddr, reason: Reason) {
-    let refusal = Refusal { reason, trace_id: TraceId::generate() };
-    let ip = address.ip().to_canonical();
-    let peer = Peer { ip, port: address.port(), helo: String::new(), esmtp: false, tls: None };
-    shared.handler.refused(SessionRefusal { refusal, peer: &peer, about: "connection" });
-    let mut reply = Vec::new();
-    Reply::refusal(refusal).write_to(&mut reply);
-    // A client that is gone already needs no answer.
-    stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
+/// A connection that gets no place.
+struct Refused {
+    stream: TcpStream,
+    address: SocketAddr,
+    protocol: Protocol,
+    reason: Reason,
+}
+
+impl Refused {
+    /// Refuses with one write into the socket's empty buffer, which cannot block, and closes.
+    fn tell<H: Handler>(self, shared: &Shared<H>) {
+        let refusal = Refusal { reason: self.reason, trace_id: TraceId::generate() };
+        let peer = connection::peer(self.address);
+        shared.handler.refused(SessionRefusal { refusal, peer: &peer, about: "connection" });
+        // A client that waits for TLS could not read the reply.
+        if self.protocol != Protocol::Submissions {
+            let mut reply = Vec::new();
+            Reply::refusal(refusal).write_to(&mut reply);
+            // A client that is gone already needs no answer.
+            self.stream.into_std().and_then(|mut stream| stream.write_all(&reply)).ok();
+        }
+    }
 }
 
 /// Waits until `stop` is true, or nobody is left who could make it so.

@@ -3,7 +3,8 @@
 //! mailbox: it calls [`handler::Handler`].
 //!
 //! From the outside in: [`Listener`] accepts, `connection` moves bytes and performs effects,
-//! `session` decides, `command` and `reply` are what it reads and says, `wire` splits bytes.
+//! `session` decides, `command` and `reply` are what it reads and says, `auth` is how users log in,
+//! `wire` splits bytes.
 //!
 //! The other side, for mail that leaves, is [`client`].
 
@@ -12,6 +13,8 @@ pub mod handler;
 pub mod reason;
 mod settings;
 
+mod auth;
+mod authorities;
 mod body;
 mod budget;
 mod command;
@@ -27,6 +30,7 @@ mod tls;
 mod turns;
 mod wire;
 
+pub use authorities::{AuthoritiesError, certificate_authorities};
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
 pub use tls::{Tls, TlsError, WATCH_INTERVAL};

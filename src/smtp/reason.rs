@@ -76,6 +76,32 @@ reasons! {
     TlsUnavailable = "tls-unavailable", 454, "4.7.0", "TLS not available, try again later";
     /// An internationalized address without SMTPUTF8.
     NeedsSmtpUtf8 = "needs-smtp-utf8", 553, "5.6.7", "This address needs SMTPUTF8";
+    // Logging in.
+    /// A submission listener before STARTTLS.
+    MustStartTls = "must-start-tls", 530, "5.7.0", "Must issue a STARTTLS command first";
+    /// A submission listener before AUTH.
+    AuthenticationRequired = "authentication-required", 530, "5.7.0", "Authentication required";
+    /// The client has logged in already.
+    AlreadyAuthenticated = "already-authenticated", 503, "5.5.1", "Already authenticated";
+    /// AUTH with a mechanism that is not offered.
+    UnknownMechanism = "unknown-mechanism", 504, "5.5.4", "Authentication mechanism not supported";
+    /// A response that is not base64, or not what the mechanism asks for.
+    BadAuthResponse = "bad-auth-response", 501, "5.5.2", "Cannot decode the authentication response";
+    /// A response that is longer than allowed.
+    AuthLineTooLong = "auth-line-too-long", 500, "5.5.6", "Authentication exchange line is too long";
+    /// The client gave the exchange up.
+    AuthenticationCancelled = "authentication-cancelled", 501, "5.7.0", "Authentication cancelled";
+    /// No such user, or not this password; which of them is not told.
+    BadCredentials = "bad-credentials", 535, "5.7.8", "Authentication credentials invalid";
+    /// Passwords cannot be checked now.
+    AuthenticationUnavailable = "authentication-unavailable", 454, "4.7.0", "Temporary authentication failure, try again later";
+    /// Logins for this account, or from this network, have failed too often.
+    LoginsThrottled = "logins-throttled", 454, "4.7.0", "Too many failed logins, try again later";
+    /// Logins on this connection have failed too often.
+    TooManyFailedLogins = "too-many-failed-logins", 421, "4.7.0", "Too many failed logins on this connection";
+    /// The organization's access control rules deny it. RFC 4954 §6 has 535 for credentials that
+    /// are not enough as well, and every client knows it as an answer to AUTH.
+    AccessDenied = "access-denied", 535, "5.7.8", "Access denied by your organization's rules";
     // Recipients.
     /// There is nobody of that name.
     UnknownUser = "unknown-user", 550, "5.1.1", "No such user here";
@@ -104,6 +130,8 @@ reasons! {
     TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";
     /// Two From fields, or authors of several domains.
     AmbiguousAuthor = "ambiguous-author", 550, "5.7.1", "The message must have one From field, of one domain";
+    /// A submitted message whose header section has a line that is no field.
+    MalformedHeader = "malformed-header", 550, "5.6.0", "The header section has lines that are not fields";
     /// More attachments than a message may have.
     TooManyAttachments = "too-many-attachments", 552, "5.6.0", "Too many attachments";
     /// The domain's DMARC policy says reject.

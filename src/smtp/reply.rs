@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::handler::Refusal;
-use super::settings::Limits;
+use super::settings::{Limits, Protocol};
 use crate::mail::Domain;
 
 /// The longest text taken from outside into a reply line (RFC 5321 §4.5.3.1.5: 512 octets a line).
@@ -20,13 +20,15 @@ pub(crate) struct Reply {
     text: Cow<'static, str>,
 }
 
-/// Whether EHLO offers STARTTLS (RFC 3207 §4.2: not under TLS).
+/// What EHLO offers beside the extensions that always work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Security {
-    /// No TLS yet.
-    Plain,
-    /// Under TLS.
-    Tls,
+pub(crate) enum Offer {
+    /// STARTTLS, as there is no TLS yet (RFC 3207 §4.2).
+    StartTls,
+    /// AUTH (RFC 4954 §3).
+    Auth,
+    /// Nothing more.
+    Nothing,
 }
 
 impl Reply {
@@ -51,16 +53,21 @@ impl Reply {
     /// Answers VRFY (RFC 5321 §3.5.3: nobody's address is confirmed).
     pub(crate) const VRFY: Self =
         Self::new(252, "2.0.0", "Cannot VRFY, but a message will be attempted");
-    /// Answers HELP.
-    pub(crate) const HELP: Self = Self::new(
-        214,
-        "2.0.0",
-        "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT\nSee RFC 5321",
-    );
     /// Answers QUIT.
     pub(crate) const BYE: Self = Self::new(221, "2.0.0", "Bye");
     /// Answers STARTTLS.
     pub(crate) const START_TLS: Self = Self::new(220, "2.0.0", "Ready to start TLS");
+    /// Answers AUTH, or the last response of its exchange.
+    pub(crate) const AUTHENTICATED: Self = Self::new(235, "2.7.0", "Authentication succeeded");
+
+    /// Answers HELP.
+    pub(crate) fn help(protocol: Protocol) -> Self {
+        let auth = if protocol.is_submission() { "AUTH " } else { "" };
+        let text = format!(
+            "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS {auth}QUIT\nSee RFC 5321"
+        );
+        Self { code: 214, enhanced: Some("2.0.0"), text: text.into() }
+    }
 
     /// Opens the session.
     pub(crate) fn banner(hostname: &Domain) -> Self {
@@ -73,19 +80,25 @@ impl Reply {
     }
 
     /// Answers EHLO: the extensions that work on this connection, and no other.
-    pub(crate) fn ehlo(hostname: &Domain, limits: &Limits, security: Security) -> Self {
-        let start_tls = match security {
-            Security::Plain => "STARTTLS\n",
-            Security::Tls => "",
+    pub(crate) fn ehlo(hostname: &Domain, limits: &Limits, offer: Offer) -> Self {
+        let offered = match offer {
+            Offer::StartTls => "STARTTLS\n",
+            Offer::Auth => "AUTH PLAIN LOGIN\n",
+            Offer::Nothing => "",
         };
         let text = format!(
-            "{hostname}\nPIPELINING\nSIZE {size}\n{start_tls}8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\n\
+            "{hostname}\nPIPELINING\nSIZE {size}\n{offered}8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\n\
              ENHANCEDSTATUSCODES\nLIMITS MAILMAX={mailmax} RCPTMAX={rcptmax}",
             size = limits.message_bytes,
             mailmax = limits.transactions,
             rcptmax = limits.recipients,
         );
         Self { code: 250, enhanced: None, text: text.into() }
+    }
+
+    /// Asks for a response of AUTH; the challenge is in base64 (RFC 4954 §4).
+    pub(crate) const fn challenge(challenge: &'static str) -> Self {
+        Self { code: 334, enhanced: None, text: Cow::Borrowed(challenge) }
     }
 
     /// Answers a BDAT that is not the last.
@@ -143,10 +156,17 @@ mod tests {
         check(&Reply::SENDER_OK, "250 2.1.0 Sender OK\r\n");
         check(&Reply::START_DATA, "354 Send the message, end with <CRLF>.<CRLF>\r\n");
         check(
-            &Reply::HELP,
+            &Reply::help(Protocol::Mx),
             "214-2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT\r\n\
              214 2.0.0 See RFC 5321\r\n",
         );
+        check(
+            &Reply::help(Protocol::Submission),
+            "214-2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS AUTH QUIT\r\n\
+             214 2.0.0 See RFC 5321\r\n",
+        );
+        check(&Reply::challenge("VXNlcm5hbWU6"), "334 VXNlcm5hbWU6\r\n");
+        check(&Reply::challenge(""), "334 \r\n");
         let trace_id: TraceId = "019b0000-0000-7000-8000-000000000000".parse().expect("valid");
         check(
             &Reply::refusal(Refusal { reason: Reason::RelayDenied, trace_id }),
@@ -169,7 +189,7 @@ mod tests {
         let mut replies: Vec<Reply> =
             Reason::all().map(|reason| Reply::refusal(Refusal { reason, trace_id })).collect();
         replies.push(Reply::banner(&hostname));
-        replies.push(Reply::ehlo(&hostname, &limits, Security::Plain));
+        replies.push(Reply::ehlo(&hostname, &limits, Offer::Auth));
         for reply in replies {
             let mut output = Vec::new();
             reply.write_to(&mut output);

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use crate::id::TraceId;
-use crate::mail::{Domain, EnvelopeRecipient, MailParameters, Peer, ReversePath};
-use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
+use crate::mail::{Domain, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 
 /// What the handler was told.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Told {
+    /// The user's name.
+    Authenticate(String),
     Mail(Peer, ReversePath, MailParameters),
     Rcpt(EnvelopeRecipient),
     Message(Vec<u8>),
@@ -18,7 +20,8 @@ pub(crate) enum Told {
     Refused(Reason, String),
 }
 
-/// The scripted handler; `example.test` is local.
+/// The scripted handler; `example.test` is local. `alice` logs in with `secret`; passwords cannot
+/// be checked for `busy`.
 #[derive(Debug, Default)]
 pub(crate) struct Scripted {
     told: Mutex<Vec<Told>>,
@@ -58,7 +61,7 @@ impl Scripted {
             match told {
                 Told::Mail(_, ref path, _) if !is_refused(path) => begun += 1,
                 Told::Message(_) | Told::Abandon => ended += 1,
-                Told::Mail(..) | Told::Rcpt(_) | Told::Refused(..) => {}
+                Told::Authenticate(_) | Told::Mail(..) | Told::Rcpt(_) | Told::Refused(..) => {}
             }
             assert!(ended <= begun, "a transaction ended twice");
         }
@@ -81,6 +84,25 @@ impl Handler for Scripted {
     async fn connect(&self, ip: IpAddr) -> Result<(), Reason> {
         let denied: IpAddr = "192.0.2.66".parse().expect("valid");
         if ip == denied { Err(Reason::NetworkDenied) } else { Ok(()) }
+    }
+
+    async fn authenticate(
+        &self,
+        trace_id: TraceId,
+        peer: &Peer,
+        credentials: Credentials,
+    ) -> Result<Login, Refusal> {
+        assert!(peer.tls.is_some(), "a password was let through without TLS");
+        let Credentials { user_name, password } = credentials;
+        self.note(Told::Authenticate(user_name.clone()));
+        let reason = match (user_name.as_str(), password.expose()) {
+            ("alice", "secret") => {
+                return Ok(Login { organization: "m-1".into(), user: "alice".into(), token: None });
+            }
+            ("busy", _) => Reason::AuthenticationUnavailable,
+            _ => Reason::BadCredentials,
+        };
+        Err(Refusal { reason, trace_id })
     }
 
     async fn mail(

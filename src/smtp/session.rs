@@ -1,22 +1,27 @@
 //! The session as a state machine (RFC 5321 §4.1.4, RFC 3030, RFC 3207): an input goes in, the
 //! next state and what is to be done about it come out. No I/O, no clock; `connection.rs` does
-//! what a [`Step`] asks and feeds the result back.
+//! what a [`Step`] asks and feeds the result back. Messages are in
+//! `session/content.rs`, logging in (RFC 4954) is in `session/login.rs`.
+
+mod about;
+mod content;
+mod login;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::Exchange;
 use super::body::Body;
 use super::command::{self, Chunk, ChunkPlace, Command, ForwardPath, Rcpt, Spelling};
-use super::handler::Refusal;
+use super::handler::{Credentials, Refusal};
 use super::reason::Reason;
-use super::reply::{Reply, Security};
-use super::settings::Limits;
+use super::reply::Reply;
+use super::settings::{Limits, Protocol};
 use super::wire::Line;
 use crate::id::TraceId;
-use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, Peer, ReversePath};
+use crate::mail::{Address, Domain, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+pub(crate) use about::About;
 
-/// The longest `about` of a refusal, in characters.
-const MAX_ABOUT: usize = 200;
 /// Recipients above the limit that a connection may offer before each is charged as an error, as
 /// with Postfix's `smtpd_recipient_overshoot_limit`.
 const MAX_OVERSHOOT: usize = 1000;
@@ -38,11 +43,16 @@ pub(crate) struct Session<T> {
 #[derive(Debug)]
 pub(crate) struct Context {
     hostname: Domain,
+    protocol: Protocol,
     limits: Arc<Limits>,
     peer: Peer,
     /// The connection's own id, for what is refused outside a transaction.
     trace_id: TraceId,
     errors: usize,
+    failed_logins: u32,
+    /// AUTH has come: what is no command after it may be a response in an exchange that did not
+    /// begin.
+    has_tried_auth: bool,
     /// Commands that lead nowhere, since the last message.
     idle_commands: usize,
     /// Recipients above the limit.
@@ -57,6 +67,10 @@ enum State<T> {
     Connected,
     /// No transaction.
     Idle(Idle),
+    /// An exchange of AUTH waits for the client's response.
+    Authenticating(Exchange),
+    /// Credentials are with the handler.
+    LoginAsked,
     /// MAIL is with the handler.
     MailAsked(Opened),
     /// MAIL was accepted, no recipient yet.
@@ -107,6 +121,8 @@ pub(crate) enum Input<T> {
     Interrupted(Reason),
     /// A command line.
     Line(Line),
+    /// What the handler said to the credentials.
+    Login(Result<Login, Refusal>),
     /// What the handler said to MAIL.
     Mail(Result<T, Refusal>),
     /// What the handler said to RCPT.
@@ -132,6 +148,10 @@ pub(crate) enum Step<T> {
     Abandon(T, Box<Step<T>>),
     /// Let so much time pass, then go on with the other step.
     Pause(Duration, Box<Step<T>>),
+    /// Answer, then read a response of AUTH, which may be longer than a command line.
+    Challenge(Reply),
+    /// Ask the handler who has these credentials.
+    Authenticate(TraceId, Credentials),
     /// Ask the handler about MAIL.
     Mail(TraceId, ReversePath, MailParameters),
     /// Ask the handler about RCPT.
@@ -162,44 +182,26 @@ pub(crate) enum Answer {
     Refusal(Refusal, About),
 }
 
-/// The command line that was refused, or what stands for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct About(String);
-
-impl About {
-    /// Printable, cut to its limit, without the credentials that AUTH may carry.
-    fn line(line: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(line);
-        let auth = text.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case("AUTH"));
-        let words = if auth { "AUTH ..." } else { &text };
-        let printable = |c: char| if c.is_control() { '?' } else { c };
-        Self(words.chars().take(MAX_ABOUT).map(printable).collect())
-    }
-
-    /// The text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for About {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
 type Next<T> = (State<T>, Step<T>);
 
 impl<T> Session<T> {
     /// A session with a client that has just connected.
-    pub(crate) fn new(hostname: Domain, limits: Arc<Limits>, peer: Peer) -> Self {
+    pub(crate) fn new(
+        hostname: Domain,
+        protocol: Protocol,
+        limits: Arc<Limits>,
+        peer: Peer,
+    ) -> Self {
         let trace_id = TraceId::generate();
         let context = Context {
             hostname,
+            protocol,
             limits,
             peer,
             trace_id,
             errors: 0,
+            failed_logins: 0,
+            has_tried_auth: false,
             idle_commands: 0,
             overshoot: 0,
             transactions: 0,
@@ -227,6 +229,8 @@ impl<T> Session<T> {
             | State::HasChunks(_, transaction, _) => Some(transaction),
             State::Connected
             | State::Idle(_)
+            | State::Authenticating(_)
+            | State::LoginAsked
             | State::MailAsked(_)
             | State::RcptAsked(..)
             | State::StrayChunk(..)
@@ -241,7 +245,11 @@ impl<T> Session<T> {
         let (state, step) = match (state, input) {
             (State::Connected, Input::Admitted) => context.greet(),
             (state, Input::Interrupted(reason)) => context.interrupt(state, reason),
+            (State::Authenticating(exchange), Input::Line(line)) => {
+                context.auth_line(exchange, line)
+            }
             (state, Input::Line(line)) => context.line(state, line),
+            (State::LoginAsked, Input::Login(answer)) => context.login_answered(answer),
             (State::MailAsked(opened), Input::Mail(answer)) => {
                 context.mail_answered(opened, answer)
             }
@@ -267,6 +275,7 @@ impl<T> Session<T> {
             (
                 state,
                 Input::Admitted
+                | Input::Login(_)
                 | Input::Mail(Err(_))
                 | Input::Received(_)
                 | Input::Message(_)
@@ -291,6 +300,8 @@ impl<T> State<T> {
             | Self::StrayChunk(Idle::ChunksRefused(trace_id), _) => Some(*trace_id),
             Self::Connected
             | Self::Idle(Idle::Greeted | Idle::Ready)
+            | Self::Authenticating(_)
+            | Self::LoginAsked
             | Self::StrayChunk(Idle::Greeted | Idle::Ready, _)
             | Self::MessageAsked
             | Self::TlsAsked => None,
@@ -310,6 +321,8 @@ impl<T> State<T> {
             }
             Self::Connected
             | Self::Idle(_)
+            | Self::Authenticating(_)
+            | Self::LoginAsked
             | Self::MailAsked(_)
             | Self::RcptAsked(..)
             | Self::StrayChunk(..)
@@ -336,6 +349,7 @@ impl Context {
             State::InData(..) => "DATA",
             State::InChunk(..) | State::HasChunks(..) | State::StrayChunk(..) => "BDAT",
             State::TlsAsked => "STARTTLS",
+            State::Authenticating(_) | State::LoginAsked => "AUTH",
             State::Idle(_)
             | State::MailAsked(_)
             | State::HasSender(..)
@@ -363,13 +377,18 @@ impl Context {
 
     fn line<T>(&mut self, state: State<T>, line: Line) -> Next<T> {
         let (command, about) = match line {
-            Line::Command(line) => (command::parse(&line), About::line(&line)),
+            Line::Command(line) => {
+                self.has_tried_auth |= about::carries_credentials(&line);
+                (command::parse(&line, self.protocol), About::line(&line))
+            }
             Line::TooLong => (Err(Reason::LineTooLong), About::from("(line too long)")),
             Line::BadEnding => (Err(Reason::BadLineEnding), About::from("(bad line ending)")),
         };
         match command {
             Ok(command) => self.command(state, command, about),
             Err(reason) => {
+                let is_unknown = reason == Reason::UnknownCommand;
+                let about = if is_unknown && self.has_tried_auth { About::auth() } else { about };
                 let step = self.refuse(reason, state.trace_id(), about);
                 (state, step)
             }
@@ -381,6 +400,10 @@ impl Context {
             let trace_id = state.trace_id().unwrap_or(self.trace_id);
             let refusal = Refusal { reason: Reason::TooManyErrors, trace_id };
             return (state, Step::Close(Answer::Refusal(refusal, about)));
+        }
+        if let Some(reason) = self.premature(&command) {
+            let step = self.refuse(reason, state.trace_id(), about);
+            return (state, step);
         }
         match command {
             Command::Ehlo(name) => self.hello(state, name, Hello::Ehlo),
@@ -404,9 +427,10 @@ impl Context {
             }
             Command::Noop => (state, reply(Reply::NOOP)),
             Command::Vrfy => (state, reply(Reply::VRFY)),
-            Command::Help => (state, reply(Reply::HELP)),
+            Command::Help => (state, reply(Reply::help(self.protocol))),
             Command::Quit => (state, Step::Close(Answer::Reply(Reply::BYE))),
             Command::StartTls => self.start_tls(state, about),
+            Command::Auth(mechanism, initial) => self.auth(state, &mechanism, initial),
         }
     }
 
@@ -422,9 +446,8 @@ impl Context {
     fn hello<T>(&mut self, state: State<T>, name: String, hello: Hello) -> Next<T> {
         self.peer.helo = name;
         self.peer.esmtp = hello == Hello::Ehlo;
-        let security = if self.peer.tls.is_some() { Security::Tls } else { Security::Plain };
         let answer = match hello {
-            Hello::Ehlo => Reply::ehlo(&self.hostname, &self.limits, security),
+            Hello::Ehlo => Reply::ehlo(&self.hostname, &self.limits, self.offer()),
             Hello::Helo => Reply::helo(&self.hostname),
         };
         state.ended(Idle::Ready, reply(answer))
@@ -552,113 +575,6 @@ impl Context {
         }
     }
 
-    fn data<T>(&mut self, state: State<T>, about: About) -> Next<T> {
-        match state {
-            State::HasRecipients(opened, transaction, _) => {
-                let body = Body::new(self.limits.message_bytes, opened.declared_size);
-                let answer = Some(Answer::Reply(Reply::START_DATA));
-                (State::InData(opened, transaction), Step::Receive(answer, Transfer::Dots, body))
-            }
-            State::HasSender(opened, transaction) => {
-                // RFC 2920 §3.1: a pipelining client sends DATA before it knows that all of its
-                // recipients were refused. That is no error of its own.
-                let refusal = Refusal { reason: Reason::BadSequence, trace_id: opened.trace_id };
-                let step = Step::Answer(Answer::Refusal(refusal, about));
-                (State::HasSender(opened, transaction), step)
-            }
-            state => self.out_of_sequence(state, about),
-        }
-    }
-
-    /// The octets of a chunk follow whatever is thought of it (RFC 3030 §2), so they are always
-    /// read, if only to be dropped.
-    fn bdat<T>(&mut self, state: State<T>, chunk: Chunk) -> Next<T> {
-        let (opened, transaction, mut body) = match state {
-            State::HasRecipients(opened, transaction, _) => {
-                let body = Body::new(self.limits.message_bytes, opened.declared_size);
-                (opened, transaction, body)
-            }
-            State::HasChunks(opened, transaction, body) => (opened, transaction, body),
-            State::HasSender(opened, transaction) => {
-                (opened, transaction, Body::refused(Reason::BadSequence))
-            }
-            state => {
-                let idle = state.idle().unwrap_or(Idle::Ready);
-                let step = Step::Receive(
-                    None,
-                    Transfer::Chunk(chunk.size),
-                    Body::refused(Reason::BadSequence),
-                );
-                return (State::StrayChunk(idle, chunk.place), step);
-            }
-        };
-        body.announce(chunk.size);
-        let step = Step::Receive(None, Transfer::Chunk(chunk.size), body);
-        (State::InChunk(opened, transaction, chunk), step)
-    }
-
-    fn chunk_ended<T>(
-        &mut self,
-        opened: Opened,
-        transaction: T,
-        chunk: Chunk,
-        body: Body,
-    ) -> Next<T> {
-        match chunk.place {
-            ChunkPlace::Last => self.content_ended(opened, transaction, body, Idle::Ready, "BDAT"),
-            ChunkPlace::More if body.refusal().is_none() => {
-                (State::HasChunks(opened, transaction, body), reply(Reply::chunk(chunk.size)))
-            }
-            ChunkPlace::More => {
-                let idle = Idle::ChunksRefused(opened.trace_id);
-                self.content_ended(opened, transaction, body, idle, "BDAT")
-            }
-        }
-    }
-
-    fn stray_chunk_ended<T>(&mut self, idle: Idle, place: ChunkPlace) -> Next<T> {
-        let about = About::from("BDAT");
-        let Idle::ChunksRefused(trace_id) = idle else {
-            return (State::Idle(idle), self.refuse(Reason::BadSequence, None, about));
-        };
-        // It was in the pipeline when an earlier one was refused: no error of its own.
-        let refusal = Refusal { reason: Reason::BadSequence, trace_id };
-        let idle = match place {
-            ChunkPlace::More => idle,
-            ChunkPlace::Last => Idle::Ready,
-        };
-        (State::Idle(idle), Step::Answer(Answer::Refusal(refusal, about)))
-    }
-
-    /// The message is complete, or refused after its true end.
-    fn content_ended<T>(
-        &mut self,
-        opened: Opened,
-        transaction: T,
-        body: Body,
-        idle: Idle,
-        command: &str,
-    ) -> Next<T> {
-        let reason = match body.finish() {
-            Ok(content) => return (State::MessageAsked, Step::Message(transaction, content)),
-            Err(reason) => reason,
-        };
-        let refusal = Refusal { reason, trace_id: opened.trace_id };
-        let step = close_if_421(reason, Answer::Refusal(refusal, About::from(command)));
-        (State::Idle(idle), Step::Abandon(transaction, Box::new(step)))
-    }
-
-    fn message_answered<T>(&mut self, answer: Result<String, Refusal>) -> Next<T> {
-        let step = match answer {
-            Ok(accepted) => {
-                self.idle_commands = 0;
-                reply(Reply::accepted(&accepted))
-            }
-            Err(refusal) => close_if_421(refusal.reason, Answer::Reply(Reply::refusal(refusal))),
-        };
-        (State::Idle(Idle::Ready), step)
-    }
-
     fn start_tls<T>(&mut self, state: State<T>, about: About) -> Next<T> {
         match state {
             State::Idle(_) if self.peer.tls.is_none() => {
@@ -692,7 +608,9 @@ impl<T> State<T> {
         match self {
             Self::Connected | Self::Idle(Idle::Greeted) => Some(Idle::Greeted),
             Self::Idle(idle) | Self::StrayChunk(idle, _) => Some(*idle),
-            Self::MailAsked(_)
+            Self::Authenticating(_)
+            | Self::LoginAsked
+            | Self::MailAsked(_)
             | Self::HasSender(..)
             | Self::RcptAsked(..)
             | Self::HasRecipients(..)
@@ -719,7 +637,8 @@ fn leads_nowhere(command: &Command) -> bool {
         | Command::Vrfy
         | Command::Help
         | Command::Ehlo(_)
-        | Command::Helo(_) => true,
+        | Command::Helo(_)
+        | Command::Auth(..) => true,
         Command::Mail(..)
         | Command::Rcpt(_)
         | Command::Data

@@ -11,6 +11,20 @@ use ipnet::IpNet;
 pub enum Protocol {
     /// Mail from other MTAs to local domains (port 25).
     Mx,
+    /// Mail from users who log in (RFC 6409, port 587); STARTTLS comes first.
+    Submission,
+    /// The same under TLS from the first octet (RFC 8314 §3.3, port 465).
+    Submissions,
+}
+
+impl Protocol {
+    /// Whether it is for users, who log in, not for other MTAs.
+    pub fn is_submission(self) -> bool {
+        match self {
+            Self::Mx => false,
+            Self::Submission | Self::Submissions => true,
+        }
+    }
 }
 
 /// One `[[listener]]`.
@@ -59,6 +73,9 @@ pub struct Limits {
     /// Recipients who do not exist that one client network may ask for in a minute; past them it
     /// is deferred until the minute is over.
     pub unknown_users_per_network: usize,
+    /// Logins that fail from one client network in a minute; past them it is told to come back
+    /// when the minute is over, and no password is looked at.
+    pub failed_logins_per_network: usize,
     /// Messages worked on at once, from their last octet to the answer: verdicts, rules, storing.
     pub processing: usize,
     /// Of those, messages from one client network.
@@ -92,6 +109,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_network: 200,
             unknown_users_per_network: 100, // a minute's worth of an old mailing list
+            failed_logins_per_network: 20,  // an office that has just changed its passwords
             processing: 500,                // many, because slow DNS is most of the time of some
             processing_per_network: 20,     // 200 messages a second at 100 ms of DNS for each
             waiting: 500,

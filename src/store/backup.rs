@@ -2,7 +2,8 @@
 //!
 //! Event files and index are copied first and the log last, so the log has all that they speak
 //! of; what it has beyond them, the daemon adds when it starts on the copy. The master key is not
-//! copied: whoever has a backup alone can read no message.
+//! copied: whoever has a backup alone can read no message. Of passwords and tokens there are only
+//! hashes to copy.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -10,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::{Layout, lock_folder};
+use super::committer::{DOMAIN_KEYS, Layout, lock_folder};
 use super::compact;
+use super::credentials::{CREDENTIALS_FILE, CredentialStore};
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
 use super::segment::{Catalog, Scanned, Scanner};
@@ -23,7 +25,7 @@ use crate::events::{Lsn, sink};
 const MANIFEST: &str = "manifest.json";
 const VERSION: u32 = 1;
 /// Folders of the data folder that are copied as they are, if they are there.
-const PLAIN: [&str; 2] = ["tls", "refusals"];
+const PLAIN: [&str; 4] = ["tls", "refusals", "audit", DOMAIN_KEYS];
 
 /// What a backup consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +96,7 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
     let acknowledged = known.cursor(Cursor::Indexed)?;
     known.copy_to(&index)?;
     copier.files.push(summed(&index, Path::new("index.sqlite"))?);
+    copier.credentials()?;
     let log_end = copier.log(&layout.log(), acknowledged)?;
     for folder in PLAIN {
         copier.folder(&settings.data_dir.join(folder))?;
@@ -113,7 +116,8 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
 /// [`StoreError::Key`] if the master key that is there is another one; those of the file system, after which the data folder can be removed.
 pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
-    let check_free = || match layout.log().exists() || layout.index().exists() {
+    let lasting = [layout.log(), layout.index(), settings.data_dir.join(CREDENTIALS_FILE)];
+    let check_free = || match lasting.iter().any(|path| path.exists()) {
         true => Err(StoreError::InTheWay(settings.data_dir.clone())),
         false => Ok(()),
     };
@@ -208,6 +212,17 @@ impl Copier<'_> {
             }
         }
         current.map_or(Ok(()), |(path, file)| self.copy_open(&path, file, u64::MAX))
+    }
+
+    /// Copies passwords and tokens, if there are any.
+    fn credentials(&mut self) -> Result<(), StoreError> {
+        let Some(known) = CredentialStore::open_if_there(self.from)? else { return Ok(()) };
+        let copy = self.to.join(CREDENTIALS_FILE);
+        // Made here, so that it is for its owner alone.
+        durable::create_file(&copy, &[])?;
+        known.copy_to(&copy)?;
+        self.files.push(summed(&copy, Path::new(CREDENTIALS_FILE))?);
+        Ok(())
     }
 
     /// Copies the log up to its last whole record, and tells where that ends.

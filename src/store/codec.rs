@@ -11,11 +11,12 @@ use std::sync::atomic::Ordering;
 use super::StoreError;
 use super::entry::{
     Blob, Change, Commit, Delivery, Mail, RecordHead, SealedBlob, SealedDelivery, SealedMail,
-    SealedQueued,
 };
 use super::keys::{Key, Keyring};
 use super::log::Frame;
 use super::mailbox::{MailboxHandle, Reservation};
+use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
+use super::usage::UsageHold;
 
 /// The content is the first sealed piece of a blob, its mails' prefixes the following ones.
 const CONTENT_PART: u32 = 0;
@@ -31,6 +32,8 @@ pub(super) struct Encoded {
     pub(super) rooms: Vec<Reservation>,
     /// Octets that mailboxes get back when it is durable.
     pub(super) freed: Vec<(Arc<MailboxHandle>, u64)>,
+    /// Recipients that were counted, to be kept when it is durable.
+    pub(super) usage: Option<UsageHold>,
 }
 
 /// Frames changes of messages; `mailboxes` are those that removals give room back to.
@@ -40,7 +43,14 @@ pub(super) fn encode_changes(
 ) -> Result<Encoded, StoreError> {
     let head = RecordHead { changes, ..RecordHead::default() };
     let frame = Frame::new(vec![encode_start(&head, &[])?]).ok_or_else(too_long)?;
-    Ok(Encoded { frame, head: Arc::new(head), events: Vec::new(), rooms: Vec::new(), freed })
+    Ok(Encoded {
+        frame,
+        head: Arc::new(head),
+        events: Vec::new(),
+        rooms: Vec::new(),
+        freed,
+        usage: None,
+    })
 }
 
 /// What a payload begins with: its head and its events.
@@ -58,6 +68,8 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
     let mut encoder = Encoder { keyring, head: RecordHead::default(), tail: vec![], rooms: vec![] };
     encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
     encoder.head.stories = commit.stories;
+    encoder.head.queue_changes = commit.queue_changes;
+    encoder.head.used = commit.usage.as_ref().and_then(UsageHold::used).cloned();
     for blob in commit.blobs {
         encoder.blob(blob)?;
     }
@@ -72,7 +84,14 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
     let head = RecordHead { stories: Vec::new(), ..head };
     payload.extend(tail);
     let frame = Frame::new(payload).ok_or_else(too_long)?;
-    Ok(Encoded { frame, head: Arc::new(head), events, rooms, freed: Vec::new() })
+    Ok(Encoded {
+        frame,
+        head: Arc::new(head),
+        events,
+        rooms,
+        freed: Vec::new(),
+        usage: commit.usage,
+    })
 }
 
 fn too_long() -> StoreError {
@@ -131,16 +150,23 @@ impl Encoder<'_> {
                 .into_iter()
                 .map(|delivery| self.delivery(delivery, key))
                 .collect::<Result<_, _>>()?,
-            queued: mail
-                .queued
-                .map(|queued| {
-                    let wrapped_key = self.keyring.queue().wrap(key, &[])?;
-                    Ok::<_, StoreError>(SealedQueued { mail: queued, wrapped_key })
-                })
-                .transpose()?,
+            queued: self.queued(mail.queued, key)?,
         };
         self.tail.push(prefix);
         Ok(sealed)
+    }
+
+    fn queued(
+        &self,
+        entries: Vec<QueueEntry>,
+        key: &Key,
+    ) -> Result<Option<SealedQueued>, StoreError> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let wrapped_key = self.keyring.queue().wrap(key, &[])?;
+        let sealed = |entry| SealedEntry { entry: Arc::new(entry), is_gone: false };
+        Ok(Some(SealedQueued { entries: entries.into_iter().map(sealed).collect(), wrapped_key }))
     }
 
     fn delivery(&mut self, delivery: Delivery, key: &Key) -> Result<SealedDelivery, StoreError> {
@@ -247,16 +273,29 @@ pub(super) fn open(
     key: &Key,
     mail: usize,
     suffix_length: u64,
+    prefix: Vec<u8>,
+    content: Vec<u8>,
+) -> Result<Vec<u8>, StoreError> {
+    let opened = open_parts(key, mail, suffix_length, prefix, content)?;
+    let QueuedContent { mut prefix, mut content, suffix } = opened;
+    prefix.reserve_exact(content.len() + suffix.len());
+    prefix.append(&mut content);
+    prefix.extend_from_slice(&suffix);
+    Ok(prefix)
+}
+
+/// Opens a mail's parts.
+pub(super) fn open_parts(
+    key: &Key,
+    mail: usize,
+    suffix_length: u64,
     mut prefix: Vec<u8>,
     mut content: Vec<u8>,
-) -> Result<Vec<u8>, StoreError> {
+) -> Result<QueuedContent, StoreError> {
     let part = u32::try_from(mail).unwrap_or(u32::MAX - 1) + CONTENT_PART + 1;
     key.open(part, &mut prefix)?;
     key.open(CONTENT_PART, &mut content)?;
     let suffix_length = usize::try_from(suffix_length).unwrap_or(usize::MAX);
     let suffix = prefix.split_off(prefix.len().saturating_sub(suffix_length));
-    prefix.reserve_exact(content.len() + suffix.len());
-    prefix.append(&mut content);
-    prefix.extend_from_slice(&suffix);
-    Ok(prefix)
+    Ok(QueuedContent { prefix, content, suffix })
 }

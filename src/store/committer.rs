@@ -17,12 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{self, Decoded, Encoded};
 use super::entry::{Commit, RecordHead};
-use super::index::{Cursor, Index};
+use super::index::{self, Cursor, Index};
 use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
 use super::log::Log;
 use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
-use super::segment::{Scanned, Scanner};
+use super::queued::{QueueFeed, QueueId, QueuedContent, QueuedMail};
+use super::segment::{Catalog, Scanned, Scanner};
+use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits};
 use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -52,6 +54,9 @@ const EVENT_RETRY: Duration = Duration::from_secs(1);
 /// How often the event file is synced; what is lost between is written again from the log.
 const EVENT_SYNC: Duration = Duration::from_secs(5);
 
+/// Keys of mail domains, below the data folder.
+pub(super) const DOMAIN_KEYS: &str = "keys/dkim";
+
 /// Where things are below the data folder.
 pub(super) struct Layout<'a>(pub(super) &'a Settings);
 
@@ -72,6 +77,19 @@ impl Layout<'_> {
         let default = || self.0.data_dir.join("keys").join("master.key");
         self.0.master_key_file.clone().unwrap_or_else(default)
     }
+
+    pub(super) fn domain_keys(&self) -> PathBuf {
+        self.0.data_dir.join(DOMAIN_KEYS)
+    }
+
+    /// The master key; a data folder that has no mail yet gets one, unless its file is named.
+    pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
+        let is_new = !self.log().exists() && !self.index().exists();
+        if self.0.master_key_file.is_none() && is_new {
+            Keyring::create_if_absent(&self.0.data_dir, &self.master_key())?;
+        }
+        Keyring::load(&self.master_key())
+    }
 }
 
 /// The store of a running daemon.
@@ -84,6 +102,9 @@ pub struct Store {
     retention: ArcSwap<Vec<FolderRetention>>,
     keeper: Mutex<Option<std::sync::mpsc::Sender<()>>>,
     is_closing: Arc<AtomicBool>,
+    queue: Mutex<Option<QueueFeed>>,
+    usage: Arc<Usage>,
+    log_dir: PathBuf,
     /// Held for as long as the store is open, so that no second daemon takes the folder.
     folder_lock: Mutex<Option<File>>,
 }
@@ -125,11 +146,7 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
-        let is_new = !layout.log().exists() && !layout.index().exists();
-        if settings.master_key_file.is_none() && is_new {
-            Keyring::create_if_absent(&layout.master_key())?;
-        }
-        let keyring = Keyring::load(&layout.master_key())?;
+        let keyring = layout.keyring()?;
         let recovered = Recovered::open(&layout, settings, events)?;
         let mailboxes = mailboxes(&recovered.index, &keyring, &layout)?;
         Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
@@ -148,8 +165,12 @@ impl Store {
         let backlog = Arc::new(AtomicUsize::new(0));
         let (to_index, from_committer) = std::sync::mpsc::channel();
         let (requests, waiting) = mpsc::channel(QUEUE);
+        let (to_queue, new) = mpsc::unbounded_channel();
+        let queue = QueueFeed { waiting: index.queue()?, new };
+        let usage = Usage::new(index.usage()?);
         let committer = Committer {
             log,
+            to_queue,
             log_dir: layout.log(),
             sink,
             sink_is_behind: Arc::new(AtomicBool::new(false)),
@@ -180,6 +201,9 @@ impl Store {
             retention: ArcSwap::default(),
             keeper: Mutex::new(Some(keeper)),
             is_closing,
+            queue: Mutex::new(Some(queue)),
+            usage,
+            log_dir: layout.log(),
             folder_lock: Mutex::new(Some(folder_lock)),
         });
         let keeper = Keeper {
@@ -237,6 +261,44 @@ impl Store {
         let request = Request::Commit(Box::new(Waiting { encoded, answer }));
         requests.send(request).await.map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Counts recipients outside of its organization that a user writes to on a day (days since
+    /// the Unix epoch); durable with the commit that takes the hold.
+    ///
+    /// # Errors
+    /// The limit that is in the way.
+    pub fn count_recipients(
+        &self,
+        by: &MailboxName,
+        day: u64,
+        recipients: u64,
+        limits: UsageLimits,
+    ) -> Result<UsageHold, UsageExceeded> {
+        self.usage.take(by, day, recipients, limits)
+    }
+
+    /// What waits to leave, and what will. Whoever takes it is the queue: there is one.
+    pub fn take_queue(&self) -> Option<QueueFeed> {
+        lock(&self.queue).take()
+    }
+
+    /// The octets of a mail in the queue. Blocks.
+    ///
+    /// # Errors
+    /// Damage, a key that does not fit, those of the file system.
+    pub fn read_queued(&self, id: QueueId) -> Result<QueuedContent, StoreError> {
+        let _log_stays = compact::keep_files(&self.log_dir);
+        let frame = Catalog::read(&self.log_dir)?.frame(id.lsn)?;
+        let record = frame.record()?;
+        let missing = || StoreError::NotFound(format!("the log has no queue entry {id}"));
+        let blob = record.head.blobs.get(id.blob).ok_or_else(missing)?;
+        let mail = blob.mails.get(id.mail).ok_or_else(missing)?;
+        let queued = mail.queued.as_ref().ok_or_else(missing)?;
+        let key = self.keyring.queue().unwrap_key(&queued.wrapped_key, &[])?;
+        let (prefix, content) = record.ranges(id.blob, id.mail).ok_or_else(missing)?;
+        let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
+        codec::open_parts(&key, id.mail, mail.suffix_length, prefix, content)
     }
 
     /// Writes what is under way and stops the threads; commits fail from now on.
@@ -401,6 +463,7 @@ struct Committer {
     /// An earlier write to the event file failed; it is brought up from the log.
     sink_is_behind: Arc<AtomicBool>,
     to_index: std::sync::mpsc::Sender<Indexable>,
+    to_queue: mpsc::UnboundedSender<QueuedMail>,
     backlog: Arc<AtomicUsize>,
     is_poisoned: AtomicBool,
 }
@@ -502,7 +565,8 @@ impl Committer {
     }
 
     fn accept(&self, request: Waiting, lsn: Lsn) {
-        let Encoded { frame, head, rooms, freed, .. } = request.encoded;
+        let Encoded { frame, head, rooms, freed, usage, .. } = request.encoded;
+        usage.into_iter().for_each(UsageHold::keep);
         freed.iter().for_each(|(mailbox, size)| mailbox.free(*size));
         for room in rooms {
             room.mailbox().is_durable.store(true, Ordering::Release);
@@ -510,6 +574,10 @@ impl Committer {
         }
         let next = Lsn(lsn.0 + frame.length());
         let events = (!self.sink_is_behind.load(Ordering::Relaxed)).then(|| self.sink.file());
+        for queued in index::queued_of(lsn, &head) {
+            // Without a queue, as in a command, it waits in the index for the next daemon.
+            self.to_queue.send(queued).ok();
+        }
         self.backlog.fetch_add(1, Ordering::Relaxed);
         if self.to_index.send(Indexable { lsn, next, head, events }).is_err() {
             tracing::error!("the indexer has stopped; a restart builds the index from the log");

@@ -1,7 +1,6 @@
 //! Compaction: closed files of the log that hold much that nobody needs any more are written
 //! anew as a pack, without removed messages and expired events. Positions stay as they are.
 
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::codec::{self, Decoded};
-use super::entry::{Change, MessageRef, RecordHead, SealedBlob};
-use super::index::{Changed, Index};
+use super::entry::{MessageRef, RecordHead, SealedBlob};
+use super::index::{Changed, Changes, Index};
 use super::pack::{PackWriter, Trailer};
+use super::queued::{QueueChange, QueueId, SealedQueued};
 use super::segment::{Catalog, Scanned, Scanner, Segment};
 use super::{StoreError, damaged, durable};
 use crate::clock::Timestamp;
@@ -115,13 +115,13 @@ impl Compactor<'_> {
     ) -> Result<Option<Compacted>, StoreError> {
         let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(None) };
         let positions = first.base..last.end;
-        let (considered, changes) = self.index.changes(&positions)?;
+        let changes = self.index.changes(&positions)?;
+        let considered = changes.considered;
         // The pack must not know of removals that a power loss could take from the index.
         durable::sync_if_there(&self.wal)?;
         let job = Job {
             catalog,
             positions: positions.clone(),
-            considered,
             changes,
             expired_before: self.expired_before,
         };
@@ -224,8 +224,7 @@ fn rest() {
 struct Job<'a> {
     catalog: &'a Catalog,
     positions: Range<u64>,
-    considered: Lsn,
-    changes: BTreeMap<MessageRef, Changed>,
+    changes: Changes,
     expired_before: Timestamp,
 }
 
@@ -261,10 +260,12 @@ impl Job<'_> {
         while head.blobs.last().is_some_and(|blob| blob.length == 0) {
             head.blobs.pop();
         }
-        head.changes.retain(|change| !self.is_worked_in(lsn, change));
+        head.changes.retain(|change| !self.is_worked_in(lsn, change.message.lsn));
+        head.queue_changes.retain(|change| self.keeps(lsn, change));
         if is_expired {
             head.stories.clear();
             head.events_at = None;
+            head.used = None;
         }
         head
     }
@@ -279,7 +280,7 @@ impl Job<'_> {
                     mail: mail_number,
                     mailbox: delivery.mailbox,
                 };
-                match self.changes.get(&message) {
+                match self.changes.messages.get(&message) {
                     None => true,
                     Some(Changed { folder: None, .. }) => false,
                     Some(Changed { folder: Some(folder), since }) => {
@@ -288,7 +289,14 @@ impl Job<'_> {
                     }
                 }
             });
-            if mail.deliveries.is_empty() && mail.queued.is_none() {
+            for (entry, sealed) in
+                mail.queued.iter_mut().flat_map(|queued| queued.entries.iter_mut().enumerate())
+            {
+                let id = QueueId { lsn, blob: blob_number, mail: mail_number, entry };
+                sealed.is_gone |= self.changes.gone.contains(&id);
+            }
+            let is_queued = mail.queued.as_ref().is_some_and(SealedQueued::is_open);
+            if mail.deliveries.is_empty() && !is_queued {
                 mail.prefix_length = 0;
             }
         }
@@ -297,11 +305,20 @@ impl Job<'_> {
         }
     }
 
-    /// Whether the message that a change is about stands in a file that has it worked in.
-    fn is_worked_in(&self, lsn: Lsn, change: &Change) -> bool {
-        let target = change.message.lsn;
+    /// How far a waiting entry has come is kept where it stands, and that an entry is gone until
+    /// it is worked in.
+    fn keeps(&self, lsn: Lsn, change: &QueueChange) -> bool {
+        let is_known = lsn < self.changes.considered;
+        match change.state {
+            Some(_) => !is_known || self.changes.waiting.contains(&change.entry),
+            None => !self.is_worked_in(lsn, change.entry.lsn),
+        }
+    }
+
+    /// Whether what a change at `lsn` is about stands in a file that has it worked in.
+    fn is_worked_in(&self, lsn: Lsn, target: Lsn) -> bool {
         if self.positions.contains(&target.0) {
-            return lsn < self.considered;
+            return lsn < self.changes.considered;
         }
         let pack = self.catalog.segment_of(target).and_then(|file| file.pack.as_ref());
         pack.is_some_and(|pack| lsn.0 < pack.considered)

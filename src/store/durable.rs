@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::StoreError;
@@ -39,6 +39,28 @@ pub(super) fn create_file(path: &Path, content: &[u8]) -> Result<File, StoreErro
         return Err(error);
     }
     Ok(file)
+}
+
+/// Makes a folder below `parent`, durably, with the owner of `parent`.
+pub(super) fn create_dir_below(parent: &Path, path: &Path) -> Result<(), StoreError> {
+    create_dir(parent)?;
+    let missing: Vec<_> = path.ancestors().take_while(|part| is_missing(part)).collect();
+    create_dir(path)?;
+    missing.into_iter().try_for_each(|made| own_like(made, parent))
+}
+
+/// Gives a new file or folder the owner that `like` has, so that the daemon can use what root's
+/// command made.
+pub(super) fn own_like(path: &Path, like: &Path) -> Result<(), StoreError> {
+    let owner = |path: &Path| {
+        let metadata = fs::metadata(path).map_err(StoreError::file(path))?;
+        Ok::<_, StoreError>((metadata.uid(), metadata.gid()))
+    };
+    let (uid, gid) = owner(like)?;
+    if owner(path)? == (uid, gid) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(StoreError::file(path))
 }
 
 /// Gives a synced file its name, in place of what had it, durably.

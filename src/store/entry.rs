@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::mailbox::{NewMailbox, Reservation};
+use super::queued::{QueueChange, QueueEntry, SealedQueued};
+use super::usage::{UsageHold, Used};
 use crate::clock::Timestamp;
 use crate::events::{EventLine, Lsn};
 use crate::id::{MailboxId, TraceId};
-use crate::mail::{Address, ReversePath};
 
 /// The folders of a new mailbox, as the API's `FolderName` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,6 +72,10 @@ pub struct Commit {
     pub events: Vec<EventLine>,
     /// What was decided and why, one for each trace.
     pub stories: Vec<Story>,
+    /// What becomes of entries of the queue.
+    pub queue_changes: Vec<QueueChange>,
+    /// Recipients that were counted for it.
+    pub usage: Option<UsageHold>,
 }
 
 /// One content, stored once however many get it.
@@ -95,8 +100,8 @@ pub struct Mail {
     pub suffix: Vec<u8>,
     /// The mailboxes that get it.
     pub deliveries: Vec<Delivery>,
-    /// Recipients elsewhere that get it, through the queue.
-    pub queued: Option<QueuedMail>,
+    /// Where else it goes, through the queue: one entry for each destination.
+    pub queued: Vec<QueueEntry>,
 }
 
 /// One mailbox that gets a mail.
@@ -106,15 +111,6 @@ pub struct Delivery {
     pub room: Reservation,
     /// The folder in it.
     pub folder: Folder,
-}
-
-/// A mail that leaves: kept until it can be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueuedMail {
-    /// Who is told of a failure.
-    pub reverse_path: ReversePath,
-    /// Where it goes.
-    pub recipients: Vec<Address>,
 }
 
 /// What a decision was made from, opaque to the store.
@@ -140,6 +136,12 @@ pub(super) struct RecordHead {
     /// What becomes of messages that earlier records hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) changes: Vec<Change>,
+    /// What becomes of queue entries that earlier records hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) queue_changes: Vec<QueueChange>,
+    /// Recipients outside of the organization that a user wrote to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) used: Option<Used>,
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
@@ -152,6 +154,8 @@ impl RecordHead {
             && self.blobs.is_empty()
             && self.stories.is_empty()
             && self.changes.is_empty()
+            && self.queue_changes.is_empty()
+            && self.used.is_none()
             && self.events_at.is_none()
     }
 }
@@ -220,13 +224,4 @@ pub(super) struct Change {
     /// Octets that a removal gives back to the mailbox.
     pub(super) size: u64,
     pub(super) at: Timestamp,
-}
-
-/// A queued mail: the content's key, wrapped by the queue's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SealedQueued {
-    #[serde(flatten)]
-    pub(super) mail: QueuedMail,
-    /// Hexadecimal.
-    pub(super) wrapped_key: String,
 }

@@ -2,7 +2,9 @@
 //! mode, so that commands read it beside a running daemon. It only repeats what the log says: a
 //! lost index is built again from the log.
 
-use std::collections::BTreeMap;
+mod queue;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -12,9 +14,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, Transaction, para
 use super::StoreError;
 use super::entry::{Change, Folder, MessageRef, RecordHead};
 use super::mailbox::{MailboxName, NewMailbox};
+use super::queued::QueueId;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{MailboxId, TraceId};
+
+pub(super) use queue::queued_of;
+use queue::{apply_queue_change, count, gone_entries, insert_queued, queue_ids};
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cursor (
@@ -40,12 +46,23 @@ const SCHEMA: &str = "
         PRIMARY KEY (lsn, blob, mail, mailbox)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS queue (
-        lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL,
-        id TEXT NOT NULL, PRIMARY KEY (lsn, blob, mail)
+        lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL, entry INTEGER NOT NULL,
+        trace_id TEXT NOT NULL, queued_at INTEGER NOT NULL, size INTEGER NOT NULL,
+        told TEXT NOT NULL, state TEXT NOT NULL,
+        PRIMARY KEY (lsn, blob, mail, entry)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS usage (
+        day INTEGER NOT NULL, organization TEXT NOT NULL, user TEXT NOT NULL,
+        recipients INTEGER NOT NULL, PRIMARY KEY (day, organization, user)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS gone (
+        lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL, entry INTEGER NOT NULL,
+        at INTEGER NOT NULL, size INTEGER NOT NULL,
+        PRIMARY KEY (lsn, blob, mail, entry)
     ) WITHOUT ROWID;
 ";
 /// Raised with every change of the schema; an index of another version is built again.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +147,8 @@ impl Index {
             connection.execute_batch(
                 "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS mailbox;
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
-                 DROP TABLE IF EXISTS change;",
+                 DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS gone;
+                 DROP TABLE IF EXISTS usage;",
             )?;
             connection.execute_batch(SCHEMA)?;
             // Last, so that half a schema is made again. A full disk keeps no store from opening.
@@ -262,42 +280,24 @@ impl Index {
         let sum: i64 = self
             .0
             .prepare_cached(
-                "SELECT coalesce(sum(size), 0) FROM change
-                 WHERE lsn >= ?1 AND lsn < ?2 AND folder IS NULL",
+                "SELECT (SELECT coalesce(sum(size), 0) FROM change
+                         WHERE lsn >= ?1 AND lsn < ?2 AND folder IS NULL)
+                      + (SELECT coalesce(sum(size), 0) FROM gone WHERE lsn >= ?1 AND lsn < ?2)",
             )?
             .query_row(span(positions), |row| row.get(0))?;
         Ok(sum.cast_unsigned())
     }
 
-    /// What became of the messages of some positions, by removals and moves up to the returned
-    /// position.
-    pub(super) fn changes(
-        &mut self,
-        positions: &Range<u64>,
-    ) -> Result<(Lsn, BTreeMap<MessageRef, Changed>), StoreError> {
+    /// What became of the messages and queue entries of some positions, up to a position of the
+    /// index.
+    pub(super) fn changes(&mut self, positions: &Range<u64>) -> Result<Changes, StoreError> {
         let transaction = self.0.transaction()?;
-        let considered = cursor(&transaction, Cursor::Indexed)?;
-        let mut changes = BTreeMap::new();
-        let mut statement = transaction.prepare_cached(
-            "SELECT change.lsn, blob, mail, mailbox.id, folder, since
-             FROM change JOIN mailbox ON mailbox.number = change.mailbox
-             WHERE change.lsn >= ?1 AND change.lsn < ?2",
-        )?;
-        let mut rows = statement.query(span(positions))?;
-        while let Some(row) = rows.next()? {
-            let mailbox: String = row.get(3)?;
-            let message = MessageRef {
-                lsn: Lsn(row.get::<_, i64>(0)?.cast_unsigned()),
-                blob: row.get(1)?,
-                mail: row.get(2)?,
-                mailbox: mailbox.parse().map_err(|_| unreadable("mailbox id"))?,
-            };
-            let folder: Option<usize> = row.get(4)?;
-            let folder = folder.map(folder_of).transpose()?;
-            let since = Timestamp::from_millis(row.get::<_, i64>(5)?.cast_unsigned());
-            changes.insert(message, Changed { folder, since });
-        }
-        Ok((considered, changes))
+        Ok(Changes {
+            considered: cursor(&transaction, Cursor::Indexed)?,
+            messages: changed_messages(&transaction, positions)?,
+            gone: gone_entries(&transaction, positions)?,
+            waiting: queue_ids(&transaction)?,
+        })
     }
 
     /// Forgets changes that are worked into a pack.
@@ -307,12 +307,53 @@ impl Index {
         considered: Lsn,
     ) -> Result<(), StoreError> {
         let (start, end) = span(positions);
-        self.0.execute(
-            "DELETE FROM change WHERE lsn >= ?1 AND lsn < ?2 AND at < ?3",
-            params![start, end, considered.0.cast_signed()],
-        )?;
+        for table in ["change", "gone"] {
+            self.0.execute(
+                &format!("DELETE FROM {table} WHERE lsn >= ?1 AND lsn < ?2 AND at < ?3"),
+                params![start, end, considered.0.cast_signed()],
+            )?;
+        }
         Ok(())
     }
+}
+
+/// What became of messages and queue entries, as compaction needs it.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Changes before this position are in it.
+    pub(super) considered: Lsn,
+    pub(super) messages: BTreeMap<MessageRef, Changed>,
+    /// Entries of the positions asked for that are gone.
+    pub(super) gone: HashSet<QueueId>,
+    /// Entries of all positions that wait.
+    pub(super) waiting: HashSet<QueueId>,
+}
+
+fn changed_messages(
+    transaction: &Transaction<'_>,
+    positions: &Range<u64>,
+) -> Result<BTreeMap<MessageRef, Changed>, StoreError> {
+    let mut changes = BTreeMap::new();
+    let mut statement = transaction.prepare_cached(
+        "SELECT change.lsn, blob, mail, mailbox.id, folder, since
+         FROM change JOIN mailbox ON mailbox.number = change.mailbox
+         WHERE change.lsn >= ?1 AND change.lsn < ?2",
+    )?;
+    let mut rows = statement.query(span(positions))?;
+    while let Some(row) = rows.next()? {
+        let mailbox: String = row.get(3)?;
+        let message = MessageRef {
+            lsn: Lsn(row.get::<_, i64>(0)?.cast_unsigned()),
+            blob: row.get(1)?,
+            mail: row.get(2)?,
+            mailbox: mailbox.parse().map_err(|_| unreadable("mailbox id"))?,
+        };
+        let folder: Option<usize> = row.get(4)?;
+        let folder = folder.map(folder_of).transpose()?;
+        let since = Timestamp::from_millis(row.get::<_, i64>(5)?.cast_unsigned());
+        changes.insert(message, Changed { folder, since });
+    }
+    Ok(changes)
 }
 
 /// Where a changed message is now.
@@ -399,14 +440,13 @@ fn apply_record(
     for change in &head.changes {
         apply_change(transaction, lsn, change)?;
     }
-    for (blob, sealed) in head.blobs.iter().enumerate() {
-        for (mail, sealed) in sealed.mails.iter().enumerate().filter(|(_, m)| m.queued.is_some()) {
-            transaction
-                .prepare_cached("INSERT OR IGNORE INTO queue VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![lsn.0.cast_signed(), blob, mail, sealed.id.to_string()])?;
-        }
+    for queued in queued_of(lsn, head) {
+        insert_queued(transaction, &queued)?;
     }
-    Ok(())
+    for change in &head.queue_changes {
+        apply_queue_change(transaction, lsn, change)?;
+    }
+    head.used.as_ref().map_or(Ok(()), |used| count(transaction, used))
 }
 
 fn insert_message(

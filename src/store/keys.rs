@@ -64,9 +64,14 @@ impl Key {
 
     /// Wraps another key for `context`: nonce, sealed key and tag, in hexadecimal.
     pub(super) fn wrap(&self, key: &Key, context: &[u8]) -> Result<String, StoreError> {
+        self.seal_secret(&key.0, context)
+    }
+
+    /// Seals any secret for `context`: nonce, sealed octets and tag, in hexadecimal.
+    pub(super) fn seal_secret(&self, secret: &[u8], context: &[u8]) -> Result<String, StoreError> {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| no_randomness())?;
-        let mut wrapped = key.0.to_vec();
+        let mut wrapped = secret.to_vec();
         self.cipher()
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -81,17 +86,25 @@ impl Key {
 
     /// Unwraps what [`Key::wrap`] wrapped for the same context.
     pub(super) fn unwrap_key(&self, wrapped: &str, context: &[u8]) -> Result<Key, StoreError> {
-        let invalid = || StoreError::Key("a wrapped key does not open with this master key".into());
-        let mut bytes = from_hex(wrapped).ok_or_else(invalid)?;
-        let sealed = bytes.split_off_checked(NONCE_LEN).ok_or_else(invalid)?;
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| invalid())?;
-        let mut sealed = sealed;
+        let opened = self.open_secret(wrapped, context)?;
+        Ok(Key(<[u8; KEY_LEN]>::try_from(&*opened).map_err(|_| does_not_open())?))
+    }
+
+    /// Opens what [`Key::seal_secret`] sealed for the same context.
+    pub(super) fn open_secret(&self, wrapped: &str, context: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut nonce = from_hex(wrapped).ok_or_else(does_not_open)?;
+        let mut sealed = nonce.split_off_checked(NONCE_LEN).ok_or_else(does_not_open)?;
+        let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| does_not_open())?;
         let opened = self
             .cipher()
             .open_in_place(nonce, Aad::from(context), &mut sealed)
-            .map_err(|_| invalid())?;
-        Ok(Key(<[u8; KEY_LEN]>::try_from(&*opened).map_err(|_| invalid())?))
+            .map_err(|_| does_not_open())?;
+        Ok(opened.to_vec())
     }
+}
+
+fn does_not_open() -> StoreError {
+    StoreError::Key("a wrapped key does not open with this master key".into())
 }
 
 trait SplitOffChecked: Sized {
@@ -134,16 +147,17 @@ impl Keyring {
         Ok(Self { master: Key(key), mailboxes })
     }
 
-    /// Makes a master key file unless there is one.
-    pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreError> {
+    /// Makes a master key file below the data folder unless there is one.
+    pub(super) fn create_if_absent(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
         if path.exists() {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
-            durable::create_dir(parent)?;
+            durable::create_dir_below(data_dir, parent)?;
         }
         let text = to_hex(&Key::generate()?.0) + "\n";
-        durable::create_file(path, text.as_bytes()).map(drop)
+        durable::create_file(path, text.as_bytes())?;
+        durable::own_like(path, data_dir)
     }
 
     /// Tells one master key from another, and nothing of either.
@@ -172,6 +186,11 @@ impl Keyring {
     /// The key that queued content is wrapped with.
     pub(super) fn queue(&self) -> Key {
         self.organization("outbound queue")
+    }
+
+    /// The key that the private keys of mail domains are sealed with.
+    pub(super) fn domain_keys(&self) -> Key {
+        self.organization("domain keys")
     }
 
     /// Makes a mailbox's key and wraps it.
@@ -230,7 +249,7 @@ mod tests {
     fn keyring() -> Keyring {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("keys/master.key");
-        Keyring::create_if_absent(&path).expect("creates");
+        Keyring::create_if_absent(dir.path(), &path).expect("creates");
         Keyring::load(&path).expect("loads")
     }
 

@@ -9,6 +9,8 @@ pub mod backup;
 mod codec;
 mod committer;
 mod compact;
+mod credentials;
+mod domain_keys;
 mod durable;
 mod entry;
 pub mod fsck;
@@ -17,10 +19,13 @@ mod keeper;
 mod keys;
 mod log;
 mod mailbox;
+mod memo;
 mod pack;
+mod queued;
 pub mod reader;
 mod segment;
 mod settings;
+mod usage;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -28,10 +33,18 @@ pub mod fuzz;
 mod tests;
 
 pub use committer::Store;
-pub use entry::{Blob, Commit, Delivery, Folder, Mail, QueuedMail, Story};
+pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
+pub use domain_keys::{DomainKeyFolder, DomainKeyName};
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use memo::Memo;
+pub use queued::{
+    Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
+    QueuedContent, QueuedMail,
+};
 pub use settings::Settings;
+pub use usage::{UsageExceeded, UsageHold, UsageLimits};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +88,14 @@ pub enum StoreError {
     /// SQLite's word.
     #[error("the index: {0}")]
     Index(#[from] rusqlite::Error),
+    /// SQLite's word about passwords and tokens.
+    #[error("{path}: {source}")]
+    Credentials {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rusqlite::Error,
+    },
     /// A key file that cannot be used, or content that a key does not open.
     #[error("{0}")]
     Key(String),

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use super::committer::{Layout, next_record};
 use super::entry::{Change, Folder, RecordHead, Story};
-use super::index::{Cursor, Index, IndexedMessage, messages_of};
+use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
 use super::keys::Keyring;
 use super::mailbox::{MailboxName, NewMailbox};
+use super::queued::{QueueChange, QueuedMail};
 use super::segment::{Catalog, Scanner, StoredFrame};
 use super::{Settings, StoreError};
 use super::{codec, compact};
@@ -55,6 +56,9 @@ pub struct Reader {
     beyond: Vec<IndexedMessage>,
     /// Changes that the index does not have yet.
     changes_beyond: Vec<Change>,
+    /// The same of the queue.
+    queued_beyond: Vec<QueuedMail>,
+    queue_changes_beyond: Vec<QueueChange>,
 }
 
 impl Reader {
@@ -73,13 +77,16 @@ impl Reader {
         let index = Index::open_to_read(&layout.index())?;
         let mut mailboxes = index.mailboxes()?;
         let (mut beyond, mut changes_beyond) = (Vec::new(), Vec::new());
+        let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
         let catalog = Catalog::read(&layout.log())?;
         let from = index.cursor(Cursor::Indexed)?;
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
         while let Some((lsn, _, record)) = next_record(&mut scanner)? {
             add_births(&mut mailboxes, &record.head);
             beyond.extend(messages_of(lsn, &record.head));
+            queued_beyond.extend(queued_of(lsn, &record.head));
             changes_beyond.extend(record.head.changes);
+            queue_changes_beyond.extend(record.head.queue_changes);
         }
         for message in &beyond {
             let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.at.mailbox);
@@ -90,8 +97,18 @@ impl Reader {
                 mailboxes.iter_mut().find(|(birth, _)| birth.id == change.message.mailbox);
             mailbox.into_iter().for_each(|(_, used)| *used = used.saturating_sub(change.size));
         }
-        let (log_dir, _log_stays) = (layout.log(), log_stays);
-        Ok(Self { log_dir, catalog, _log_stays, keyring, index, mailboxes, beyond, changes_beyond })
+        Ok(Self {
+            log_dir: layout.log(),
+            catalog,
+            _log_stays: log_stays,
+            keyring,
+            index,
+            mailboxes,
+            beyond,
+            changes_beyond,
+            queued_beyond,
+            queue_changes_beyond,
+        })
     }
 
     /// All mailboxes that ever received a message.
@@ -147,6 +164,25 @@ impl Reader {
         let (prefix, content) = record.ranges(at.blob, at.mail).ok_or_else(missing)?;
         let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
         codec::open(&key, at.mail, mail.suffix_length, prefix, content)
+    }
+
+    /// What waits in the queue, oldest first.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn queue(&self) -> Result<Vec<QueuedMail>, StoreError> {
+        let mut queued = self.index.queue()?;
+        queued.extend(self.queued_beyond.iter().cloned());
+        for change in &self.queue_changes_beyond {
+            match &change.state {
+                None => queued.retain(|mail| mail.id != change.entry),
+                Some(state) => {
+                    let changed = queued.iter_mut().find(|mail| mail.id == change.entry);
+                    changed.into_iter().for_each(|mail| mail.state = state.clone());
+                }
+            }
+        }
+        Ok(queued)
     }
 
     /// The stories of a durable record.

@@ -83,6 +83,51 @@ fn rules_test_tells_who_wins_and_why_the_others_lost() {
 }
 
 #[test]
+fn rules_test_tells_of_outbound_rules_too() {
+    let rules = "[[smtp_gateway]]\nname = \"filter\"\naddress = \"127.0.0.1\"\nport = 2526\n\
+                 [[outbound_rule]]\nname = \"via-filter\"\naction = \"ROUTE_TO_SMTP_GATEWAY\"\n\
+                 gateway = \"filter\"\nsenders = [\"*\"]\ndestinations = [\"partner.test\"]\n\
+                 [[outbound_rule]]\nname = \"not-bob\"\naction = \"BOUNCE\"\n\
+                 senders = [\"bob@example.test\"]\ndestinations = [\"*\"]\n";
+    let daemon = Setup::with(&format!("{rules}{}", rule("in", "DROP", "*", "*"))).prepare();
+    let told = daemon.succeeds(&["check-config"]);
+    assert!(told.contains("1 inbound rules, 2 outbound rules, 1 SMTP gateways"), "{told}");
+    let ask = |sender: &str, recipient: &str, more: &[&str]| {
+        let direction = ["rules", "test", "--direction", "outbound"];
+        let addresses = ["--sender", sender, "--recipient", recipient];
+        daemon.command(&[&direction, addresses.as_slice(), more].concat())
+    };
+    let answer = json(&text(&ask(ALICE, "x@partner.test", &["--json"]).stdout));
+    assert_eq!(answer["action"], "ROUTE_TO_SMTP_GATEWAY");
+    assert_eq!(answer["winner"]["name"], "via-filter");
+    assert_eq!(answer["winner"]["gateway"], "filter");
+    assert_eq!(answer["lost"][0]["action"], "BOUNCE");
+    assert_eq!(answer["lost"][0]["loss"], "sender-does-not-match");
+    let bob = "bob@example.test";
+    let told = text(&ask(bob, "x@partner.test", &[]).stdout);
+    assert_eq!(
+        told,
+        "BOUNCE: rule \"not-bob\" wins, its sender pattern bob@example.test matches From, its \
+         destination pattern * the recipient\n  \
+         not \"via-filter\" (ROUTE_TO_SMTP_GATEWAY \"filter\"): its sender pattern is less \
+         specific\n"
+    );
+    let told = text(&ask(ALICE, "x@partner.test", &["--sender-field", bob]).stdout);
+    assert!(told.starts_with("BOUNCE: rule \"not-bob\" wins"), "the Sender is asked first: {told}");
+    let told = text(&ask(ALICE, "x@else.test", &[]).stdout);
+    assert!(told.starts_with("DEFAULT: no rule matches\n"), "{told}");
+    for (sender, why) in [
+        ("x@else.test", "else.test is no organization's domain"),
+        ("nobody@example.test", "there is no such user"),
+        ("carol@example.test", "the user is disabled"),
+    ] {
+        let refused = ask(sender, ALICE, &[]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
 fn a_message_can_be_traced_by_id_message_id_and_recipient() {
     let daemon = Setup::with(&rule("junk", "MOVE_TO_JUNK", "good.test", "*")).start();
     let mut client = daemon.client();

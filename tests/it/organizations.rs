@@ -1,6 +1,6 @@
 //! Several organizations in one daemon.
 
-use crate::support::daemon::{Setup, rule};
+use crate::support::daemon::{Setup, rule, text};
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
 
@@ -48,4 +48,21 @@ fn each_has_its_own_rules_and_policy() {
     swaks(&daemon, "x@reject.test", to, "policy", &[]).accepted();
     assert!(daemon.folders("example/alice", "policy").is_empty());
     assert_eq!(daemon.folders("other/alice", "policy"), ["INBOX"]);
+}
+
+#[test]
+fn a_group_reaches_its_mailboxes_beside_remote_users() {
+    let remote = "[[user]]\nname = \"dave\"\nremote = \"dave@elsewhere.test\"\n\
+                  [[group]]\nname = \"mixed\"\nmembers = [\"dave\", \"alice\"]\n\
+                  [[group]]\nname = \"outside\"\nmembers = [\"dave\", \"outside\"]\n";
+    let daemon = Setup::with(remote).start();
+    swaks(&daemon, "bob@good.test", "mixed@example.test", "mixed", &[]).accepted();
+    assert_eq!(daemon.folders("alice", "mixed"), ["INBOX"]);
+    for nobody_here in ["dave@example.test", "outside@example.test"] {
+        swaks(&daemon, "bob@good.test", nobody_here, "remote", &[])
+            .refused("550 5.1.6", "remote-user");
+    }
+    let told = daemon.command(&["mailbox", "list", "dave@example.test"]);
+    assert_eq!(told.status.code(), Some(1));
+    assert!(text(&told.stderr).contains("elsewhere: dave@elsewhere.test"), "{told:?}");
 }

@@ -8,7 +8,9 @@ use mailweir::mail::{
 };
 use mailweir::queue::attempt::{Attempt, ClientSettings, Job, attempt};
 use mailweir::queue::hop::Hop;
-use mailweir::smtp::client::{Outcome, Receipt, Roots, Timeouts, TlsDemand};
+use mailweir::queue::pki::authorities;
+use mailweir::queue::route::Verifier;
+use mailweir::smtp::client::{Outcome, Receipt, Timeouts, TlsDemand};
 
 use crate::support::daemon::{Daemon, Setup, below_our_headers, text};
 use crate::support::postfix::{Postfix, certificate, logins};
@@ -32,10 +34,11 @@ fn hop(postfix: &Postfix) -> Hop {
 
 /// As a gateway of an organization: a verified certificate, and a login.
 fn gateway(postfix: &Postfix, password: &str) -> Hop {
-    let roots = Roots::file(&postfix.path("certificate.pem")).expect("a certificate");
+    let authorities = authorities(Some(&postfix.path("certificate.pem"))).expect("a certificate");
+    let verifier = Verifier::web_pki(authorities);
     let credentials = ("mailweir".to_owned(), Secret::new(password.to_owned()));
     Hop {
-        tls: TlsDemand::Verified(roots.verifier(), "relay.good.test".to_owned()),
+        tls: TlsDemand::Verified(verifier, "relay.good.test".to_owned()),
         credentials: Some(credentials),
         ..hop(postfix)
     }

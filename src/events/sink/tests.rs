@@ -182,7 +182,7 @@ fn the_ten_thousandth_file_of_a_day_is_after_the_one_before() {
     let dir = tempfile::tempdir().expect("a folder");
     let names = ["2026-11-21", "2026-11-21.0001", "2026-11-21.9999", "2026-11-21.10000"];
     let paths = [&names[..], &["2026-11-22"]].concat();
-    let paths = paths.iter().map(|day| dir.path().join(format!("{ROTATED_PREFIX}{day}{SUFFIX}")));
+    let paths = paths.iter().map(|day| dir.path().join(format!("email-events.{day}.jsonl")));
     let paths: Vec<_> = paths.collect();
     for path in &paths {
         fs::write(path, "").expect("writes");

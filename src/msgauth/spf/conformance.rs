@@ -24,7 +24,7 @@ impl SuiteResolver<'_> {
             let records: Vec<_> = entries.iter().filter_map(|entry| data(entry, kind)).collect();
             if !records.is_empty() {
                 let records = Arc::from(records);
-                return Ok(Answer { records, ttl: Duration::from_secs(60) });
+                return Ok(Answer { records, ttl: Duration::from_secs(60), is_secure: false });
             }
             if entries.contains(&Entry::Timeout) {
                 return Err(LookupError::Transient("timed out".into()));

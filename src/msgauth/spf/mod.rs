@@ -13,3 +13,8 @@ mod tests;
 
 pub use evaluate::{Query, check_host};
 pub use outcome::{Identity, SpfOutcome, SpfResult};
+
+/// Whether a TXT record is an SPF record, and if so what is wrong with it.
+pub(super) fn read(txt: &[u8]) -> Option<Result<(), String>> {
+    record::is_spf(txt).then(|| record::Record::parse(txt).map(drop))
+}

@@ -28,7 +28,11 @@ impl Resolver for Zone {
             }
             let records: Vec<_> =
                 records.iter().map(|text| RecordData::Txt(text.as_bytes().into())).collect();
-            Ok(Answer { records: Arc::from(records), ttl: Duration::from_secs(60) })
+            Ok(Answer {
+                records: Arc::from(records),
+                ttl: Duration::from_secs(60),
+                is_secure: false,
+            })
         })
     }
 }

@@ -5,6 +5,7 @@ mod dkim;
 mod dmarc;
 mod door;
 mod iprev;
+mod sign;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ use crate::dns::{
     Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver, reverse_name,
 };
 use crate::id::TraceId;
-use crate::mail::{Address, Peer, ReversePath};
+use crate::mail::{Address, Domain, Peer, ReversePath};
 
 const MESSAGE: &str = "From: Alice <alice@example.test>\r\nTo: bob@example.org\r\n\
                        Subject: Tea\r\nDate: Sat, 21 Nov 2026 04:31:26 +0000\r\n\
@@ -48,7 +49,8 @@ impl Dns {
             _ => Vec::new(),
         };
         records.push(data);
-        let answer = Answer { records: records.into(), ttl: Duration::from_secs(300) };
+        let answer =
+            Answer { records: records.into(), ttl: Duration::from_secs(300), is_secure: false };
         self.answers.insert(key, Ok(answer));
         self
     }
@@ -129,6 +131,7 @@ fn peer() -> Peer {
         helo: "mail.example.test".to_owned(),
         esmtp: true,
         tls: None,
+        login: None,
     }
 }
 

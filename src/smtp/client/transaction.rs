@@ -293,14 +293,15 @@ mod tests {
             original in "[ -~]{1,100}",
             utf8 in "\\PC{1,40}",
         ) {
+            use crate::smtp::Protocol;
             use crate::smtp::command::{Command, parse};
             let line = format!("MAIL FROM:<> ENVID={}", xtext(&envid));
-            let Ok(Command::Mail(_, read)) = parse(line.as_bytes()) else { panic!("{line}") };
+            let Ok(Command::Mail(_, read)) = parse(line.as_bytes(), Protocol::Mx) else { panic!("{line}") };
             prop_assert_eq!(read.envid, Some(envid));
             for original in [format!("rfc822;{original}"), format!("utf-8;{utf8}")] {
                 let encoded = orcpt(&original).expect("has a type");
                 let line = format!("RCPT TO:<a@b.test> ORCPT={encoded}");
-                let Ok(Command::Rcpt(read)) = parse(line.as_bytes()) else { panic!("{line}") };
+                let Ok(Command::Rcpt(read)) = parse(line.as_bytes(), Protocol::Mx) else { panic!("{line}") };
                 prop_assert_eq!(read.parameters.orcpt, Some(original));
             }
         }

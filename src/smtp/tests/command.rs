@@ -2,9 +2,14 @@
 
 use proptest::prelude::*;
 
-use crate::mail::{BodyType, DsnNotify, DsnReturn, MailParameters, ReversePath};
-use crate::smtp::command::{Chunk, ChunkPlace, Command, ForwardPath, Spelling, parse};
+use crate::mail::{BodyType, DsnNotify, DsnReturn, MailParameters, ReversePath, Secret};
+use crate::smtp::command::{self, Chunk, ChunkPlace, Command, ForwardPath, Spelling};
 use crate::smtp::reason::Reason;
+use crate::smtp::settings::Protocol;
+
+fn parse(line: &[u8]) -> Result<Command, Reason> {
+    command::parse(line, Protocol::Mx)
+}
 
 fn refused(line: &str, reason: Reason) {
     assert_eq!(parse(line.as_bytes()), Err(reason), "{line:?}");
@@ -30,6 +35,56 @@ fn simple_commands() {
     ] {
         assert_eq!(parse(line.as_bytes()), Ok(command), "{line:?}");
     }
+}
+
+#[test]
+fn auth_is_for_users_alone() {
+    let auth = |mechanism: &str, initial: Option<&str>| {
+        let initial = initial.map(|text| Secret::new(text.to_owned()));
+        Ok(Command::Auth(mechanism.to_owned(), initial))
+    };
+    for (line, expected) in [
+        ("AUTH PLAIN", auth("PLAIN", None)),
+        ("auth plain AGEAYg==", auth("plain", Some("AGEAYg=="))),
+        ("AUTH LOGIN =", auth("LOGIN", Some("="))),
+        ("AUTH X-UNKNOWN ", auth("X-UNKNOWN", None)),
+        ("AUTH", Err(Reason::BadSyntax)),
+        ("AUTH  PLAIN", Err(Reason::BadSyntax)),
+        ("AUTH PLAIN  AGEAYg==", Err(Reason::BadSyntax)),
+        ("AUTH PLAIN AGEA Yg==", Err(Reason::BadSyntax)),
+        ("AUTH PLAIN \u{7}", Err(Reason::BadSyntax)),
+    ] {
+        for protocol in [Protocol::Submission, Protocol::Submissions] {
+            assert_eq!(command::parse(line.as_bytes(), protocol), expected, "{line:?}");
+        }
+        let on_mx = parse(line.as_bytes());
+        assert!(matches!(on_mx, Err(Reason::NotImplemented | Reason::BadSyntax)), "{line:?}");
+    }
+}
+
+/// RFC 4954 §5.
+#[test]
+fn whom_mail_names_as_authenticated_is_read_and_forgotten() {
+    for (value, is_read) in [
+        ("=<>", true),
+        ("=bob+40example.org", true),
+        ("=bob@example.org", true),
+        ("=+4", false),
+        ("=+0A", false),
+        ("=", false),
+        ("", false),
+        ("=<> AUTH=<>", false),
+    ] {
+        let line = format!("MAIL FROM:<a@example.org> AUTH{value}");
+        let read = command::parse(line.as_bytes(), Protocol::Submission);
+        match read {
+            Ok(Command::Mail(_, parameters)) => {
+                assert!(is_read && parameters == MailParameters::default(), "{line:?}");
+            }
+            read => assert!(!is_read && read == Err(Reason::BadSyntax), "{line:?}: {read:?}"),
+        }
+    }
+    refused("MAIL FROM:<a@example.org> AUTH=<>", Reason::UnknownParameter);
 }
 
 #[test]

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::scripted::{Scripted, Told, hostname, normalized};
-use crate::smtp::connection::{Arrival, serve};
+use crate::smtp::connection::{Arrival, Source, serve};
 use crate::smtp::reason::Reason;
-use crate::smtp::settings::Limits;
+use crate::smtp::settings::{Limits, Protocol};
 use crate::smtp::{Shared, Tls};
 
 /// A self-signed pair, made once, and its certificate.
@@ -59,6 +59,12 @@ pub(crate) struct Client {
     stop: watch::Sender<bool>,
 }
 
+fn direct(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Arrival {
+    let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
+    let place = shared.take_in_network(address.ip(), protocol, &shared.limits()).expect("free");
+    Arrival { protocol, source: Source::Client(address, place) }
+}
+
 /// How much the "network" holds.
 const PIPE: usize = 64 * 1024;
 
@@ -67,18 +73,28 @@ impl Client {
         Self::connect_over(shared, duplex(PIPE))
     }
 
+    /// Connects to a listener of that protocol; the handshake of an implicit one is still to come.
+    pub(crate) fn connect_speaking(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Self {
+        Self::arrive(shared, direct(shared, protocol), duplex(PIPE))
+    }
+
     fn connect_over(
         shared: &Arc<Shared<Scripted>>,
         (stream, theirs): (DuplexStream, DuplexStream),
     ) -> Self {
-        let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
-        let place = shared.take_in_network(address.ip(), &shared.limits()).expect("free");
-        Self::arrive(shared, Arrival::Direct(address, place), (stream, theirs))
+        Self::arrive(shared, direct(shared, Protocol::Mx), (stream, theirs))
     }
 
     fn through_proxy(shared: &Arc<Shared<Scripted>>) -> Self {
-        let address = "127.0.0.1:50000".parse().expect("valid");
-        Self::arrive(shared, Arrival::Proxy(address), duplex(PIPE))
+        Self::through_proxy_speaking(shared, Protocol::Mx)
+    }
+
+    pub(crate) fn through_proxy_speaking(
+        shared: &Arc<Shared<Scripted>>,
+        protocol: Protocol,
+    ) -> Self {
+        let source = Source::Proxy("127.0.0.1:50000".parse().expect("valid"));
+        Self::arrive(shared, Arrival { protocol, source }, duplex(PIPE))
     }
 
     fn arrive(
@@ -108,7 +124,7 @@ impl Client {
     }
 
     /// A reply with all its lines.
-    async fn reply(&mut self) -> String {
+    pub(crate) async fn reply(&mut self) -> String {
         let mut reply = self.line().await;
         while reply.lines().last().is_some_and(|line| line.get(3..4) == Some("-")) {
             reply += &self.line().await;
@@ -116,13 +132,13 @@ impl Client {
         reply
     }
 
-    async fn ask(&mut self, command: &str) -> String {
+    pub(crate) async fn ask(&mut self, command: &str) -> String {
         self.send(format!("{command}\r\n").as_bytes()).await;
         self.reply().await
     }
 
     /// Past the banner, EHLO, MAIL and RCPT.
-    async fn envelope(&mut self) {
+    pub(crate) async fn envelope(&mut self) {
         assert!(self.reply().await.starts_with("220 "));
         for command in
             ["EHLO client.test", "MAIL FROM:<a@example.org>", "RCPT TO:<alice@example.test>"]
@@ -133,11 +149,21 @@ impl Client {
 
     /// All that still comes until the server closes.
     pub(crate) async fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).await.expect("closed in order");
-        normalized(&String::from_utf8(rest).expect("UTF-8"))
+        normalized(&String::from_utf8(self.octets().await).expect("UTF-8"))
     }
 
+    pub(crate) async fn octets(&mut self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        self.stream.read_to_end(&mut octets).await.expect("closed in order");
+        octets
+    }
+
+    /// The daemon is stopping.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// The client's side of a handshake.
     pub(crate) async fn start_tls(self) -> Self {
         self.try_start_tls().await.expect("TLS starts")
     }
@@ -157,7 +183,7 @@ impl Client {
     }
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { banner_delay: Duration::ZERO, ..Limits::default() }
 }
 
@@ -562,11 +588,9 @@ async fn a_proxied_client_is_judged_by_its_own_address() {
 #[test]
 fn an_idle_connection_is_small() {
     let shared = shared(limits());
-    let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
-    let place = shared.take_in_network(address.ip(), &shared.limits()).expect("free");
     let (_, stopped) = watch::channel(false);
     let (stream, _) = duplex(1);
-    let future = serve(stream, Arrival::Direct(address, place), shared, stopped);
+    let future = serve(stream, direct(&shared, Protocol::Mx), shared, stopped);
     let size = size_of_val(&future);
     assert!(size <= 4 * 1024, "{size}");
 }

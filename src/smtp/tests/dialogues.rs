@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::connection::{Client, shared};
 use super::machine::Machine;
-use crate::smtp::settings::Limits;
+use crate::smtp::settings::{Limits, Protocol};
 
 struct Dialogue {
     name: String,
+    protocol: Protocol,
     limits: Limits,
     turns: Vec<Turn>,
 }
@@ -40,6 +41,7 @@ fn dialogues() -> Vec<Dialogue> {
 
 fn parse(name: String, text: &str) -> Dialogue {
     let mut limits = Limits { banner_delay: std::time::Duration::ZERO, ..Limits::default() };
+    let mut protocol = Protocol::Mx;
     let mut turns = vec![Turn::default()];
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (kind, text) = line.split_once(':').unwrap_or_else(|| panic!("{name}: {line}"));
@@ -47,6 +49,7 @@ fn parse(name: String, text: &str) -> Dialogue {
         let turn = turns.last_mut().expect("never empty");
         match kind {
             "limit" => set_limit(&mut limits, text),
+            "protocol" => protocol = protocol_of(text),
             "S" => turn.server.push_str(&format!("{text}\r\n")),
             "C" if turn.server.is_empty() => turn.client.extend(format!("{text}\r\n").bytes()),
             "C" => turns
@@ -54,7 +57,15 @@ fn parse(name: String, text: &str) -> Dialogue {
             _ => panic!("{name}: {line}"),
         }
     }
-    Dialogue { name, limits, turns }
+    Dialogue { name, protocol, limits, turns }
+}
+
+fn protocol_of(text: &str) -> Protocol {
+    match text {
+        "submission" => Protocol::Submission,
+        "submissions" => Protocol::Submissions,
+        _ => panic!("no such protocol: {text}"),
+    }
 }
 
 fn set_limit(limits: &mut Limits, text: &str) {
@@ -76,6 +87,10 @@ fn set_limit(limits: &mut Limits, text: &str) {
 const CLOSED: &str = "(closed)\r\n";
 
 impl Dialogue {
+    fn machine(&self) -> Machine {
+        Machine::speaking(self.protocol, &self.limits)
+    }
+
     fn expected(&self) -> String {
         self.turns.iter().map(|turn| turn.server.as_str()).collect()
     }
@@ -99,7 +114,7 @@ fn there_are_enough() {
 #[test]
 fn on_the_state_machine() {
     for dialogue in dialogues() {
-        let mut machine = Machine::new(&dialogue.limits);
+        let mut machine = dialogue.machine();
         for turn in &dialogue.turns {
             machine.feed(&turn.client);
             assert_eq!(said(&mut machine), turn.server, "{}", dialogue.name);
@@ -112,7 +127,7 @@ fn on_the_state_machine() {
 #[test]
 fn cut_at_every_byte() {
     for dialogue in dialogues() {
-        let mut machine = Machine::new(&dialogue.limits);
+        let mut machine = dialogue.machine();
         for turn in &dialogue.turns {
             for byte in &turn.client {
                 machine.feed(&[*byte]);
@@ -125,7 +140,7 @@ fn cut_at_every_byte() {
 #[test]
 fn all_at_once() {
     for dialogue in dialogues().iter().filter(|dialogue| !dialogue.has_tls()) {
-        let mut machine = Machine::new(&dialogue.limits);
+        let mut machine = dialogue.machine();
         let client: Vec<u8> = dialogue.turns.iter().flat_map(|turn| turn.client.clone()).collect();
         machine.feed(&client);
         assert_eq!(said(&mut machine), dialogue.expected(), "{}", dialogue.name);
@@ -136,7 +151,10 @@ fn all_at_once() {
 async fn over_a_stream() {
     for dialogue in dialogues() {
         let shared = shared(dialogue.limits.clone());
-        let mut client = Client::connect(&shared);
+        let mut client = Client::connect_speaking(&shared, dialogue.protocol);
+        if dialogue.protocol == Protocol::Submissions {
+            client = client.start_tls().await;
+        }
         for turn in &dialogue.turns {
             client.send(&turn.client).await;
             for line in turn.server.split_inclusive("\r\n") {

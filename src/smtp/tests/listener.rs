@@ -22,10 +22,14 @@ struct Running {
 }
 
 async fn run(limits: Limits, proxies: Option<&str>) -> Running {
+    run_speaking(Protocol::Mx, limits, proxies).await
+}
+
+async fn run_speaking(protocol: Protocol, limits: Limits, proxies: Option<&str>) -> Running {
     let shared = shared(Limits { banner_delay: Duration::ZERO, ..limits });
     let settings = ListenerSettings {
         name: "mx".to_owned(),
-        protocol: Protocol::Mx,
+        protocol,
         bind: "127.0.0.1:0".parse().expect("valid"),
         proxy_protocol_from: proxies.map(|network| vec![network.parse().expect("valid")]),
     };
@@ -127,6 +131,15 @@ async fn proxies_are_believed_from_their_networks_only() {
         assert_eq!(peer.ip.to_string(), "127.0.0.1");
         assert_eq!(running.shared.handler().refusals(), [Reason::UnknownCommand]);
     }
+}
+
+/// A client that waits for TLS could not read why, so it is only closed.
+#[tokio::test]
+async fn where_tls_comes_first_nothing_is_said_in_plain_text() {
+    let limits = Limits { connections: 0, ..Limits::default() };
+    let running = run_speaking(Protocol::Submissions, limits, None).await;
+    assert_eq!(line(&mut connect(&running).await).await, "");
+    assert_eq!(running.shared.handler().refusals(), [Reason::TooManyConnections]);
 }
 
 /// New limits hold for connections from then on.

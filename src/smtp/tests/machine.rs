@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::collection::vec;
@@ -13,13 +14,16 @@ use proptest::sample::select;
 use super::scripted::{Scripted, Told, Transaction, hostname, normalized};
 use crate::id::TraceId;
 use crate::mail::Peer;
+use crate::smtp::auth;
 use crate::smtp::body::Body;
-use crate::smtp::handler::{Handler, SessionRefusal};
+use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 use crate::smtp::session::{Answer, Input, Session, Step, Transfer};
-use crate::smtp::settings::Limits;
+use crate::smtp::settings::{Limits, Protocol};
 use crate::smtp::wire::{Framing, Lines, Progress};
+
+const TLS: &str = "TLSv1.3 TLS13_AES_256_GCM_SHA384";
 
 pub(crate) struct Machine {
     session: Option<Session<Transaction>>,
@@ -29,6 +33,8 @@ pub(crate) struct Machine {
     buffer: BytesMut,
     receiving: Option<(Framing, Body)>,
     output: Vec<u8>,
+    line_limit: usize,
+    pub(crate) pauses: Vec<Duration>,
     pub(crate) closed: bool,
 }
 
@@ -42,14 +48,23 @@ fn now<F: Future>(future: F) -> F::Output {
 
 pub(crate) fn peer() -> Peer {
     let ip = "192.0.2.7".parse().expect("valid");
-    Peer { ip, port: 45000, helo: String::new(), esmtp: false, tls: None }
+    Peer { ip, port: 45000, helo: String::new(), esmtp: false, tls: None, login: None }
 }
 
 impl Machine {
     pub(crate) fn new(limits: &Limits) -> Self {
+        Self::speaking(Protocol::Mx, limits)
+    }
+
+    /// A connection to a listener of that protocol, after the handshake if it has an implicit one.
+    pub(crate) fn speaking(protocol: Protocol, limits: &Limits) -> Self {
         let limits = Arc::new(limits.clone());
+        let tls = (protocol == Protocol::Submissions).then(|| TLS.to_owned());
+        let peer = Peer { tls, ..peer() };
         let mut machine = Self {
-            session: Some(Session::new(hostname(), Arc::clone(&limits), peer())),
+            session: Some(Session::new(hostname(), protocol, Arc::clone(&limits), peer)),
+            line_limit: limits.command_line_bytes,
+            pauses: Vec::new(),
             handler: Scripted::default(),
             lines: Lines::default(),
             limits,
@@ -73,7 +88,7 @@ impl Machine {
                         Input::Received(body)
                     }
                 },
-                None => match self.lines.next(&mut self.buffer, self.limits.command_line_bytes) {
+                None => match self.lines.next(&mut self.buffer, self.line_limit) {
                     Some(line) => Input::Line(line),
                     None => return,
                 },
@@ -99,6 +114,7 @@ impl Machine {
         while let Some(next) = input.take() {
             let (session, step) = self.session.take().expect("not lost").handle(next);
             let peer = session.peer().clone();
+            self.line_limit = self.limits.command_line_bytes;
             self.session = Some(session);
             input = self.perform(step, &peer);
         }
@@ -120,7 +136,18 @@ impl Machine {
                 now(self.handler.abandon(transaction));
                 self.perform(*next, peer)
             }
-            Step::Pause(_, next) => self.perform(*next, peer),
+            Step::Pause(pause, next) => {
+                self.pauses.push(pause);
+                self.perform(*next, peer)
+            }
+            Step::Challenge(challenge) => {
+                challenge.write_to(&mut self.output);
+                self.line_limit = auth::MAX_LINE;
+                None
+            }
+            Step::Authenticate(id, credentials) => {
+                Some(Input::Login(now(self.handler.authenticate(id, peer, credentials))))
+            }
             Step::Mail(id, path, parameters) => {
                 Some(Input::Mail(now(self.handler.mail(id, peer, path, parameters))))
             }
@@ -146,7 +173,7 @@ impl Machine {
             Step::StartTls(answer) => {
                 self.answer(answer, peer);
                 self.buffer.clear();
-                Some(Input::Secured("TLSv1.3 TLS13_AES_256_GCM_SHA384".to_owned()))
+                Some(Input::Secured(TLS.to_owned()))
             }
         }
     }
@@ -165,7 +192,10 @@ impl Machine {
 
 /// What the server says to `bytes`, sent in pieces of the given lengths, the rest at once.
 fn converse(limits: &Limits, bytes: &[u8], cuts: &[usize]) -> (String, Vec<Told>) {
-    let mut machine = Machine::new(limits);
+    converse_with(Machine::new(limits), bytes, cuts)
+}
+
+fn converse_with(mut machine: Machine, bytes: &[u8], cuts: &[usize]) -> (String, Vec<Told>) {
     let mut rest = bytes;
     for cut in cuts {
         let (piece, after) = rest.split_at((*cut).min(rest.len()));
@@ -212,6 +242,13 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "BDAT x\r\n",
         "JUNK\r\n",
         "AUTH PLAIN AGEAYg==\r\n",
+        "AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n",
+        "AUTH PLAIN\r\n",
+        "AUTH LOGIN\r\n",
+        "AUTH LOGIN YWxpY2U=\r\n",
+        "YWxpY2U=\r\n",
+        "c2VjcmV0\r\n",
+        "*\r\n",
         "\0\r\n",
         "\r",
         "\n",
@@ -224,24 +261,26 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+fn limits() -> Limits {
+    Limits { command_line_bytes: 70, message_bytes: 60, recipients: 2, ..Limits::default() }
+}
+
 proptest! {
     /// Any cutting of the same bytes gives the same replies and the same calls of the handler.
     #[test]
     fn replies_do_not_depend_on_how_bytes_are_cut(
+        protocol in select(vec![Protocol::Mx, Protocol::Submission, Protocol::Submissions]),
         fragments in vec(fragment(), 1..40),
         cuts in vec(1..50_usize, 0..60),
     ) {
-        let limits = Limits {
-            command_line_bytes: 70,
-            message_bytes: 60,
-            recipients: 2,
-            ..Limits::default()
+        let converse = |bytes: &[u8], cuts: &[usize]| {
+            converse_with(Machine::speaking(protocol, &limits()), bytes, cuts)
         };
         let mut bytes = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\n".to_vec();
         bytes.extend(fragments.concat());
-        let whole = converse(&limits, &bytes, &[]);
-        prop_assert_eq!(&converse(&limits, &bytes, &cuts), &whole);
-        prop_assert_eq!(&converse(&limits, &bytes, &vec![1; bytes.len()]), &whole);
+        let whole = converse(&bytes, &[]);
+        prop_assert_eq!(&converse(&bytes, &cuts), &whole);
+        prop_assert_eq!(&converse(&bytes, &vec![1; bytes.len()]), &whole);
     }
 }
 
@@ -265,6 +304,10 @@ fn an_interruption_names_its_reason_and_leaves_no_transaction() {
 fn answers_to_nothing_end_the_session() {
     let inputs = [
         Input::Admitted,
+        Input::Login(Err(Refusal {
+            reason: Reason::BadCredentials,
+            trace_id: TraceId::generate(),
+        })),
         Input::Received(Body::new(1, 1)),
         Input::Message(Ok(String::new())),
         Input::Secured(String::new()),

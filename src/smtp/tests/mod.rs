@@ -5,7 +5,9 @@ mod command;
 pub(super) mod connection;
 mod dialogues;
 mod listener;
+mod login;
 mod machine;
+mod submissions;
 mod tls;
 mod wire;
 

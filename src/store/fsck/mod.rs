@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::codec::{self, Decoded};
 use super::committer::{Layout, lock_folder};
 use super::compact;
+use super::credentials::{CredentialCounts, CredentialStore};
+use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
 use super::keys::{Key, Keyring};
@@ -51,14 +53,21 @@ pub struct Report {
     pub contents: u64,
     /// Mailboxes whose key opens.
     pub mailboxes: u64,
+    /// Private keys of mail domains that open.
+    pub domain_keys: u64,
     /// Messages that the index has where the log has them.
     pub messages: u64,
+    /// Entries of the queue that the index has as the log has them.
+    pub queued: u64,
     /// Events that stand in the event files exactly once, as the log has them.
     pub events: u64,
     /// Events of the log that the files do not have yet; the daemon writes them when it starts.
     pub events_to_write: u64,
     /// Records that the index does not have yet; the daemon brings it up.
     pub records_to_index: u64,
+    /// The passwords and tokens; absent if there is no file of them, or none that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialCounts>,
     /// What interrupted writes left behind; harmless.
     pub leftovers: Vec<PathBuf>,
     /// What is wrong; empty for a sound store.
@@ -96,6 +105,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     let is_at_rest = lock_folder(&settings.data_dir);
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
+    check_credentials(&settings.data_dir, &mut report);
     let index = match layout.index().exists() {
         true => Some(Index::open_to_read(&layout.index())?),
         false => None,
@@ -109,6 +119,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         Err(error) => return Err(error),
     };
     count_files(&catalog, &mut report);
+    domain_keys(settings, &mut report)?;
     let indexed = index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(Cursor::Indexed))?;
     let mut checker = Checker {
         keyring: Keyring::load(&layout.master_key())?,
@@ -132,6 +143,14 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     Ok(report)
 }
 
+fn check_credentials(data_dir: &Path, report: &mut Report) {
+    let known = CredentialStore::open_if_there(data_dir);
+    match known.and_then(|known| known.map(|known| known.check()).transpose()) {
+        Ok(counts) => report.credentials = counts,
+        Err(error) => report.problem(error.to_string()),
+    }
+}
+
 fn leftovers(log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut leftovers = Vec::new();
     for entry in std::fs::read_dir(log_dir).map_err(StoreError::file(log_dir))? {
@@ -149,6 +168,17 @@ fn count_files(catalog: &Catalog, report: &mut Report) {
     report.segments = catalog.segments.len() - report.packs;
     report.log_bytes = catalog.segments.iter().map(|file| file.bytes).sum();
     report.leftovers.extend(catalog.superseded.iter().cloned());
+}
+
+fn domain_keys(settings: &Settings, report: &mut Report) -> Result<(), StoreError> {
+    let folder = DomainKeyFolder::open(settings)?;
+    for name in folder.list()? {
+        match folder.read(&name) {
+            Ok(_) => report.domain_keys += 1,
+            Err(error) => report.problem(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 struct Checker {
@@ -265,7 +295,7 @@ impl Checker {
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),
             }
         }
-        if let Some(queued) = &mail.queued {
+        if let Some(queued) = mail.queued.as_ref().filter(|queued| queued.is_open()) {
             match self.keyring.queue().unwrap_key(&queued.wrapped_key, &[]) {
                 Ok(key) => keys.push(key),
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),

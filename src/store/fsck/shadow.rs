@@ -69,6 +69,7 @@ impl Shadow {
             return Ok(());
         }
         self.compare_messages(index, report)?;
+        self.compare_queues(index, report)?;
         let used = |index: &Index| -> Result<BTreeMap<_, _>, StoreError> {
             let mailboxes = index.mailboxes()?.into_iter();
             Ok(mailboxes.map(|(birth, used)| (birth.id, (birth.name, used))).collect())
@@ -85,6 +86,24 @@ impl Shadow {
         }
         for (name, _) in theirs.iter().filter(|(id, _)| !ours.contains_key(id)).map(|it| it.1) {
             report.problem(format!("mailbox {name} is in the index alone"));
+        }
+        Ok(())
+    }
+
+    fn compare_queues(&self, index: &Index, report: &mut Report) -> Result<(), StoreError> {
+        let by_id = |index: &Index| -> Result<BTreeMap<_, _>, StoreError> {
+            Ok(index.queue()?.into_iter().map(|mail| (mail.id, mail)).collect())
+        };
+        let (theirs, ours) = (by_id(index)?, by_id(&self.index)?);
+        for (id, mail) in &ours {
+            match theirs.get(id) {
+                Some(known) if known == mail => report.queued += 1,
+                Some(_) => report.problem(format!("queue entry {id} is another in the index")),
+                None => report.problem(format!("queue entry {id} is not in the index")),
+            }
+        }
+        for id in theirs.keys().filter(|id| !ours.contains_key(id)) {
+            report.problem(format!("queue entry {id} is in the index alone"));
         }
         Ok(())
     }

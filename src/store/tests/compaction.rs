@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Scratch {
     /// A segment for every few commits, and a keeper that does not get in the way.
-    fn with_small_segments(segment_bytes: u64) -> Self {
+    pub(super) fn with_small_segments(segment_bytes: u64) -> Self {
         let mut scratch = Self::new();
         scratch.settings.segment_bytes = segment_bytes;
         scratch
@@ -30,14 +30,14 @@ impl Scratch {
         store
     }
 
-    fn log_files(&self) -> Vec<Segment> {
+    pub(super) fn log_files(&self) -> Vec<Segment> {
         let log = self.settings.data_dir.join("log");
         let _log_stays = compact::keep_files(&log);
         Catalog::read(&log).expect("reads").segments
     }
 
     /// Compacts until nothing is worth it, on a closed store.
-    fn compact(&self, expired_before: Timestamp) -> Vec<Compacted> {
+    pub(super) fn compact(&self, expired_before: Timestamp) -> Vec<Compacted> {
         let mut index = Index::open(&self.settings.data_dir.join("index.sqlite")).expect("opens");
         let mut compactor = Compactor {
             log_dir: self.settings.data_dir.join("log"),

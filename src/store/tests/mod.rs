@@ -2,6 +2,7 @@
 
 mod check;
 mod compaction;
+mod queue;
 mod races;
 
 use std::fs::{self, OpenOptions};
@@ -107,11 +108,12 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
         organization_id: "m-1".into(),
     };
     let (prefix, suffix) = (b"P: ".to_vec(), Vec::new());
-    let mail = Mail { id, received_at: NOW, prefix, suffix, deliveries, queued: None };
+    let mail = Mail { id, received_at: NOW, prefix, suffix, deliveries, queued: Vec::new() };
     Commit {
         blobs: vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }],
         events: vec![event],
         stories: vec![Story { trace_id: id, told: raw(&serde_json::json!({ "text": text })) }],
+        ..Commit::default()
     }
 }
 

@@ -216,6 +216,13 @@ impl Daemon {
         self.address
     }
 
+    /// Where the listener of that name listens.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let text = fs::read_to_string(self.data().join("run/listeners.json")).expect("reads");
+        let addresses: BTreeMap<String, SocketAddr> = serde_json::from_str(&text).expect("JSON");
+        addresses[name]
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }

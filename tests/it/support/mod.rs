@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod disk;
 pub mod dns;
+pub mod journal_record;
 pub mod ledger;
 pub mod postfix;
 pub mod smtp;

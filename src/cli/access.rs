@@ -1,0 +1,73 @@
+//! `mailweir access test`: the guide's "Testing access control rules" (4573–4592).
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::user::FoundUser;
+use super::{ConfigArgument, output};
+use crate::directory::{AccessEffect, AccessProtocol, AccessRequest};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccessCommand {
+    /// Whether the access control rules let a user in, and the rules that decide it
+    Test(TestArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TestArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    #[arg(long)]
+    user: String,
+    /// The client's address
+    #[arg(long)]
+    ip: IpAddr,
+    /// ActiveSync, AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook or WebMail
+    #[arg(long, default_value = "SMTP")]
+    protocol: AccessProtocol,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// The API's GetAccessControlEffect, with what was asked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TestResult<'a> {
+    organization: &'a str,
+    user: &'a str,
+    protocol: AccessProtocol,
+    effect: AccessEffect,
+    matched_rules: Vec<&'a str>,
+}
+
+pub(super) fn run(command: &AccessCommand) -> anyhow::Result<()> {
+    let AccessCommand::Test(arguments) = command;
+    let configuration = arguments.config.load()?;
+    let found = FoundUser::find(&configuration, &arguments.user)?;
+    let id = &found.organization.id;
+    let config = configuration.organizations.iter().find(|config| config.organization.id == *id);
+    let config = config.context("the organization has no rules")?;
+    let user = &*found.user.name;
+    let request = AccessRequest { protocol: arguments.protocol, ip: arguments.ip, user };
+    let decision = config.access.decide(&request);
+    let matched_rules: Vec<_> = decision.matched.iter().map(|name| &**name).collect();
+    if arguments.json {
+        return output::json(&TestResult {
+            organization: &found.organization.alias,
+            user,
+            protocol: arguments.protocol,
+            effect: decision.effect,
+            matched_rules,
+        });
+    }
+    let because = match matched_rules.as_slice() {
+        [] => "no rule applies".to_owned(),
+        names => format!("by {}", names.join(", ")),
+    };
+    Ok(output::line(&format!("{}: {because}", decision.effect))?)
+}

@@ -1,0 +1,219 @@
+//! `mailweir domain keys`, `records`, `check`
+
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use clap::Subcommand;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{ConfigArgument, output, runtime, start_failure};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Configuration;
+use crate::daemon;
+use crate::domains::{self, Finding, Host, ManagedKey, Purpose, Stage, Status};
+use crate::mail::Domain;
+use crate::store::DomainKeyFolder;
+
+/// For all lookups of a check together.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DomainCommand {
+    /// Make the keys that sign a domain's mail, if it has none, and show the records to publish
+    Keys(KeysArguments),
+    /// The DNS records to publish for a domain, as a zone file has them
+    Records(DomainArguments),
+    /// Look the records up, and tell which are Verified, Missing, Inconsistent, Pending, Failed
+    Check(DomainArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct KeysArguments {
+    #[command(flatten)]
+    domain: DomainArguments,
+    /// Make the next keys; they sign nothing until they are published and taken into use
+    #[arg(long, conflicts_with = "use_next")]
+    rotate: bool,
+    /// Take the next keys into use, once DNS has their records
+    #[arg(long)]
+    use_next: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DomainArguments {
+    /// A domain of an organization
+    domain: Domain,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// What every one of the commands begins with.
+struct Opened {
+    configuration: Configuration,
+    folder: DomainKeyFolder,
+}
+
+impl DomainArguments {
+    fn open(&self) -> anyhow::Result<Opened> {
+        let configuration = self.config.load()?;
+        let mut organizations = configuration.organizations.iter();
+        if !organizations.any(|config| config.organization.domains.contains(&self.domain)) {
+            bail!("{} is no organization's domain", self.domain);
+        }
+        let folder = DomainKeyFolder::open(&configuration.store)?;
+        Ok(Opened { configuration, folder })
+    }
+}
+
+pub(super) fn run(command: &DomainCommand) -> anyhow::Result<()> {
+    match command {
+        DomainCommand::Keys(arguments) => keys(arguments),
+        DomainCommand::Records(arguments) => records(arguments),
+        DomainCommand::Check(arguments) => check(arguments),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct KeySummary<'a> {
+    selector: &'a str,
+    r#type: &'static str,
+    stage: Stage,
+    hostname: String,
+    value: String,
+}
+
+impl<'a> KeySummary<'a> {
+    fn new(domain: &Domain, key: &'a ManagedKey) -> Self {
+        Self {
+            selector: &key.selector,
+            r#type: key.key.key_type().as_str(),
+            stage: key.stage,
+            hostname: format!("{}._domainkey.{domain}", key.selector),
+            value: key.key.record(),
+        }
+    }
+}
+
+fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
+    let domain = &arguments.domain.domain;
+    let opened = arguments.domain.open()?;
+    if arguments.rotate {
+        domains::rotate_keys(&opened.folder, domain)?;
+    } else if arguments.use_next {
+        check_next(&opened, domain)?;
+        domains::use_next_keys(&opened.folder, domain)?;
+    } else {
+        domains::make_keys(&opened.folder, domain)?;
+    }
+    let keys = domains::keys_of(&opened.folder, domain)?;
+    if arguments.domain.json {
+        let summaries: Vec<_> = keys.iter().map(|key| KeySummary::new(domain, key)).collect();
+        return output::json(&summaries);
+    }
+    print_keys(domain, &keys, &opened.configuration.pipeline.hostname)
+}
+
+/// Refuses to sign with keys that nobody could find.
+fn check_next(opened: &Opened, domain: &Domain) -> anyhow::Result<()> {
+    let keys = domains::keys_of(&opened.folder, domain)?;
+    let next: Vec<_> = keys.into_iter().filter(|key| key.stage == Stage::Next).collect();
+    let findings = look_up(&opened.configuration, domain, &next)?;
+    for finding in findings.iter().filter(|finding| finding.record.purpose == Purpose::Dkim) {
+        if finding.status != Status::Verified {
+            let (name, status) = (&finding.record.hostname, finding.status.as_str());
+            bail!("{name} is {status} in DNS: the present keys stay in use");
+        }
+    }
+    Ok(())
+}
+
+fn print_keys(domain: &Domain, keys: &[ManagedKey], hostname: &str) -> anyhow::Result<()> {
+    for key in keys {
+        let stage = match key.stage {
+            Stage::Current => "signs",
+            Stage::Next => "next: publish it, then --use-next",
+            Stage::Previous => "not used any more: leave its record for a week, then remove it",
+        };
+        let key_type = key.key.key_type().as_str();
+        output::line(&format!("; {} ({key_type}): {stage}", key.selector))?;
+    }
+    let records = domains::records(domain, hostname, keys);
+    for record in records.iter().filter(|record| record.purpose == Purpose::Dkim) {
+        output::line(&record.zone_line())?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordsSummary {
+    domain: String,
+    records: Vec<domains::DnsRecord>,
+    mta_sts_policy: String,
+}
+
+fn records(arguments: &DomainArguments) -> anyhow::Result<()> {
+    let opened = arguments.open()?;
+    let (domain, hostname) = (&arguments.domain, &opened.configuration.pipeline.hostname);
+    let keys = domains::keys_of(&opened.folder, domain)?;
+    if arguments.json {
+        return output::json(&RecordsSummary {
+            domain: domain.to_string(),
+            records: domains::records(domain, hostname, &keys),
+            mta_sts_policy: domains::mta_sts_policy(hostname),
+        });
+    }
+    Ok(output::line(domains::zone_file(domain, hostname, &keys).trim_end())?)
+}
+
+fn check(arguments: &DomainArguments) -> anyhow::Result<()> {
+    let opened = arguments.open()?;
+    let domain = &arguments.domain;
+    let keys = domains::keys_of(&opened.folder, domain)?;
+    let findings = look_up(&opened.configuration, domain, &keys)?;
+    if arguments.json {
+        output::json(&findings)?;
+    } else {
+        findings.iter().try_for_each(print_finding)?;
+    }
+    if !keys.iter().any(|key| key.stage == Stage::Current) {
+        return Err(anyhow!("{domain} has no keys yet: mailweir domain keys {domain}"));
+    }
+    let is_open =
+        |finding: &&Finding| finding.record.required && finding.status != Status::Verified;
+    match findings.iter().filter(is_open).count() {
+        0 => Ok(()),
+        open => bail!("{domain}: {} not verified", output::counted(open as u64, "needed record")),
+    }
+}
+
+fn look_up(
+    configuration: &Configuration,
+    domain: &Domain,
+    keys: &[ManagedKey],
+) -> anyhow::Result<Vec<Finding>> {
+    let resolver = daemon::resolver(configuration).map_err(start_failure)?;
+    let hostname = &configuration.pipeline.hostname;
+    let records = domains::records(domain, hostname, keys);
+    let host = Host { name: hostname, now: SystemClock.now() };
+    Ok(runtime()?.block_on(async {
+        domains::check(&*resolver, records, keys, host, Instant::now() + DEADLINE).await
+    }))
+}
+
+fn print_finding(finding: &Finding) -> std::io::Result<()> {
+    let record = &finding.record;
+    let optional = if record.required { "" } else { ", optional" };
+    let reason = finding.reason.iter().fold(String::new(), |_, reason| format!(": {reason}"));
+    output::line(&format!(
+        "{:<12}  {} {} ({}{optional}){reason}",
+        finding.status.as_str(),
+        record.hostname,
+        record.r#type,
+        record.purpose.as_str(),
+    ))
+}

@@ -1,0 +1,147 @@
+//! `mailweir user set-password`
+
+use std::io::{self, BufRead, IsTerminal};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Subcommand;
+
+use super::owner::give_to_daemon;
+use super::{ConfigArgument, output};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Configuration;
+use crate::directory::credential::{PasswordHash, check_policy};
+use crate::directory::{EntityState, Organization, User};
+use crate::mail::{Address, Secret};
+use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxName};
+
+/// What is read of standard input, in octets: more than any password has.
+const MAX_LINE: u64 = 4096;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Give a user a password: asked for twice on a terminal, else a line of standard input
+    SetPassword(SetPasswordArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SetPasswordArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    user: String,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
+    let UserCommand::SetPassword(arguments) = command;
+    let configuration = arguments.config.load()?;
+    let found = FoundUser::find(&configuration, &arguments.user)?;
+    let password = read_password(&found)?;
+    check_policy(&password)?;
+    let hash = PasswordHash::of(&password)?;
+    let store = CredentialStore::open(&configuration.store.data_dir)?;
+    store.set_password(&found.owner(), hash.as_str(), SystemClock.now())?;
+    give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])?;
+    Ok(output::line(&format!("the password of {found} is set"))?)
+}
+
+fn read_password(user: &FoundUser) -> anyhow::Result<Secret> {
+    if !io::stdin().is_terminal() {
+        return read_line(io::stdin().lock());
+    }
+    let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Secret::new);
+    let password = ask(&format!("New password of {user}: "))?;
+    if ask("The same again: ")? != password {
+        bail!("the two are not the same");
+    }
+    Ok(password)
+}
+
+fn read_line(input: impl BufRead) -> anyhow::Result<Secret> {
+    let mut line = String::new();
+    input.take(MAX_LINE).read_line(&mut line).context("standard input")?;
+    let line = Secret::new(line);
+    let text = line.expose();
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+/// A user who can log in, and the organization.
+pub(super) struct FoundUser {
+    pub(super) organization: Arc<Organization>,
+    pub(super) user: User,
+}
+
+impl FoundUser {
+    /// The user whom an operator means.
+    pub(super) fn find(configuration: &Configuration, text: &str) -> anyhow::Result<Self> {
+        let directory = &configuration.directory;
+        if let Ok(address) = Address::parse(text) {
+            let found = directory.user_for_login(text);
+            let (organization, user) =
+                found.ok_or_else(|| anyhow!("no user has the address {address}"))?;
+            return Self::that_logs_in(Arc::clone(organization), user.clone());
+        }
+        let (alias, name) = match text.split_once('/') {
+            Some((alias, name)) => (Some(alias), name),
+            None => (None, text),
+        };
+        let user_of = |organization: &Arc<Organization>| {
+            let mut users = organization.users.iter();
+            let found = users.find(|user| &*user.name == name).cloned();
+            found.map(|user| (Arc::clone(organization), user))
+        };
+        let found: Vec<_> = directory
+            .organizations()
+            .filter(|organization| alias.is_none_or(|alias| organization.alias == alias))
+            .filter_map(user_of)
+            .collect();
+        match found.as_slice() {
+            [(organization, user)] => Self::that_logs_in(Arc::clone(organization), user.clone()),
+            [] => bail!("there is no user {text}"),
+            _ => bail!("several organizations have a {text}; say ORGANIZATION/{text}"),
+        }
+    }
+
+    /// A disabled user may be prepared for the day when that changes.
+    fn that_logs_in(organization: Arc<Organization>, user: User) -> anyhow::Result<Self> {
+        if let EntityState::Remote(elsewhere) = &user.state {
+            bail!("{} cannot log in here: the mailbox is elsewhere, at {elsewhere}", user.name);
+        }
+        Ok(Self { organization, user })
+    }
+
+    /// Whose credentials they are.
+    pub(super) fn owner(&self) -> MailboxName {
+        MailboxName {
+            organization: self.organization.id.as_str().into(),
+            user: Arc::clone(&self.user.name),
+        }
+    }
+}
+
+impl std::fmt::Display for FoundUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.organization.alias, self.user.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_without_its_end() {
+        for (input, expected) in [
+            ("Lemon-tree1\nnext\n", "Lemon-tree1"),
+            ("Lemon-tree1\r\n", "Lemon-tree1"),
+            ("Lemon-tree1", "Lemon-tree1"),
+            (" Lemon tree 1 \n", " Lemon tree 1 "),
+            ("", ""),
+        ] {
+            let read = read_line(input.as_bytes()).expect("reads");
+            assert_eq!(read.expose(), expected);
+        }
+        assert!(read_line(b"\xff\xfe\n".as_slice()).is_err(), "not UTF-8");
+    }
+}

@@ -1,0 +1,218 @@
+//! The DNS records that a domain needs for its mail, pure, and as a zone file has them.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+use serde::Serialize;
+
+use super::keys::{ManagedKey, Stage};
+use crate::mail::Domain;
+
+/// Seconds for which a record may be kept (guide 4661).
+const TTL: u32 = 3600;
+/// Octets of a character-string in a TXT record (RFC 1035 §3.3).
+const MAX_STRING: usize = 255;
+/// Seconds for which a sender keeps the MTA-STS policy: a week (RFC 8461 §3.2 suggests weeks).
+pub const MTA_STS_MAX_AGE: u32 = 604_800;
+/// The subdomain of a custom MAIL FROM (guide 5235).
+const MAIL_FROM: &str = "mail";
+
+/// What a record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Purpose {
+    /// Mail comes to us.
+    Mx,
+    /// Mail from our host counts as the domain's (RFC 7208).
+    Spf,
+    /// Our signatures count as the domain's (RFC 6376).
+    Dkim,
+    /// What is neither is to be quarantined (RFC 9989).
+    Dmarc,
+    /// Others report trouble with TLS (RFC 8460).
+    TlsRpt,
+    /// Others insist on TLS (RFC 8461).
+    MtaSts,
+    /// Bounces of a custom MAIL FROM domain come to us (guide 5235).
+    MailFromMx,
+    /// Our host may use the custom MAIL FROM domain (guide 5235).
+    MailFromSpf,
+}
+
+impl Purpose {
+    /// Its name in text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mx => "MX",
+            Self::Spf => "SPF",
+            Self::Dkim => "DKIM",
+            Self::Dmarc => "DMARC",
+            Self::TlsRpt => "TLSRPT",
+            Self::MtaSts => "MTA-STS",
+            Self::MailFromMx => "MAIL FROM MX",
+            Self::MailFromSpf => "MAIL FROM SPF",
+        }
+    }
+}
+
+/// A record to publish. The names in JSON are those of WorkMail's `DnsRecord`, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DnsRecord {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// `MX` or `TXT`.
+    pub r#type: &'static str,
+    /// Where it stands, without a trailing dot.
+    pub hostname: String,
+    /// For MX the preference and the host, for TXT the text in one piece.
+    pub value: String,
+    /// Whether mail suffers without it.
+    pub required: bool,
+}
+
+impl DnsRecord {
+    fn txt(purpose: Purpose, hostname: String, value: impl Into<String>) -> Self {
+        Self { purpose, r#type: "TXT", hostname, value: value.into(), required: true }
+    }
+
+    fn optional(self) -> Self {
+        Self { required: false, ..self }
+    }
+
+    /// As one entry of a zone file (RFC 1035 §5.1).
+    pub fn zone_line(&self) -> String {
+        let data = match self.r#type {
+            "TXT" => quoted(&self.value),
+            _ => format!("{}.", self.value),
+        };
+        format!("{}. {TTL} IN {} {data}", self.hostname, self.r#type)
+    }
+}
+
+/// A text in as many quoted strings as it needs; readers join them without a space.
+fn quoted(text: &str) -> String {
+    let mut strings = vec![String::new()];
+    let mut length = 0;
+    for c in text.chars() {
+        if length + c.len_utf8() > MAX_STRING {
+            strings.push(String::new());
+            length = 0;
+        }
+        length += c.len_utf8();
+        if let Some(string) = strings.last_mut() {
+            string.extend(matches!(c, '"' | '\\').then_some('\\'));
+            string.push(c);
+        }
+    }
+    format!("\"{}\"", strings.join("\" \""))
+}
+
+/// The records of a domain whose mail `hostname` handles. DKIM has one for each key that is in
+/// use or will be; the next ones are not required yet.
+pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsRecord> {
+    let mut records = vec![
+        mx(Purpose::Mx, domain.to_string(), hostname),
+        DnsRecord::txt(Purpose::Spf, domain.to_string(), spf(hostname)),
+    ];
+    for key in keys.iter().filter(|key| key.stage != Stage::Previous) {
+        let name = format!("{}._domainkey.{domain}", key.selector);
+        let record = DnsRecord::txt(Purpose::Dkim, name, key.key.record());
+        records.push(if key.stage == Stage::Next { record.optional() } else { record });
+    }
+    let policy = format!("v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}");
+    let reports = format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}");
+    let id = mta_sts_id(hostname);
+    let mail_from = format!("{MAIL_FROM}.{domain}");
+    records.extend([
+        DnsRecord::txt(Purpose::Dmarc, format!("_dmarc.{domain}"), policy),
+        DnsRecord::txt(Purpose::TlsRpt, format!("_smtp._tls.{domain}"), reports).optional(),
+        DnsRecord::txt(Purpose::MtaSts, format!("_mta-sts.{domain}"), format!("v=STSv1; id={id}"))
+            .optional(),
+        mx(Purpose::MailFromMx, mail_from.clone(), hostname).optional(),
+        DnsRecord::txt(Purpose::MailFromSpf, mail_from, spf(hostname)).optional(),
+    ]);
+    records
+}
+
+fn mx(purpose: Purpose, name: String, hostname: &str) -> DnsRecord {
+    let value = format!("10 {hostname}");
+    DnsRecord { purpose, r#type: "MX", hostname: name, value, required: true }
+}
+
+/// Softfail for all others, as the guide's SES does: fail would have some receivers refuse
+/// forwarded mail before they look at its signatures (RFC 7489 §10.1).
+fn spf(hostname: &str) -> String {
+    format!("v=spf1 a:{hostname} ~all")
+}
+
+/// The policy to serve at `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 §3.2).
+pub fn mta_sts_policy(hostname: &str) -> String {
+    format!("version: STSv1\nmode: testing\nmx: {hostname}\nmax_age: {MTA_STS_MAX_AGE}\n")
+}
+
+/// Another id for another policy (RFC 8461 §3.1).
+fn mta_sts_id(hostname: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, mta_sts_policy(hostname).as_bytes());
+    hash.as_ref().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Everything as a piece of a zone file, with comments. Records that only some need are comments
+/// as well.
+pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for record in records(domain, hostname, keys) {
+        if last.replace(record.purpose) != Some(record.purpose) {
+            push_comment(&mut text, &comment(record.purpose, domain, hostname));
+        }
+        let is_bare = !matches!(record.purpose, Purpose::MailFromMx | Purpose::MailFromSpf);
+        let mark = if is_bare { "" } else { ";" };
+        push_line(&mut text, &format!("{mark}{}", record.zone_line()));
+    }
+    if keys.is_empty() {
+        let missing = "DKIM: there are no keys yet; `mailweir domain keys";
+        push_comment(&mut text, &format!("{missing} {domain}` makes them"));
+    }
+    for key in keys.iter().filter(|key| key.stage == Stage::Previous) {
+        let name = format!("{}._domainkey.{domain}.", key.selector);
+        push_comment(&mut text, &format!("{name} is not used any more: remove it after a week"));
+    }
+    text
+}
+
+fn push_line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("a String takes all");
+}
+
+fn push_comment(text: &mut String, comment: &str) {
+    for line in comment.lines() {
+        push_line(text, &format!("; {line}"));
+    }
+}
+
+fn comment(purpose: Purpose, domain: &Domain, hostname: &str) -> String {
+    match purpose {
+        Purpose::Mx => format!("{domain}: mail comes to {hostname}"),
+        Purpose::Spf => {
+            "SPF: mail from that host is the domain's; add what else sends it, such as a gateway"
+                .into()
+        }
+        Purpose::Dkim => "DKIM: signatures by these keys are the domain's".into(),
+        Purpose::Dmarc => "DMARC: mail that is neither is to be quarantined".into(),
+        Purpose::TlsRpt => "TLSRPT, optional: others report trouble with TLS".into(),
+        Purpose::MtaSts => format!(
+            "MTA-STS, optional: others insist on TLS, if \
+             https://mta-sts.{domain}/.well-known/mta-sts.txt says:\n{}\
+             once the reports show no trouble, set \"mode: enforce\" there and another id here",
+            mta_sts_policy(hostname)
+                .lines()
+                .fold(String::new(), |out, line| out + "    " + line + "\n")
+        ),
+        Purpose::MailFromMx => format!(
+            "MAIL FROM, optional: mail leaves with its author's own address as envelope sender, \
+             so SPF is\naligned without it. For programs that send as bounces@{MAIL_FROM}.{domain}: \
+             make that one of\nthe organization's domains, and uncomment"
+        ),
+        Purpose::MailFromSpf => String::new(),
+    }
+}

@@ -1,0 +1,344 @@
+//! Keys through their lives, records as a zone file has them, and what a check says of DNS.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::dns::{Lookup, LookupError, RecordData, RecordType, Resolver, ZoneResolver};
+use crate::mail::Domain;
+use crate::msgauth::KeyType;
+use crate::store::{DomainKeyFolder, Settings};
+
+const HOST: &str = "mx.example.test";
+
+fn domain() -> Domain {
+    Domain::parse("example.test").expect("a domain")
+}
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    settings: Settings,
+    folder: DomainKeyFolder,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let settings = Settings::new(dir.path().into());
+        let folder = DomainKeyFolder::open(&settings).expect("opens");
+        Self { _dir: dir, settings, folder }
+    }
+
+    fn with_keys() -> Self {
+        let scratch = Self::new();
+        make_keys(&scratch.folder, &domain()).expect("makes");
+        scratch
+    }
+
+    fn keys(&self) -> Vec<ManagedKey> {
+        keys_of(&self.folder, &domain()).expect("reads")
+    }
+
+    fn stages(&self) -> Vec<(String, Stage)> {
+        self.keys().into_iter().map(|key| (key.selector, key.stage)).collect()
+    }
+}
+
+fn stages(expected: &[(&str, Stage)]) -> Vec<(String, Stage)> {
+    expected.iter().map(|(selector, stage)| ((*selector).to_owned(), *stage)).collect()
+}
+
+#[test]
+fn keys_are_made_rotated_and_replaced() {
+    use Stage::{Current, Next, Previous};
+    let scratch = Scratch::new();
+    let (folder, domain) = (&scratch.folder, domain());
+    assert!(matches!(rotate_keys(folder, &domain), Err(DomainKeyError::NoKeys(_))));
+    make_keys(folder, &domain).expect("makes");
+    let first = stages(&[("mw1e", Current), ("mw1r", Current)]);
+    assert_eq!(scratch.stages(), first);
+    make_keys(folder, &domain).expect("does nothing");
+    assert_eq!(scratch.stages(), first);
+    assert!(matches!(use_next_keys(folder, &domain), Err(DomainKeyError::NoNextKeys(_))));
+    for _ in 0..2 {
+        rotate_keys(folder, &domain).expect("makes the next, once");
+        let with_next = [("mw1e", Current), ("mw1r", Current), ("mw2e", Next), ("mw2r", Next)];
+        assert_eq!(scratch.stages(), stages(&with_next));
+    }
+    use_next_keys(folder, &domain).expect("uses them");
+    let second = [("mw2e", Current), ("mw2r", Current), ("mw1e", Previous), ("mw1r", Previous)];
+    assert_eq!(scratch.stages(), stages(&second));
+    rotate_keys(folder, &domain).expect("makes");
+    use_next_keys(folder, &domain).expect("uses them");
+    let third = [("mw3e", Current), ("mw3r", Current), ("mw2e", Previous), ("mw2r", Previous)];
+    assert_eq!(scratch.stages(), stages(&third));
+}
+
+#[test]
+fn what_was_cut_off_is_finished() {
+    let scratch = Scratch::with_keys();
+    let lost = scratch.folder.list().expect("lists").remove(0);
+    scratch.folder.remove(&lost).expect("removes");
+    make_keys(&scratch.folder, &domain()).expect("makes the other");
+    assert_eq!(scratch.keys().len(), 2);
+    rotate_keys(&scratch.folder, &domain()).expect("makes");
+    let next = scratch.folder.list().expect("lists").into_iter().find(|name| name.is_next);
+    scratch.folder.use_next(&next.expect("there is one")).expect("renames");
+    let keys = DomainKeys::load(&scratch.settings).expect("loads");
+    let signer = keys.signer_for(&domain()).expect("has keys");
+    assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw1r", "mw2e"], "each type's newest");
+    use_next_keys(&scratch.folder, &domain()).expect("uses the other");
+    assert!(keys.refresh().expect("reads"));
+    let signer = keys.signer_for(&domain()).expect("has keys");
+    assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw2r", "mw2e"]);
+}
+
+#[test]
+fn the_daemon_finds_what_changed() {
+    let scratch = Scratch::new();
+    let keys = DomainKeys::load(&scratch.settings).expect("loads");
+    assert!(keys.signer_for(&domain()).is_none());
+    assert!(!keys.refresh().expect("reads"));
+    make_keys(&scratch.folder, &domain()).expect("makes");
+    assert!(keys.refresh().expect("reads"));
+    let signer = keys.signer_for(&domain()).expect("has keys");
+    assert_eq!(signer.domain(), &domain());
+    assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw1r", "mw1e"]);
+    assert!(keys.signer_for(&Domain::parse("sub.example.test").expect("a domain")).is_none());
+    assert!(!keys.refresh().expect("reads"));
+    let path = scratch.settings.data_dir.join("keys/dkim/mw1e.other.test");
+    std::fs::write(path, "nonsense").expect("writes");
+    let error = keys.refresh().expect_err("does not open").to_string();
+    assert!(error.ends_with("mw1e.other.test does not open with this master key"), "{error}");
+    assert!(keys.signer_for(&domain()).is_some(), "the others stay in use");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_takes_up_new_keys_and_ends_when_told() {
+    let scratch = Scratch::new();
+    let keys = std::sync::Arc::new(DomainKeys::load(&scratch.settings).expect("loads"));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let watch = tokio::spawn(std::sync::Arc::clone(&keys).watch(Duration::from_secs(5), stopped));
+    make_keys(&scratch.folder, &domain()).expect("makes");
+    while keys.signer_for(&domain()).is_none() {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+    }
+    stop.send_replace(true);
+    watch.await.expect("ends");
+}
+
+/// The golden zone file, with the keys' octets left out, which are others each time.
+#[test]
+fn the_records_are_a_zone_file() {
+    let scratch = Scratch::with_keys();
+    rotate_keys(&scratch.folder, &domain()).expect("makes");
+    let keys = scratch.keys();
+    let mut text = zone_file(&domain(), HOST, &keys);
+    ZoneResolver::parse(&text, Path::new("golden.zone")).expect("is a zone file");
+    for key in keys {
+        let strings = records(&domain(), HOST, &[key]);
+        let record = strings.iter().find(|record| record.purpose == Purpose::Dkim);
+        let line = record.expect("has one").zone_line();
+        let (start, _) = line.split_once("p=").expect("has a key");
+        text = text.replace(&line, &format!("{start}p=...\""));
+    }
+    let path = format!("{}/fixtures/golden/domain/records.zone", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("MAILWEIR_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).expect("writes");
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).expect("a golden file"));
+}
+
+#[test]
+fn a_domain_without_keys_is_told_how_to_get_them() {
+    let text = zone_file(&domain(), HOST, &[]);
+    assert!(text.contains("; DKIM: there are no keys yet; `mailweir domain keys example.test`"));
+    assert!(!text.contains("_domainkey"), "{text}");
+}
+
+#[tokio::test]
+async fn long_texts_are_split_and_come_back_whole() {
+    for length in [1, 254, 255, 256, 510, 511, 700] {
+        for value in ["x".repeat(length), format!("{}\\\"", "x".repeat(length - 1))] {
+            let record = DnsRecord {
+                purpose: Purpose::Dkim,
+                r#type: "TXT",
+                hostname: "x.test".into(),
+                value: value.clone(),
+                required: true,
+            };
+            let line = record.zone_line();
+            let strings = line.split('"').skip(1).step_by(2);
+            assert!(value.contains('"') || strings.map(str::len).max() <= Some(255), "{line}");
+            let zone = ZoneResolver::parse(&line, Path::new("test.zone")).expect("a zone file");
+            let answer = zone.lookup("x.test", RecordType::Txt).await.expect("is there");
+            assert_eq!(answer.records[0], RecordData::Txt(value.into_bytes().into()));
+        }
+    }
+}
+
+async fn findings(zone: &str, keys: &[ManagedKey]) -> Vec<Finding> {
+    let zone = ZoneResolver::parse(zone, Path::new("test.zone")).expect("a zone file");
+    let records = records(&domain(), HOST, keys);
+    let host = Host { name: HOST, now: Timestamp::from_millis(0) };
+    check(&zone, records, keys, host, Instant::now() + Duration::from_secs(5)).await
+}
+
+/// A zone with everything that is needed, and `mx.example.test` at 192.0.2.1.
+fn right(keys: &[ManagedKey]) -> String {
+    let records = zone_file(&domain(), HOST, keys);
+    format!("{records}{HOST}. 60 IN A 192.0.2.1\n")
+}
+
+fn of(findings: &[Finding], purpose: Purpose) -> (Status, &str) {
+    let finding = findings.iter().find(|finding| finding.record.purpose == purpose);
+    let finding = finding.expect("was looked up");
+    (finding.status, finding.reason.as_deref().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn what_is_published_as_printed_is_verified() {
+    let keys = Scratch::with_keys().keys();
+    for finding in findings(&right(&keys), &keys).await {
+        let is_mail_from =
+            matches!(finding.record.purpose, Purpose::MailFromMx | Purpose::MailFromSpf);
+        assert_eq!(finding.status == Status::Verified, !is_mail_from, "{finding:?}");
+    }
+    for finding in findings("$TTL 60\nother.test. IN A 192.0.2.1\n", &keys).await {
+        let is_proof = matches!(finding.record.purpose, Purpose::Dkim | Purpose::MailFromSpf);
+        let expected = if is_proof { Status::Pending } else { Status::Missing };
+        assert_eq!(finding.status, expected, "{finding:?}");
+    }
+}
+
+/// The zone with the lines that contain `pattern` taken out, and others put in.
+fn changed(zone: &str, pattern: &str, lines: &str) -> String {
+    let kept: Vec<_> = zone.lines().filter(|line| !line.contains(pattern)).collect();
+    assert!(kept.len() < zone.lines().count(), "{pattern} is not in {zone}");
+    format!("{}\n$TTL 60\n{lines}\n", kept.join("\n"))
+}
+
+#[tokio::test]
+async fn mail_exchangers_are_compared_by_preference() {
+    let keys = Scratch::with_keys().keys();
+    for (lines, status, reason) in [
+        ("example.test. IN MX 5 MX.example.TEST.", Status::Verified, ""),
+        (
+            "example.test. IN MX 5 mx.example.test.\nexample.test. IN MX 9 b.test.",
+            Status::Verified,
+            "",
+        ),
+        (
+            "example.test. IN MX 10 mx.example.test.\nexample.test. IN MX 5 filter.test.",
+            Status::Inconsistent,
+            "mail goes to filter.test first",
+        ),
+        ("example.test. IN MX 0 .", Status::Inconsistent, "the domain takes no mail (a null MX)"),
+    ] {
+        let zone = changed(&right(&keys), "example.test. 3600 IN MX", lines);
+        assert_eq!(of(&findings(&zone, &keys).await, Purpose::Mx), (status, reason), "{lines}");
+    }
+    let zone = changed(&right(&keys), "192.0.2.1", "");
+    let found = findings(&zone, &keys).await;
+    assert_eq!(of(&found, Purpose::Mx), (Status::Inconsistent, "mx.example.test has no address"));
+}
+
+#[tokio::test]
+async fn an_spf_record_counts_by_what_it_permits() {
+    let keys = Scratch::with_keys().keys();
+    for (record, status, reason) in [
+        ("v=spf1 mx -all", Status::Verified, ""),
+        ("v=spf1 ip4:192.0.2.0/24 include:other.test ?all", Status::Verified, ""),
+        (
+            "v=spf1 ip4:198.51.100.1 -all",
+            Status::Inconsistent,
+            "v=spf1 ip4:198.51.100.1 -all is fail for 192.0.2.1",
+        ),
+        ("v=spf1 ip4:bad -all", Status::Inconsistent, "the term \"ip4:bad\" is invalid"),
+        ("v=spf2 mx", Status::Missing, ""),
+    ] {
+        let line = format!("example.test. IN TXT \"{record}\"");
+        let zone = changed(&right(&keys), "v=spf1 a:", &line);
+        assert_eq!(of(&findings(&zone, &keys).await, Purpose::Spf), (status, reason), "{record}");
+    }
+    let zone = right(&keys) + "example.test. 60 IN TXT \"v=spf1 -all\"\n";
+    let expected = (Status::Inconsistent, "there are several SPF records");
+    assert_eq!(of(&findings(&zone, &keys).await, Purpose::Spf), expected);
+}
+
+#[tokio::test]
+async fn other_keys_and_weaker_policies_are_told_apart() {
+    let (ours, others) = (Scratch::with_keys().keys(), Scratch::with_keys().keys());
+    let found = findings(&right(&others), &ours).await;
+    let expected = (Status::Failed, "another key stands there");
+    assert_eq!(of(&found, Purpose::Dkim), expected);
+    assert_eq!(of(&found, Purpose::Spf).0, Status::Verified);
+    let line = "_dmarc.example.test. IN TXT \"v=DMARC1; p=none\"";
+    let found = findings(&changed(&right(&ours), "_dmarc", line), &ours).await;
+    assert_eq!(of(&found, Purpose::Dmarc), (Status::Inconsistent, "v=DMARC1; p=none"));
+}
+
+#[tokio::test]
+async fn a_custom_mail_from_domain_is_checked_where_there_is_one() {
+    let keys = Scratch::with_keys().keys();
+    for (txt, status) in [
+        ("v=spf1 a:mx.example.test ~all", Status::Verified),
+        ("v=spf1 ip4:192.0.2.1 -all", Status::Verified),
+        ("v=spf1 -all", Status::Failed),
+        ("unrelated", Status::Pending),
+    ] {
+        let lines = "$TTL 60\nmail.example.test. IN MX 10 mx.example.test.";
+        let zone = format!("{}{lines}\nmail.example.test. IN TXT \"{txt}\"\n", right(&keys));
+        let found = findings(&zone, &keys).await;
+        assert_eq!(of(&found, Purpose::MailFromMx).0, Status::Verified);
+        assert_eq!(of(&found, Purpose::MailFromSpf).0, status, "{txt}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_keys_are_looked_up_but_not_required() {
+    let scratch = Scratch::with_keys();
+    let zone = right(&scratch.keys());
+    rotate_keys(&scratch.folder, &domain()).expect("makes");
+    let keys = scratch.keys();
+    let found = findings(&zone, &keys).await;
+    let dkim: Vec<_> = found
+        .iter()
+        .filter(|finding| finding.record.purpose == Purpose::Dkim)
+        .map(|finding| (finding.record.required, finding.status))
+        .collect();
+    let (used, next) = ((true, Status::Verified), (false, Status::Pending));
+    assert_eq!(dkim, [used, used, next, next]);
+    assert_eq!(keys.iter().filter(|key| key.key.key_type() == KeyType::Rsa).count(), 2);
+}
+
+/// Answers nothing, or only with trouble.
+struct Trouble {
+    is_silent: bool,
+}
+
+impl Resolver for Trouble {
+    fn lookup<'a>(&'a self, _: &'a str, _: RecordType) -> Lookup<'a> {
+        match self.is_silent {
+            true => Box::pin(std::future::pending()),
+            false => Box::pin(std::future::ready(Err(LookupError::Transient("SERVFAIL".into())))),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dns_does_not_answer_is_pending() {
+    for (is_silent, reason) in [(true, "no answer within the deadline"), (false, "SERVFAIL")] {
+        let records = records(&domain(), HOST, &[]);
+        let host = Host { name: HOST, now: Timestamp::from_millis(0) };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for finding in check(&Trouble { is_silent }, records, &[], host, deadline).await {
+            assert_eq!(finding.status, Status::Pending, "{finding:?}");
+            assert_eq!(finding.reason.as_deref(), Some(reason));
+        }
+    }
+}

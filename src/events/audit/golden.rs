@@ -1,0 +1,67 @@
+//! One golden line for each kind. `MAILWEIR_WRITE_GOLDEN=1` writes them anew, to be reviewed as a
+//! diff.
+
+use super::*;
+
+const ORGANIZATION: &str = "m-5da3381ced335dc4845927223e1a23b7";
+
+fn occasion(organization: Option<&str>, user: Option<&str>) -> Occasion {
+    let id = "01939e10-0000-7000-8000-000000000001".parse().expect("an id");
+    Occasion::new(Timestamp::from_millis(1_795_235_486_123), id, organization, user)
+}
+
+fn check(name: &str, line: impl Into<AuditLine>) {
+    let found = line.into().encode();
+    let path = format!("{}/fixtures/golden/audit/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("MAILWEIR_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &found).expect("writes");
+    }
+    let golden = std::fs::read(&path).expect("a golden file");
+    assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(&golden), "{name}");
+}
+
+#[test]
+fn logins_have_their_golden_lines() {
+    let ip = "192.0.2.7".parse().expect("an address");
+    let alice = || occasion(Some(ORGANIZATION), Some("alice"));
+    let user = "alice@example.test";
+    let token = Some("01939e10-0000-7000-8000-000000000002");
+    check("authentication", Authentication::smtp(alice(), user, ip, Ok(()), token));
+    let failed = Err(AuthFailure::WrongPassword);
+    check("authentication.failed", Authentication::smtp(alice(), user, ip, failed, None));
+    let unknown = Err(AuthFailure::UnknownUser);
+    let nobody = Authentication::smtp(occasion(None, None), "x\"\r\n", ip, unknown, None);
+    check("authentication.nobody", nobody);
+    check("access-control", AccessControl::smtp(alice(), ip, Some("office"), true));
+    let ip = "2001:db8::7".parse().expect("an address");
+    check("access-control.unmatched", AccessControl::smtp(alice(), ip, None, false));
+}
+
+#[test]
+fn mailboxes_and_tokens_have_their_golden_lines() {
+    let ip = "192.0.2.7".parse().expect("an address");
+    let alice = || occasion(Some(ORGANIZATION), Some("alice"));
+    let delivery = occasion(Some(ORGANIZATION), None);
+    let delivered = MailboxAccess::delivered(delivery.clone(), Some(ip), "bob", "INBOX");
+    check("mailbox-access.create", delivered);
+    let internal = MailboxAccess::delivered(delivery, None, "bob", "JUNK_EMAIL");
+    check("mailbox-access.internal", internal);
+    check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob", false));
+    let expires = Some(Timestamp::from_millis(1_826_771_486_123));
+    let scopes = ["mailbox".to_owned()];
+    let token = ("phone", scopes.as_slice());
+    for (action, name) in [(TokenAction::Create, "create"), (TokenAction::Delete, "delete")] {
+        let user = "alice@example.test";
+        let line = PersonalAccessToken::by_command(alice(), user, action, token, expires);
+        check(&format!("personal-access-token.{name}"), line);
+    }
+}
+
+#[test]
+fn an_attackers_user_name_is_cut() {
+    let ip = "192.0.2.7".parse().expect("an address");
+    let name = "ü".repeat(5000);
+    let failed = Err(AuthFailure::UnknownUser);
+    let line = AuditLine::from(Authentication::smtp(occasion(None, None), &name, ip, failed, None));
+    assert!(line.encode().len() < 1000);
+}

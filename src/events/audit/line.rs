@@ -1,0 +1,370 @@
+//! The lines of the audit logs: flat, snake_case. Absent is absent.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::id::TraceId;
+
+/// Characters of a user name that are recorded; an address has fewer, an attacker may send more.
+const MAX_USER: usize = 320;
+
+/// Which log a line belongs to: its file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogType {
+    /// Login attempts.
+    Authentication,
+    /// What the access control rules said.
+    AccessControl,
+    /// What was done to messages of a mailbox.
+    MailboxAccess,
+    /// Personal access tokens made and removed.
+    PersonalAccessToken,
+}
+
+impl LogType {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Authentication, Self::AccessControl, Self::MailboxAccess, Self::PersonalAccessToken];
+
+    /// `audit/<this>.jsonl`
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::AccessControl => "access-control",
+            Self::MailboxAccess => "mailbox-access",
+            Self::PersonalAccessToken => "personal-access-token",
+        }
+    }
+}
+
+/// The name of an organization in the form of AWS (guide 893). There are no regions and accounts
+/// here, so it has words in their places that are valid and nobody's.
+pub fn organization_arn(organization: &str) -> String {
+    format!("arn:aws:workmail:local:000000000000:organization/{organization}")
+}
+
+/// What every line begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Occasion {
+    /// When it happened, ms since the Unix epoch.
+    event_timestamp: Timestamp,
+    /// The trace id of the message or of the login attempt.
+    request_id: TraceId,
+    /// The user's organization; absent if a login names none of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_arn: Option<String>,
+    /// The name of the user who did it; absent if nobody is logged in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+}
+
+impl Occasion {
+    /// Something that happens under a trace id, in the organization of this id, if it is known,
+    /// and by the user of this name, if there is one.
+    pub fn new(
+        at: Timestamp,
+        request_id: TraceId,
+        organization: Option<&str>,
+        user: Option<&str>,
+    ) -> Self {
+        Self {
+            event_timestamp: at,
+            request_id,
+            organization_arn: organization.map(organization_arn),
+            user_id: user.map(str::to_owned),
+        }
+    }
+}
+
+/// By what a mailbox was used, as far as Mailweir has it; `cli` is ours, the others are the
+/// guide's (1636, 1660, 1684).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Protocol {
+    #[serde(rename = "SMTP")]
+    Smtp,
+    IncomingEmail,
+    #[serde(rename = "cli")]
+    CommandLine,
+}
+
+/// Why a login failed. The peer is not told; the operator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthFailure {
+    /// The name is no user's.
+    UnknownUser,
+    /// The user is disabled.
+    UserDisabled,
+    /// The user's mailbox is elsewhere.
+    RemoteUser,
+    /// The user has no password.
+    NoPassword,
+    /// It is not the user's password.
+    WrongPassword,
+    /// It is no personal access token of the user's.
+    UnknownToken,
+    /// The personal access token has expired.
+    ExpiredToken,
+    /// The account has had too many failures; nothing was verified.
+    TooManyFailures,
+    /// Nothing could be verified: a fault of ours, or too many logins at once.
+    Unavailable,
+}
+
+/// An authentication line (guide 1668–1690). SMTP has no user agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Authentication {
+    #[serde(flatten)]
+    occasion: Occasion,
+    /// The name tried.
+    user: String,
+    protocol: Protocol,
+    source_ip: IpAddr,
+    method: &'static str,
+    auth_successful: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_failed_reason: Option<AuthFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    personal_access_token_id: Option<String>,
+}
+
+impl Authentication {
+    /// A login attempt over SMTP with this user name, from this address.
+    pub fn smtp(
+        occasion: Occasion,
+        user: &str,
+        source_ip: IpAddr,
+        outcome: Result<(), AuthFailure>,
+        token_id: Option<&str>,
+    ) -> Self {
+        Self {
+            occasion,
+            user: user.chars().take(MAX_USER).collect(),
+            protocol: Protocol::Smtp,
+            source_ip,
+            method: "basic",
+            auth_successful: outcome.is_ok(),
+            auth_failed_reason: outcome.err(),
+            personal_access_token_id: token_id.map(str::to_owned),
+        }
+    }
+}
+
+/// An access control line (guide 1650–1666).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessControl {
+    #[serde(flatten)]
+    occasion: Occasion,
+    protocol: Protocol,
+    source_ip: IpAddr,
+    scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_id: Option<String>,
+    access_granted: bool,
+}
+
+impl AccessControl {
+    /// What the rules said to a login over SMTP; `rule` is the first that led to it, if any did.
+    pub fn smtp(
+        occasion: Occasion,
+        source_ip: IpAddr,
+        rule: Option<&str>,
+        access_granted: bool,
+    ) -> Self {
+        Self {
+            occasion,
+            protocol: Protocol::Smtp,
+            source_ip,
+            scope: "AccessControl",
+            rule_id: rule.map(str::to_owned),
+            access_granted,
+        }
+    }
+}
+
+/// What was done to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Create,
+    SubmitEmailForSending,
+}
+
+/// A mailbox access line (guide 1624–1648).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MailboxAccess {
+    #[serde(flatten)]
+    occasion: Occasion,
+    protocol: Protocol,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ip: Option<IpAddr>,
+    action: Action,
+    owner_id: String,
+    object_type: &'static str,
+    item_id: TraceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder_path: Option<&'static str>,
+    action_allowed: bool,
+}
+
+impl MailboxAccess {
+    /// A message came into a folder of the owner's mailbox; nobody is logged in. `source_ip` is
+    /// absent where the message was made here. The item is the message under the occasion's id.
+    pub fn delivered(
+        occasion: Occasion,
+        source_ip: Option<IpAddr>,
+        owner: &str,
+        folder: &'static str,
+    ) -> Self {
+        Self {
+            protocol: Protocol::IncomingEmail,
+            source_ip,
+            action: Action::Create,
+            owner_id: owner.to_owned(),
+            object_type: "Message",
+            item_id: occasion.request_id,
+            folder_path: Some(folder),
+            action_allowed: true,
+            occasion,
+        }
+    }
+
+    /// The occasion's user submitted a message as the owner of a mailbox, or tried to.
+    pub fn submitted(
+        occasion: Occasion,
+        source_ip: IpAddr,
+        owner: &str,
+        action_allowed: bool,
+    ) -> Self {
+        Self {
+            protocol: Protocol::Smtp,
+            source_ip: Some(source_ip),
+            action: Action::SubmitEmailForSending,
+            owner_id: owner.to_owned(),
+            object_type: "Message",
+            item_id: occasion.request_id,
+            folder_path: None,
+            action_allowed,
+            occasion,
+        }
+    }
+}
+
+/// What became of a personal access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenAction {
+    /// It was made.
+    Create,
+    /// It was removed.
+    Delete,
+}
+
+/// A personal access token line (guide 1692–1710). Commands have no address to come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PersonalAccessToken {
+    #[serde(flatten)]
+    occasion: Occasion,
+    user: String,
+    protocol: Protocol,
+    user_agent: &'static str,
+    action: TokenAction,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_time: Option<Timestamp>,
+    scopes: Vec<String>,
+}
+
+impl PersonalAccessToken {
+    /// A token of the user with this address, made or removed by a command of ours. One that
+    /// never expires has no `expires_time`, which is in ms since the Unix epoch.
+    pub fn by_command(
+        occasion: Occasion,
+        user: &str,
+        action: TokenAction,
+        (name, scopes): (&str, &[String]),
+        expires_time: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            occasion,
+            user: user.to_owned(),
+            protocol: Protocol::CommandLine,
+            user_agent: "mailweir",
+            action,
+            name: name.to_owned(),
+            expires_time,
+            scopes: scopes.to_vec(),
+        }
+    }
+}
+
+/// A line of one of the logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum AuditLine {
+    /// Of `authentication.jsonl`.
+    Authentication(Authentication),
+    /// Of `access-control.jsonl`.
+    AccessControl(AccessControl),
+    /// Of `mailbox-access.jsonl`.
+    MailboxAccess(MailboxAccess),
+    /// Of `personal-access-token.jsonl`.
+    PersonalAccessToken(PersonalAccessToken),
+}
+
+impl AuditLine {
+    /// Which log it belongs to.
+    pub fn log_type(&self) -> LogType {
+        match self {
+            Self::Authentication(_) => LogType::Authentication,
+            Self::AccessControl(_) => LogType::AccessControl,
+            Self::MailboxAccess(_) => LogType::MailboxAccess,
+            Self::PersonalAccessToken(_) => LogType::PersonalAccessToken,
+        }
+    }
+
+    /// When it happened.
+    pub(super) fn at(&self) -> Timestamp {
+        let occasion = match self {
+            Self::Authentication(line) => &line.occasion,
+            Self::AccessControl(line) => &line.occasion,
+            Self::MailboxAccess(line) => &line.occasion,
+            Self::PersonalAccessToken(line) => &line.occasion,
+        };
+        occasion.event_timestamp
+    }
+
+    /// The line with its LF.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self)
+            .expect("a line has only strings, numbers and lists, which always serialize");
+        line.push(b'\n');
+        line
+    }
+}
+
+impl From<Authentication> for AuditLine {
+    fn from(line: Authentication) -> Self {
+        Self::Authentication(line)
+    }
+}
+
+impl From<AccessControl> for AuditLine {
+    fn from(line: AccessControl) -> Self {
+        Self::AccessControl(line)
+    }
+}
+
+impl From<MailboxAccess> for AuditLine {
+    fn from(line: MailboxAccess) -> Self {
+        Self::MailboxAccess(line)
+    }
+}
+
+impl From<PersonalAccessToken> for AuditLine {
+    fn from(line: PersonalAccessToken) -> Self {
+        Self::PersonalAccessToken(line)
+    }
+}

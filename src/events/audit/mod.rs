@@ -1,0 +1,116 @@
+//! Audit logs: who logged in or tried to, what the access control rules said, what became of
+//! mailboxes, and who made or removed a personal access token (guide 1618–1728, `contracts.md`
+//! §8). A file for each kind, `audit/<log-type>.jsonl`, rotated and kept as the event file is.
+//!
+//! Lines are written by a thread of their own and never synced: what a power loss or a flood
+//! takes of them is gone. Nothing waits for them, and nothing durable depends on them.
+
+mod file;
+#[cfg(test)]
+mod golden;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+pub use line::{
+    AccessControl, AuditLine, AuthFailure, Authentication, LogType, MailboxAccess, Occasion,
+    PersonalAccessToken, TokenAction, organization_arn,
+};
+
+use super::Settings;
+use crate::clock::Timestamp;
+use file::AuditFile;
+
+/// Lines that wait for the disk; more are dropped and counted in the operational log.
+const WAITING: usize = 4096;
+/// Lines that are written with one call for each file.
+const BATCH: usize = 256;
+
+/// Takes audit lines, and writes what waits when it is dropped.
+#[derive(Debug)]
+pub struct AuditLog {
+    /// Absent only while it is dropped.
+    lines: Option<SyncSender<AuditLine>>,
+    writer: Option<JoinHandle<()>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl AuditLog {
+    /// Opens the files of all kinds in `dir`, and makes what is not there.
+    ///
+    /// # Errors
+    /// Those of the file system, naming the path.
+    pub fn open(dir: &Path, settings: Settings) -> io::Result<Self> {
+        let mut files = Vec::with_capacity(LogType::ALL.len());
+        for kind in LogType::ALL {
+            files.push((kind, AuditFile::open(dir, kind, settings)?));
+        }
+        let (lines, waiting) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let not_taken = Arc::clone(&lost);
+        let writer = std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || write_all(files, &waiting, &not_taken))?;
+        Ok(Self { lines: Some(lines), writer: Some(writer), lost })
+    }
+
+    /// Takes a line, unless too many wait already. Never waits.
+    pub fn record(&self, line: impl Into<AuditLine>) {
+        let Some(lines) = &self.lines else { return };
+        match lines.try_send(line.into()) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            // The writer tells how many there were, when it has time for it.
+            Err(TrySendError::Full(_)) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        drop(self.lines.take());
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the audit logs did not close well");
+        }
+    }
+}
+
+/// Appends a line for a command, beside a daemon or without one; rotation is the daemon's.
+///
+/// # Errors
+/// Those of the file system, naming the path.
+pub fn append(dir: &Path, line: impl Into<AuditLine>) -> io::Result<()> {
+    let line = line.into();
+    file::append(dir, line.log_type(), &line.encode())
+}
+
+/// Writes until nobody can send any more.
+fn write_all(
+    mut files: Vec<(LogType, AuditFile)>,
+    waiting: &Receiver<AuditLine>,
+    lost: &AtomicU64,
+) {
+    while let Ok(first) = waiting.recv() {
+        let batch: Vec<_> = std::iter::once(first).chain(waiting.try_iter().take(BATCH)).collect();
+        for (kind, file) in &mut files {
+            let of_kind = || batch.iter().filter(|line| line.log_type() == *kind);
+            let newest: Option<Timestamp> = of_kind().map(AuditLine::at).max();
+            let lines: Vec<u8> = of_kind().flat_map(AuditLine::encode).collect();
+            let written = newest.map_or(Ok(()), |at| file.append(&lines, at));
+            if let Err(error) = written {
+                let lines = of_kind().count();
+                tracing::warn!(%error, log = kind.as_str(), lines, "audit lines are not written");
+            }
+        }
+        let lost = lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "audit lines are lost: too many at once");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+use super::*;
+use crate::id::TraceId;
+
+const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn line(at: Timestamp) -> AuditLine {
+    let occasion = Occasion::new(at, TraceId::generate(), Some("m-1"), None);
+    MailboxAccess::delivered(occasion, None, "alice", "INBOX").into()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("lists");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("mailbox-access"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn moments(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).expect("reads");
+    let parse = |line| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    text.lines().filter_map(|line| parse(line)["event_timestamp"].as_u64()).collect()
+}
+
+#[test]
+fn each_kind_has_its_file_and_all_is_written_at_the_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = AuditLog::open(&dir.path().join("audit"), Settings::default()).expect("opens");
+    for second in 0..1000 {
+        log.record(line(MORNING.plus(Duration::from_secs(second))));
+    }
+    drop(log);
+    let audit = dir.path().join("audit");
+    let written = moments(&audit.join("mailbox-access.jsonl"));
+    assert_eq!(written.len(), 1000);
+    assert!(written.is_sorted());
+    for kind in LogType::ALL {
+        assert!(audit.join(format!("{}.jsonl", kind.as_str())).exists(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_file_is_rotated_each_day_and_by_size_and_kept_for_a_while() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = Settings { max_file_bytes: 1000, retention_days: 2 };
+    let kind = LogType::MailboxAccess;
+    let mut file = AuditFile::open(dir.path(), kind, settings).expect("opens");
+    for at in [MORNING, MORNING.plus(DAY)] {
+        file.append(&line(at).encode(), at).expect("appends");
+    }
+    let rotated = "mailbox-access.2026-11-21.jsonl";
+    assert_eq!(names(dir.path()), [rotated, "mailbox-access.jsonl"]);
+    assert_eq!(moments(&dir.path().join(rotated)), [MORNING.as_millis()]);
+
+    let next = MORNING.plus(DAY);
+    let big = line(next).encode().repeat(5);
+    file.append(&big, next).expect("appends");
+    // Opened again, it knows where it was.
+    let mut file = AuditFile::open(dir.path(), kind, settings).expect("opens");
+    file.append(&line(next).encode(), next).expect("appends");
+    let second = "mailbox-access.2026-11-22.jsonl";
+    assert_eq!(names(dir.path()), [rotated, second, "mailbox-access.jsonl"]);
+
+    let later = MORNING.plus(DAY * 3);
+    file.append(&line(later).encode(), later).expect("appends");
+    assert_eq!(
+        names(dir.path()),
+        ["mailbox-access.2026-11-22.0001.jsonl", second, "mailbox-access.jsonl"],
+        "the first day is past its two days"
+    );
+}
+
+#[test]
+fn a_command_appends_beside_the_daemon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = AuditLog::open(dir.path(), Settings::default()).expect("opens");
+    append(dir.path(), line(MORNING)).expect("appends");
+    log.record(line(MORNING.plus(DAY / 1000)));
+    drop(log);
+    assert_eq!(moments(&dir.path().join("mailbox-access.jsonl")).len(), 2);
+    let fresh = dir.path().join("fresh/audit");
+    append(&fresh, line(MORNING)).expect("makes the folder");
+    assert_eq!(moments(&fresh.join("mailbox-access.jsonl")).len(), 1);
+}

@@ -1,0 +1,137 @@
+//! Accounts whose passwords are being guessed. Names that are nobody's are counted like users, so
+//! that nobody can tell the one from the other.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// Failures of an account in one window, after which it is throttled to the window's end.
+const MAX_FAILURES: u32 = 10;
+/// How long failures count, from an account's first.
+const WINDOW: Duration = Duration::from_secs(600);
+/// Windows remembered at once, about 4 MiB in all; the oldest is forgotten first. To push one out,
+/// somebody would have to fail that often within ten minutes.
+const MAX_WINDOWS: usize = 65_536;
+
+/// An account as the throttle knows it: a name of any length in 64 bits, which nobody outside can
+/// foresee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Account(u64);
+
+/// The failures of the last minutes.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    names: RandomState,
+    windows: HashMap<Account, Window>,
+    /// All windows in the order in which they began, and some that are over.
+    begun: VecDeque<(Timestamp, Account)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Timestamp,
+    failures: u32,
+}
+
+impl Window {
+    /// A window that begins in the future is none: the clock went back.
+    fn is_open(self, now: Timestamp) -> bool {
+        (self.since..self.since.plus(WINDOW)).contains(&now)
+    }
+}
+
+impl Throttle {
+    /// The account of a user, or of a name that is nobody's.
+    pub(super) fn account(&self, organization: &str, user: &str) -> Account {
+        Account(self.names.hash_one((organization, user)))
+    }
+
+    /// Whether the account has had its failures.
+    pub(super) fn is_throttled(&self, account: Account, now: Timestamp) -> bool {
+        let window = self.windows.get(&account).filter(|window| window.is_open(now));
+        window.is_some_and(|window| window.failures >= MAX_FAILURES)
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&mut self, account: Account, now: Timestamp) {
+        if let Some(window) = self.windows.get_mut(&account).filter(|window| window.is_open(now)) {
+            window.failures += 1;
+            return;
+        }
+        self.windows.insert(account, Window { since: now, failures: 1 });
+        self.begun.push_back((now, account));
+        self.forget(now);
+    }
+
+    /// Forgets an account's failures.
+    pub(super) fn succeeded(&mut self, account: Account) {
+        self.windows.remove(&account);
+    }
+
+    /// Forgets the windows that are over, and the oldest of too many.
+    fn forget(&mut self, now: Timestamp) {
+        while let Some((since, account)) = self.begun.front().copied() {
+            let is_open = Window { since, failures: 0 }.is_open(now);
+            if is_open && self.begun.len() <= MAX_WINDOWS {
+                return;
+            }
+            self.begun.pop_front();
+            if self.windows.get(&account).is_some_and(|window| window.since == since) {
+                self.windows.remove(&account);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_795_235_486_000 + seconds * 1000)
+    }
+
+    #[test]
+    fn ten_failures_close_an_account_until_the_window_ends() {
+        let mut throttle = Throttle::default();
+        let (alice, bob) = (throttle.account("m-1", "alice"), throttle.account("m-1", "bob"));
+        for second in 0..10 {
+            assert!(!throttle.is_throttled(alice, at(second)), "{second}");
+            throttle.failed(alice, at(second));
+        }
+        assert!(throttle.is_throttled(alice, at(10)));
+        assert!(throttle.is_throttled(alice, at(599)));
+        assert!(!throttle.is_throttled(bob, at(10)));
+        assert!(!throttle.is_throttled(alice, at(600)), "ten minutes after the first");
+        assert!(!throttle.is_throttled(alice, Timestamp::from_millis(0)), "the clock went back");
+        throttle.failed(alice, at(600));
+        assert!(!throttle.is_throttled(alice, at(601)), "a new window");
+    }
+
+    #[test]
+    fn success_forgets_failures() {
+        let mut throttle = Throttle::default();
+        let alice = throttle.account("m-1", "alice");
+        (0..9).for_each(|second| throttle.failed(alice, at(second)));
+        throttle.succeeded(alice);
+        (0..9).for_each(|second| throttle.failed(alice, at(10 + second)));
+        assert!(!throttle.is_throttled(alice, at(20)));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit() {
+        let mut throttle = Throttle::default();
+        let first = throttle.account("", "name 0");
+        for number in 0..=MAX_WINDOWS {
+            let account = throttle.account("", &format!("name {number}"));
+            throttle.failed(account, at(0));
+        }
+        assert_eq!((throttle.windows.len(), throttle.begun.len()), (MAX_WINDOWS, MAX_WINDOWS));
+        assert!(!throttle.windows.contains_key(&first), "the oldest is forgotten");
+        throttle.failed(first, at(600));
+        assert_eq!((throttle.windows.len(), throttle.begun.len()), (1, 1), "all others are over");
+    }
+}

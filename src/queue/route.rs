@@ -1,0 +1,301 @@
+//! Where mail for a domain goes next, and how safely: mail exchangers (RFC 5321 §5.1), MTA-STS
+//! (RFC 8461) and DANE (RFC 7672). [`Router::route`] is the door; it asks DNS and, for MTA-STS,
+//! the web, and never speaks SMTP.
+
+mod dane;
+mod exchangers;
+mod hosts;
+pub mod mta_sts;
+pub mod random;
+mod settings;
+mod verifier;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use hosts::Ourselves;
+pub use settings::{AddressOrder, FixedRoute, Settings};
+pub use verifier::Verifier;
+
+use self::dane::Demand;
+use self::exchangers::Exchanger;
+use self::hosts::Host;
+use self::mta_sts::{Mode, Policies, Policy};
+use self::random::Random;
+use super::hop::Hop;
+use crate::dns::{RecordType, Resolver, lookup_all};
+use crate::mail::Domain;
+use crate::smtp::client::TlsDemand;
+
+/// For all DNS lookups of one route.
+const DNS_DEADLINE: Duration = Duration::from_secs(30);
+/// Addresses of a route, over all its hosts.
+const MAX_ADDRESSES: usize = 60;
+
+/// Why there is nowhere to send mail for a domain, now or ever.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// NXDOMAIN.
+    #[error("the domain {0} does not exist")]
+    NoSuchDomain(Domain),
+    /// RFC 7505.
+    #[error("the domain {0} does not accept mail (null MX)")]
+    NullMx(Domain),
+    /// No host of the domain has an address.
+    #[error("no mail host of {0} has an address")]
+    NoHost(Domain),
+    /// The best host is this server, for which the domain is not local.
+    #[error("mail for {0} loops back to this server")]
+    Loop(Domain),
+    /// DNS does not answer.
+    #[error("DNS has no answer for {name}: {problem}")]
+    Dns {
+        /// The name that was asked for.
+        name: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// No host is one that the domain's MTA-STS policy allows.
+    #[error("the MTA-STS policy of {0} allows none of its mail hosts")]
+    MtaSts(Domain),
+}
+
+impl RouteError {
+    /// The enhanced status code (RFC 3463 and RFC 7505 §4.2). Those that begin with 5 are for
+    /// good, with 4 a later attempt may go better.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::NoSuchDomain(_) => "5.1.2",
+            Self::NullMx(_) => "5.1.10",
+            Self::NoHost(_) => "5.4.4",
+            Self::Loop(_) => "5.4.6",
+            Self::Dns { .. } => "4.4.3",
+            Self::MtaSts(_) => "4.7.0",
+        }
+    }
+
+    /// Whether a later attempt can only end in the same way.
+    pub fn is_permanent(&self) -> bool {
+        self.status().starts_with('5')
+    }
+}
+
+/// Finds the way for mail.
+pub struct Router {
+    resolver: Arc<dyn Resolver>,
+    settings: Settings,
+    ourselves: Ourselves,
+    policies: Arc<Policies>,
+    random: Random,
+}
+
+impl Router {
+    /// A router for one configuration; `policies` outlive it.
+    pub fn new(
+        resolver: Arc<dyn Resolver>,
+        settings: Settings,
+        ourselves: Ourselves,
+        policies: Arc<Policies>,
+    ) -> Self {
+        Self { resolver, settings, ourselves, policies, random: random::system() }
+    }
+
+    /// The same, with random numbers from elsewhere.
+    #[must_use]
+    pub fn with_random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
+    /// The servers to try for mail to a domain, in their order. Takes at most 30 seconds.
+    ///
+    /// # Errors
+    /// [`RouteError`] if there is none; it never is an empty list.
+    pub async fn route(&self, domain: &Domain) -> Result<Vec<Hop>, RouteError> {
+        let deadline = Instant::now() + DNS_DEADLINE;
+        if let Some(fixed) = self.settings.fixed.get(domain) {
+            return self.fixed(domain, fixed, deadline).await;
+        }
+        if let Some(address) = literal(domain) {
+            return self.literal(domain, address);
+        }
+        let resolver = &*self.resolver;
+        let (found, policy) = tokio::join!(
+            exchangers::lookup(domain, resolver, &self.random, deadline),
+            self.policies.of(domain, resolver),
+        );
+        let found = found?;
+        let hosts = self.hosts(domain, &found.hosts, deadline).await?;
+        let demands = if found.is_secure {
+            self.demands(domain, &hosts, deadline).await
+        } else {
+            hosts.iter().map(|_| Demand::Nothing).collect()
+        };
+        self.hops(domain, hosts, demands, policy.as_deref())
+    }
+
+    /// The hosts that have addresses and are not we.
+    async fn hosts(
+        &self,
+        domain: &Domain,
+        exchangers: &[Exchanger],
+        deadline: Instant,
+    ) -> Result<Vec<Host>, RouteError> {
+        if exchangers.is_empty() {
+            return Err(RouteError::NoHost(domain.clone()));
+        }
+        let mut hosts = self.resolve(exchangers, deadline).await;
+        hosts = hosts::better_than_ours(hosts, &self.ourselves, self.settings.port);
+        if hosts.is_empty() {
+            return Err(RouteError::Loop(domain.clone()));
+        }
+        with_addresses(domain, hosts)
+    }
+
+    async fn resolve(&self, exchangers: &[Exchanger], deadline: Instant) -> Vec<Host> {
+        let order = self.settings.addresses;
+        hosts::resolve(exchangers, order, &*self.resolver, &self.random, deadline).await
+    }
+
+    /// What DANE asks of each host; nothing of one for whose addresses DNSSEC does not vouch
+    /// (RFC 7672 §2.2.2).
+    async fn demands(&self, domain: &Domain, hosts: &[Host], deadline: Instant) -> Vec<Demand> {
+        let names: Vec<_> = hosts
+            .iter()
+            .filter(|host| host.is_secure)
+            .map(|host| dane::tlsa_name(&host.name, self.settings.port))
+            .collect();
+        let questions: Vec<_> =
+            names.iter().map(|name| (name.as_str(), RecordType::Tlsa)).collect();
+        let mut results = lookup_all(&*self.resolver, &questions, deadline).await.into_iter();
+        let demand = |host: &Host| match host.is_secure.then(|| results.next()).flatten() {
+            Some(result) => Demand::of(result, &[&host.name, domain.as_str()]),
+            None => Demand::Nothing,
+        };
+        hosts.iter().map(demand).collect()
+    }
+
+    fn hops(
+        &self,
+        domain: &Domain,
+        hosts: Vec<Host>,
+        demands: Vec<Demand>,
+        policy: Option<&Policy>,
+    ) -> Result<Vec<Hop>, RouteError> {
+        let mut hops = Vec::with_capacity(hosts.len());
+        let mut refused = None;
+        let mut left = MAX_ADDRESSES;
+        for (mut host, demand) in hosts.into_iter().zip(demands) {
+            match self.tls(domain, &host, demand, policy) {
+                Ok(_) if left == 0 => break,
+                Ok(tls) => {
+                    host.addresses.truncate(left);
+                    left -= host.addresses.len();
+                    hops.push(hop(host.name, host.addresses, self.settings.port, tls));
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        match refused {
+            Some(error) if hops.is_empty() => Err(error),
+            _ => Ok(hops),
+        }
+    }
+
+    /// How safe the connection to a host must be. RFC 8461 §2: DANE goes before MTA-STS.
+    fn tls(
+        &self,
+        domain: &Domain,
+        host: &Host,
+        demand: Demand,
+        policy: Option<&Policy>,
+    ) -> Result<TlsDemand, RouteError> {
+        let verified = |verifier: Arc<Verifier>| TlsDemand::Verified(verifier, host.name.clone());
+        let otherwise = match demand {
+            Demand::Certificate(associations) => {
+                return Ok(verified(Verifier::dane(associations)));
+            }
+            Demand::Delay(error) => {
+                let name = dane::tlsa_name(&host.name, self.settings.port);
+                return Err(RouteError::Dns { name, problem: error.to_string() });
+            }
+            Demand::Encryption => verified(Verifier::unauthenticated()),
+            Demand::Nothing => TlsDemand::Opportunistic,
+        };
+        let Some(policy) = policy else { return Ok(otherwise) };
+        match (policy.mode, policy.allows(&host.name)) {
+            (Mode::Enforce, true) => Ok(verified(self.policies.verifier())),
+            (Mode::Enforce, false) => Err(RouteError::MtaSts(domain.clone())),
+            (Mode::Testing, false) => {
+                tracing::warn!(
+                    %domain, host = host.name,
+                    "the MTA-STS policy, which is being tested, does not allow this mail host"
+                );
+                Ok(otherwise)
+            }
+            (Mode::Testing, true) | (Mode::None, _) => Ok(otherwise),
+        }
+    }
+
+    /// A server that the operator has named: no mail exchangers, no policies.
+    async fn fixed(
+        &self,
+        domain: &Domain,
+        fixed: &FixedRoute,
+        deadline: Instant,
+    ) -> Result<Vec<Hop>, RouteError> {
+        let port = fixed.port.unwrap_or(self.settings.port);
+        let tls = TlsDemand::Opportunistic;
+        if let Ok(address) = fixed.host.parse() {
+            return Ok(vec![hop(fixed.host.clone(), vec![address], port, tls)]);
+        }
+        let exchanger = Exchanger { preference: 0, name: fixed.host.clone() };
+        let hosts = self.resolve(&[exchanger], deadline).await;
+        let hosts = with_addresses(domain, hosts)?;
+        Ok(hosts
+            .into_iter()
+            .map(|host| hop(host.name, host.addresses, port, tls.clone()))
+            .collect())
+    }
+
+    /// RFC 5321 §4.1.3: the address is the host.
+    fn literal(&self, domain: &Domain, address: IpAddr) -> Result<Vec<Hop>, RouteError> {
+        let port = self.settings.port;
+        if self.ourselves.listen_at(address, port) {
+            return Err(RouteError::Loop(domain.clone()));
+        }
+        if !hosts::is_of_one_host(address) {
+            return Err(RouteError::NoHost(domain.clone()));
+        }
+        Ok(vec![hop(domain.to_string(), vec![address], port, TlsDemand::Opportunistic)])
+    }
+}
+
+fn hop(name: String, addresses: Vec<IpAddr>, port: u16, tls: TlsDemand) -> Hop {
+    Hop { name, addresses, port, tls, implicit_tls: false, credentials: None }
+}
+
+/// The hosts that have addresses; if none has, the reason why.
+fn with_addresses(domain: &Domain, mut hosts: Vec<Host>) -> Result<Vec<Host>, RouteError> {
+    let failure = hosts.iter_mut().find_map(|host| Some((host.name.clone(), host.failure.take()?)));
+    hosts.retain(|host| !host.addresses.is_empty());
+    match failure {
+        _ if !hosts.is_empty() => Ok(hosts),
+        Some((name, problem)) => Err(RouteError::Dns { name, problem }),
+        None => Err(RouteError::NoHost(domain.clone())),
+    }
+}
+
+/// The address of an address literal.
+fn literal(domain: &Domain) -> Option<IpAddr> {
+    let inner = domain.as_str().strip_prefix('[')?.strip_suffix(']')?;
+    match inner.strip_prefix("ipv6:") {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(|v6| IpAddr::V6(v6).to_canonical()),
+        None => inner.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Which hosts, in which order, at which addresses.
+
+use super::*;
+
+const ZONE: &str = "
+two.test.        IN MX 20 b.hosts.test.
+two.test.        IN MX 10 A.hosts.test.
+equal.test.      IN MX 10 a.hosts.test.
+equal.test.      IN MX 10 b.hosts.test.
+equal.test.      IN MX 5  c.hosts.test.
+twice.test.      IN MX 20 a.hosts.test.
+twice.test.      IN MX 10 a.hosts.test.
+host.test.       IN A 192.0.2.7
+host.test.       IN AAAA 2001:db8::7
+null.test.       IN MX 0 .
+null.test.       IN A 192.0.2.7
+nullish.test.    IN MX 0 .
+nullish.test.    IN MX 10 a.hosts.test.
+text.test.       IN TXT nothing
+gone.test.       IN MX 10 nowhere.hosts.test.
+gone.test.       IN MX 20 text.test.
+partly.test.     IN MX 10 nowhere.hosts.test.
+partly.test.     IN MX 20 a.hosts.test.
+unsure.test.     IN MX 10 broken.hosts.test.
+unsure.test.     IN MX 20 nowhere.hosts.test.
+half.test.       IN MX 10 broken.hosts.test.
+half.test.       IN MX 20 a.hosts.test.
+ip.test.         IN MX 10 192.0.2.1.
+alias.test.      IN CNAME two.test.
+cname.test.      IN MX 10 alias.hosts.test.
+odd.test.        IN MX 10 odd.hosts.test.
+a.hosts.test.    IN A 192.0.2.1
+a.hosts.test.    IN A 192.0.2.2
+a.hosts.test.    IN AAAA 2001:db8::1
+b.hosts.test.    IN A 192.0.2.3
+c.hosts.test.    IN AAAA ::ffff:192.0.2.4
+alias.hosts.test. IN CNAME b.hosts.test.
+odd.hosts.test.  IN A 0.0.0.0
+odd.hosts.test.  IN A 224.0.0.1
+odd.hosts.test.  IN A 255.255.255.255
+odd.hosts.test.  IN AAAA ::
+odd.hosts.test.  IN AAAA ff02::1
+backup.test.     IN MX 10 a.hosts.test.
+backup.test.     IN MX 20 b.hosts.test.
+backup.test.     IN MX 20 MX.us.test.
+backup.test.     IN MX 30 c.hosts.test.
+first.test.      IN MX 10 mx.us.test.
+first.test.      IN MX 20 a.hosts.test.
+ours.test.       IN MX 10 other.us.test.
+local.test.      IN MX 10 localhost.us.test.
+mx.us.test.      IN A 192.0.2.98
+other.us.test.   IN A 192.0.2.99
+localhost.us.test. IN A 127.0.0.1
+";
+
+async fn check_with(settings: Settings, to: &str, expected: Result<&[(&str, &[&str])], &str>) {
+    let found = router_with(&World::new(ZONE), settings).route(&domain(to)).await;
+    let found = found.map(|hops| {
+        let shown = |hop: Hop| {
+            (hop.name, hop.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        hops.into_iter().map(shown).collect::<Vec<_>>()
+    });
+    let expected = expected.map(|hops| {
+        let owned = |(name, addresses): &(&str, &[&str])| {
+            ((*name).to_owned(), addresses.iter().map(|ip| (*ip).to_owned()).collect::<Vec<_>>())
+        };
+        hops.iter().map(owned).collect::<Vec<_>>()
+    });
+    assert_eq!(
+        found.as_ref().map_err(RouteError::status),
+        expected.as_ref().map_err(|e| *e),
+        "{to}"
+    );
+}
+
+async fn check(to: &str, expected: Result<&[(&str, &[&str])], &str>) {
+    check_with(Settings::default(), to, expected).await;
+}
+
+const A: (&str, &[&str]) = ("a.hosts.test", &["2001:db8::1", "192.0.2.1", "192.0.2.2"]);
+const B: (&str, &[&str]) = ("b.hosts.test", &["192.0.2.3"]);
+const C: (&str, &[&str]) = ("c.hosts.test", &["192.0.2.4"]);
+
+#[tokio::test]
+async fn mail_exchangers_are_taken_by_preference() {
+    check("two.test", Ok(&[A, B])).await;
+    check("equal.test", Ok(&[C, A, B])).await;
+    check("twice.test", Ok(&[A])).await;
+    check("alias.test", Ok(&[A, B])).await;
+    check("partly.test", Ok(&[A])).await;
+    check("half.test", Ok(&[A])).await;
+    check("cname.test", Ok(&[("alias.hosts.test", B.1)])).await;
+    check("nullish.test", Ok(&[A])).await;
+}
+
+#[tokio::test]
+async fn without_mail_exchangers_the_domain_is_its_own_host() {
+    check("host.test", Ok(&[("host.test", &["2001:db8::7", "192.0.2.7"])])).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_for_good_is_told_from_what_may_come_back() {
+    check("nowhere.test", Err("5.1.2")).await;
+    check("null.test", Err("5.1.10")).await;
+    check("text.test", Err("5.4.4")).await;
+    check("gone.test", Err("5.4.4")).await;
+    check("ip.test", Err("5.4.4")).await;
+    check("odd.test", Err("5.4.4")).await;
+    check("broken.test", Err("4.4.3")).await;
+    check("unsure.test", Err("4.4.3")).await;
+}
+
+#[tokio::test]
+async fn mail_is_not_sent_to_ourselves_nor_to_those_that_would_send_it_here() {
+    check("backup.test", Ok(&[A])).await;
+    check("first.test", Err("5.4.6")).await;
+    check("ours.test", Err("5.4.6")).await;
+    check("[192.0.2.99]", Err("5.4.6")).await;
+    // On all interfaces we listen at another port.
+    check("local.test", Ok(&[("localhost.us.test", &["127.0.0.1"])])).await;
+    let settings = Settings { port: 2525, ..Settings::default() };
+    check_with(settings.clone(), "local.test", Err("5.4.6")).await;
+    check_with(settings, "ours.test", Ok(&[("other.us.test", &["192.0.2.99"])])).await;
+}
+
+#[tokio::test]
+async fn an_address_literal_is_its_own_host() {
+    check("[192.0.2.1]", Ok(&[("[192.0.2.1]", &["192.0.2.1"])])).await;
+    check("[0.0.0.0]", Err("5.4.4")).await;
+    check("[IPv6:ff02::1]", Err("5.4.4")).await;
+    check("[IPv6:2001:DB8::1]", Ok(&[("[ipv6:2001:db8::1]", &["2001:db8::1"])])).await;
+}
+
+#[tokio::test]
+async fn addresses_come_in_the_order_that_is_set() {
+    for (addresses, expected) in [
+        (AddressOrder::Ipv6First, &["2001:db8::7", "192.0.2.7"][..]),
+        (AddressOrder::Ipv4First, &["192.0.2.7", "2001:db8::7"]),
+        (AddressOrder::Ipv4Only, &["192.0.2.7"]),
+        (AddressOrder::Ipv6Only, &["2001:db8::7"]),
+    ] {
+        let settings = Settings { addresses, ..Settings::default() };
+        check_with(settings, "host.test", Ok(&[("host.test", expected)])).await;
+    }
+    let settings = Settings { addresses: AddressOrder::Ipv6Only, ..Settings::default() };
+    check_with(settings, "cname.test", Err("5.4.4")).await;
+}
+
+#[tokio::test]
+async fn a_fixed_route_goes_before_dns() {
+    let fixed = [
+        ("null.test", "b.hosts.test", Some(26)),
+        ("nowhere.test", "192.0.2.50", None),
+        ("two.test", "nowhere.hosts.test", None),
+        ("equal.test", "broken.hosts.test", None),
+    ];
+    let route = |(to, host, port): (&str, &str, Option<u16>)| {
+        (domain(to), FixedRoute { host: host.to_owned(), port })
+    };
+    let fixed = fixed.map(route).into();
+    let settings = Settings { port: 2500, fixed, ..Settings::default() };
+    check_with(settings.clone(), "null.test", Ok(&[B])).await;
+    check_with(settings.clone(), "nowhere.test", Ok(&[("192.0.2.50", &["192.0.2.50"])])).await;
+    check_with(settings.clone(), "two.test", Err("5.4.4")).await;
+    check_with(settings.clone(), "equal.test", Err("4.4.3")).await;
+    let router = router_with(&World::new(ZONE), settings);
+    for (to, port) in [("null.test", 26), ("nowhere.test", 2500), ("cname.test", 2500)] {
+        assert_eq!(router.route(&domain(to)).await.unwrap()[0].port, port, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_of_one_preference_are_put_into_random_order() {
+    let router = router(&World::new(ZONE)).with_random(Arc::new(|_| 0));
+    let names = router.route(&domain("equal.test")).await.unwrap();
+    let names: Vec<_> = names.into_iter().map(|hop| hop.name).collect();
+    // Whatever the dice say, a better preference comes first.
+    assert_eq!(names[0], "c.hosts.test");
+    let router = router.with_random(Arc::new(|below| below - 1));
+    let others = router.route(&domain("equal.test")).await.unwrap();
+    assert_ne!(names[1], others[1].name);
+}
+
+#[tokio::test]
+async fn a_peer_cannot_make_a_route_long() {
+    let mut zone = String::new();
+    for number in 0..50 {
+        zone += &format!("many.test. IN MX {number} h{number}.many.test.\n");
+        for address in 1..=5 {
+            zone += &format!("h{number}.many.test. IN A 10.0.{number}.{address}\n");
+        }
+    }
+    let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
+    assert_eq!(hops.len(), 12, "20 hosts are looked up, and 60 addresses are tried");
+    assert_eq!(hops.iter().map(|hop| hop.addresses.len()).sum::<usize>(), 60);
+    let zone = zone.replace(".many.test. IN A 10.0.", ".few.test. IN A 10.0.");
+    let zone = format!("{zone}h19.many.test. IN A 10.1.1.1\nh20.many.test. IN A 10.1.1.2\n");
+    let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
+    assert_eq!(hops.len(), 1, "the twenty-first is not looked up");
+}
+
+#[tokio::test]
+async fn a_host_that_may_not_be_used_takes_nothing_from_the_others() {
+    let mut zone = "big.test. IN MX 10 a.big.test.\nbig.test. IN MX 20 b.big.test.\n\
+                    b.big.test. IN A 192.0.2.1\n\
+                    _25._tcp.a.big.test. IN CNAME _25._tcp.a.big.test.\n"
+        .to_owned();
+    for number in 0..100 {
+        zone += &format!("a.big.test. IN A 10.0.0.{number}\n");
+    }
+    let hops = router(&World::new(&zone)).route(&domain("big.test")).await.unwrap();
+    let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
+    assert_eq!(names, ["b.big.test"]);
+}

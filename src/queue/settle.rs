@@ -1,0 +1,88 @@
+//! What follows from an attempt: who has the message, who never will, who waits on. Pure.
+
+use super::{Settings, schedule};
+use crate::clock::Timestamp;
+use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Receipt, Stage};
+use crate::store::{QueueState, QueuedMail};
+
+/// Delivery not authorized, message refused (RFC 3463 §3.8): here, by the operator.
+const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 7, 1);
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The entry as it was tried.
+    pub mail: QueuedMail,
+    /// When.
+    pub at: Timestamp,
+    /// Recipients, by their place in the entry, whose server has the message now.
+    pub sent: Vec<(usize, Receipt)>,
+    /// Those that never get it, and why.
+    pub failed: Vec<(usize, Failure)>,
+    /// Those that wait on, if it is time to tell the sender so.
+    pub delayed: Vec<(usize, Failure)>,
+    /// How far the entry has come; `None` if nobody waits on.
+    pub state: Option<QueueState>,
+    /// Whether the sender is told of failures.
+    pub is_told: bool,
+}
+
+/// The places of recipients that wait for an outcome.
+pub(super) fn open_places(mail: &QueuedMail) -> Vec<usize> {
+    let is_open = |place: &usize| !mail.state.settled.contains(place);
+    (0..mail.entry.recipients.len()).filter(is_open).collect()
+}
+
+/// What follows when the recipients that waited had these outcomes. `chance` is from 0 to 1.
+pub(super) fn settle(
+    settings: &Settings,
+    mail: QueuedMail,
+    outcomes: Vec<(usize, Outcome)>,
+    now: Timestamp,
+    chance: f64,
+) -> Settlement {
+    let is_expired = now >= schedule::expiry(settings, mail.queued_at);
+    let (mut sent, mut failed, mut deferred) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, outcome) in outcomes {
+        match outcome {
+            Outcome::Sent(receipt) => sent.push((place, receipt)),
+            Outcome::Failed(failure) => failed.push((place, failure)),
+            Outcome::Deferred(failure) if is_expired => failed.push((place, failure)),
+            Outcome::Deferred(failure) => deferred.push((place, failure)),
+        }
+    }
+    let settled =
+        sent.iter().map(|(place, _)| *place).chain(failed.iter().map(|(place, _)| *place));
+    let settled: Vec<_> = mail.state.settled.iter().copied().chain(settled).collect();
+    let tells_delay = !mail.state.is_delay_told
+        && !deferred.is_empty()
+        && schedule::is_delayed(settings, mail.queued_at, now);
+    let state = deferred.first().map(|(_, failure)| {
+        let attempts = mail.state.attempts.saturating_add(1);
+        QueueState {
+            attempts,
+            next_attempt: schedule::next_attempt(settings, mail.queued_at, attempts, now, chance),
+            settled,
+            is_delay_told: mail.state.is_delay_told || tells_delay,
+            last_failure: Some(failure.to_string()),
+        }
+    });
+    let delayed = if tells_delay { deferred } else { Vec::new() };
+    Settlement { mail, at: now, sent, failed, delayed, state, is_told: true }
+}
+
+/// What follows when an operator gives an entry up: nobody who still waited gets it.
+pub(super) fn give_up(mail: QueuedMail, now: Timestamp, is_told: bool) -> Settlement {
+    let failure = Failure {
+        stage: Stage::Connect,
+        code: None,
+        enhanced: GIVEN_UP,
+        text: "given up by the administrator".to_owned(),
+        remote: mail.entry.destination.to_string(),
+        address: None,
+        maybe_delivered: false,
+    };
+    let failed = open_places(&mail).into_iter().map(|place| (place, failure.clone())).collect();
+    let (sent, delayed) = (Vec::new(), Vec::new());
+    Settlement { mail, at: now, sent, failed, delayed, state: None, is_told }
+}

@@ -1,0 +1,316 @@
+//! The queue at work over a real store, by a clock that the tests move.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+use crate::clock::{Clock, ManualClock, Timestamp};
+use crate::id::TraceId;
+use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Stage};
+use crate::store::{
+    Authorship, Blob, Commit, Destination, Mail, Purpose, QueueChange, QueueEntry, QueuedContent,
+    QueuedMail, Store, StoreError,
+};
+
+const START: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+const HOUR: u64 = 3600;
+
+/// What the courier answers, attempt by attempt; the last one for ever.
+type Script = Arc<Mutex<VecDeque<Vec<Answer>>>>;
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Later,
+    Never,
+    Down,
+}
+
+struct Scripted {
+    script: Script,
+    attempts: mpsc::UnboundedSender<(String, Vec<usize>, String)>,
+}
+
+impl Courier for Scripted {
+    type Connection = ();
+
+    async fn carry(
+        &self,
+        mail: &QueuedMail,
+        places: &[usize],
+        content: &QueuedContent,
+        _open: Option<()>,
+    ) -> Carried<()> {
+        let text = String::from_utf8_lossy(&content.content).into_owned();
+        self.attempts.send((mail.entry.destination.to_string(), places.to_vec(), text)).ok();
+        let mut script = self.script.lock().expect("no thread panics");
+        let answers = match script.len() {
+            1 => script.front().cloned(),
+            _ => script.pop_front(),
+        };
+        let answers = answers.expect("an answer");
+        let outcomes = places.iter().zip(answers.into_iter().cycle());
+        Carried {
+            outcomes: outcomes.map(|(place, it)| (*place, outcome(it))).collect(),
+            open: None,
+        }
+    }
+
+    async fn close(&self, (): ()) {}
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    let failure = |code, enhanced: &str, stage| Failure {
+        stage,
+        code,
+        enhanced: enhanced.parse::<EnhancedStatus>().expect("a status"),
+        text: "because".into(),
+        remote: "mx.far.test".into(),
+        address: None,
+        maybe_delivered: false,
+    };
+    match answer {
+        Answer::Later => Outcome::Deferred(failure(Some(450), "4.2.0", Stage::Rcpt)),
+        Answer::Never => Outcome::Failed(failure(Some(550), "5.1.1", Stage::Rcpt)),
+        Answer::Down => Outcome::Deferred(failure(None, "4.4.1", Stage::Connect)),
+    }
+}
+
+/// Records what a queue change says, as the pipeline does, and tells the test.
+struct Recorder {
+    store: Arc<Store>,
+    told: mpsc::UnboundedSender<Settlement>,
+}
+
+impl Ledger for Recorder {
+    async fn record(&self, settlement: &Settlement) -> Result<(), StoreError> {
+        let change = QueueChange {
+            entry: settlement.mail.id,
+            state: settlement.state.clone(),
+            at: settlement.at,
+        };
+        self.store.commit(Commit { queue_changes: vec![change], ..Commit::default() }).await?;
+        self.told.send(settlement.clone()).ok();
+        Ok(())
+    }
+}
+
+struct Bench {
+    settings: crate::store::Settings,
+    _dir: tempfile::TempDir,
+    script: Script,
+    clock: Arc<ManualClock>,
+}
+
+struct Running {
+    clock: Arc<ManualClock>,
+    store: Arc<Store>,
+    queue: Arc<Queue<Scripted, Recorder>>,
+    attempts: mpsc::UnboundedReceiver<(String, Vec<usize>, String)>,
+    told: mpsc::UnboundedReceiver<Settlement>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Bench {
+    fn new(script: &[&[Answer]]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let settings = crate::store::Settings::new(dir.path().join("data"));
+        let script = script.iter().map(|answers| answers.to_vec()).collect();
+        let clock = Arc::new(ManualClock::new(START));
+        Self { settings, _dir: dir, script: Arc::new(Mutex::new(script)), clock }
+    }
+
+    fn run(&self) -> Running {
+        let store =
+            Store::open(&self.settings, &crate::events::Settings::default()).expect("opens");
+        let (attempted, attempts) = mpsc::unbounded_channel();
+        let (tell, told) = mpsc::unbounded_channel();
+        let queue = Queue::new(
+            Settings::default(),
+            Arc::clone(&store),
+            Scripted { script: Arc::clone(&self.script), attempts: attempted },
+            Recorder { store: Arc::clone(&store), told: tell },
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+            Box::new(|| 0.5),
+        );
+        let (stop, stopped) = watch::channel(false);
+        let feed = store.take_queue().expect("the queue");
+        let task = tokio::spawn(Arc::clone(&queue).run(feed, stopped));
+        Running { clock: Arc::clone(&self.clock), store, queue, attempts, told, stop, task }
+    }
+}
+
+impl Running {
+    async fn add(&self, domain: &str, recipients: &[&str], text: &str) {
+        let at = START;
+        let recipients = recipients.iter().map(|name| EnvelopeRecipient {
+            address: Address::parse(&format!("{name}@{domain}")).expect("an address"),
+            parameters: RcptParameters::default(),
+        });
+        let recipients: Vec<_> = recipients.collect();
+        let entry = QueueEntry {
+            organization: "m-1".into(),
+            purpose: Purpose::Message,
+            destination: Destination::Domain(recipients[0].address.domain().clone()),
+            reverse_path: ReversePath::Null,
+            parameters: MailParameters::default(),
+            recipients,
+            authorship: Authorship::default(),
+        };
+        let mail = Mail {
+            id: TraceId::generate(),
+            received_at: at,
+            prefix: Vec::new(),
+            suffix: Vec::new(),
+            deliveries: Vec::new(),
+            queued: vec![entry],
+        };
+        let blobs = vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }];
+        self.store.commit(Commit { blobs, ..Commit::default() }).await.expect("commits");
+    }
+
+    /// Lets time pass until something is due.
+    async fn wait_for_due(&self) {
+        let due = loop {
+            match self.queue.waiting().next_due() {
+                Some(due) => break due,
+                // The recorder tells before the queue has it back.
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let millis = due.as_millis().saturating_sub(self.clock.now().as_millis());
+        self.clock.advance(Duration::from_millis(millis));
+        self.queue.changed.notify_one();
+    }
+
+    async fn told(&mut self) -> Settlement {
+        self.told.recv().await.expect("a settlement")
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.task.await.expect("ends");
+        let store = self.store;
+        tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
+    }
+}
+
+/// Hours since the start, near enough.
+fn hours(at: Timestamp) -> f64 {
+    (at.as_millis() - START.as_millis()) as f64 / 1000.0 / HOUR as f64
+}
+
+#[tokio::test]
+async fn who_is_deferred_for_five_days_bounces_and_is_warned_once() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "hello").await;
+    let mut delays = Vec::new();
+    let last = loop {
+        let settlement = running.told().await;
+        if !settlement.delayed.is_empty() {
+            delays.push(hours(settlement.at));
+        }
+        if settlement.state.is_none() {
+            break settlement;
+        }
+        assert_eq!((settlement.sent.len(), settlement.failed.len()), (0, 0));
+        running.wait_for_due().await;
+    };
+    assert_eq!(delays.len(), 1, "{delays:?}");
+    assert!((4.0..8.0).contains(&delays[0]), "{delays:?}");
+    assert!((120.0..120.1).contains(&hours(last.at)), "{}", hours(last.at));
+    assert_eq!(last.failed.len(), 1);
+    let attempts = last.mail.state.attempts + 1;
+    assert!((30..45).contains(&attempts), "{attempts}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_an_outcome_is_not_tried_again() {
+    let bench = Bench::new(&[&[Answer::Never, Answer::Later, Answer::Later], &[Answer::Never]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob", "carol", "dan"], "hello").await;
+    let first = running.told().await;
+    let failed: Vec<_> = first.failed.iter().map(|(place, _)| *place).collect();
+    assert_eq!(failed, [0]);
+    let state = first.state.expect("two wait on");
+    assert_eq!((state.attempts, state.settled), (1, vec![0]));
+    assert_eq!(state.last_failure.as_deref(), Some("450 4.2.0 because (mx.far.test, RCPT)"));
+    running.wait_for_due().await;
+    let second = running.told().await;
+    assert_eq!(second.state, None);
+    let attempts: Vec<_> = std::iter::from_fn(|| running.attempts.try_recv().ok()).collect();
+    assert_eq!(attempts[0], ("far.test".into(), vec![0, 1, 2], "hello".into()));
+    assert_eq!(attempts[1], ("far.test".into(), vec![1, 2], "hello".into()));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_is_tried_by_the_next_daemon() {
+    let bench = Bench::new(&[&[Answer::Later], &[Answer::Never]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "hello").await;
+    let first = running.told().await;
+    assert!(first.state.is_some());
+    running.stop().await;
+    let mut running = bench.run();
+    running.wait_for_due().await;
+    let second = running.told().await;
+    assert_eq!((second.mail.id, second.mail.state.attempts), (first.mail.id, 1));
+    assert_eq!(second.state, None);
+    running.stop().await;
+    let running = bench.run();
+    assert!(!running.queue.retry(first.mail.id), "it is gone");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_left_alone_for_a_minute() {
+    let bench = Bench::new(&[&[Answer::Down], &[Answer::Never]]);
+    let mut running = bench.run();
+    running.add("down.test", &["a"], "one").await;
+    let first = running.told().await;
+    assert!(first.state.is_some());
+    let down_at = first.at;
+    running.add("down.test", &["b"], "two").await;
+    running.add("up.test", &["c"], "three").await;
+    let second = running.told().await;
+    assert_eq!(second.mail.entry.destination.to_string(), "up.test");
+    assert!(running.told.try_recv().is_err());
+    running.wait_for_due().await;
+    let third = running.told().await;
+    assert_eq!(third.mail.entry.destination.to_string(), "down.test");
+    let waited = third.at.as_millis() - down_at.as_millis();
+    assert_eq!(waited, 60_000);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_may_hurry_an_entry_or_give_it_up() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "hello").await;
+    let first = running.told().await;
+    // The recorder tells before the queue has it back.
+    let id = first.mail.id;
+    while !running.queue.retry(id) {
+        tokio::task::yield_now().await;
+    }
+    let second = running.told().await;
+    assert!(hours(second.at) < 0.05, "{}", hours(second.at));
+    while !running.queue.give_up(id, false).await.expect("is recorded") {
+        tokio::task::yield_now().await;
+    }
+    let last = running.told().await;
+    assert_eq!((last.state, last.is_told, last.failed.len()), (None, false, 1));
+    assert!(last.failed[0].1.to_string().contains("given up by the administrator"));
+    assert!(!running.queue.give_up(id, true).await.expect("nothing to record"));
+    running.stop().await;
+}

@@ -1,0 +1,248 @@
+//! The queue at work: takes what is due, has it carried to its destination, and records what came
+//! of it. Mail of one destination goes over a few connections, each used for as long as there is
+//! more.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::settle::{self, Settlement};
+use super::waiting::{Lane, Waiting};
+use super::{Chance, Settings};
+use crate::clock::Clock;
+use crate::smtp::client::Outcome;
+use crate::store::{QueueFeed, QueueId, QueuedContent, QueuedMail, Store, StoreError};
+
+/// How long a destination that nobody answers at is left alone.
+const HOLD: Duration = Duration::from_secs(60);
+/// How often what cannot be recorded or read is tried again.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+/// The longest sleep, so that a clock that jumps forward is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How long transactions under way may go on when the daemon stops.
+const GRACE: Duration = Duration::from_secs(30);
+/// The unit of the memory that messages being sent may take, in octets.
+const MEMORY_UNIT: u64 = 1024;
+
+/// Carries mail to its destination.
+pub trait Courier: Send + Sync + 'static {
+    /// A connection that is open for more.
+    type Connection: Send;
+
+    /// Tries an entry for the recipients at these places; each of them has one outcome. Bounded
+    /// in time.
+    fn carry(
+        &self,
+        mail: &QueuedMail,
+        places: &[usize],
+        content: &QueuedContent,
+        open: Option<Self::Connection>,
+    ) -> impl Future<Output = Carried<Self::Connection>> + Send;
+
+    /// Ends a connection.
+    fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send;
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub struct Carried<C> {
+    /// For each recipient, by its place.
+    pub outcomes: Vec<(usize, Outcome)>,
+    /// The connection, if it can be used again.
+    pub open: Option<C>,
+}
+
+/// Makes outcomes durable, with all that follows from them.
+pub trait Ledger: Send + Sync + 'static {
+    /// Records a settlement: all of it, or on an error nothing.
+    fn record(
+        &self,
+        settlement: &Settlement,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The queue of a running daemon.
+pub struct Queue<C, L> {
+    waiting: Mutex<Waiting>,
+    pub(super) changed: Notify,
+    courier: C,
+    ledger: L,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    chance: Chance,
+    settings: Settings,
+    memory: Semaphore,
+}
+
+impl<C: Courier, L: Ledger> Queue<C, L> {
+    /// A queue with nothing in it.
+    pub fn new(
+        settings: Settings,
+        store: Arc<Store>,
+        courier: C,
+        ledger: L,
+        clock: Arc<dyn Clock>,
+        chance: Chance,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::new(Waiting::new(settings.connections_per_destination)),
+            changed: Notify::new(),
+            courier,
+            ledger,
+            store,
+            clock,
+            chance,
+            memory: Semaphore::new(memory_units(settings.in_flight_bytes) as usize),
+            settings,
+        })
+    }
+
+    /// Makes an entry due at once; false if it does not wait.
+    pub fn retry(&self, id: QueueId) -> bool {
+        let hurried = self.waiting().hurry(id, self.clock.now());
+        self.changed.notify_one();
+        hurried
+    }
+
+    /// Gives an entry up, as an operator decides; false if it does not wait, because it is
+    /// unknown, gone, or being sent. `is_told` says whether the sender gets a DSN.
+    ///
+    /// # Errors
+    /// It cannot be recorded; then it waits on.
+    pub async fn give_up(&self, id: QueueId, is_told: bool) -> Result<bool, StoreError> {
+        let Some(mail) = self.waiting().remove(id) else { return Ok(false) };
+        let settlement = settle::give_up(mail, self.clock.now(), is_told);
+        let recorded = self.ledger.record(&settlement).await;
+        if recorded.is_err() {
+            self.waiting().add(settlement.mail);
+            self.changed.notify_one();
+        }
+        recorded.map(|()| true)
+    }
+
+    /// Sends what waits and what comes, until told to stop.
+    pub async fn run(self: Arc<Self>, mut feed: QueueFeed, mut stop: watch::Receiver<bool>) {
+        for mail in std::mem::take(&mut feed.waiting) {
+            self.waiting().add(mail);
+        }
+        let mut connections = JoinSet::new();
+        while !*stop.borrow() {
+            while connections.len() < self.settings.connections
+                && let Some((lane, mail)) = self.take()
+            {
+                let queue = Arc::clone(&self);
+                connections.spawn(queue.serve(lane, mail, stop.clone()));
+            }
+            let sleep = self.until_next();
+            // Nothing is lost by dropping any of these: channels and the notification keep what
+            // they have.
+            tokio::select! {
+                Some(mail) = feed.new.recv() => self.waiting().add(mail),
+                Some(_) = connections.join_next() => {}
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            tracing::warn!("mail is still being sent; what is cut short is sent again");
+        }
+    }
+
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while holding this lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<(Lane, QueuedMail)> {
+        self.waiting().take(self.clock.now())
+    }
+
+    fn until_next(&self) -> Duration {
+        let Some(due) = self.waiting().next_due() else { return LONGEST_SLEEP };
+        let millis = due.as_millis().saturating_sub(self.clock.now().as_millis());
+        Duration::from_millis(millis).min(LONGEST_SLEEP)
+    }
+
+    /// One connection to a destination, and everything that goes over it.
+    async fn serve(self: Arc<Self>, lane: Lane, first: QueuedMail, stop: watch::Receiver<bool>) {
+        let (mut next, mut open) = (Some(first), None);
+        while let Some(mail) = next {
+            open = self.send(&lane, mail, open, &stop).await;
+            let more = || self.waiting().take_more(&lane, self.clock.now());
+            next = if *stop.borrow() { None } else { more() };
+        }
+        if let Some(connection) = open {
+            self.courier.close(connection).await;
+        }
+        self.waiting().close(&lane);
+        self.changed.notify_one();
+    }
+
+    async fn send(
+        &self,
+        lane: &Lane,
+        mail: QueuedMail,
+        open: Option<C::Connection>,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<C::Connection> {
+        let units = memory_units(mail.size).min(memory_units(self.settings.in_flight_bytes));
+        // An error would say that the semaphore was closed, which nobody does.
+        let _memory = self.memory.acquire_many(units).await.ok();
+        let content = match self.read(mail.id).await {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::error!(%error, id = %mail.id, "a message in the queue cannot be read");
+                self.later(mail);
+                return open;
+            }
+        };
+        let places = settle::open_places(&mail);
+        let carried = self.courier.carry(&mail, &places, &content, open).await;
+        if carried.outcomes.iter().all(|(_, outcome)| is_host_trouble(outcome)) {
+            self.waiting().hold(lane, self.clock.now().plus(HOLD));
+        }
+        let (now, chance) = (self.clock.now(), (self.chance)());
+        let settlement = settle::settle(&self.settings, mail, carried.outcomes, now, chance);
+        self.record(settlement, stop).await;
+        carried.open
+    }
+
+    async fn read(&self, id: QueueId) -> Result<QueuedContent, StoreError> {
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || store.read_queued(id));
+        read.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Records a settlement, however often it takes. What could not be recorded before the daemon
+    /// stops is tried again by the next one, for recipients that have the message too.
+    async fn record(&self, settlement: Settlement, stop: &watch::Receiver<bool>) {
+        while let Err(error) = self.ledger.record(&settlement).await {
+            tracing::error!(%error, id = %settlement.mail.id, "an outcome cannot be recorded");
+            if *stop.borrow() {
+                return;
+            }
+            tokio::time::sleep(TROUBLE_PAUSE).await;
+        }
+        if let Some(state) = settlement.state {
+            self.waiting().add(QueuedMail { state, ..settlement.mail });
+        }
+    }
+
+    fn later(&self, mut mail: QueuedMail) {
+        mail.state.next_attempt = self.clock.now().plus(HOLD);
+        self.waiting().add(mail);
+    }
+}
+
+fn is_host_trouble(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Deferred(failure) if failure.concerns_host())
+}
+
+fn memory_units(octets: u64) -> u32 {
+    u32::try_from(octets.div_ceil(MEMORY_UNIT).max(1)).unwrap_or(u32::MAX).min(1 << 28)
+}

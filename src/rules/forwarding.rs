@@ -1,0 +1,75 @@
+//! Forwarded mail that comes back must not be forwarded again.
+//!
+//! What a mailbox rule sends on carries a `Delivered-To` field with the mailbox's address (RFC 9228),
+//! which other mail systems write and heed too: a mailbox never forwards what has its own already.
+//! All else of the message stays as it is, signatures, `Auto-Submitted` (RFC 3834) and all, and a
+//! null path stays null.
+
+use serde::Serialize;
+
+use crate::mail::{Address, FieldLines, unfolded};
+
+/// How many mailboxes may have sent a message on, one after the other.
+const MAX_FORWARDS: usize = 10;
+const DELIVERED_TO: &str = "Delivered-To";
+
+/// Why a message is not sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withheld {
+    /// This mailbox has sent it on before.
+    Loop,
+    /// Ten mailboxes have.
+    TooManyForwards,
+}
+
+/// Whether a mailbox may send a message on, by the message's header section.
+///
+/// # Errors
+/// Why it may not.
+pub(super) fn check(header_section: &[u8], mailbox: &Address) -> Result<(), Withheld> {
+    let mailbox = mailbox.key();
+    let mut count = 0;
+    for (name, range) in FieldLines::new(header_section) {
+        if !name.eq_ignore_ascii_case(DELIVERED_TO.as_bytes()) {
+            continue;
+        }
+        let value = header_section.get(range).map(unfolded).unwrap_or_default();
+        let value = value.trim_matches(|c: char| "<> \t".contains(c));
+        if Address::parse(value).is_ok_and(|address| address.key() == mailbox) {
+            return Err(Withheld::Loop);
+        }
+        count += 1;
+    }
+    if count >= MAX_FORWARDS { Err(Withheld::TooManyForwards) } else { Ok(()) }
+}
+
+/// The field that goes on top of what `mailbox` sends on, with its line end.
+pub fn delivered_to(mailbox: &Address) -> String {
+    format!("{DELIVERED_TO}: {mailbox}\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_forwards_a_message_once() {
+        let mailbox = Address::parse("Alice@example.test").expect("an address");
+        let ours = delivered_to(&mailbox);
+        assert_eq!(ours, "Delivered-To: Alice@example.test\r\n");
+        let others: String = (0..10).map(|n| format!("delivered-to: u{n}@x.test\r\n")).collect();
+        for (section, expected) in [
+            ("Subject: x\r\n", Ok(())),
+            (ours.as_str(), Err(Withheld::Loop)),
+            ("X: y\r\nDELIVERED-TO :\r\n <alice@Example.test>\r\n", Err(Withheld::Loop)),
+            ("Delivered-To: bob@example.test\r\n", Ok(())),
+            ("X-Delivered-To: alice@example.test\r\n", Ok(())),
+            ("Subject: x\r\n\r\nDelivered-To: alice@example.test\r\n", Ok(())),
+            (others.as_str(), Err(Withheld::TooManyForwards)),
+            (&format!("{others}{ours}"), Err(Withheld::Loop)),
+        ] {
+            assert_eq!(check(section.as_bytes(), &mailbox), expected, "{section}");
+        }
+    }
+}

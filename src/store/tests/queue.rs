@@ -1,0 +1,167 @@
+//! What leaves waits until every recipient has an outcome, whatever happens between.
+
+use super::*;
+use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+
+impl Scratch {
+    fn queue(&self) -> Vec<QueuedMail> {
+        Reader::open(&self.settings).expect("opens").queue().expect("lists")
+    }
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("an address")
+}
+
+fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
+    let recipient = |name: &&str| EnvelopeRecipient {
+        address: address(&format!("{name}@{domain}")),
+        parameters: RcptParameters::default(),
+    };
+    QueueEntry {
+        organization: "m-1".into(),
+        purpose: Purpose::Message,
+        destination: Destination::Domain(address(&format!("x@{domain}")).domain().clone()),
+        reverse_path: ReversePath::Address(address("alice@example.test")),
+        parameters: MailParameters::default(),
+        recipients: recipients.iter().map(recipient).collect(),
+        authorship: Authorship::default(),
+    }
+}
+
+/// Commits a message with a journal record's suffix for two destinations.
+async fn queue(store: &Store, users: &[&str], text: &str) {
+    let mut commit = commit_of(store, users, text);
+    let mail = &mut commit.blobs[0].mails[0];
+    mail.suffix = b"--end--".to_vec();
+    mail.queued = vec![entry("far.test", &["bob", "carol"]), entry("near.test", &["dan"])];
+    store.commit(commit).await.expect("commits");
+}
+
+async fn change(store: &Store, entry: QueueId, state: Option<QueueState>) {
+    let queue_changes = vec![QueueChange { entry, state, at: NOW }];
+    store.commit(Commit { queue_changes, ..Commit::default() }).await.expect("commits");
+}
+
+fn attempted(settled: &[usize]) -> QueueState {
+    QueueState {
+        attempts: 1,
+        next_attempt: NOW.plus(std::time::Duration::from_secs(300)),
+        settled: settled.to_vec(),
+        is_delay_told: false,
+        last_failure: Some("450 later".into()),
+    }
+}
+
+#[tokio::test]
+async fn an_entry_waits_across_restarts_until_it_is_gone() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mut feed = store.take_queue().expect("the queue");
+    assert!(store.take_queue().is_none(), "there is one queue");
+    assert!(feed.waiting.is_empty());
+    queue(&store, &["alice"], "one").await;
+    let far = feed.new.recv().await.expect("comes");
+    let near = feed.new.recv().await.expect("comes");
+    assert_eq!(far.entry.recipients.len(), 2);
+    assert_eq!(near.entry.destination.to_string(), "near.test");
+    let content = store.read_queued(near.id).expect("reads");
+    assert_eq!(
+        (content.prefix.as_slice(), content.content.as_slice(), content.suffix.as_slice()),
+        (b"P: ".as_slice(), b"one".as_slice(), b"--end--".as_slice())
+    );
+    change(&store, far.id, Some(attempted(&[1]))).await;
+    change(&store, near.id, None).await;
+    store.close();
+    let waiting = vec![QueuedMail { state: attempted(&[1]), ..far.clone() }];
+    assert_eq!(scratch.queue(), waiting);
+    let store = scratch.open();
+    assert_eq!(store.take_queue().expect("the queue").waiting, waiting);
+    store.close();
+
+    forget_index_and_events(&scratch.settings.data_dir);
+    let store = scratch.open();
+    assert_eq!(store.take_queue().expect("the queue").waiting, waiting, "the log alone says it");
+    change(&store, far.id, None).await;
+    store.close();
+    assert_eq!(scratch.queue(), []);
+    assert_eq!(scratch.contents("alice"), ["P: one--end--"], "the mailbox keeps it");
+}
+
+#[tokio::test]
+async fn a_reader_sees_what_the_index_does_not_have_yet() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mut feed = store.take_queue().expect("the queue");
+    queue(&store, &[], "one").await;
+    let (far, near) = (feed.new.recv().await, feed.new.recv().await);
+    let (far, near) = (far.expect("comes"), near.expect("comes"));
+    assert_eq!(scratch.queue(), [far.clone(), near.clone()]);
+    change(&store, far.id, None).await;
+    change(&store, near.id, Some(attempted(&[]))).await;
+    assert_eq!(scratch.queue(), [QueuedMail { state: attempted(&[]), ..near }]);
+    store.close();
+}
+
+#[tokio::test]
+async fn compaction_drops_what_has_left_and_keeps_what_waits() {
+    let scratch = Scratch::with_small_segments(1); // A segment for each commit.
+    let store = scratch.open();
+    let mut feed = store.take_queue().expect("the queue");
+    let body = "x".repeat(10_000);
+    let mut queued = Vec::new();
+    for number in 0..4 {
+        queue(&store, &[], &format!("{number} {body}")).await;
+        for _ in 0..2 {
+            queued.push(feed.new.recv().await.expect("comes"));
+        }
+    }
+    // Of 0 and 2 all is gone, of 1 a part; 3 was tried twice.
+    for gone in [0, 1, 2, 4, 5] {
+        change(&store, queued[gone].id, None).await;
+    }
+    for settled in [&[][..], &[0]] {
+        change(&store, queued[6].id, Some(attempted(settled))).await;
+    }
+    deliver(&store, &["alice"], "the open segment").await;
+    store.close();
+    let before = scratch.queue();
+    assert_eq!(before.len(), 3);
+    let bytes = |scratch: &Scratch| scratch.log_files().iter().map(|it| it.bytes).sum::<u64>();
+    let bytes_before = bytes(&scratch);
+    assert!(!scratch.compact(NOW.minus(std::time::Duration::from_secs(1))).is_empty());
+    assert!(bytes(&scratch) < bytes_before - 19_000, "two contents have gone");
+    assert_eq!(scratch.queue(), before);
+    forget_index_and_events(&scratch.settings.data_dir);
+    let store = scratch.open();
+    let waiting = store.take_queue().expect("the queue").waiting;
+    assert_eq!(waiting, before, "what is left of the log says the same");
+    for mail in waiting {
+        assert!(store.read_queued(mail.id).expect("reads").content.len() > 10_000);
+    }
+    assert!(store.read_queued(queued[0].id).is_err());
+    store.close();
+    let report = fsck::check(&scratch.settings, fsck::Depth::Contents).expect("checks");
+    assert_eq!((report.problems, report.queued), (vec![], 3));
+}
+
+#[tokio::test]
+async fn counted_recipients_are_durable_with_their_message() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let limits = UsageLimits { user: 10, organization: 100 };
+    let count = |store: &Store, recipients| {
+        store.count_recipients(&name("alice"), 20_000, recipients, limits)
+    };
+    let usage = Some(count(&store, 7).expect("is free"));
+    store.commit(Commit { usage, ..commit_of(&store, &[], "one") }).await.expect("commits");
+    drop(count(&store, 3).expect("is free"));
+    store.close();
+    for _ in 0..2 {
+        let store = scratch.open();
+        assert_eq!(count(&store, 4).err(), Some(UsageExceeded::User));
+        count(&store, 3).expect("is free");
+        store.close();
+        forget_index_and_events(&scratch.settings.data_dir);
+    }
+}

@@ -1,0 +1,223 @@
+//! Domains as an administrator sets them up: keys, records, a check against DNS, and signatures
+//! that dkimpy and a daemon of ours verify.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mailweir::clock::Timestamp;
+use mailweir::domains::DomainKeys;
+use mailweir::mail::Domain;
+use mailweir::store::Settings;
+use serde_json::Value;
+
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::dns::{Nsd, Responder, servers};
+use crate::support::smtp::message;
+
+const DOMAIN: &str = "example.test";
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python");
+const VERIFIER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dkim_verify.py");
+/// Our host has an address; without it nothing that names it is right.
+const HOST: &str = "mx.example.test. 3600 IN A 127.0.0.1\n";
+/// The present of every signature here.
+const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_000);
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// What the command says when it fails.
+fn fails(daemon: &Daemon, arguments: &[&str]) -> String {
+    let output = daemon.command(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+/// Publishes records, and none beside them but our host's address.
+fn publish(daemon: &Daemon, records: &str) {
+    std::fs::write(daemon.path("demo.zone"), format!("{HOST}{records}")).expect("writes");
+}
+
+/// Status of each record, by purpose and name, and the exit status.
+fn check(daemon: &Daemon) -> (Vec<(String, String)>, bool) {
+    let output = daemon.command(&["domain", "check", DOMAIN, "--json"]);
+    let found = json(&text(&output.stdout));
+    let field = |finding: &Value, key: &str| finding[key].as_str().expect("a text").to_owned();
+    let findings = found.as_array().expect("a list").iter();
+    let required = findings.filter(|finding| finding["required"] == true);
+    let found = required.map(|it| (field(it, "hostname"), field(it, "status")));
+    (found.collect(), output.status.success())
+}
+
+fn sign(daemon: &Daemon, message: &[u8]) -> Vec<u8> {
+    let keys = DomainKeys::load(&Settings::new(daemon.data())).expect("loads");
+    let domain = Domain::parse(DOMAIN).expect("a domain");
+    let signer = keys.signer_for(&domain).expect("has keys");
+    let mut signed = signer.sign(&[message], NOW).expect("signs").into_bytes();
+    assert!(text(&signed).lines().all(|line| line.len() <= 78), "{}", text(&signed));
+    signed.extend_from_slice(message);
+    signed
+}
+
+/// What dkimpy says of each signature.
+fn dkimpy(zone: &Path, message: &[u8]) -> String {
+    let mut child = Command::new(PYTHON)
+        .arg(VERIFIER)
+        .arg(zone)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests/setup.sh makes the virtual environment");
+    child.stdin.take().expect("a pipe").write_all(message).expect("writes");
+    let output = child.wait_with_output().expect("waits");
+    assert!(output.status.success(), "dkimpy reads the message and the zone");
+    text(&output.stdout)
+}
+
+#[test]
+fn dkimpy_verifies_what_we_sign() {
+    let daemon = Setup::default().prepare();
+    let zone = daemon.path("keys.zone");
+    std::fs::write(&zone, daemon.succeeds(&["domain", "keys", DOMAIN])).expect("writes");
+    let long = "word ".repeat(5000) + "word";
+    for message in [
+        "From: a@example.test\r\nSubject: plain\r\n\r\nbody\r\n".to_owned(),
+        "From: a@example.test\r\n\r\n".to_owned(),
+        "From: a@example.test\r\n\r\nno line end".to_owned(),
+        "From: a@example.test\r\n\r\nblank lines\r\n\r\n \t\r\n\r\n".to_owned(),
+        "From: a@example.test\r\n\r\n\r\n\r\n".to_owned(),
+        "From: a@example.test\r\nSubject: folded\r\n again \t and\r\n\tagain\r\n\r\nx\r\n"
+            .to_owned(),
+        "From: a@example.test\r\nTo: b\r\nX: y\r\nTo: c\r\nTo: d\r\n\r\nx\r\n".to_owned(),
+        "From: \u{e4}\u{4e2d} <a@example.test>\r\nSubject: \u{1f375}\r\n\r\n8 bits \u{fc}\r\n"
+            .into(),
+        format!("From: a@example.test\r\nReferences:\r\n {long}\r\nSubject: {long}\r\n\r\n{long}"),
+        "From: a@example.test\r\nDate: x\r\nMessage-ID: <1@x>\r\nSender: s\r\nReply-To: r\r\n\
+         Cc: c\r\nIn-Reply-To: <2>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\
+         Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: no\r\nList-Id: <l>\r\n\
+         List-Unsubscribe: <u>\r\nResent-From: f\r\nReceived: y\r\n\r\nall\r\n"
+            .to_owned(),
+    ] {
+        let found = dkimpy(&zone, &sign(&daemon, message.as_bytes()));
+        let expected = "mw1r rsa-sha256 pass\nmw1e ed25519-sha256 pass\n";
+        assert_eq!(found, expected, "{}", message.chars().take(300).collect::<String>());
+    }
+    let latin1 = b"From: a@example.test\r\nSubject: \xe4\xf6\r\n\r\n\xfc\xff\x80\r\n";
+    let signed = sign(&daemon, latin1);
+    assert_eq!(dkimpy(&zone, &signed).matches(" pass").count(), 2);
+    let changed = text(&sign(&daemon, b"From: a@example.test\r\nSubject: x\r\n\r\nbody\r\n"));
+    for (from, to) in [("body", "other"), ("Subject: x", "Subject: y"), ("From", "Cc: z\r\nFrom")] {
+        let changed = changed.replacen(from, to, 1);
+        assert_eq!(dkimpy(&zone, changed.as_bytes()).matches(" fail").count(), 2, "{from}");
+    }
+}
+
+#[test]
+fn a_daemon_of_ours_verifies_what_we_sign() {
+    let mut daemon = Setup::default().prepare();
+    publish(&daemon, &daemon.succeeds(&["domain", "keys", DOMAIN]));
+    daemon.launch(Command::new(BINARY));
+    let signed = sign(&daemon, &message("alice@example.test", "signed"));
+    let mut client = daemon.client();
+    client.envelope("alice@example.test", &["bob@example.test"]);
+    let reply = client.data(&signed);
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(daemon.trace("signed")[0]["dkimVerdict"], "PASS");
+}
+
+#[test]
+fn a_domain_is_set_up_as_the_commands_say() {
+    let daemon = Setup::default().prepare();
+    let error = fails(&daemon, &["domain", "keys", "elsewhere.test"]);
+    assert!(error.contains("elsewhere.test is no organization's domain"), "{error}");
+    let error = fails(&daemon, &["domain", "keys", DOMAIN, "--rotate"]);
+    assert!(error.contains("example.test has no keys yet"), "{error}");
+
+    let printed = daemon.succeeds(&["domain", "keys", DOMAIN]);
+    assert_eq!(printed, daemon.succeeds(&["domain", "keys", DOMAIN]), "nothing is made twice");
+    assert!(printed.contains("; mw1r (rsa): signs"), "{printed}");
+    let keys = json(&daemon.succeeds(&["domain", "keys", DOMAIN, "--json"]));
+    assert_eq!(keys[0]["hostname"], "mw1e._domainkey.example.test");
+    assert_eq!(keys[0]["stage"], "current");
+
+    publish(&daemon, "");
+    let (found, is_right) = check(&daemon);
+    let names = ["", "", "mw1e._domainkey.", "mw1r._domainkey.", "_dmarc."];
+    let all = |status: &str| names.map(|name| (format!("{name}{DOMAIN}"), status.to_owned()));
+    let statuses: Vec<_> = found.iter().map(|(_, status)| &**status).collect();
+    assert_eq!(statuses, ["MISSING", "MISSING", "PENDING", "PENDING", "MISSING"]);
+    assert!(!is_right);
+    let records = daemon.succeeds(&["domain", "records", DOMAIN]);
+    publish(&daemon, &records);
+    assert_eq!(check(&daemon), (all("VERIFIED").to_vec(), true));
+    let told = daemon.succeeds(&["domain", "check", DOMAIN]);
+    assert!(told.contains("Verified      example.test MX (MX)\n"), "{told}");
+    assert!(
+        told.contains("Missing       mail.example.test MX (MAIL FROM MX, optional)\n"),
+        "{told}"
+    );
+
+    publish(&daemon, &records.replace("p=quarantine", "p=none"));
+    let error = fails(&daemon, &["domain", "check", DOMAIN]);
+    assert!(error.contains("example.test: 1 needed record not verified"), "{error}");
+}
+
+#[test]
+fn new_keys_sign_only_after_they_are_published() {
+    let daemon = Setup::default().prepare();
+    daemon.succeeds(&["domain", "keys", DOMAIN]);
+    let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--rotate"]);
+    assert!(printed.contains("; mw2e (ed25519): next"), "{printed}");
+    publish(&daemon, "");
+    let error = fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
+    assert!(error.contains("mw2e._domainkey.example.test is Pending in DNS"), "{error}");
+    let plain = b"From: a@example.test\r\n\r\n";
+    assert!(text(&sign(&daemon, plain)).contains("s=mw1r;"));
+    publish(&daemon, &printed);
+    let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--use-next"]);
+    assert!(printed.contains("; mw2r (rsa): signs"), "{printed}");
+    assert!(printed.contains("; mw1r (rsa): not used any more"), "{printed}");
+    let signed = text(&sign(&daemon, plain));
+    assert!(signed.contains("s=mw2r;") && signed.contains("s=mw2e;"), "{signed}");
+    let error = fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
+    assert!(error.contains("has no next keys"), "{error}");
+}
+
+#[test]
+fn a_real_name_server_takes_the_records() {
+    let daemon = Setup::default().prepare();
+    daemon.succeeds(&["domain", "keys", DOMAIN]);
+    let records = daemon.succeeds(&["domain", "records", DOMAIN]);
+    let nsd = Nsd::start(&format!("good.test. 60 IN A 127.0.0.1\n{HOST}{records}"));
+    let config = std::fs::read_to_string(daemon.config()).expect("reads");
+    let ask = |server: &str| {
+        let config = config.replace("zone_file = \"demo.zone\"", server);
+        std::fs::write(daemon.config(), config).expect("writes");
+    };
+    ask(&servers(nsd.address));
+    let (found, is_right) = check(&daemon);
+    assert!(is_right, "{found:?}");
+    for server in [Responder::servfail(), Responder::silent()] {
+        ask(&servers(server.address));
+        let (found, is_right) = check(&daemon);
+        assert!(!is_right && found.iter().all(|(_, status)| status == "PENDING"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_backup_carries_the_keys() {
+    let mut daemon = Setup::default().start();
+    let keys = daemon.succeeds(&["domain", "keys", DOMAIN]);
+    assert!(daemon.stop().success());
+    assert!(daemon.succeeds(&["fsck"]).contains("domains: 2 keys opened"));
+    let copy = daemon.path("copy").display().to_string();
+    daemon.succeeds(&["backup", &copy]);
+    let other = Setup::default().prepare();
+    other.succeeds(&["restore", &copy]);
+    let error = fails(&other, &["domain", "keys", DOMAIN]);
+    assert!(error.contains("master.key"), "{error}");
+    std::fs::copy(daemon.data().join("keys/master.key"), other.data().join("keys/master.key"))
+        .expect("copies");
+    assert_eq!(other.succeeds(&["domain", "keys", DOMAIN]), keys);
+}

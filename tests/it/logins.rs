@@ -1,0 +1,152 @@
+//! Users log in, as an administrator tries it with swaks, and the audit logs tell of it.
+
+use std::fs;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::credentials::set_password;
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::swaks::{Transcript, swaks};
+use crate::support::wait_for;
+
+const ALICE: &str = "alice@example.test";
+const PASSWORD: &str = "Lemon-tree1";
+const WRONG: &str = "Lemon-tree2";
+
+fn daemon(organization: &str) -> Daemon {
+    let listener = |name: &str| {
+        format!("[[listener]]\nname = \"{name}\"\nprotocol = \"{name}\"\nbind = \"127.0.0.1:0\"\n")
+    };
+    let listener = listener("submission") + &listener("submissions");
+    let sections = "[limits]\nbanner_delay_ms = 0\nfailed_logins_per_network = 1000\n".into();
+    let daemon = Setup { listener, sections, ..Setup::with(organization) }.start();
+    for user in ["alice", "bob", "carol"] {
+        assert!(set_password(&daemon, user, PASSWORD).status.success());
+    }
+    daemon
+}
+
+/// Logs in over `submissions` and says goodbye.
+fn log_in(daemon: &Daemon, user: &str, password: &str) -> Transcript {
+    log_in_over(daemon, ("submissions", "--tls-on-connect"), "PLAIN", user, password)
+}
+
+fn log_in_over(
+    daemon: &Daemon,
+    (listener, tls): (&str, &str),
+    mechanism: &str,
+    user: &str,
+    password: &str,
+) -> Transcript {
+    let port = daemon.listener(listener).port().to_string();
+    let login = ["--auth", mechanism, "--auth-user", user, "--auth-password", password];
+    let more = [&["--port", port.as_str(), tls, "--quit-after", "AUTH"][..], &login].concat();
+    swaks(daemon, ALICE, ALICE, "never sent", &more)
+}
+
+/// The lines of a log, once there are so many.
+fn audit(daemon: &Daemon, kind: &str, count: usize) -> Vec<Value> {
+    let path = daemon.data().join("audit").join(format!("{kind}.jsonl"));
+    wait_for("the audit lines", || {
+        let text = fs::read_to_string(&path).expect("reads");
+        let parse = |line| serde_json::from_str(line).expect("JSON");
+        let lines: Vec<_> = text.lines().map(parse).collect();
+        (lines.len() >= count).then_some(lines)
+    })
+}
+
+#[test]
+fn a_user_logs_in_over_both_listeners() {
+    let daemon = daemon("");
+    for secured in [("submission", "--tls"), ("submissions", "--tls-on-connect")] {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            let transcript = log_in_over(&daemon, secured, mechanism, ALICE, PASSWORD).accepted();
+            assert!(transcript.text.contains("235 2.7.0"), "{}", transcript.text);
+        }
+    }
+    log_in(&daemon, "alice", PASSWORD).accepted();
+    log_in(&daemon, "a.liddell@example.test", PASSWORD).accepted();
+    let lines = audit(&daemon, "authentication", 6);
+    for line in &lines {
+        assert_eq!((&line["auth_successful"], &line["user_id"]), (&true.into(), &"alice".into()));
+        assert_eq!((&line["protocol"], &line["source_ip"]), (&"SMTP".into(), &"127.0.0.1".into()));
+    }
+    assert_eq!(lines[4]["user"], "alice");
+    for line in audit(&daemon, "access-control", 6) {
+        assert_eq!((&line["access_granted"], &line["rule_id"]), (&true.into(), &"default".into()));
+    }
+}
+
+#[test]
+fn whoever_may_not_in_is_told_the_same() {
+    let daemon = daemon("[[user]]\nname = \"dave\"\nremote = \"dave@else.test\"\n");
+    let cases = [
+        (ALICE, WRONG, "wrong-password"),
+        ("carol", PASSWORD, "user-disabled"),
+        ("dave", PASSWORD, "remote-user"),
+        ("room@example.test", PASSWORD, "unknown-user"),
+        ("nobody@example.test", PASSWORD, "unknown-user"),
+        ("archive", PASSWORD, "no-password"),
+        (ALICE, "mwpat_guess", "unknown-token"),
+    ];
+    for (user, password, _) in cases {
+        log_in(&daemon, user, password).refused("535 5.7.8", "bad-credentials");
+    }
+    let lines = audit(&daemon, "authentication", cases.len());
+    for (line, (user, _, reason)) in lines.iter().zip(cases) {
+        assert_eq!((&line["user"], &line["auth_failed_reason"]), (&user.into(), &reason.into()));
+        let id = line["request_id"].as_str().expect("an id");
+        let told = daemon.succeeds(&["events", "trace", id]);
+        assert!(told.contains("bad-credentials") && !told.contains(reason), "{told}");
+    }
+}
+
+#[test]
+fn changes_count_from_the_next_login() {
+    let daemon = daemon("");
+    log_in(&daemon, "bob", PASSWORD).accepted();
+    assert!(set_password(&daemon, "bob", WRONG).status.success());
+    log_in(&daemon, "bob", PASSWORD).refused("535 5.7.8", "bad-credentials");
+    log_in(&daemon, "bob", WRONG).accepted();
+
+    let made = daemon.succeeds(&["token", "create", "bob", "--name", "phone", "--json"]);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let (token, id) = (made["token"].as_str().expect("it"), made["id"].as_str().expect("an id"));
+    log_in(&daemon, "bob", token).accepted();
+    log_in(&daemon, "alice", token).refused("535 5.7.8", "bad-credentials");
+    assert!(!daemon.succeeds(&["token", "list", "bob"]).contains("never"), "it was used");
+    daemon.succeeds(&["token", "revoke", "bob", id]);
+    log_in(&daemon, "bob", token).refused("535 5.7.8", "bad-credentials");
+    assert_eq!(audit(&daemon, "authentication", 6)[3]["personal_access_token_id"], id);
+}
+
+#[test]
+fn access_rules_decide_after_the_password() {
+    let rules = "[[access_rule]]\nname = \"all\"\neffect = \"ALLOW\"\n[[access_rule]]\n\
+                 name = \"bob-in-office\"\neffect = \"DENY\"\nusers = [\"bob\"]\n\
+                 not_ip_ranges = [\"192.0.2.0/24\"]\n";
+    let daemon = daemon(rules);
+    log_in(&daemon, "alice", PASSWORD).accepted();
+    log_in(&daemon, "bob", PASSWORD).refused("535 5.7.8", "access-denied");
+    log_in(&daemon, "bob", WRONG).refused("535 5.7.8", "bad-credentials");
+    let lines = audit(&daemon, "access-control", 2);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!((&lines[0]["rule_id"], &lines[0]["access_granted"]), (&"all".into(), &true.into()));
+    let denied = (&lines[1]["rule_id"], &lines[1]["access_granted"]);
+    assert_eq!(denied, (&"bob-in-office".into(), &false.into()));
+}
+
+#[test]
+fn ten_failures_close_an_account_and_no_other() {
+    let daemon = daemon("");
+    for user in ["alice", "nobody@example.test"] {
+        thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| log_in(&daemon, user, WRONG).refused("535", "bad-credentials"));
+            }
+        });
+        log_in(&daemon, user, PASSWORD).refused("454 4.7.0", "logins-throttled");
+    }
+    log_in(&daemon, "bob", PASSWORD).accepted();
+}
