@@ -1,10 +1,12 @@
-//! The SMTP server side: bytes to commands, commands to replies, the session as a state machine
+//! SMTP. The server's side: bytes to commands, commands to replies, the session as a state machine
 //! without I/O, and the one driver that performs its effects. Never sees a rule, a verdict or a
 //! mailbox: it calls [`handler::Handler`].
 //!
 //! From the outside in: [`Listener`] accepts, `connection` moves bytes and performs effects,
 //! `session` decides, `command` and `reply` are what it reads and says, `auth` is how users log in,
 //! `wire` splits bytes.
+//!
+//! The other side, for mail that leaves, is [`client`].
 
 pub mod client;
 pub mod handler;

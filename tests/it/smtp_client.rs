@@ -8,8 +8,9 @@ use mailweir::mail::{
 };
 use mailweir::queue::attempt::{Attempt, ClientSettings, Job, attempt};
 use mailweir::queue::hop::Hop;
-use mailweir::smtp::client::{Outcome, Receipt, Roots, Timeouts, TlsDemand};
-use rustls_pki_types::ServerName;
+use mailweir::queue::pki::authorities;
+use mailweir::queue::route::Verifier;
+use mailweir::smtp::client::{Outcome, Receipt, Timeouts, TlsDemand};
 
 use crate::support::daemon::{Daemon, Setup, below_our_headers, text};
 use crate::support::postfix::{Postfix, certificate, logins};
@@ -33,11 +34,11 @@ fn hop(postfix: &Postfix) -> Hop {
 
 /// As a gateway of an organization: a verified certificate, and a login.
 fn gateway(postfix: &Postfix, password: &str) -> Hop {
-    let roots = Roots::file(&postfix.path("certificate.pem")).expect("a certificate");
-    let server_name = ServerName::try_from("relay.good.test").expect("valid");
+    let authorities = authorities(Some(&postfix.path("certificate.pem"))).expect("a certificate");
+    let verifier = Verifier::web_pki(authorities);
     let credentials = ("mailweir".to_owned(), Secret::new(password.to_owned()));
     Hop {
-        tls: TlsDemand::RequireVerified { server_name, roots },
+        tls: TlsDemand::Verified(verifier, "relay.good.test".to_owned()),
         credentials: Some(credentials),
         ..hop(postfix)
     }
@@ -125,10 +126,9 @@ fn a_gateway_that_is_not_as_configured_gets_nothing() {
     assert!(told.starts_with("535 5.7.8 "), "{told}");
     assert!(told.ends_with("(relay.good.test, AUTH)"), "{told}");
 
-    let other = ServerName::try_from("other.good.test").expect("valid");
     let mut wrong_name = gateway(&postfix, "secret");
-    if let TlsDemand::RequireVerified { server_name, .. } = &mut wrong_name.tls {
-        *server_name = other;
+    if let TlsDemand::Verified(_, name) = &mut wrong_name.tls {
+        *name = "other.good.test".to_owned();
     }
     let told = deferred(&tried(&[wrong_name], &envelope, content).outcomes[0]);
     assert!(told.contains("certificate not valid for name \"other.good.test\""), "{told}");

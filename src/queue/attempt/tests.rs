@@ -153,7 +153,7 @@ async fn if_no_server_is_of_use_the_message_waits_unless_all_refuse_for_good() {
 async fn a_dead_server_and_one_without_the_tls_that_is_demanded_are_passed_over() {
     let plain = server(&[HELLO]).await;
     let mut demanding = hop("plain.test", &plain);
-    demanding.tls = TlsDemand::Verified(any_certificate(), "mx.test".to_owned());
+    demanding.tls = TlsDemand::Verified(any_certificate(), "plain.test".to_owned());
     let works = server(&[&[HELLO, &good("b"), QUIT].concat()]).await;
     let route = [dead("dead.test").await, demanding, hop("works.test", &works)];
     let attempt = tried(&route, &["b"], None).await;

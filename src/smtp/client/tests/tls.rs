@@ -1,16 +1,18 @@
 //! TLS and AUTH: what each demand takes and refuses, and our own listener as the other side.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls_pki_types::ServerName;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::CertificateDer;
+
 use tokio::sync::watch;
 
 use super::peer::{Message, Peers, endpoint, open, told};
 use crate::mail::{Domain, Secret};
 use crate::smtp::client::{
-    ClientError, Connection, Endpoint, Fault, Roots, RootsError, Stage, Timeouts, TlsDemand,
-    any_certificate,
+    ClientError, Connection, Endpoint, Fault, Stage, Timeouts, TlsDemand, any_certificate,
 };
 use crate::smtp::tests::connection::{shared, tls};
 use crate::smtp::tests::scripted::Scripted;
@@ -50,29 +52,23 @@ const TRANSACTION: &str = "
     S: 221 bye
 ";
 
-/// A file with a certificate in PEM format, kept as long as the folder.
-fn certificate_file(folder: &tempfile::TempDir) -> PathBuf {
-    let file = folder.path().join("roots.pem");
-    let pem = pem_of(&tls().1);
-    std::fs::write(&file, pem).expect("writes");
-    file
+/// Trusts one certificate and no other.
+fn trusting(certificate: CertificateDer<'static>) -> Arc<dyn ServerCertVerifier> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    verifier.build().expect("has a root")
 }
 
-fn pem_of(certificate: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+/// The scripted peers' certificate, for this name.
+fn verified(name: &str) -> TlsDemand {
+    TlsDemand::Verified(trusting(tls().1), name.to_owned())
 }
 
-/// Trusts the scripted peers' certificate and no other.
-fn roots() -> Roots {
-    let folder = tempfile::tempdir().expect("a folder");
-    Roots::file(&certificate_file(&folder)).expect("a certificate")
-}
-
-fn verified(name: &str, roots: Roots) -> TlsDemand {
-    let server_name = ServerName::try_from(name.to_owned()).expect("valid");
-    TlsDemand::RequireVerified { server_name, roots }
+/// TLS with whomever.
+fn encrypted() -> TlsDemand {
+    TlsDemand::Verified(any_certificate(), "mx.example.test".to_owned())
 }
 
 fn credentials() -> (String, Secret) {
@@ -107,8 +103,8 @@ async fn error(scripts: &[&str], demand: &TlsDemand) -> String {
 async fn an_offer_of_tls_is_taken_whatever_the_certificate() {
     let script = [START_TLS, UNDER_TLS, "S: 250 mx.example.test\n", TRANSACTION].concat();
     assert!(sends(&[&script], &TlsDemand::Opportunistic).await);
-    assert!(sends(&[&script], &TlsDemand::Verified(any_certificate(), "mx.test".to_owned())).await);
-    assert!(sends(&[&script], &verified("mx.example.test", roots())).await);
+    assert!(sends(&[&script], &encrypted()).await);
+    assert!(sends(&[&script], &verified("mx.example.test")).await);
 }
 
 #[tokio::test]
@@ -130,10 +126,7 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
         let failing = [START_TLS, failing].concat();
         assert!(!sends(&[&failing, &plain], &TlsDemand::Opportunistic).await);
         // And only one, and only where nothing more is demanded.
-        for demand in [
-            TlsDemand::Verified(any_certificate(), "mx.test".to_owned()),
-            verified("mx.example.test", roots()),
-        ] {
+        for demand in [encrypted(), verified("mx.example.test")] {
             let said = error(&[&failing], &demand).await;
             assert!(said.starts_with("STARTTLS: the TLS handshake failed: "), "{said}");
         }
@@ -143,7 +136,7 @@ async fn after_a_failed_handshake_there_is_one_connection_in_plain_text() {
 #[tokio::test]
 async fn what_is_said_in_plain_text_before_the_handshake_is_not_taken_for_what_is_said_under_tls() {
     let script = [START_TLS, "S: 220 go on\nS: 250 injected\n!tls\n"].concat();
-    let said = error(&[&script], &TlsDemand::RequireDane(any_certificate())).await;
+    let said = error(&[&script], &encrypted()).await;
     assert_eq!(said, "STARTTLS: the TLS handshake failed: the server went on in plain text");
 }
 
@@ -152,7 +145,7 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
     let script = [START_TLS, "S: 454 4.7.0 not now\n"].concat();
     let goes_on = [&script, TRANSACTION].concat();
     assert!(!sends(&[&goes_on], &TlsDemand::Opportunistic).await);
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test");
     assert_eq!(error(&[&script], &demand).await, "STARTTLS: 454 4.7.0 not now");
     let closing = [START_TLS, "S: 421 4.3.2 closing\n!close"].concat();
     let said = error(&[&closing], &TlsDemand::Opportunistic).await;
@@ -162,10 +155,7 @@ async fn a_server_that_cannot_begin_tls_now_gets_plain_text_where_that_may_be() 
 #[tokio::test]
 async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
     let script = "S: 220 mx.example.test\nC: EHLO client.test\nS: 250 mx.example.test";
-    for demand in [
-        TlsDemand::Verified(any_certificate(), "mx.test".to_owned()),
-        verified("mx.example.test", roots()),
-    ] {
+    for demand in [encrypted(), verified("mx.example.test")] {
         assert_eq!(
             error(&[script], &demand).await,
             "STARTTLS: TLS is required, and the server does not offer it"
@@ -176,13 +166,13 @@ async fn where_tls_is_demanded_a_server_without_it_gets_nothing() {
 #[tokio::test]
 async fn a_certificate_that_is_not_as_demanded_is_named() {
     let script = [START_TLS, "S: 220 go on\n!tls\n"].concat();
-    let said = error(&[&script], &verified("other.example.test", roots())).await;
+    let said = error(&[&script], &verified("other.example.test")).await;
     assert!(said.contains("certificate not valid for name \"other.example.test\""), "{said}");
+    let said = error(&[&[START_TLS, "S: 220 go on\n"].concat()], &verified("no name")).await;
+    assert!(said.ends_with("no certificate can have the name \"no name\""), "{said}");
     let strangers = rcgen::generate_simple_self_signed(["mx.example.test".to_owned()]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("strangers.pem");
-    std::fs::write(&file, strangers.expect("made").cert.pem()).expect("writes");
-    let demand = verified("mx.example.test", Roots::file(&file).expect("a certificate"));
+    let strangers = trusting(strangers.expect("made").cert.der().clone());
+    let demand = TlsDemand::Verified(strangers, "mx.example.test".to_owned());
     let said = error(&[&script], &demand).await;
     assert!(said.contains("invalid peer certificate"), "{said}");
 }
@@ -205,7 +195,7 @@ async fn logins_are_sent_under_tls() {
         C: cDrDpMOf
         S: 235 2.7.0 welcome
     ";
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test");
     for auth in [plain, login] {
         let peers = Peers::new(&[&[START_TLS, UNDER_TLS, auth, TRANSACTION].concat()]);
         let opened = open(&peers, &endpoint(), &demand, Some(&credentials())).await;
@@ -229,7 +219,7 @@ async fn a_login_that_cannot_be_made_is_an_error() {
     let under_tls = [START_TLS, UNDER_TLS].concat();
     let refused =
         "S: 250-mx\nS: 250 AUTH PLAIN\nC: AUTH PLAIN AG1haWx3ZWlyAHA6w6TDnw==\nS: 535 5.7.8 no";
-    let demand = TlsDemand::Verified(any_certificate(), "mx.test".to_owned());
+    let demand = encrypted();
     let error = login_error(&[&[&under_tls, refused].concat()], &demand).await;
     assert_eq!(error.to_string(), "AUTH: 535 5.7.8 no");
     assert!(error.is_permanent());
@@ -258,7 +248,7 @@ async fn implicit_tls_begins_with_the_first_octet() {
     .concat();
     let endpoint = Endpoint { implicit_tls: true, ..endpoint() };
     let peers = Peers::new(&[&script]);
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test");
     let mut connection = open(&peers, &endpoint, &demand, None).await.expect("opens");
     assert_eq!(sent(&mut connection).await, ["sent: 250 2.0.0 queued"]);
     connection.quit().await;
@@ -267,24 +257,6 @@ async fn implicit_tls_begins_with_the_first_octet() {
     let error = open(&plain, &endpoint, &TlsDemand::Opportunistic, None).await;
     let error = error.expect_err("no TLS, and no second connection");
     assert!(matches!(error.fault, Fault::Handshake(_)), "{error}");
-}
-
-#[test]
-fn roots_that_cannot_be_read_name_the_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let missing = folder.path().join("missing.pem");
-    let junk = folder.path().join("junk.pem");
-    std::fs::write(&junk, "no certificate here").expect("writes");
-    for (path, words) in [
-        (&missing, ["missing.pem", "No such file"]),
-        (&junk, ["junk.pem", "no certificate in PEM format"]),
-    ] {
-        for error in [Roots::file(path), Roots::system(Some(path))] {
-            let error: RootsError = error.expect_err("refused");
-            assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
-        }
-    }
-    Roots::system(Some(&certificate_file(&folder))).expect("the system's and one more");
 }
 
 /// Our own listener on loopback, and the demand that trusts it.
@@ -309,7 +281,7 @@ async fn our_own_listener_takes_what_the_client_sends() {
     let (shared, endpoint, _stop) = listening().await;
     let hello = Domain::parse("client.test").expect("valid");
     let timeouts = Timeouts::default();
-    let demand = verified("mx.example.test", roots());
+    let demand = verified("mx.example.test");
     let mut connection =
         Connection::open(&endpoint, &demand, &hello, &timeouts, None).await.expect("opens");
     assert!(connection.tls().is_some_and(|tls| tls.starts_with("TLSv1.3 ")));
