@@ -169,7 +169,11 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     for entry in &shown {
         output::line(&entry.line())?;
     }
-    output::line(&output::counted(shown.len() as u64, "entry"))?;
+    output::line(&match shown.len() {
+        0 => "the queue is empty".to_owned(),
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    })?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::RootCertStore;
 
 use super::StartError;
 use crate::clock::{Clock, SystemClock};
@@ -18,7 +19,7 @@ use crate::queue::courier::{FindGateway, Roads, SmtpCourier};
 use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
 use crate::queue::route::{Ourselves, Router, Settings};
 use crate::queue::{Queue, pki};
-use crate::smtp::client::{Roots, Timeouts};
+use crate::smtp::client::Timeouts;
 use crate::store::{Memo, Store};
 
 /// The queue of a daemon.
@@ -44,11 +45,12 @@ impl Outbound {
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ca_file = configuration.routes.ca_file.as_deref();
-        let policies = policies(&configuration.store.data_dir, ca_file, Arc::clone(&clock))?;
+        let authorities = pki::authorities(ca_file)?;
+        let data_dir = &configuration.store.data_dir;
+        let policies = policies(data_dir, Arc::clone(&authorities), Arc::clone(&clock))?;
         let ourselves = Ourselves { hostname: hostname.to_string(), listeners };
         let roads = roads(resolver, configuration.routes.clone(), &ourselves, &policies);
         let client = ClientSettings { hello_name: hostname.clone(), timeouts: Timeouts::default() };
-        let authorities = Roots::system(ca_file).map_err(|error| error.to_string());
         let gateways = find_gateway(Arc::clone(snapshot));
         let courier = Arc::new(SmtpCourier::new(roads, gateways, client, authorities));
         let queue = Queue::new(
@@ -70,10 +72,10 @@ impl Outbound {
 
 fn policies(
     data_dir: &Path,
-    ca_file: Option<&Path>,
+    authorities: Arc<RootCertStore>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Policies>, StartError> {
-    let fetcher = Fetcher::new(pki::authorities(ca_file)?, HTTPS_PORT);
+    let fetcher = Fetcher::new(authorities, HTTPS_PORT);
     let memo = Arc::new(Memo::open(&data_dir.join("mta-sts.sqlite"))?);
     Ok(Arc::new(Policies::open(Some(memo), fetcher, clock)?))
 }

@@ -210,10 +210,8 @@ impl<'a> Beside<'a> {
         let mut recipients: Vec<_> =
             shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
         let bounced = outgoing.into_iter().flat_map(Outgoing::bounced);
-        recipients.extend(bounced.filter_map(|(recipient, reason)| {
-            wants(recipient.parameters.notify, Outcome::Failed)
-                .then(|| failed(&recipient.address, Some(recipient), reason, at))
-        }));
+        let bounced = bounced.filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
+        recipients.extend(bounced.map(|(it, reason)| failed(&it.address, Some(it), reason, at)));
         if recipients.is_empty() || self.mail.is_author_doubtful() {
             return;
         }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls_pki_types::ServerName;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::attempt::{ClientSettings, Job, attempt};
 use super::hop::Hop;
-use super::route::Router;
+use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
 use crate::dns::{RecordData, RecordType, Resolver};
 use crate::mail::{Envelope, EnvelopeRecipient, Gateway, GatewayHost};
-use crate::smtp::client::{Connection, EnhancedStatus, Failure, Outcome, Roots, Stage, TlsDemand};
+use crate::smtp::client::{Connection, EnhancedStatus, Failure, Outcome, Stage, TlsDemand};
 use crate::store::{Destination, QueueEntry, QueuedContent, QueuedMail};
 
 /// How long the addresses of a gateway are looked for.
@@ -41,7 +42,7 @@ pub struct SmtpCourier {
     gateways: FindGateway,
     client: ClientSettings,
     /// Whom to trust for gateways that name no authorities of their own.
-    authorities: Result<Roots, String>,
+    authorities: Arc<RootCertStore>,
 }
 
 impl SmtpCourier {
@@ -50,7 +51,7 @@ impl SmtpCourier {
         roads: Roads,
         gateways: FindGateway,
         client: ClientSettings,
-        authorities: Result<Roots, String>,
+        authorities: Arc<RootCertStore>,
     ) -> Self {
         Self { roads: ArcSwap::from_pointee(roads), gateways, client, authorities }
     }
@@ -92,24 +93,27 @@ impl SmtpCourier {
             return Err(failed("its name leads to no address"));
         }
         let roots = match &gateway.authorities {
-            None => self.authorities.clone().map_err(|problem| failed(&problem))?,
-            Some(own) => Roots::trusting(own).map_err(|error| failed(&error.to_string()))?,
-        };
-        let server_name = match &gateway.host {
-            GatewayHost::Address(ip) => ServerName::from(*ip),
-            GatewayHost::Name(host) => ServerName::try_from(host.as_str().to_owned())
-                .map_err(|_| failed("its name is none that a certificate can have"))?,
+            None => Arc::clone(&self.authorities),
+            Some(own) => Arc::new(trusting(own).map_err(|error| failed(&error.to_string()))?),
         };
         let login = gateway.login.as_ref();
         Ok(vec![Hop {
             name: gateway.host.to_string(),
             addresses,
             port: gateway.port,
-            tls: TlsDemand::RequireVerified { server_name, roots },
+            tls: TlsDemand::Verified(Verifier::web_pki(roots), gateway.host.to_string()),
             implicit_tls: gateway.implicit_tls,
             credentials: login.map(|login| (login.user_name.clone(), login.password.clone())),
         }])
     }
+}
+
+fn trusting(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone())?;
+    }
+    Ok(roots)
 }
 
 async fn addresses(host: &GatewayHost, resolver: &dyn Resolver) -> Vec<IpAddr> {

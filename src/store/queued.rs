@@ -15,6 +15,7 @@ use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePat
 /// Names a queue entry by where it stands in the log; prints as four numbers, the first in
 /// hexadecimal, with dots between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct QueueId {
     pub(super) lsn: Lsn,
     pub(super) blob: usize,
@@ -25,6 +26,20 @@ pub struct QueueId {
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.{}.{}", self.lsn.0, self.blob, self.mail, self.entry)
+    }
+}
+
+impl From<QueueId> for String {
+    fn from(id: QueueId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for QueueId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -20,6 +20,7 @@ mod journaling;
 mod limits;
 mod logins;
 mod organizations;
+mod outbound;
 mod overload;
 mod postfix;
 mod power;

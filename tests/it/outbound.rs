@@ -1,0 +1,214 @@
+//! Users submit with swaks; mail leaves for another daemon of ours, and everybody is told what came
+//! of it.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::credentials::set_password;
+use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::swaks::{Transcript, swaks};
+use crate::support::wait_for;
+
+const ALICE: &str = "alice@example.test";
+const BOB: &str = "bob@example.test";
+const PASSWORD: &str = "Lemon-tree1";
+
+/// Another organization's daemon.
+fn far() -> Daemon {
+    let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n";
+    Setup { organization: organization.into(), ..Setup::default() }.start()
+}
+
+fn listener(name: &str) -> String {
+    format!("[[listener]]\nname = \"{name}\"\nprotocol = \"{name}\"\nbind = \"127.0.0.1:0\"\n")
+}
+
+/// A daemon whose users have a password, and whose mail for far.test goes to this port.
+fn daemon(organization: &str, port: u16) -> Daemon {
+    let route =
+        format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
+    let listener = listener("submission") + &listener("submissions") + &route;
+    let mut daemon = Setup { listener, ..Setup::with(organization) }.prepare();
+    daemon.succeeds(&["domain", "keys", "example.test"]);
+    daemon.launch(Command::new(BINARY));
+    for user in ["alice", "bob"] {
+        assert!(set_password(&daemon, user, PASSWORD).status.success());
+    }
+    daemon
+}
+
+/// Submits as alice.
+fn submit(daemon: &Daemon, to: &str, subject: &str, more: &[&str]) -> Transcript {
+    let port = daemon.listener("submissions").port().to_string();
+    let login = ["--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", PASSWORD];
+    let more = [&["--port", port.as_str(), "--tls-on-connect"][..], &login, more].concat();
+    swaks(daemon, ALICE, to, subject, &more)
+}
+
+/// The events of a submitted message, once the last is there.
+fn told(daemon: &Daemon, subject: &str, last: &str) -> Vec<Value> {
+    wait_for("the last event", || {
+        let trace = daemon.trace(subject);
+        trace.iter().any(|event| event["eventName"] == last).then_some(trace)
+    })
+}
+
+fn delivered(daemon: &Daemon, user: &str, subject: &str) -> String {
+    wait_for("the delivery", || {
+        let needle = format!("Subject: {subject}\r\n");
+        let texts = daemon.mailbox(user).into_iter();
+        let mut texts = texts.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
+        texts.find(|text| text.contains(&needle))
+    })
+}
+
+#[test]
+fn a_submitted_message_reaches_users_here_and_elsewhere() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    let to = format!("carol@far.test,{BOB}");
+    let more = ["--header", "Bcc: hidden@far.test", "--header", "To: carol@far.test"];
+    submit(&daemon, &to, "hello both", &more).accepted();
+    let trace = told(&daemon, "hello both", "OUTGOING_EMAIL_SENT");
+    assert_eq!(trace[0]["eventName"], "OUTGOING_EMAIL_SUBMITTED");
+    assert_eq!(trace[0]["recipients"], serde_json::json!(["carol@far.test", BOB]));
+    let there = delivered(&far, "carol", "hello both");
+    for expected in ["with ESMTP", "From: alice@example.test", "DKIM-Signature: v=1; a=rsa-sha256"]
+    {
+        assert!(there.contains(expected), "no {expected} in\n{there}");
+    }
+    assert!(!there.contains("hidden@"), "{there}");
+    let here = delivered(&daemon, "bob", "hello both");
+    assert!(here.contains("auth=pass smtp.auth=alice@example.test"), "{here}");
+    let events = wait_for("both are sent", || {
+        let events = daemon.events();
+        let sent = |line: &&Value| line["event"]["eventName"] == "OUTGOING_EMAIL_SENT";
+        (events.iter().filter(sent).count() == 2).then_some(events)
+    });
+    let of = |name: &str| {
+        let found = events.iter().find(|line| line["event"]["eventName"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {events:#?}")).clone()
+    };
+    let (received, sent) = (of("ORGANIZATION_EMAIL_RECEIVED"), of("OUTGOING_EMAIL_SENT"));
+    assert_eq!(received["event"]["messageId"], sent["event"]["messageId"]);
+    assert_ne!(received["traceId"], sent["traceId"]);
+    let id = sent["traceId"].as_str().expect("an id");
+    assert!(daemon.succeeds(&["events", "trace", id]).contains("OUTGOING_EMAIL_SENT"));
+    assert!(daemon.succeeds(&["queue", "list"]).contains("queue is empty"));
+}
+
+#[test]
+fn who_does_not_exist_there_bounces_with_a_report() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    submit(&daemon, "nobody@far.test", "to nobody", &[]).accepted();
+    let trace = told(&daemon, "to nobody", "OUTGOING_EMAIL_BOUNCED");
+    let bounced = trace.last().expect("one");
+    assert_eq!(bounced["bouncedRecipient"]["emailAddress"], "nobody@far.test");
+    assert_eq!(
+        (&bounced["destination"], &bounced["bouncedRecipient"]["status"]),
+        (&"nobody@far.test".into(), &"5.1.1".into())
+    );
+    let report = delivered(&daemon, "alice", "Undelivered mail");
+    for expected in ["Action: failed", "Status: 5.1.1", "rfc822; nobody@far.test", "to nobody"] {
+        assert!(report.contains(expected), "no {expected} in\n{report}");
+    }
+}
+
+#[test]
+fn nobody_writes_as_somebody_else() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    submit(&daemon, "carol@far.test", "as bob", &["--header", &format!("From: {BOB}")])
+        .refused("550 5.7.1", "sender-not-allowed");
+    let names = daemon.names("as bob");
+    assert_eq!(names, ["OUTGOING_EMAIL_SUBMITTED", "OUTGOING_EMAIL_BOUNCED"]);
+    assert!(far.mailbox("carol").is_empty());
+}
+
+#[test]
+fn outbound_rules_decide_for_each_recipient() {
+    let far = far();
+    let rule = |name: &str, action: &str, to: &str| {
+        format!(
+            "[[outbound_rule]]\nname = \"{name}\"\naction = \"{action}\"\nsenders = [\"*\"]\n\
+             destinations = [\"{to}\"]\n"
+        )
+    };
+    let rules = rule("quiet", "DROP", "dropped@far.test") + &rule("no", "BOUNCE", "not@far.test");
+    let daemon = daemon(&rules, far.address().port());
+    submit(&daemon, "not@far.test", "all refused", &[])
+        .refused("550 5.7.1", "outbound-rule-bounce");
+    let to = "carol@far.test,dropped@far.test,not@far.test";
+    submit(&daemon, to, "one by one", &[]).accepted();
+    delivered(&far, "carol", "one by one");
+    let trace = told(&daemon, "one by one", "OUTGOING_EMAIL_SENT");
+    let names: Vec<_> = trace.iter().filter_map(|event| event["eventName"].as_str()).collect();
+    let expected = [
+        "OUTGOING_EMAIL_SUBMITTED",
+        "RULE_APPLIED",
+        "RULE_APPLIED",
+        "OUTGOING_EMAIL_BOUNCED",
+        "OUTGOING_EMAIL_SENT",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(
+        (&trace[1]["ruleType"], &trace[1]["ruleName"]),
+        (&"OUTBOUND_RULE".into(), &"quiet".into())
+    );
+    let report = delivered(&daemon, "alice", "Undelivered mail");
+    assert!(report.contains("Your administrator has blocked this"), "{report}");
+}
+
+#[test]
+fn what_cannot_leave_now_waits_and_an_operator_decides() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+    let daemon = daemon("", port.port());
+    submit(&daemon, "carol@far.test", "later", &[]).accepted();
+    submit(&daemon, "dave@far.test", "never", &[]).accepted();
+    let queue = wait_for("an attempt", || {
+        let queue: Vec<Value> =
+            serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON");
+        queue.iter().any(|entry| entry["lastFailure"].is_string()).then_some(queue)
+    });
+    assert_eq!(queue.len(), 2, "{queue:#?}");
+    let id = |subject: &str| {
+        let trace = daemon.events();
+        let of = trace.iter().find(|line| line["event"]["subject"] == subject).expect("submitted");
+        let entry = queue.iter().find(|entry| entry["traceId"] == of["traceId"]).expect("waits");
+        entry["id"].as_str().expect("an id").to_owned()
+    };
+    let (later, never) = (id("later"), id("never"));
+    assert!(daemon.succeeds(&["queue", "show", &later]).contains("carol@far.test"));
+    daemon.succeeds(&["queue", "drop", &never, "--bounce"]);
+    let bounced = told(&daemon, "never", "OUTGOING_EMAIL_BOUNCED");
+    assert_eq!(bounced.last().expect("one")["reason"], "given up by the administrator");
+    delivered(&daemon, "alice", "Undelivered mail");
+    daemon.succeeds(&["queue", "retry", "--all"]);
+    let output = daemon.command(&["queue", "drop", &never]);
+    assert!(!output.status.success(), "it is gone");
+    assert!(daemon.succeeds(&["queue", "list"]).contains("1 entry"));
+}
+
+#[test]
+fn journal_records_leave_for_an_archive_elsewhere() {
+    let far = far();
+    let journaling = format!(
+        "[journaling]\njournaling_address = \"carol@far.test\"\nreport_address = \"{BOB}\"\n"
+    );
+    let daemon = daemon(&journaling, far.address().port());
+    submit(&daemon, &format!("dave@far.test,{BOB}"), "for the archive", &[]).accepted();
+    let record = delivered(&far, "carol", "for the archive");
+    for expected in [
+        "X-WM-Journal-Report: journal",
+        "Sender: alice@example.test",
+        "To: bob@example.test\r\n",
+        "To: dave@far.test\r\n",
+    ] {
+        assert!(record.contains(expected), "no {expected} in\n{record}");
+    }
+    let records = far.mailbox("carol").len();
+    assert_eq!(records, 1, "one record, though a recipient is here");
+}
