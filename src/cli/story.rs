@@ -74,9 +74,13 @@ impl Text {
         let tls = at(story, "/peer/tls");
         let tls = if tls.is_empty() { "no TLS" } else { tls };
         let size = story.pointer("/sizeBytes").and_then(Value::as_u64).unwrap_or_default();
+        let (moment, came) = match story.get("submittedAt") {
+            Some(_) => ("/submittedAt", "submitted by a user of"),
+            None => ("/receivedAt", "received for"),
+        };
         self.line(&format!(
-            "{}  received for organization {}: {size} bytes from {} [{}], {tls}",
-            time(story, "/receivedAt"),
+            "{}  {came} organization {}: {size} bytes from {} [{}], {tls}",
+            time(story, moment),
             at(story, "/organization"),
             at(story, "/peer/helo"),
             at(story, "/peer/ip"),
@@ -96,6 +100,11 @@ impl Text {
     }
 
     fn verdicts(&mut self, story: &Value) {
+        let user = at(story, "/peer/login/user");
+        if !user.is_empty() {
+            self.line(&format!("logged in as {user}, so there is nothing to verify"));
+            return;
+        }
         self.line("verdicts");
         let spf = story.pointer("/authentication/spf").unwrap_or(&Value::Null);
         let detail = ["mechanism", "problem"].map(|key| at(spf, &format!("/{key}")));
@@ -148,6 +157,15 @@ impl Text {
                 basis(recipient.pointer("/basis").unwrap_or(&Value::Null)),
             ));
         }
+        for recipient in list(story, "/outboundRecipients") {
+            let rule = recipient.pointer("/rule");
+            self.line(&format!(
+                "{}: {}, because {}",
+                at(recipient, "/address"),
+                outbound(recipient.pointer("/disposition").unwrap_or(&Value::Null)),
+                rule.map_or_else(|| "no rule matches".to_owned(), matching),
+            ));
+        }
         for delivery in list(story, "/deliveries") {
             let group = at(delivery, "/expandedFrom");
             let group = if group.is_empty() { String::new() } else { format!(" through {group}") };
@@ -175,7 +193,8 @@ impl Text {
                     list(event, "/ruleActions").map(|action| at(action, "/action")).collect();
                 format!("{} {}", at(event, "/ruleName"), actions.join(", "))
             }
-            "INCOMING_EMAIL_BOUNCED" => format!(
+            "OUTGOING_EMAIL_SENT" => at(event, "/recipient").to_owned(),
+            "INCOMING_EMAIL_BOUNCED" | "OUTGOING_EMAIL_BOUNCED" => format!(
                 "{} {} {}",
                 at(event, "/bouncedRecipient/emailAddress"),
                 at(event, "/bouncedRecipient/status"),
@@ -202,19 +221,34 @@ fn disposition(value: &Value) -> String {
     }
 }
 
+/// What becomes of a submitted message.
+fn outbound(value: &Value) -> String {
+    if let Some(domain) = value.pointer("/queue/domain").and_then(Value::as_str) {
+        return format!("queued for {domain}");
+    }
+    if let Some(gateway) = value.pointer("/queue/gateway").and_then(Value::as_str) {
+        return format!("queued for SMTP gateway {gateway}");
+    }
+    match value.as_str() {
+        Some("here") => "delivered here, in a trace of its own".to_owned(),
+        _ => disposition(value),
+    }
+}
+
+fn matching(rule: &Value) -> String {
+    format!(
+        "rule \"{}\" ({}) matches {} {} and {}",
+        at(rule, "/name"),
+        at(rule, "/action"),
+        at(rule, "/author"),
+        at(rule, "/senderPattern"),
+        at(rule, "/destinationPattern")
+    )
+}
+
 fn basis(value: &Value) -> String {
-    let rule = |rule: &Value| {
-        format!(
-            "rule \"{}\" ({}) matches {} {} and {}",
-            at(rule, "/name"),
-            at(rule, "/action"),
-            at(rule, "/author"),
-            at(rule, "/senderPattern"),
-            at(rule, "/destinationPattern")
-        )
-    };
     if let Some(found) = value.get("rule") {
-        return rule(found);
+        return matching(found);
     }
     let Some(spam) = value.get("spam") else {
         return "the DMARC policy of the author's domain says reject".to_owned();
@@ -225,7 +259,7 @@ fn basis(value: &Value) -> String {
         _ => "it is not spam",
     };
     match spam.get("rule").filter(|found| !found.is_null()) {
-        Some(found) => format!("{}, and {because}", rule(found)),
+        Some(found) => format!("{}, and {because}", matching(found)),
         None => format!("no rule matches, and {because}"),
     }
 }
