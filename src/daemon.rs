@@ -137,7 +137,9 @@ impl Daemon {
         };
         let refusals = RefusalLog::open(&data_dir.join("refusals"))
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
-        let logins = logins(&configuration)?;
+        let audit = audit(&configuration)?;
+        let credentials = Arc::new(CredentialStore::open(&data_dir)?);
+        let logins = Logins::new(credentials, Arc::clone(&audit), Arc::new(SystemClock));
         store.set_retention(retention(&configuration));
         let limits = configuration.limits.clone();
         let listeners = configuration.listeners.clone();
@@ -147,6 +149,7 @@ impl Daemon {
         let parts = pipeline::Parts {
             store: Arc::clone(&store),
             logins,
+            audit,
             domain_keys: Arc::clone(&domain_keys),
             refusals,
         };
@@ -265,13 +268,11 @@ pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, Star
     Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
 }
 
-fn logins(configuration: &Configuration) -> Result<Logins, StartError> {
-    let data_dir = &configuration.store.data_dir;
-    let audit = data_dir.join("audit");
-    let audit = AuditLog::open(&audit, configuration.events)
-        .map_err(|source| StartError::File { path: audit, source })?;
-    let credentials = Arc::new(CredentialStore::open(data_dir)?);
-    Ok(Logins::new(credentials, Arc::new(audit), Arc::new(SystemClock)))
+fn audit(configuration: &Configuration) -> Result<Arc<AuditLog>, StartError> {
+    let audit = configuration.store.data_dir.join("audit");
+    AuditLog::open(&audit, configuration.events)
+        .map(Arc::new)
+        .map_err(|source| StartError::File { path: audit, source })
 }
 
 fn retention(configuration: &Configuration) -> Vec<FolderRetention> {
@@ -295,6 +296,10 @@ fn snapshot(configuration: &Configuration, version: u64) -> Snapshot {
 }
 
 fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
+    if !config.mailbox_rules.is_empty() {
+        let (organization, users) = (&config.organization.alias, config.mailbox_rules.len());
+        tracing::warn!(organization, users, "mailbox rules are not applied by this version");
+    }
     let gateways = config.gateways.iter();
     Policy {
         rules: Arc::clone(&config.rules),

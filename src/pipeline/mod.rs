@@ -1,6 +1,7 @@
 //! The path of a message, from MAIL to the 250; a file for each stage. Implements the SMTP room's
 //! [`Handler`] and joins all rooms above it.
 
+mod accesses;
 mod admit;
 pub mod attachments;
 mod authenticate;
@@ -40,6 +41,7 @@ pub use transaction::{MailTransaction, Transaction};
 use crate::clock::Clock;
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
+use crate::events::audit::AuditLog;
 use crate::id::TraceId;
 use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
@@ -57,6 +59,7 @@ pub struct Pipeline {
     checks: ArcSwap<Checks>,
     store: Arc<Store>,
     logins: Logins,
+    audit: Arc<AuditLog>,
     domain_keys: Arc<DomainKeys>,
     refusals: RefusalLog,
     clock: Arc<dyn Clock>,
@@ -68,6 +71,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Who may log in.
     pub logins: Logins,
+    /// Where it is told who used what.
+    pub audit: Arc<AuditLog>,
     /// What outgoing mail is signed with.
     pub domain_keys: Arc<DomainKeys>,
     /// Where refusals are told.
@@ -83,12 +88,13 @@ impl Pipeline {
         parts: Parts,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let Parts { store, logins, domain_keys, refusals } = parts;
+        let Parts { store, logins, audit, domain_keys, refusals } = parts;
         Self {
             snapshot,
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
             store,
             logins,
+            audit,
             domain_keys,
             refusals,
             clock,
@@ -146,7 +152,10 @@ impl Pipeline {
             return Err(reason);
         }
         let journaled = journal::journal(admitted, &self.store);
-        commit::commit(journaled, &self.store).await.map_err(store_failure)
+        let accesses = accesses::accesses(&journaled);
+        let committed = commit::commit(journaled, &self.store).await.map_err(store_failure)?;
+        accesses.into_iter().for_each(|access| self.audit.record(access));
+        Ok(committed)
     }
 
     /// Refuses a recipient whose mailbox has no room for what the client declared. A mailbox that

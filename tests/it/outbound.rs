@@ -97,6 +97,14 @@ fn a_submitted_message_reaches_users_here_and_elsewhere() {
     let id = sent["traceId"].as_str().expect("an id");
     assert!(daemon.succeeds(&["events", "trace", id]).contains("OUTGOING_EMAIL_SENT"));
     assert!(daemon.succeeds(&["queue", "list"]).contains("queue is empty"));
+    let accesses = wait_for("the audit lines", || {
+        let path = daemon.data().join("audit/mailbox-access.jsonl");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        (text.lines().count() == 2).then_some(text)
+    });
+    for expected in ["\"action\":\"submit_email_for_sending\"", "\"owner_id\":\"bob\""] {
+        assert!(accesses.contains(expected), "no {expected} in {accesses}");
+    }
 }
 
 #[test]

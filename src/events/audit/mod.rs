@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use line::{
     AccessControl, AuditLine, AuthFailure, Authentication, LogType, MailboxAccess, Occasion,
@@ -30,8 +31,8 @@ use file::AuditFile;
 
 /// Lines that wait for the disk; more are dropped and counted in the operational log.
 const WAITING: usize = 4096;
-/// Lines that are written with one call for each file.
-const BATCH: usize = 256;
+/// How long the writer gathers lines, since waking it for each would cost more than writing it.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Takes audit lines, and writes what waits when it is dropped.
 #[derive(Debug)]
@@ -90,6 +91,11 @@ pub fn append(dir: &Path, line: impl Into<AuditLine>) -> io::Result<()> {
     file::append(dir, line.log_type(), &line.encode())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the writer's own thread")]
+fn gather() {
+    std::thread::sleep(GATHER);
+}
+
 /// Writes until nobody can send any more.
 fn write_all(
     mut files: Vec<(LogType, AuditFile)>,
@@ -97,7 +103,9 @@ fn write_all(
     lost: &AtomicU64,
 ) {
     while let Ok(first) = waiting.recv() {
-        let batch: Vec<_> = std::iter::once(first).chain(waiting.try_iter().take(BATCH)).collect();
+        gather();
+        let batch: Vec<_> =
+            std::iter::once(first).chain(waiting.try_iter().take(WAITING)).collect();
         for (kind, file) in &mut files {
             let of_kind = || batch.iter().filter(|line| line.log_type() == *kind);
             let newest: Option<Timestamp> = of_kind().map(AuditLine::at).max();
