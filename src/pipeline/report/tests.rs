@@ -121,6 +121,8 @@ fn a_sender_is_told_what_it_asked_for() {
     let none = DsnNotify::default();
     check(None, [true, true, false, false, false]);
     check(Some(DsnNotify { never: true, ..none }), [false; 5]);
+    let contradictory = DsnNotify { never: true, success: true, failure: true, delay: true };
+    check(Some(contradictory), [false; 5]);
     check(Some(DsnNotify { success: true, ..none }), [false, false, true, true, true]);
     check(Some(DsnNotify { failure: true, ..none }), [true, false, false, false, false]);
     check(Some(DsnNotify { delay: true, ..none }), [false, true, false, false, false]);
