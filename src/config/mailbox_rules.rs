@@ -328,6 +328,11 @@ mod tests {
             "6",
             "contains: 0 octets; 1 to 998 are allowed",
         );
+        condition(
+            &format!("field = \"subject\"\nequals = \"{}\"", "x".repeat(999)),
+            "6",
+            "equals: 999 octets; 1 to 998 are allowed",
+        );
         condition("field = \"header\"\ncontains = \"x\"", "4", "name: is missing");
         condition(
             "field = \"header\"\nname = \"List Id\"\ncontains = \"x\"",

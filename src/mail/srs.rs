@@ -334,9 +334,10 @@ mod tests {
             let srs = of("our.example", 9);
             let rewritten = forwarded(&srs, "somebody.there@good.test");
             let mut text = rewritten.local_part().to_owned();
-            prop_assume!(place < text.len());
             text.replace_range(place..=place, &letter);
-            prop_assume!(!text.eq_ignore_ascii_case(rewritten.local_part()));
+            if text.eq_ignore_ascii_case(rewritten.local_part()) {
+                return Ok(());
+            }
             if let Ok(altered) = Address::from_parts(&text, "our.example") {
                 prop_assert!(srs.reverse(&altered, NOW).is_err());
             }

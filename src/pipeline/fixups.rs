@@ -114,7 +114,7 @@ impl Fields {
             if is_name(name) {
                 count += 1;
                 fields.take(name, field, range)?;
-            } else if range.start == 0 && is_mbox_line(content, &range) {
+            } else if range.start == 0 && is_mbox_line(field) {
                 fields.remove(range)?;
             } else {
                 others += 1;
@@ -178,11 +178,9 @@ impl Fields {
     }
 }
 
-/// The line that begins a message in an mbox file: no field, and a field follows.
-fn is_mbox_line(content: &[u8], range: &Range<usize>) -> bool {
-    let rest = content.get(range.end..).unwrap_or_default();
-    let next = FieldLines::new(rest).next();
-    content.starts_with(b"From ") && next.is_some_and(|(name, _)| is_name(name))
+/// The line that begins a message in an mbox file. It goes where fields follow it; else it is text.
+fn is_mbox_line(field: &[u8]) -> bool {
+    field.starts_with(b"From ") && memchr::memchr_iter(b'\n', field).count() <= 1
 }
 
 /// RFC 5322 §3.6.8: printable ASCII.

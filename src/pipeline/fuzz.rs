@@ -9,6 +9,7 @@ use super::authenticate::Checks;
 use super::authors::authorship;
 use super::commit::blobs;
 use super::decide::{Decided, decide};
+use super::fixups::{Submission, fix};
 use super::headers::prefix;
 use super::receive::inspect;
 use super::snapshot::Snapshot;
@@ -26,6 +27,7 @@ use crate::mail::{
 use crate::store::Mail;
 
 const HOSTNAME: &str = "mx.example.test";
+const TRACE_ID: &str = "019b0000-0000-7000-8000-000000000000";
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 /// Our fields in the order of the product contract's §6.
 const OURS: [&str; 6] = [
@@ -40,12 +42,14 @@ const OURS: [&str; 6] = [
 /// Lines with a HELO name and a reverse-path, then a message.
 ///
 /// Our fields stand on top, whole and untouched by what follows; below them is what was sent but
-/// for fields of ours; and no reader takes a field of the sender's for our results. Whoever a
-/// submitted message is taken to be from is its author on the way in too.
+/// for fields of ours; and no reader takes a field of the sender's for our results. Submitted, it
+/// is refused or leaves whole, no reader finds a blind copy's address in it, and whoever it is
+/// taken to be from is its author on the way in too.
 pub fn message(input: &[u8]) {
     let [envelope, text] = pieces(input);
     let content = with_crlf(text);
     assert_submitted(&content);
+    assert_submittable(&content);
     let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
     let author = mail.headers.from.as_ref().map(Address::domain);
     if let Some(author) = author.filter(|author| !author.is_literal()) {
@@ -75,6 +79,26 @@ fn assert_submitted(content: &[u8]) {
     assert_eq!(found.sender, headers.sender);
 }
 
+fn assert_submittable(content: &[u8]) {
+    let submission = Submission {
+        login: &Address::parse("alice@example.test").expect("valid"),
+        sender: None,
+        at: NOW,
+        hostname: HOSTNAME,
+        trace_id: TRACE_ID.parse().expect("valid"),
+    };
+    let Ok(fixups) = fix(content, &submission) else { return };
+    let mut left = content.to_vec();
+    fixups.take_out(&mut left);
+    let sent = [fixups.prefix, left].concat();
+    let again = fix(&sent, &submission).expect("was taken before");
+    assert!(again.prefix.is_empty() && again.keeps_content(), "needs fixing twice");
+    let message = MessageParser::new().parse(&sent).expect("has a header section");
+    assert!(message.bcc().is_none() && message.resent_bcc().is_none(), "a blind copy leaves");
+    let has = |name: &&str| message.headers().contains(*name);
+    assert!(["From", "Date", "Message-ID"].iter().all(has), "is not whole");
+}
+
 /// A content is stored for somebody's mail only.
 fn nobodys_mail() -> Mail {
     Mail {
@@ -93,7 +117,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let helo = lines.next().filter(|name| is_helo(name)).unwrap_or("client.test");
     let sender = lines.next().and_then(|line| Address::parse(line).ok());
     let mut transaction = Transaction {
-        trace_id: "019b0000-0000-7000-8000-000000000000".parse::<TraceId>().expect("valid"),
+        trace_id: TRACE_ID.parse::<TraceId>().expect("valid"),
         snapshot: Arc::clone(&SNAPSHOT),
         peer: Peer {
             ip: "127.0.0.1".parse().expect("valid"),

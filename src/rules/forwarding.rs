@@ -44,7 +44,8 @@ pub(super) fn check(header_section: &[u8], mailbox: &Address) -> Result<(), With
     if count >= MAX_FORWARDS { Err(Withheld::TooManyForwards) } else { Ok(()) }
 }
 
-/// The field that goes on top of what `mailbox` sends on, with its line end.
+/// The field that goes on top of what `mailbox` sends on, with its line end. Who delivers such a
+/// message to a mailbox of ours hands the rules a header section that has it.
 pub fn delivered_to(mailbox: &Address) -> String {
     format!("{DELIVERED_TO}: {mailbox}\r\n")
 }

@@ -93,6 +93,7 @@ fn what_only_some_readers_take_for_a_field_is_refused() {
         refused(&format!("{hidden}{FROM}\r\nbody"), Reason::MalformedHeader);
     }
     refused(" Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
+    refused("From here on\r\n Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused("text\r\n From: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused(&format!("{FROM}{FROM}\r\n"), Reason::AmbiguousAuthor);
     refused("Sender: a@x.test\r\nSender: a@x.test\r\n\r\n", Reason::AmbiguousAuthor);

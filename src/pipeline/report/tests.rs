@@ -121,6 +121,8 @@ fn a_sender_is_told_what_it_asked_for() {
     let none = DsnNotify::default();
     check(None, [true, true, false, false, false]);
     check(Some(DsnNotify { never: true, ..none }), [false; 5]);
+    let contradictory = DsnNotify { never: true, success: true, failure: true, delay: true };
+    check(Some(contradictory), [false; 5]);
     check(Some(DsnNotify { success: true, ..none }), [false, false, true, true, true]);
     check(Some(DsnNotify { failure: true, ..none }), [true, false, false, false, false]);
     check(Some(DsnNotify { delay: true, ..none }), [false, true, false, false, false]);
@@ -219,16 +221,20 @@ fn status_codes_fit_their_outcome() {
 #[test]
 fn people_are_told_what_to_do() {
     let to = address("alice@example.test");
-    let check = |status: &str, expected: &str| {
-        let recipients = vec![recipient("bob@good.test", Outcome::Failed, status)];
+    let check = |outcome, status: &str, expected: &str| {
+        let recipients = vec![recipient("bob@good.test", outcome, status)];
         let [human, ..] = parts(&report(&to, recipients).compose());
         let human = human.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(human.contains(expected), "{status}: {human}");
     };
-    check("5.1.1", "There is nobody with this address.");
-    check("5.2.2", "This mailbox is full.");
-    check("5.3.4", "The message is too large.");
-    check("4.4.1", "could not be reached. Try again later");
-    check("5.7.509", "refused for reasons of policy");
-    check("5.9.9", "The message was not taken.");
+    let (failed, delayed) = (Outcome::Failed, Outcome::Delayed { until: LATER });
+    check(failed, "5.1.1", "There is nobody with this address.");
+    check(failed, "5.2.2", "This mailbox is full.");
+    check(failed, "5.3.4", "The message is too large.");
+    check(failed, "4.4.1", "could not be reached. Try again later");
+    check(failed, "5.7.509", "refused for reasons of policy");
+    check(failed, "5.9.9", "The message was not taken.");
+    check(delayed, "4.2.2", "This mailbox is full at present.");
+    check(delayed, "4.4.2", "cannot be reached at present. You need not do anything");
+    check(delayed, "4.7.1", "does not take the message for now.");
 }

@@ -42,7 +42,7 @@ fn push(text: &mut String, indent: &str, words: &str) {
 fn push_recipient(text: &mut String, recipient: &ReportedRecipient) {
     text.push_str(&format!("\r\n  {}\r\n", recipient.address));
     if matches!(recipient.outcome, Outcome::Failed | Outcome::Delayed { .. }) {
-        push(text, "    ", explanation(&recipient.status()));
+        push(text, "    ", explanation(recipient));
         let said = recipient.diagnostic.as_deref().map(cleaned);
         match (recipient.remote_mta(), said) {
             (Some(name), Some(words)) => {
@@ -87,8 +87,25 @@ fn next(outcome: Outcome) -> String {
 }
 
 /// What a status code means and what can be done (RFC 3463 §3: subject and detail).
-fn explanation(status: &str) -> &'static str {
+fn explanation(recipient: &ReportedRecipient) -> &'static str {
+    let status = recipient.status();
     let (_, code) = status.split_once('.').unwrap_or_default();
+    match recipient.outcome {
+        Outcome::Delayed { .. } => why_delayed(code),
+        _ => why_failed(code),
+    }
+}
+
+/// A reason that may pass by itself is nothing to act upon.
+fn why_delayed(code: &str) -> &'static str {
+    match code {
+        "2.2" => "This mailbox is full at present.",
+        code if code.starts_with("4.") => "Their mail system cannot be reached at present.",
+        _ => "Their mail system does not take the message for now.",
+    }
+}
+
+fn why_failed(code: &str) -> &'static str {
     match code {
         "1.1" => {
             "There is nobody with this address. Check how it is written, or ask for the right \

@@ -69,6 +69,20 @@ fn conditions_hold_for_what_they_say() {
 }
 
 #[test]
+fn a_swarm_of_fields_and_a_long_one_are_not_read_to_their_end() {
+    let needle = || TextTest::Contains(Fold::new("needle"));
+    let rules = || {
+        let condition = Condition::Header("X-Flag".into(), needle());
+        vec![rule("r", vec![condition], MailboxAction::Delete)]
+    };
+    let found = |section: &str| apply_to(rules(), section, Folder::Inbox).applied.len();
+    let padded = |count: usize| format!("{}X-Flag: needle\r\n", "X: y\r\n".repeat(count));
+    assert_eq!((found(&padded(1000)), found(&padded(MAX_SECTION))), (1, 0));
+    let long = |count: usize| format!("X-Flag: {}needle\r\n", "x".repeat(count));
+    assert_eq!((found(&long(1000)), found(&long(MAX_VALUE))), (1, 0));
+}
+
+#[test]
 fn all_conditions_of_a_rule_must_hold() {
     let sender = Condition::Sender(AddressTest::Domain(domain("good.test")));
     let subject = |text: &str| Condition::Subject(TextTest::Contains(Fold::new(text)));
