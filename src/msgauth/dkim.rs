@@ -16,21 +16,22 @@ const MAX_FIELD_COMPARISONS: usize = 2_000_000;
 const MAX_SIGNED_FIELDS: usize = 1000;
 
 /// Takes the signatures out of `message` that are not to be verified, and says why. Those beyond
-/// the first `max` are ignored.
+/// the first `max` are ignored; of those that cannot even be read only as many are told as leave
+/// it at `max` in all.
 pub(super) fn screen(
     message: &mut AuthenticatedMessage<'_>,
     now: Timestamp,
     max: usize,
 ) -> Vec<DkimOutcome> {
-    let mut refused: Vec<DkimOutcome> = message
+    let mut unreadable: Vec<DkimOutcome> = message
         .errors()
         .iter()
         .filter(|field| field.name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature"))
         .take(max)
-        .map(|field| unreadable(field.value, &field.header))
+        .map(|field| self::unreadable(field.value, &field.header))
         .collect();
     let fields = message.headers().len();
-    let mut seen = 0;
+    let (mut refused, mut seen) = (Vec::new(), 0);
     message.retain_dkim_signatures(|signature| {
         seen += 1;
         if seen > max {
@@ -45,7 +46,9 @@ pub(super) fn screen(
             }
         }
     });
-    refused
+    unreadable.truncate(max.saturating_sub(seen));
+    unreadable.append(&mut refused);
+    unreadable
 }
 
 fn objection(
