@@ -15,7 +15,7 @@ use super::attempt::{ClientSettings, Job, attempt};
 use super::hop::Hop;
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
-use crate::dns::{RecordData, RecordType, Resolver};
+use crate::dns::{LookupError, RecordData, RecordType, Resolver};
 use crate::mail::{Envelope, EnvelopeRecipient, Gateway, GatewayHost};
 use crate::smtp::client::{Connection, EnhancedStatus, Failure, Outcome, Stage, TlsDemand};
 use crate::store::{Destination, QueueEntry, QueuedContent, QueuedMail};
@@ -88,7 +88,10 @@ impl SmtpCourier {
         };
         let gateway = (self.gateways)(&entry.organization, name);
         let gateway = gateway.ok_or_else(|| failed("there is none of this name"))?;
-        let addresses = addresses(&gateway.host, resolver).await;
+        let addresses = addresses(&gateway.host, resolver).await.map_err(|problem| {
+            let text = format!("SMTP gateway {name}: {problem}");
+            Outcome::Deferred(failure("4.4.3", text, name))
+        })?;
         if addresses.is_empty() {
             return Err(failed("its name leads to no address"));
         }
@@ -116,24 +119,36 @@ fn trusting(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, r
     Ok(roots)
 }
 
-async fn addresses(host: &GatewayHost, resolver: &dyn Resolver) -> Vec<IpAddr> {
+/// None is an answer; that there was no answer is the error, since it may come later.
+async fn addresses(
+    host: &GatewayHost,
+    resolver: &dyn Resolver,
+) -> Result<Vec<IpAddr>, LookupError> {
     let name = match host {
-        GatewayHost::Address(ip) => return vec![*ip],
+        GatewayHost::Address(ip) => return Ok(vec![*ip]),
         GatewayHost::Name(name) => name.as_str(),
     };
     let lookups = async {
         tokio::join!(resolver.lookup(name, RecordType::Aaaa), resolver.lookup(name, RecordType::A))
     };
-    // What does not answer in time has no address now.
-    let Ok((v6, v4)) = timeout(LOOKUP_TIMEOUT, lookups).await else { return Vec::new() };
-    let records = [v6, v4].into_iter().flatten().flat_map(|answer| answer.records.to_vec());
-    records
-        .filter_map(|record| match record {
-            RecordData::A(ip) => Some(ip.into()),
-            RecordData::Aaaa(ip) => Some(ip.into()),
-            _ => None,
-        })
-        .collect()
+    let late = || LookupError::Transient("DNS did not answer in time".to_owned());
+    let (v6, v4) = timeout(LOOKUP_TIMEOUT, lookups).await.map_err(|_| late())?;
+    let (mut found, mut silence) = (Vec::new(), None);
+    for answer in [v6, v4] {
+        match answer {
+            Ok(answer) => found.extend(answer.records.iter().filter_map(|record| match record {
+                RecordData::A(ip) => Some(IpAddr::from(*ip)),
+                RecordData::Aaaa(ip) => Some(IpAddr::from(*ip)),
+                _ => None,
+            })),
+            Err(error) if error.is_void() => {}
+            Err(error) => silence = Some(error),
+        }
+    }
+    match silence {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
 }
 
 fn failure(status: &str, text: String, remote: &str) -> Failure {
@@ -197,5 +212,45 @@ impl Courier for SmtpCourier {
 
     fn close(&self, connection: Connection) -> impl Future<Output = ()> + Send {
         connection.quit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Answer, Lookup};
+
+    /// Answers each type of record in its own way.
+    struct Dns {
+        v6: Result<RecordData, LookupError>,
+        v4: Result<RecordData, LookupError>,
+    }
+
+    impl Resolver for Dns {
+        fn lookup<'a>(&'a self, _name: &'a str, record_type: RecordType) -> Lookup<'a> {
+            let found = if record_type == RecordType::A { &self.v4 } else { &self.v6 };
+            let answer = |record| Answer {
+                records: [record].into(),
+                ttl: Duration::from_secs(60),
+                is_secure: false,
+            };
+            Box::pin(std::future::ready(found.clone().map(answer)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_of_which_dns_says_nothing_now_is_asked_for_again() {
+        let silent = || Err(LookupError::Transient("SERVFAIL".to_owned()));
+        let found = || Ok(RecordData::A([192, 0, 2, 1].into()));
+        for (v6, v4, expected) in [
+            (silent(), silent(), Err(())),
+            (silent(), Err(LookupError::NoData), Err(())),
+            (Err(LookupError::NoSuchName), Err(LookupError::NoSuchName), Ok(0)),
+            (silent(), found(), Ok(1)),
+        ] {
+            let host: GatewayHost = "filter.example.test".parse().expect("a host");
+            let found = addresses(&host, &Dns { v6, v4 }).await;
+            assert_eq!(found.map(|found| found.len()).map_err(|_| ()), expected);
+        }
     }
 }
