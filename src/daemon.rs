@@ -296,10 +296,6 @@ fn snapshot(configuration: &Configuration, version: u64) -> Snapshot {
 }
 
 fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
-    if !config.mailbox_rules.is_empty() {
-        let (organization, users) = (&config.organization.alias, config.mailbox_rules.len());
-        tracing::warn!(organization, users, "mailbox rules are not applied by this version");
-    }
     let gateways = config.gateways.iter();
     Policy {
         rules: Arc::clone(&config.rules),

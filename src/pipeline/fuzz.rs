@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use super::{Extensions, Settings};
 use crate::clock::Timestamp;
-use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId};
+use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId, Resolved};
 use crate::dns::ZoneResolver;
 use crate::fuzz::{assert_field, pieces, run, with_crlf};
 use crate::id::TraceId;
@@ -135,7 +135,9 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let organization = SNAPSHOT.directory.organizations().next().expect("there is one");
     let address = Address::parse("alice@example.test").expect("valid");
     let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };
-    transaction.add(Arc::clone(organization), recipient, Vec::new());
+    let organization = Arc::clone(organization);
+    let resolved = Resolved { organization, members: Vec::new(), remote: Vec::new() };
+    transaction.add(recipient, resolved);
     let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
     let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));
     Some(decide(authenticated.ok()?))

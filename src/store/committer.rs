@@ -29,6 +29,7 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::{EventFile, EventSink, RecordedEvents};
+use crate::mail::Domain;
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const QUEUE: usize = 1024;
@@ -247,6 +248,12 @@ impl Store {
     /// [`StoreError::Key`] if the system gives no random bytes.
     pub fn mailbox(&self, name: &MailboxName) -> Result<Arc<MailboxHandle>, StoreError> {
         self.mailboxes.get(name, &self.keyring)
+    }
+
+    /// The secret key with which senders are rewritten to addresses of `domain`; always the same
+    /// for the same master key.
+    pub fn sender_rewriting_key(&self, domain: &Domain) -> [u8; 32] {
+        self.keyring.sender_rewriting(domain.as_str())
     }
 
     /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does

@@ -19,6 +19,7 @@ mod faults;
 mod journaling;
 mod limits;
 mod logins;
+mod mailbox_rules;
 mod organizations;
 mod outbound;
 mod overload;
