@@ -1,8 +1,10 @@
 //! The lines of the audit logs: flat, snake_case. Absent is absent.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::id::TraceId;
@@ -41,23 +43,35 @@ impl LogType {
 
 /// The name of an organization in the form of AWS (guide 893). There are no regions and accounts
 /// here, so it has words in their places that are valid and nobody's.
-pub fn organization_arn(organization: &str) -> String {
-    format!("arn:aws:workmail:local:000000000000:organization/{organization}")
+struct OrganizationArn<'a>(&'a str);
+
+impl fmt::Display for OrganizationArn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "arn:aws:workmail:local:000000000000:organization/{}", self.0)
+    }
 }
 
-/// What every line begins with.
+fn as_arn<S: Serializer>(id: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&OrganizationArn(id.as_deref().unwrap_or_default()))
+}
+
+/// What every line begins with. It shares its texts with others, since there may be many lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Occasion {
     /// When it happened, ms since the Unix epoch.
     event_timestamp: Timestamp,
     /// The trace id of the message or of the login attempt.
     request_id: TraceId,
-    /// The user's organization; absent if a login names none of ours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organization_arn: Option<String>,
+    /// The id of the user's organization; absent if a login names none of ours.
+    #[serde(
+        rename = "organization_arn",
+        serialize_with = "as_arn",
+        skip_serializing_if = "Option::is_none"
+    )]
+    organization: Option<Arc<str>>,
     /// The name of the user who did it; absent if nobody is logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
+    user_id: Option<Arc<str>>,
 }
 
 impl Occasion {
@@ -66,15 +80,10 @@ impl Occasion {
     pub fn new(
         at: Timestamp,
         request_id: TraceId,
-        organization: Option<&str>,
-        user: Option<&str>,
+        organization: Option<Arc<str>>,
+        user: Option<Arc<str>>,
     ) -> Self {
-        Self {
-            event_timestamp: at,
-            request_id,
-            organization_arn: organization.map(organization_arn),
-            user_id: user.map(str::to_owned),
-        }
+        Self { event_timestamp: at, request_id, organization, user_id: user }
     }
 }
 
@@ -201,7 +210,7 @@ pub struct MailboxAccess {
     #[serde(skip_serializing_if = "Option::is_none")]
     source_ip: Option<IpAddr>,
     action: Action,
-    owner_id: String,
+    owner_id: Arc<str>,
     object_type: &'static str,
     item_id: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,14 +224,14 @@ impl MailboxAccess {
     pub fn delivered(
         occasion: Occasion,
         source_ip: Option<IpAddr>,
-        owner: &str,
+        owner: Arc<str>,
         folder: &'static str,
     ) -> Self {
         Self {
             protocol: Protocol::IncomingEmail,
             source_ip,
             action: Action::Create,
-            owner_id: owner.to_owned(),
+            owner_id: owner,
             object_type: "Message",
             item_id: occasion.request_id,
             folder_path: Some(folder),
@@ -235,14 +244,14 @@ impl MailboxAccess {
     pub fn submitted(
         occasion: Occasion,
         source_ip: IpAddr,
-        owner: &str,
+        owner: Arc<str>,
         action_allowed: bool,
     ) -> Self {
         Self {
             protocol: Protocol::Smtp,
             source_ip: Some(source_ip),
             action: Action::SubmitEmailForSending,
-            owner_id: owner.to_owned(),
+            owner_id: owner,
             object_type: "Message",
             item_id: occasion.request_id,
             folder_path: None,
@@ -336,12 +345,11 @@ impl AuditLine {
         occasion.event_timestamp
     }
 
-    /// The line with its LF.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self)
+    /// Appends the line with its LF.
+    pub(super) fn write_to(&self, lines: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *lines, self)
             .expect("a line has only strings, numbers and lists, which always serialize");
-        line.push(b'\n');
-        line
+        lines.push(b'\n');
     }
 }
 
