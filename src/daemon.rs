@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
-use crate::events::audit::AuditLog;
+use crate::events::audit::{ArnSettings, AuditLog};
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::login::Logins;
 use crate::pipeline::refusals::RefusalLog;
@@ -105,6 +105,7 @@ struct Fixed {
     store: crate::store::Settings,
     queue: crate::queue::Settings,
     events: crate::events::Settings,
+    arns: ArnSettings,
     log: crate::config::LogSettings,
 }
 
@@ -118,6 +119,7 @@ impl Fixed {
             store: configuration.store.clone(),
             queue: configuration.queue.clone(),
             events: configuration.events,
+            arns: configuration.arns.clone(),
             log: configuration.log.clone(),
         }
     }
@@ -228,7 +230,7 @@ impl Daemon {
         if Fixed::of(&configuration) != self.started_with {
             tracing::warn!(
                 "data_dir, hostname, listeners, tls files, [store], [queue]'s schedule and bounds, \
-                 [events] and [log] change with a restart only"
+                 [events], [arn] and [log] change with a restart only"
             );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
@@ -306,7 +308,7 @@ pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, Star
 
 fn audit(configuration: &Configuration) -> Result<Arc<AuditLog>, StartError> {
     let audit = configuration.store.data_dir.join("audit");
-    AuditLog::open(&audit, configuration.events)
+    AuditLog::open(&audit, configuration.events, configuration.arns.clone())
         .map(Arc::new)
         .map_err(|source| StartError::File { path: audit, source })
 }

@@ -217,6 +217,6 @@ fn tell_audit(
         token.expires_at,
     );
     let data_dir = &configuration.store.data_dir;
-    audit::append(&data_dir.join("audit"), line)?;
+    audit::append(&data_dir.join("audit"), &configuration.arns, line)?;
     give_to_daemon(data_dir, &[CREDENTIALS_FILE, "audit", "audit/personal-access-token.jsonl"])
 }

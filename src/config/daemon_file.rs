@@ -15,6 +15,7 @@ use super::routes::{routes, schedule};
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
 use super::{outbound, tree};
 use crate::directory::Directory;
+use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
 use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
@@ -58,6 +59,7 @@ pub(super) fn read(
         scan: spam(&root),
         store: store_settings(&root, path, data_dir),
         events: event_settings(&root),
+        arns: arn_settings(&root),
         pipeline,
         routes,
         queue: schedule,
@@ -339,6 +341,16 @@ fn event_settings(root: &Section<'_>) -> events::Settings {
             .number("retention_days", 1..=36_500)
             .and_then(|days| u32::try_from(days).ok())
             .unwrap_or(default.retention_days),
+    };
+    section.finish();
+    settings
+}
+
+fn arn_settings(root: &Section<'_>) -> ArnSettings {
+    let section = root.section("arn");
+    let settings = ArnSettings {
+        region: section.parsed("region").unwrap_or_default(),
+        account_id: section.parsed("account_id").unwrap_or_default(),
     };
     section.finish();
     settings

@@ -379,6 +379,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert_eq!(shown.scan, default.scan);
     assert_eq!(shown.store, default.store);
     assert_eq!(shown.events, default.events);
+    assert_eq!(shown.arns, default.arns);
     assert_eq!(shown.pipeline, default.pipeline);
     assert_eq!(shown.routes, default.routes);
     assert_eq!(shown.log, default.log);
@@ -406,6 +407,33 @@ fn is_in_organization(key: &str) -> bool {
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))
+}
+
+#[test]
+fn what_stands_in_arns_is_read_and_checked() {
+    let arn = |region: &str, account: &str| {
+        format!("{MAIN}[arn]\nregion = \"{region}\"\naccount_id = \"{account}\"\n")
+    };
+    let scratch = Scratch::new(&arn("eu-west-1", "111122223333"), ORGANIZATION);
+    let arns = load(&scratch.main(), []).expect("loads").arns;
+    assert_eq!(arns.region, "eu-west-1".parse().expect("a region"));
+    assert_eq!(arns.account_id, "111122223333".parse().expect("an account"));
+    for (region, account) in [("eu west", "1111-2222-3333"), ("", "11112222333"), ("EU", "x")] {
+        check(
+            &arn(region, account),
+            ORGANIZATION,
+            &[
+                &format!(
+                    "main.toml:5: arn.region: \"{region}\": a region is 1 to 32 lower-case \
+                     letters, digits and hyphens"
+                ),
+                &format!(
+                    "main.toml:6: arn.account_id: \"{account}\": an account's id is 12 digits, \
+                     as a text"
+                ),
+            ],
+        );
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn occasion(organization: Option<&str>, user: Option<&str>) -> Occasion {
 
 fn encoded(line: impl Into<AuditLine>) -> Vec<u8> {
     let mut text = Vec::new();
-    line.into().write_to(&mut text);
+    line.into().write_to(&ArnSettings::default(), &mut text);
     text
 }
 
@@ -71,4 +71,19 @@ fn an_attackers_user_name_is_cut() {
     let failed = Err(AuthFailure::UnknownUser);
     let line = Authentication::smtp(occasion(None, None), &name, ip, failed, None);
     assert!(encoded(line).len() < 1000);
+}
+
+#[test]
+fn an_organization_is_named_with_region_and_account() {
+    let arns = ArnSettings {
+        region: "eu-west-1".parse().expect("a region"),
+        account_id: "111122223333".parse().expect("an account"),
+    };
+    let ip = "192.0.2.7".parse().expect("an address");
+    let mut text = Vec::new();
+    let line = AccessControl::smtp(occasion(Some(ORGANIZATION), None), ip, None, true);
+    AuditLine::from(line).write_to(&arns, &mut text);
+    let line: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let expected = format!("arn:aws:workmail:eu-west-1:111122223333:organization/{ORGANIZATION}");
+    assert_eq!(line["organization_arn"], expected);
 }

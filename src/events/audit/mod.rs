@@ -5,6 +5,7 @@
 //! Lines are written by a thread of their own and never synced: what a power loss or a flood
 //! takes of them is gone. Nothing waits for them, and nothing durable depends on them.
 
+mod arn;
 mod file;
 #[cfg(test)]
 mod golden;
@@ -20,6 +21,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use arn::{AccountId, ArnSettings, NotARegion, NotAnAccountId, Region};
 pub use line::{
     AccessControl, AuditLine, AuthFailure, Authentication, LogType, MailboxAccess, Occasion,
     PersonalAccessToken, TokenAction,
@@ -50,7 +52,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// Those of the file system, naming the path.
-    pub fn open(dir: &Path, settings: Settings) -> io::Result<Self> {
+    pub fn open(dir: &Path, settings: Settings, arns: ArnSettings) -> io::Result<Self> {
         let mut books = Vec::with_capacity(LogType::ALL.len());
         for kind in LogType::ALL {
             books.push(Book::new(kind, AuditFile::open(dir, kind, settings)?));
@@ -60,7 +62,7 @@ impl AuditLog {
         let not_taken = Arc::clone(&lost);
         let writer = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || write_all(books, &waiting, &not_taken))?;
+            .spawn(move || write_all(books, &arns, &waiting, &not_taken))?;
         Ok(Self { lines: Some(lines), writer: Some(writer), lost })
     }
 
@@ -88,9 +90,9 @@ impl Drop for AuditLog {
 ///
 /// # Errors
 /// Those of the file system, naming the path.
-pub fn append(dir: &Path, line: impl Into<AuditLine>) -> io::Result<()> {
+pub fn append(dir: &Path, arns: &ArnSettings, line: impl Into<AuditLine>) -> io::Result<()> {
     let (line, mut text) = (line.into(), Vec::new());
-    line.write_to(&mut text);
+    line.write_to(arns, &mut text);
     file::append(dir, line.log_type(), &text)
 }
 
@@ -100,12 +102,18 @@ fn gather() {
 }
 
 /// Writes until nobody can send any more.
-fn write_all(mut books: Vec<Book>, waiting: &Receiver<AuditLine>, lost: &AtomicU64) {
+fn write_all(
+    mut books: Vec<Book>,
+    arns: &ArnSettings,
+    waiting: &Receiver<AuditLine>,
+    lost: &AtomicU64,
+) {
     while let Ok(first) = waiting.recv() {
         gather();
         for line in std::iter::once(first).chain(waiting.try_iter().take(WAITING)) {
             let kind = line.log_type();
-            books.iter_mut().filter(|book| book.kind == kind).for_each(|book| book.add(&line));
+            let book = books.iter_mut().find(|book| book.kind == kind);
+            book.into_iter().for_each(|book| book.add(&line, arns));
         }
         books.iter_mut().for_each(Book::write);
         let lost = lost.swap(0, Ordering::Relaxed);
@@ -130,8 +138,8 @@ impl Book {
         Self { kind, file, text: Vec::new(), lines: 0, newest: Timestamp::from_millis(0) }
     }
 
-    fn add(&mut self, line: &AuditLine) {
-        line.write_to(&mut self.text);
+    fn add(&mut self, line: &AuditLine, arns: &ArnSettings) {
+        line.write_to(arns, &mut self.text);
         self.lines += 1;
         self.newest = self.newest.max(line.at());
     }

@@ -13,8 +13,12 @@ fn line(at: Timestamp) -> AuditLine {
 
 fn text(at: Timestamp) -> Vec<u8> {
     let mut text = Vec::new();
-    line(at).write_to(&mut text);
+    line(at).write_to(&ArnSettings::default(), &mut text);
     text
+}
+
+fn opened(dir: &Path) -> AuditLog {
+    AuditLog::open(dir, Settings::default(), ArnSettings::default()).expect("opens")
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -36,7 +40,7 @@ fn moments(path: &Path) -> Vec<u64> {
 #[test]
 fn each_kind_has_its_file_and_all_is_written_at_the_end() {
     let dir = tempfile::tempdir().expect("a folder");
-    let log = AuditLog::open(&dir.path().join("audit"), Settings::default()).expect("opens");
+    let log = opened(&dir.path().join("audit"));
     for second in 0..1000 {
         log.record(line(MORNING.plus(Duration::from_secs(second))));
     }
@@ -84,12 +88,13 @@ fn a_file_is_rotated_each_day_and_by_size_and_kept_for_a_while() {
 #[test]
 fn a_command_appends_beside_the_daemon() {
     let dir = tempfile::tempdir().expect("a folder");
-    let log = AuditLog::open(dir.path(), Settings::default()).expect("opens");
-    append(dir.path(), line(MORNING)).expect("appends");
+    let log = opened(dir.path());
+    let arns = ArnSettings::default();
+    append(dir.path(), &arns, line(MORNING)).expect("appends");
     log.record(line(MORNING.plus(DAY / 1000)));
     drop(log);
     assert_eq!(moments(&dir.path().join("mailbox-access.jsonl")).len(), 2);
     let fresh = dir.path().join("fresh/audit");
-    append(&fresh, line(MORNING)).expect("makes the folder");
+    append(&fresh, &arns, line(MORNING)).expect("makes the folder");
     assert_eq!(moments(&fresh.join("mailbox-access.jsonl")).len(), 1);
 }
