@@ -1,4 +1,7 @@
-//! The fuzzers' door: what becomes of a message's header on its way into a mailbox.
+//! The fuzzers' doors: what becomes of a message's header on its way into a mailbox, and of a
+//! message that a user submits.
+
+mod submission;
 
 use std::sync::{Arc, LazyLock};
 
@@ -25,6 +28,7 @@ use crate::mail::{
     body_offset,
 };
 use crate::store::Mail;
+pub use submission::submission;
 
 const HOSTNAME: &str = "mx.example.test";
 const TRACE_ID: &str = "019b0000-0000-7000-8000-000000000000";
