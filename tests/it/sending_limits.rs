@@ -92,6 +92,36 @@ fn an_organization_writes_to_so_many_outside_in_a_day_and_no_more() {
             .refused(ORGANIZATIONS_QUOTA.0, ORGANIZATIONS_QUOTA.1);
     }
     submit(&daemon, BOB, "inside", &[]).accepted();
+
+    assert!(daemon.stop().success());
+    let mut tomorrow = Command::new(BINARY);
+    tomorrow
+        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+        .env("FAKETIME", "+1d")
+        .env("DONT_FAKE_MONOTONIC", "1");
+    daemon.launch(tomorrow);
+    submit(&daemon, "carol@far.test,dave@far.test", "a new day", &[]).accepted();
+}
+
+#[test]
+fn the_limits_of_every_message_hold_for_users_as_well() {
+    let daemon = daemon("", "");
+    let to: Vec<_> = (0..501).map(|number| format!("bob+{number}@example.test")).collect();
+    let transcript = submit(&daemon, &to.join(","), "for many", &[]).accepted();
+    let refused = |line: &&str| line.contains("452 4.5.3") && line.contains("too-many-recipients");
+    assert_eq!(transcript.text.lines().filter(refused).count(), 1, "{}", transcript.text);
+    assert!(transcript.text.contains("SIZE 41943040"), "{}", transcript.text);
+    let recipients = daemon.trace("for many")[0]["recipients"].as_array().map(Vec::len);
+    assert_eq!(recipients, Some(500));
+
+    let files = |count: usize| {
+        let part = "--b\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nx\r\n";
+        let head = "Content-Type: multipart/mixed; boundary=b\r\n";
+        format!("From: {ALICE}\r\nSubject: x\r\n{head}\r\n{}--b--\r\n", part.repeat(count))
+    };
+    send(&daemon, "few files", &files(500)).accepted();
+    send(&daemon, "many files", &files(501)).refused("552 5.6.0", "too-many-attachments");
+    assert!(daemon.folders("bob", "many files").is_empty());
 }
 
 /// A message with one attachment whose header fields are these.
