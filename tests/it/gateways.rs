@@ -212,6 +212,7 @@ fn a_gateway_whose_certificate_is_not_good_gets_neither_mail_nor_password() {
         assert!(reports.contains(&format!("Final-Recipient: rfc822; {to}\r\n")), "{reports}");
     }
     assert!(reports.contains("certificate"), "{reports}");
+    gateways[3].wait_for_line(&["disconnect from", "ehlo=1 quit=1 commands=2"]);
     for postfix in &gateways {
         let said = postfix.wait_for_line(&["disconnect from"]);
         assert!(!said.contains("auth=") && !said.contains("mail="), "{said}");
@@ -262,6 +263,8 @@ fn a_wrong_password_bounces_until_the_administrator_corrects_it() {
     assert!(report.contains("Diagnostic-Code: smtp; 535 5.7.8 "), "{report}");
     assert!(report.contains(&format!("Remote-MTA: dns; {HOST}\r\n")), "{report}");
     assert!(is_queue_empty(&daemon));
+    // RFC 5321 §4.1.1.10: who is refused takes leave all the same.
+    postfix.wait_for_line(&["disconnect from", "auth=0/1", "quit=1"]);
 
     admin.set_password("secret");
     reload(&daemon);
