@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::attempt::{ClientSettings, Job, attempt};
+use super::attempt::{ClientSettings, Job, NO_TIME_LEFT, attempt};
 use super::hop::Hop;
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
@@ -164,15 +164,19 @@ fn failure(status: &str, text: String, remote: &str) -> Failure {
 }
 
 /// A gateway that cannot be reached bounces its mail (guide 3681); what it says itself may be
-/// temporary.
+/// temporary, and who was left over because it is slow can be tried again.
 fn by_gateway(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Deferred(failure) if failure.code.is_none() && !failure.maybe_delivered => {
+        Outcome::Deferred(failure) if is_unreachable(&failure) => {
             let text = format!("the SMTP gateway cannot be reached: {}", failure.text);
             Outcome::Failed(Failure { enhanced: UNREACHABLE, text, ..failure })
         }
         outcome => outcome,
     }
+}
+
+fn is_unreachable(failure: &Failure) -> bool {
+    failure.code.is_none() && !failure.maybe_delivered && failure.enhanced != NO_TIME_LEFT
 }
 
 impl Courier for SmtpCourier {
@@ -235,6 +239,15 @@ mod tests {
                 is_secure: false,
             };
             Box::pin(std::future::ready(found.clone().map(answer)))
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_cannot_be_reached_bounces_and_one_that_is_slow_does_not() {
+        for (status, bounces) in [("4.4.1", true), ("4.4.2", true), ("4.4.5", false)] {
+            let failure = failure(status, "because".to_owned(), "filter");
+            let told = by_gateway(Outcome::Deferred(failure));
+            assert_eq!(matches!(told, Outcome::Failed(_)), bounces, "{status}");
         }
     }
 
