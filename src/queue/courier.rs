@@ -31,6 +31,8 @@ pub struct Roads {
     pub router: Router,
     /// For the addresses of gateways.
     pub resolver: Arc<dyn Resolver>,
+    /// Whom to trust for gateways that name no authorities of their own.
+    pub authorities: Arc<RootCertStore>,
 }
 
 /// Finds an organization's gateway, by the organization's id and the gateway's name.
@@ -41,19 +43,12 @@ pub struct SmtpCourier {
     roads: ArcSwap<Roads>,
     gateways: FindGateway,
     client: ClientSettings,
-    /// Whom to trust for gateways that name no authorities of their own.
-    authorities: Arc<RootCertStore>,
 }
 
 impl SmtpCourier {
     /// A courier with its first roads.
-    pub fn new(
-        roads: Roads,
-        gateways: FindGateway,
-        client: ClientSettings,
-        authorities: Arc<RootCertStore>,
-    ) -> Self {
-        Self { roads: ArcSwap::from_pointee(roads), gateways, client, authorities }
+    pub fn new(roads: Roads, gateways: FindGateway, client: ClientSettings) -> Self {
+        Self { roads: ArcSwap::from_pointee(roads), gateways, client }
     }
 
     /// Takes other roads from now on.
@@ -72,7 +67,7 @@ impl SmtpCourier {
                     Outcome::Deferred(failure)
                 }
             }),
-            Destination::Gateway(name) => self.gateway(entry, name, &*roads.resolver).await,
+            Destination::Gateway(name) => self.gateway(entry, name, &roads).await,
         }
     }
 
@@ -80,7 +75,7 @@ impl SmtpCourier {
         &self,
         entry: &QueueEntry,
         name: &str,
-        resolver: &dyn Resolver,
+        roads: &Roads,
     ) -> Result<Vec<Hop>, Outcome> {
         let failed = |text: &str| {
             let text = format!("SMTP gateway {name}: {text}");
@@ -88,7 +83,8 @@ impl SmtpCourier {
         };
         let gateway = (self.gateways)(&entry.organization, name);
         let gateway = gateway.ok_or_else(|| failed("there is none of this name"))?;
-        let addresses = addresses(&gateway.host, resolver).await.map_err(|problem| {
+        let found = addresses(&gateway.host, &*roads.resolver).await;
+        let addresses = found.map_err(|problem| {
             let text = format!("SMTP gateway {name}: {problem}");
             Outcome::Deferred(failure("4.4.3", text, name))
         })?;
@@ -96,7 +92,7 @@ impl SmtpCourier {
             return Err(failed("its name leads to no address"));
         }
         let roots = match &gateway.authorities {
-            None => Arc::clone(&self.authorities),
+            None => Arc::clone(&roads.authorities),
             Some(own) => Arc::new(trusting(own).map_err(|error| failed(&error.to_string()))?),
         };
         let login = gateway.login.as_ref();
