@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX};
@@ -61,6 +62,30 @@ fn a_full_disk_defers_submissions_and_doubles_nothing() {
     assert!(daemon.stop().success());
     let report = daemon.succeeds(&["fsck"]);
     assert!(report.ends_with("sound\n"), "{report}");
+}
+
+/// An outcome is written, synced, then told. Whenever the daemon ends within that, the next one
+/// tells it once, and sends again only what was not written.
+#[test]
+fn an_end_within_the_record_of_an_outcome_doubles_only_what_was_not_written() {
+    for (call, times) in [("writev", 2), ("fdatasync", 1), ("write", 1)] {
+        let remote = Remote::start(Manners::default());
+        let sections = route("far.test", remote.address.port());
+        let mut daemon = prepared(Setup { sections, ..Setup::default() });
+        let files = ["log/0000000000000000.log", "events/email-events.jsonl"];
+        let files = files.map(|file| daemon.data().join(file));
+        // The first time is the message's own record.
+        daemon.launch(strace::with_fault(call, &files, "signal=KILL", "2"));
+        submit(&daemon, &[CAROL], "once");
+        assert!(daemon.ends_within(Duration::from_secs(10)), "before {call}");
+        daemon.launch(Command::new(BINARY));
+        wait_for("an empty queue", || queue(&daemon).is_empty().then_some(()));
+        assert!(daemon.stop().success());
+        assert_eq!(remote.taken().len(), times, "before {call}");
+        assert_eq!(outcomes(&daemon, "once", 1), [format!("sent {CAROL}")], "before {call}");
+        let report = daemon.succeeds(&["fsck"]);
+        assert!(report.ends_with("sound\n"), "{report}");
+    }
 }
 
 /// A daemon that looks for far.test in DNS, where mail hosts listen at this port.
