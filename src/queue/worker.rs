@@ -20,7 +20,7 @@ use crate::store::{QueueFeed, QueueId, QueuedContent, QueuedMail, Store, StoreEr
 /// How long a destination that nobody answers at is left alone.
 const HOLD: Duration = Duration::from_secs(60);
 /// How often what cannot be recorded or read is tried again.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that jumps forward is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long transactions under way may go on when the daemon stops.
