@@ -26,7 +26,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
-use outbound::Outbound;
+use outbound::{Change, Outbound};
 
 pub use outbound::MailQueue;
 
@@ -103,7 +103,6 @@ struct Fixed {
     listeners: Vec<ListenerSettings>,
     tls: Option<crate::smtp::TlsSettings>,
     store: crate::store::Settings,
-    queue: crate::queue::Settings,
     events: crate::events::Settings,
     arns: ArnSettings,
     log: crate::config::LogSettings,
@@ -117,7 +116,6 @@ impl Fixed {
             listeners: configuration.listeners.clone(),
             tls: configuration.tls.clone(),
             store: configuration.store.clone(),
-            queue: configuration.queue.clone(),
             events: configuration.events,
             arns: configuration.arns.clone(),
             log: configuration.log.clone(),
@@ -227,10 +225,11 @@ impl Daemon {
     /// What is wrong with the new one.
     pub async fn reload(&self, configuration: Configuration) -> Result<(), StartError> {
         let resolver = resolver(&configuration)?;
+        let change = Change::to(&configuration)?;
         if Fixed::of(&configuration) != self.started_with {
             tracing::warn!(
-                "data_dir, hostname, listeners, tls files, [store], [queue]'s schedule and bounds, \
-                 [events], [arn] and [log] change with a restart only"
+                "data_dir, hostname, listeners, tls files, [store], [events], [arn] and [log] change \
+                 with a restart only"
             );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
@@ -242,7 +241,7 @@ impl Daemon {
         if tokio::task::spawn_blocking(move || domain_keys.refresh()).await.is_err() {
             tracing::error!("the keys of domains could not be looked at");
         }
-        self.outbound.reload(Arc::clone(&resolver), configuration.routes.clone());
+        self.outbound.reload(change, Arc::clone(&resolver));
         self.shared.handler().reload(snapshot(&configuration, version), resolver, msgauth);
         tracing::info!(version, "configuration reloaded");
         Ok(())
