@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
         if !arguments.json {
             output::line(&format!("\n{}", message.what))?;
         }
-        events::trace(&store, message.message_id, arguments.json)?;
+        events::trace(&store, message.message_id, events::MAX_TRACES, arguments.json)?;
     }
     if !arguments.json {
         let log = store.data_dir.join("events/email-events.jsonl");

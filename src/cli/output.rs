@@ -24,6 +24,12 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&serde_json::to_string(value)?)?)
 }
 
+/// Tells the operator something beside the output, on standard error.
+#[expect(clippy::print_stderr, reason = "standard output may be read by a program")]
+pub(super) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Prints bytes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
