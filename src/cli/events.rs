@@ -135,12 +135,7 @@ fn event_id(line: &str) -> Option<EventId> {
 }
 
 /// Prints the stories of all messages that an id means, and of what belongs to them.
-pub(super) fn trace(
-    settings: &Settings,
-    id: &str,
-    limit: usize,
-    json: bool,
-) -> anyhow::Result<()> {
+pub(super) fn trace(settings: &Settings, id: &str, limit: usize, json: bool) -> anyhow::Result<()> {
     let Found { traces, left_out } = search::find(settings, id, limit)?;
     if traces.is_empty() {
         bail!("no event and no refusal mentions {id}");

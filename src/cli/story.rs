@@ -263,7 +263,7 @@ impl Text {
         }
         for withheld in list(story, "/withheld") {
             let (mailbox, reason) = (at(withheld, "/mailbox"), at(withheld, "/reason"));
-            self.line(&format!("mailbox {mailbox}: not kept here, because {reason}"));
+            self.line(&format!("mailbox {mailbox}: not sent on [{reason}], so it is kept"));
         }
         for on in list(story, "/sentOn") {
             let (from, to, trace) = (at(on, "/from"), at(on, "/to"), at(on, "/trace"));

@@ -73,9 +73,8 @@ pub(super) fn belong_together(one: &Trace, two: &Trace) -> bool {
 /// What `other` is to `of`, unless `of` says so itself.
 fn relation(of: &Trace, other: &Trace) -> Option<Relation> {
     let sends_on = |one: &Trace, two: &Trace| one.sent_on().any(|(id, _)| id == two.trace_id);
-    let reports = |one: &Trace, two: &Trace| {
-        one.reports.iter().any(|report| report.trace_id == two.trace_id)
-    };
+    let reports =
+        |one: &Trace, two: &Trace| one.reports.iter().any(|report| report.trace_id == two.trace_id);
     if sends_on(other, of) {
         return Some(Relation::SentOnFrom);
     }

@@ -161,10 +161,8 @@ fn reports_in(reader: &Reader, trace: &Trace, contents: &RecordContents) -> Vec<
         mail.entry.purpose == Purpose::Report
             && recipients(mail).any(|to| Some(to.as_str()) == reverse_path)
     });
-    let leaving = leaving.map(|mail| Report {
-        trace_id: mail.trace_id.to_string(),
-        to: recipients(mail).collect(),
-    });
+    let leaving = leaving
+        .map(|mail| Report { trace_id: mail.trace_id.to_string(), to: recipients(mail).collect() });
     delivered.chain(leaving).collect()
 }
 
