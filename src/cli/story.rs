@@ -377,3 +377,63 @@ fn basis(value: &Value) -> String {
         None => format!("no rule matches, and {because}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(story: Value, joined: Vec<Joined>) -> String {
+        tell(&Trace { story: Some(story), joined, ..Trace::new("1") })
+    }
+
+    #[test]
+    fn what_mailbox_rules_did_is_told() {
+        let story = json!({
+            "mailboxRules": [
+                { "mailbox": "alice", "rule": "lists", "action": "MOVE", "targetFolder": "DRAFTS" },
+                { "mailbox": "alice", "rule": "out", "action": "FORWARD",
+                  "targetRecipient": "erin@elsewhere.test" },
+                { "mailbox": "bob", "rule": "noise", "action": "DELETE" },
+            ],
+            "withheld": [{ "mailbox": "bob", "reason": "loop" }],
+            "sentOn": [{ "from": "alice@example.test", "to": "erin@elsewhere.test", "trace": "2" }],
+        });
+        let on = Joined { relation: Relation::SentOn, trace_id: "2".into(), to: Vec::new() };
+        let told = told(story, vec![on]);
+        for expected in [
+            "\n  mailbox alice: its rule \"lists\" says MOVE to folder DRAFTS\n",
+            "\n  mailbox alice: its rule \"out\" says FORWARD to erin@elsewhere.test\n",
+            "\n  mailbox bob: its rule \"noise\" says DELETE\n",
+            "\n  mailbox bob: not sent on [loop], so it is kept\n",
+            "\n  sent on from alice@example.test to erin@elsewhere.test in trace 2\n",
+        ] {
+            assert!(told.contains(expected), "no {expected} in\n{told}");
+        }
+        assert_eq!(told.matches("trace 2").count(), 1, "{told}");
+    }
+
+    #[test]
+    fn a_story_without_mailbox_rules_says_nothing_of_them() {
+        let told =
+            told(json!({ "deliveries": [{ "mailbox": "alice", "folder": "INBOX" }] }), vec![]);
+        assert!(told.contains("mailbox alice: INBOX"), "{told}");
+        assert!(!told.contains("rule") && !told.contains("sent on"), "{told}");
+    }
+
+    #[test]
+    fn what_belongs_to_a_trace_is_told() {
+        for (relation, to, expected) in [
+            (Relation::Outbound, "", "submitted in trace 2"),
+            (Relation::Inbound, "bob@x.test", "received here in trace 2 for bob@x.test"),
+            (Relation::SentOnFrom, "", "sent on from trace 2"),
+            (Relation::Report, "ann@x.test", "reported to ann@x.test in trace 2"),
+            (Relation::About, "", "reports on trace 2"),
+        ] {
+            let to = Some(to.to_owned()).filter(|to| !to.is_empty()).into_iter().collect();
+            let told = told(json!({}), vec![Joined { relation, trace_id: "2".into(), to }]);
+            assert!(told.contains(&format!("\n  {expected}\n")), "no {expected} in\n{told}");
+        }
+    }
+}

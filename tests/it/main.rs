@@ -33,4 +33,5 @@ mod submission;
 mod support;
 mod swaks;
 mod tidy;
+mod traces;
 mod utf8;

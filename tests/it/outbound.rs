@@ -16,7 +16,7 @@ const BOB: &str = "bob@example.test";
 const PASSWORD: &str = "Lemon-tree1";
 
 /// Another organization's daemon.
-fn far() -> Daemon {
+pub fn far() -> Daemon {
     let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n";
     Setup { organization: organization.into(), ..Setup::default() }.start()
 }
@@ -26,7 +26,7 @@ fn listener(name: &str) -> String {
 }
 
 /// A daemon whose users have a password, and whose mail for far.test goes to this port.
-fn daemon(organization: &str, port: u16) -> Daemon {
+pub fn daemon(organization: &str, port: u16) -> Daemon {
     let route =
         format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
     let listener = listener("submission") + &listener("submissions") + &route;
@@ -40,7 +40,7 @@ fn daemon(organization: &str, port: u16) -> Daemon {
 }
 
 /// Submits as alice.
-fn submit(daemon: &Daemon, to: &str, subject: &str, more: &[&str]) -> Transcript {
+pub fn submit(daemon: &Daemon, to: &str, subject: &str, more: &[&str]) -> Transcript {
     let port = daemon.listener("submissions").port().to_string();
     let login = ["--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", PASSWORD];
     let more = [&["--port", port.as_str(), "--tls-on-connect"][..], &login, more].concat();
@@ -48,14 +48,14 @@ fn submit(daemon: &Daemon, to: &str, subject: &str, more: &[&str]) -> Transcript
 }
 
 /// The events of a submitted message, once the last is there.
-fn told(daemon: &Daemon, subject: &str, last: &str) -> Vec<Value> {
+pub fn told(daemon: &Daemon, subject: &str, last: &str) -> Vec<Value> {
     wait_for("the last event", || {
         let trace = daemon.trace(subject);
         trace.iter().any(|event| event["eventName"] == last).then_some(trace)
     })
 }
 
-fn delivered(daemon: &Daemon, user: &str, subject: &str) -> String {
+pub fn delivered(daemon: &Daemon, user: &str, subject: &str) -> String {
     wait_for("the delivery", || {
         let needle = format!("Subject: {subject}\r\n");
         let texts = daemon.mailbox(user).into_iter();
