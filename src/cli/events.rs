@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 use serde_json::Value;
 
 use super::{ConfigArgument, output, story};
@@ -20,8 +21,10 @@ use search::Found;
 
 /// How often a followed file is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
-/// Traces that one search shows at most, unless it asks for more.
+/// Traces that one search shows at most, unless it asks for more,
 pub(super) const MAX_TRACES: usize = 100;
+/// or for more still: all are held in memory, and each is held against each.
+const MOST_TRACES: u64 = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
@@ -52,7 +55,7 @@ pub(super) struct TraceArguments {
     /// A trace id, a Message-ID (with or without angle brackets), or a recipient's address
     id: String,
     /// How many traces at most, the newest ones; up to 100 more that belong to them come with them
-    #[arg(long, value_name = "COUNT", default_value_t = MAX_TRACES)]
+    #[arg(long, value_name = "COUNT", default_value_t = MAX_TRACES, value_parser = limit())]
     limit: usize,
     /// Print JSON, a line for each trace: its events, what they were decided from, and which
     /// traces it is joined to
@@ -60,6 +63,10 @@ pub(super) struct TraceArguments {
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
+}
+
+fn limit() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MOST_TRACES)
 }
 
 pub(super) fn run(command: &EventsCommand) -> anyhow::Result<()> {

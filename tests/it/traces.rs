@@ -75,7 +75,8 @@ fn a_bounce_is_told_with_the_report_that_came_of_it() {
     let bounce = "[[outbound_rule]]\nname = \"no\"\naction = \"BOUNCE\"\nsenders = [\"*\"]\n\
                   destinations = [\"not@far.test\"]\n";
     let daemon = daemon(bounce, far.address().port());
-    submit(&daemon, &format!("not@far.test,nobody@far.test,{BOB}"), "twice no", &[]).accepted();
+    let to = format!("not@far.test,nobody@far.test,{BOB}");
+    submit(&daemon, &to, "twice no", &[]).accepted();
     wait_for("the second bounce", || {
         let names = daemon.names("twice no").into_iter();
         (names.filter(|name| name == "OUTGOING_EMAIL_BOUNCED").count() == 2).then_some(())
@@ -94,6 +95,22 @@ fn a_bounce_is_told_with_the_report_that_came_of_it() {
     }
     let text = daemon.succeeds(&["events", "trace", &out]);
     assert!(text.contains(&format!("  reported to {ALICE} in trace {by_server}\n")), "{text}");
+}
+
+#[test]
+fn what_only_bounced_is_found_by_its_message_id() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    let header = ["--header", "Message-Id: <lost@x.test>"];
+    submit(&daemon, "nobody@far.test", "lost", &header).accepted();
+    told(&daemon, "lost", "OUTGOING_EMAIL_BOUNCED");
+    let out = trace_with(&daemon, "OUTGOING_EMAIL_SUBMITTED", "subject", "lost");
+    for id in ["<lost@x.test>", "LOST@x.test"] {
+        let found = traces(&daemon, id);
+        assert_eq!((found.len(), &found[0]["traceId"]), (2, &out.as_str().into()), "{found:#?}");
+    }
+    let nothing = daemon.command(&["events", "trace", "<ost@x.test>"]);
+    assert_eq!(nothing.status.code(), Some(1));
 }
 
 #[test]
@@ -150,6 +167,10 @@ fn only_the_newest_traces_are_told_and_the_rest_is_counted() {
     assert_eq!(found.lines().count(), 2, "{found}");
     assert!(!found.contains("\"n0\"") && found.contains("\"n2\""), "{found}");
     assert_eq!(text(&output.stderr), "1 older trace not shown; see --limit\n");
+    for limit in ["0", "1001"] {
+        let output = daemon.command(&["events", "trace", ALICE, "--limit", limit]);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    }
     let output = daemon.command(&["events", "trace", ALICE]);
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
 }

@@ -14,6 +14,9 @@ use crate::cli::story::Trace;
 use crate::events::{EventId, Lsn, sink};
 use crate::store::Settings;
 
+/// In the line of a submission, and nowhere else: in texts, JSON escapes quotation marks.
+const SUBMITTED: &[u8] = b"\"eventName\":\"OUTGOING_EMAIL_SUBMITTED\"";
+
 /// The event files of a data folder.
 pub(super) struct EventFiles(Vec<PathBuf>);
 
@@ -87,6 +90,23 @@ impl EventFiles {
             traces.extend(wanted.map(|glance| glance.trace_id.into_owned()));
         }
         Ok(traces)
+    }
+
+    /// The newest messages that users submitted, newest first: the trace, and the record that
+    /// holds its story.
+    pub(super) fn submissions(&self, most: usize) -> anyhow::Result<Vec<(String, Lsn)>> {
+        let mut found = Vec::new();
+        for path in self.0.iter().rev() {
+            let bytes = read(path)?;
+            let lines = bytes.rsplit(|&byte| byte == b'\n');
+            let submitted = lines.filter(|line| memmem::find(line, SUBMITTED).is_some());
+            found.extend(submitted.take(most - found.len()).filter_map(|line| {
+                let glance: Glance<'_> = serde_json::from_slice(line).ok()?;
+                let id: EventId = glance.event_id.parse().ok()?;
+                Some((glance.trace_id.into_owned(), id.lsn))
+            }));
+        }
+        Ok(found)
     }
 
     /// Gives each trace its events, in their order.

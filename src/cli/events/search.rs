@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::files::{EventFiles, Wanted};
 use super::joins::{belong_together, joined};
 use super::read_lines;
@@ -14,6 +16,8 @@ use crate::store::{Purpose, QueuedMail, Settings};
 /// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
 /// Message-ID again does so after it was used first.
 const MAX_JOINED: usize = 100;
+/// Stories of submissions that are read for a Message-ID that no event has: the newest.
+const MAX_STORIES: usize = 10_000;
 /// What is larger is no report: at most 1 MiB of the message is returned in one.
 const MAX_REPORT_BYTES: u64 = 2 * 1024 * 1024;
 
@@ -31,12 +35,15 @@ pub(super) struct Found {
 /// Files and records that cannot be read.
 pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Result<Found> {
     let files = EventFiles::of(settings)?;
+    let reader = reader::exists(settings).then(|| Reader::open(settings)).transpose()?;
     let mut ids = files.mentioning(id)?;
+    if let (true, Some(reader)) = (ids.is_empty(), &reader) {
+        ids = submitted_with(reader, &files, id)?;
+    }
     let refusals = refusals_of(settings, id, &ids)?;
     ids.extend(refusals.iter().map(|refusal| refusal.trace_id.clone()));
     // Trace ids sort by age.
     let left_out = ids.len().saturating_sub(limit);
-    let reader = reader::exists(settings).then(|| Reader::open(settings)).transpose()?;
     let mut search = Search { files, reader, traces: BTreeMap::new() };
     search.add(ids.into_iter().skip(left_out).collect())?;
     for refusal in refusals {
@@ -46,6 +53,35 @@ pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Resul
     }
     search.join()?;
     Ok(Found { traces: search.traces.into_values().collect(), left_out })
+}
+
+/// A message that only bounced has no event with its Message-ID (as in WorkMail), but a story.
+fn submitted_with(
+    reader: &Reader,
+    files: &EventFiles,
+    id: &str,
+) -> anyhow::Result<BTreeSet<String>> {
+    let bare = |id: &str| id.trim_matches(['<', '>']).to_lowercase();
+    let wanted = bare(id);
+    let mut found = BTreeSet::new();
+    if !wanted.contains('@') {
+        return Ok(found);
+    }
+    for (trace_id, record) in files.submissions(MAX_STORIES)? {
+        let Ok(contents) = reader.contents(record) else { continue };
+        let mut trace = Trace::new(&trace_id);
+        trace.story = story_of(&trace_id, &contents);
+        if trace.message_id().map(bare).as_ref() == Some(&wanted) {
+            found.insert(trace_id);
+        }
+    }
+    Ok(found)
+}
+
+fn story_of(trace_id: &str, contents: &RecordContents) -> Option<Value> {
+    let mut stories = contents.stories.iter();
+    let own = stories.find(|story| story.trace_id.to_string() == trace_id);
+    serde_json::from_str(own?.told.get()).ok()
 }
 
 struct Search {
@@ -130,11 +166,7 @@ fn records(trace: &Trace) -> BTreeSet<Lsn> {
 fn look_up(reader: &Reader, trace: &mut Trace) {
     for record in records(trace) {
         let Ok(contents) = reader.contents(record) else { continue };
-        let mut stories = contents.stories.iter();
-        let own = stories.find(|story| story.trace_id.to_string() == trace.trace_id);
-        if let (None, Some(story)) = (&trace.story, own) {
-            trace.story = serde_json::from_str(story.told.get()).ok();
-        }
+        trace.story = trace.story.take().or_else(|| story_of(&trace.trace_id, &contents));
         if reports_are_its(trace, &contents) {
             trace.reports.extend(reports_in(reader, trace, &contents));
         }
