@@ -249,8 +249,7 @@ where
                     return self.line(auth::MAX_LINE).await;
                 }
                 Step::Ask(question) => {
-                    // Boxed, so that an idle connection does not carry the handler's room.
-                    return Outcome::Input(Box::pin(self.ask(question, peer)).await);
+                    return Outcome::Input(self.ask(question, peer).await);
                 }
                 Step::Receive(answer, transfer, body) => {
                     if let Some(answer) = answer {
@@ -264,7 +263,8 @@ where
         }
     }
 
-    /// Hands a question on to the handler.
+    /// Hands a question on to the handler. Each answer is boxed, so that an idle connection does
+    /// not carry its room, and none takes more than its own.
     async fn ask(
         &mut self,
         question: Question<H::Transaction>,
@@ -273,17 +273,18 @@ where
         let gate = self.gate(peer);
         match question {
             Question::Login(trace_id, credentials) => {
-                Input::Login(gate.authenticate(trace_id, credentials).await)
+                Input::Login(Box::pin(gate.authenticate(trace_id, credentials)).await)
             }
             Question::Mail(trace_id, reverse_path, parameters) => {
-                Input::Mail(gate.mail(trace_id, reverse_path, parameters).await)
+                Input::Mail(Box::pin(gate.mail(trace_id, reverse_path, parameters)).await)
             }
             Question::Rcpt(trace_id, mut transaction, recipient) => {
-                let answer = gate.rcpt(trace_id, &mut transaction, recipient).await;
+                let asked = gate.rcpt(trace_id, &mut transaction, recipient);
+                let answer = Box::pin(asked).await;
                 Input::Rcpt(transaction, answer)
             }
             Question::Message(transaction, content) => {
-                let accepted = gate.message(transaction, content).await;
+                let accepted = Box::pin(gate.message(transaction, content)).await;
                 self.message_over();
                 Input::Message(accepted)
             }
