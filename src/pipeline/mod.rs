@@ -47,6 +47,7 @@ use crate::domains::DomainKeys;
 use crate::events::audit::AuditLog;
 use crate::id::TraceId;
 use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::msgauth::SignError;
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
@@ -152,10 +153,7 @@ impl Pipeline {
             return Err(reason);
         }
         let Admitted { mail, leaving, .. } = &mut admitted;
-        outgoing::sign(mail, leaving, &self.domain_keys).map_err(|error| {
-            tracing::error!(%error, "a message cannot be signed");
-            Reason::InternalError
-        })?;
+        outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
         let journaled = journal::journal(admitted, &self.store);
         let accesses = accesses::accesses(&journaled);
         let committed = commit::commit(journaled, &self.store).await.map_err(store_failure)?;
@@ -233,6 +231,15 @@ impl Pipeline {
         self.refused(SessionRefusal { refusal, peer, about });
         refusal
     }
+}
+
+/// Why a message is refused that cannot be signed.
+fn unsigned(error: SignError) -> Reason {
+    if let SignError::TooManyFields = error {
+        return Reason::TooManyFields;
+    }
+    tracing::error!(%error, "a message cannot be signed");
+    Reason::InternalError
 }
 
 fn store_failure(error: StoreError) -> Reason {

@@ -130,6 +130,8 @@ reasons! {
     TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";
     /// Two From fields, or authors of several domains.
     AmbiguousAuthor = "ambiguous-author", 550, "5.7.1", "The message must have one From field, of one domain";
+    /// A submitted message with more header fields than a signature can cover.
+    TooManyFields = "too-many-fields", 550, "5.6.0", "Too many header fields to sign";
     /// A submitted message whose header section has a line that is no field.
     MalformedHeader = "malformed-header", 550, "5.6.0", "The header section has lines that are not fields";
     /// More attachments than a message may have.

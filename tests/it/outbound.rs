@@ -145,6 +145,16 @@ fn who_does_not_exist_there_bounces_with_a_report() {
 }
 
 #[test]
+fn what_cannot_be_signed_is_refused_for_good() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    let fields = "List-Id: <many.example.test>\\n".repeat(201);
+    let data = format!("From: {ALICE}\\nSubject: many fields\\n{fields}\\nbody\\n");
+    submit(&daemon, "carol@far.test", "many fields", &["--data", &data])
+        .refused("550 5.6.0", "too-many-fields");
+}
+
+#[test]
 fn nobody_writes_as_somebody_else() {
     let far = far();
     let daemon = daemon("", far.address().port());
