@@ -146,13 +146,15 @@ fn a_rule_sends_its_recipients_through_the_gateway_and_no_others() {
 }
 
 #[test]
-fn a_gateway_with_tls_from_the_first_octet_gets_mail() {
+fn a_gateway_with_tls_from_the_first_octet_and_an_older_one_gets_mail() {
     let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
-    let postfix = admin.relay(&far, &logins, "-o smtpd_tls_wrappermode=yes");
+    let options = "-o smtpd_tls_wrappermode=yes -o smtpd_tls_mandatory_protocols=TLSv1.2";
+    let postfix = admin.relay(&far, &logins, options);
     let via = admin.gateway("filter", HOST, postfix.address().port(), "far.test");
     let daemon = daemon(&format!("{via}tls = \"implicit\"\n"), free_port());
     submit(&daemon, "carol@far.test", "over smtps", &[]).accepted();
     delivered(&far, "carol", "over smtps");
+    postfix.wait_for_line(&["TLS connection established from", "TLSv1.2"]);
     told(&daemon, "over smtps", "OUTGOING_EMAIL_SENT");
     assert_eq!(logins.asked(), 1);
 }

@@ -141,7 +141,7 @@ fn send(daemon: &Daemon, subject: &str, message: &str) -> Transcript {
     let file = daemon.path("message.eml");
     fs::write(&file, message).expect("writes");
     let data = format!("@{}", file.display());
-    submit(daemon, &format!("carol@far.test,{BOB}"), subject, &["--data", &data])
+    submit(daemon, &format!("carol@far.test,{BOB}"), subject, &["--data", &data, "--suppress-data"])
 }
 
 #[test]
