@@ -42,7 +42,7 @@ struct Arguments {
 enum Command {
     /// Run the daemon: SIGTERM drains and stops, SIGHUP reloads
     Serve(ConfigArgument),
-    /// Start a throw-away daemon, send it demo messages over SMTP, and show what became of them
+    /// Start throw-away daemons, send mail in and out over SMTP, and show what became of it
     Demo(demo::DemoArguments),
     /// Check the configuration and organization files, and print every problem
     CheckConfig(check_config::CheckConfigArguments),

@@ -50,6 +50,7 @@ use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
+use admit::Admitted;
 use authenticate::{Authenticated, Checks};
 use login::Logins;
 use refusals::RefusalLog;
@@ -150,7 +151,8 @@ impl Pipeline {
             commit::commit_refusal(admitted, reason, &self.store).await.map_err(store_failure)?;
             return Err(reason);
         }
-        outgoing::sign(&mut admitted, &self.domain_keys).map_err(|error| {
+        let Admitted { mail, leaving, .. } = &mut admitted;
+        outgoing::sign(mail, leaving, &self.domain_keys).map_err(|error| {
             tracing::error!(%error, "a message cannot be signed");
             Reason::InternalError
         })?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::admit::Admitted;
+use super::decide::Judged;
 use super::headers::Received;
 use super::receive::Headers;
 use super::submission::{Composed, Submission, SubmittedRecipient, Way};
@@ -213,8 +213,11 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
 ///
 /// # Errors
 /// The message cannot be signed; it must not leave unsigned then.
-pub(super) fn sign(admitted: &mut Admitted, keys: &DomainKeys) -> Result<(), SignError> {
-    let Admitted { mail, leaving, .. } = admitted;
+pub(super) fn sign(
+    mail: &mut Judged,
+    leaving: &mut [Outgoing],
+    keys: &DomainKeys,
+) -> Result<(), SignError> {
     let (snapshot, peer, at) = (&mail.snapshot, &mail.peer, mail.received_at);
     let Some(outgoing) = mail.outgoing.as_deref_mut() else { return Ok(()) };
     if !outgoing.leaves() && leaving.is_empty() {
@@ -267,7 +270,7 @@ impl Outgoing {
     }
 
     /// The entries of the queue: one for each destination.
-    fn entries(&self) -> Vec<QueueEntry> {
+    pub(super) fn entries(&self) -> Vec<QueueEntry> {
         let mut entries: Vec<QueueEntry> = Vec::new();
         for recipient in &self.recipients {
             let OutgoingDisposition::Queue(destination) = &recipient.disposition else { continue };

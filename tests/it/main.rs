@@ -39,4 +39,5 @@ mod submission;
 mod support;
 mod swaks;
 mod tidy;
+mod traces;
 mod utf8;

@@ -41,7 +41,7 @@ pub fn prepared(setup: Setup, port: u16) -> Daemon {
 }
 
 /// The same, running, with more to its organization.
-fn daemon(organization: &str, port: u16) -> Daemon {
+pub fn daemon(organization: &str, port: u16) -> Daemon {
     let mut daemon = prepared(Setup::with(organization), port);
     daemon.launch(Command::new(BINARY));
     daemon
