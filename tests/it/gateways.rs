@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::outbound::{ALICE, BOB, delivered, far, prepared, submit, told};
 use crate::support::daemon::{BINARY, Daemon, Setup, ZONE, text};
 use crate::support::postfix::{Authority, Logins, Postfix, certificate};
-use crate::support::{free_port, wait_for};
+use crate::support::{refusing_port, wait_for};
 
 /// `printf '\0mailweir\0secret' | base64`
 const LOGIN: &str = "AG1haWx3ZWlyAHNlY3JldA==";
@@ -151,7 +151,7 @@ fn a_gateway_with_tls_from_the_first_octet_and_an_older_one_gets_mail() {
     let options = "-o smtpd_tls_wrappermode=yes -o smtpd_tls_mandatory_protocols=TLSv1.2";
     let postfix = admin.relay(&far, &logins, options);
     let via = admin.gateway("filter", HOST, postfix.address().port(), "far.test");
-    let daemon = daemon(&format!("{via}tls = \"implicit\"\n"), free_port());
+    let daemon = daemon(&format!("{via}tls = \"implicit\"\n"), refusing_port());
     submit(&daemon, "carol@far.test", "over smtps", &[]).accepted();
     delivered(&far, "carol", "over smtps");
     postfix.wait_for_line(&["TLS connection established from", "TLSv1.2"]);
@@ -233,9 +233,9 @@ fn a_gateway_whose_certificate_is_not_good_gets_neither_mail_nor_password() {
 #[test]
 fn a_gateway_that_cannot_be_reached_bounces_mail_at_once() {
     let admin = Administrator::new();
-    let refused = admin.gateway("refused", HOST, free_port(), "carol@far.test");
+    let refused = admin.gateway("refused", HOST, refusing_port(), "carol@far.test");
     let nowhere = admin.gateway("nowhere", "nowhere.good.test", 25, "dave@far.test");
-    let daemon = daemon(&(refused + &nowhere), free_port());
+    let daemon = daemon(&(refused + &nowhere), refusing_port());
     submit(&daemon, "carol@far.test,dave@far.test", "not now", &[]).accepted();
     let reports = reports(&daemon, 2);
     let trace = daemon.trace("not now");
@@ -258,7 +258,7 @@ fn a_wrong_password_bounces_until_the_administrator_corrects_it() {
     let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
     let postfix = admin.relay(&far, &logins, "");
     let via = admin.gateway("filter", HOST, postfix.address().port(), "far.test");
-    let daemon = daemon(&via, free_port());
+    let daemon = daemon(&via, refusing_port());
     admin.set_password("wrong");
     reload(&daemon);
     submit(&daemon, "carol@far.test", "too early", &[]).accepted();
@@ -292,7 +292,7 @@ fn mail_waits_for_a_gateway_that_says_later() {
     // A Postfix process finds out twice that its server of logins hung up, so each serves once.
     let postfix = admin.relay(&far, &logins, "-o max_use=1");
     let via = admin.gateway("filter", HOST, postfix.address().port(), "far.test");
-    let daemon = daemon(&via, free_port());
+    let daemon = daemon(&via, refusing_port());
     logins.set_down(true);
     submit(&daemon, "carol@far.test", "patience", &[]).accepted();
     let failure = wait_for("an attempt", || {
@@ -311,7 +311,7 @@ fn mail_waits_for_a_gateway_that_says_later() {
 #[test]
 fn nobody_hears_of_a_dropped_message_and_exceptions_go_the_normal_way() {
     let (far, admin) = (far(), Administrator::new());
-    let dead = admin.gateway("dead", HOST, free_port(), "*");
+    let dead = admin.gateway("dead", HOST, refusing_port(), "*");
     let rules = dead
         + &rule("none-for-bob", "DROP", BOB)
         + &rule("quiet", "DROP", "far.test")

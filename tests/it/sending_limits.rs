@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::outbound::{ALICE, BOB, prepared, submit, submit_as};
 use crate::support::daemon::{BINARY, Daemon, Setup};
-use crate::support::free_port;
+use crate::support::refusing_port;
 use crate::support::swaks::{Transcript, swaks};
 
 /// A daemon with keys of its organization before the first table, and with more after the last.
@@ -17,7 +17,7 @@ use crate::support::swaks::{Transcript, swaks};
 fn daemon(keys: &str, more: &str) -> Daemon {
     let mut setup = Setup::with_keys(keys);
     setup.organization.push_str(more);
-    let mut daemon = prepared(setup, free_port());
+    let mut daemon = prepared(setup, refusing_port());
     daemon.launch(Command::new(BINARY));
     daemon
 }
