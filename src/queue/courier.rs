@@ -159,13 +159,16 @@ fn failure(status: &str, text: String, remote: &str) -> Failure {
     }
 }
 
-/// A gateway that cannot be reached bounces its mail (guide 3681); what it says itself may be
-/// temporary, and who was left over because it is slow can be tried again.
-fn by_gateway(outcome: Outcome) -> Outcome {
+/// A gateway that cannot be reached, or not safely, bounces its mail (guide 3681), with the same
+/// status for good; what it says itself may be temporary, and who was left over because it is slow
+/// can be tried again.
+fn by_gateway(name: &str, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Deferred(failure) if is_unreachable(&failure) => {
-            let text = format!("the SMTP gateway cannot be reached: {}", failure.text);
-            Outcome::Failed(Failure { enhanced: UNREACHABLE, text, ..failure })
+            let (subject, detail) = (failure.enhanced.subject(), failure.enhanced.detail());
+            let enhanced = EnhancedStatus::new(5, subject, detail);
+            let text = format!("SMTP gateway {name}: {}", failure.text);
+            Outcome::Failed(Failure { enhanced, text, ..failure })
         }
         outcome => outcome,
     }
@@ -203,10 +206,11 @@ impl Courier for SmtpCourier {
         let parts = [content.prefix.as_slice(), &content.content, &content.suffix];
         let job = Job { envelope: &envelope, content: &parts };
         let attempted = attempt(&route, &job, &self.client, open).await;
-        let is_gateway = matches!(entry.destination, Destination::Gateway(_));
-        let outcomes = places.iter().copied().zip(attempted.outcomes).map(|(place, outcome)| {
-            (place, if is_gateway { by_gateway(outcome) } else { outcome })
+        let outcomes = attempted.outcomes.into_iter().map(|outcome| match &entry.destination {
+            Destination::Domain(_) => outcome,
+            Destination::Gateway(name) => by_gateway(name, outcome),
         });
+        let outcomes = places.iter().copied().zip(outcomes);
         Carried { outcomes: outcomes.collect(), open: attempted.connection }
     }
 
@@ -240,10 +244,17 @@ mod tests {
 
     #[test]
     fn a_gateway_that_cannot_be_reached_bounces_and_one_that_is_slow_does_not() {
-        for (status, bounces) in [("4.4.1", true), ("4.4.2", true), ("4.4.5", false)] {
-            let failure = failure(status, "because".to_owned(), "filter");
-            let told = by_gateway(Outcome::Deferred(failure));
-            assert_eq!(matches!(told, Outcome::Failed(_)), bounces, "{status}");
+        for (status, expected) in [
+            ("4.4.1", Some("5.4.1 SMTP gateway filter: because (remote, connection)")),
+            ("4.7.5", Some("5.7.5 SMTP gateway filter: because (remote, connection)")),
+            ("4.4.5", None),
+        ] {
+            let failure = failure(status, "because".to_owned(), "remote");
+            let told = match by_gateway("filter", Outcome::Deferred(failure)) {
+                Outcome::Failed(failure) => Some(failure.to_string()),
+                Outcome::Sent(_) | Outcome::Deferred(_) => None,
+            };
+            assert_eq!(told.as_deref(), expected, "{status}");
         }
     }
 

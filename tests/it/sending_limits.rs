@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::outbound::{ALICE, BOB, prepared, submit, submit_as};
 use crate::support::daemon::{BINARY, Daemon, Setup};
-use crate::support::free_port;
+use crate::support::refusing_port;
 use crate::support::swaks::{Transcript, swaks};
 
 /// A daemon with keys of its organization before the first table, and with more after the last.
@@ -17,7 +17,7 @@ use crate::support::swaks::{Transcript, swaks};
 fn daemon(keys: &str, more: &str) -> Daemon {
     let mut setup = Setup::with_keys(keys);
     setup.organization.push_str(more);
-    let mut daemon = prepared(setup, free_port());
+    let mut daemon = prepared(setup, refusing_port());
     daemon.launch(Command::new(BINARY));
     daemon
 }
@@ -141,7 +141,7 @@ fn send(daemon: &Daemon, subject: &str, message: &str) -> Transcript {
     let file = daemon.path("message.eml");
     fs::write(&file, message).expect("writes");
     let data = format!("@{}", file.display());
-    submit(daemon, &format!("carol@far.test,{BOB}"), subject, &["--data", &data])
+    submit(daemon, &format!("carol@far.test,{BOB}"), subject, &["--data", &data, "--suppress-data"])
 }
 
 #[test]

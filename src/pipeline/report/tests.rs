@@ -232,6 +232,7 @@ fn people_are_told_what_to_do() {
     check(failed, "5.2.2", "This mailbox is full.");
     check(failed, "5.3.4", "The message is too large.");
     check(failed, "4.4.1", "could not be reached. Try again later");
+    check(failed, "5.7.5", "No way was found that is as safe as this message needs.");
     check(failed, "5.7.509", "refused for reasons of policy");
     check(failed, "5.9.9", "The message was not taken.");
     check(delayed, "4.2.2", "This mailbox is full at present.");

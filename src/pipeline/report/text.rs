@@ -139,6 +139,10 @@ fn why_failed(code: &str) -> &'static str {
             "This address has characters that not every mail system can use. Ask for another \
              address in another way."
         }
+        "7.4" | "7.5" => {
+            "No way was found that is as safe as this message needs. Show this report to your \
+             administrator."
+        }
         code if code.starts_with("7.") => {
             "The message was refused for reasons of policy or security. Ask them in another way \
              whether they expect it, or show this report to your administrator."

@@ -13,7 +13,11 @@ pub mod spf_suite;
 pub mod strace;
 pub mod swaks;
 
+use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 /// Polls until something is there; panics with `what` after ten seconds.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -31,4 +35,15 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     listener.local_addr().expect("has an address").port()
+}
+
+/// A port on 127.0.0.1 on which every connection is refused: it is taken, and nobody listens.
+pub fn refusing_port() -> u16 {
+    static TAKEN: LazyLock<Socket> = LazyLock::new(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binds");
+        socket
+    });
+    let address = TAKEN.local_addr().expect("bound").as_socket();
+    address.expect("an address of IPv4").port()
 }
