@@ -132,8 +132,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
     }
 
     /// Takes other settings for each decision from now on. An entry that waits keeps the time of
-    /// its next attempt, and what is being sent the room in memory that it has: until it has ended,
-    /// old and new `in_flight_bytes` may both be full.
+    /// its next attempt. What is being sent, or waits for room in memory, keeps to the old
+    /// `in_flight_bytes`: until it has ended, the old and the new may both be full.
     pub fn reload(&self, settings: Settings) {
         if settings == self.terms.load().settings {
             return;
