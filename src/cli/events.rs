@@ -1,6 +1,9 @@
 //! `mailweir events tail`, `trace`
 
-use std::collections::BTreeMap;
+mod files;
+pub(super) mod joins;
+mod search;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
@@ -8,26 +11,27 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use memchr::{memchr, memmem, memrchr};
+use clap::builder::RangedU64ValueParser;
 use serde_json::Value;
 
-use super::story::{self, Trace};
-use super::{ConfigArgument, output};
+use super::{ConfigArgument, output, story};
 use crate::events::{EventId, sink};
-use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::Settings;
-use crate::store::reader::{self, Reader};
+use search::Found;
 
 /// How often a followed file is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
-/// Traces that one search shows at most, the newest ones.
-const MAX_TRACES: usize = 100;
+/// Traces that one search shows at most, unless it asks for more,
+pub(super) const MAX_TRACES: usize = 100;
+/// or for more still: all are held in memory, and each is held against each.
+const MOST_TRACES: u64 = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
     /// The newest events, as they stand in the file
     Tail(TailArguments),
-    /// The story of a message, by trace id, Message-ID or recipient
+    /// The story of a message, by trace id, Message-ID or recipient, with what belongs to it: the
+    /// other half of a submission, what was sent on, reports
     Trace(TraceArguments),
 }
 
@@ -50,18 +54,27 @@ pub(super) struct TailArguments {
 pub(super) struct TraceArguments {
     /// A trace id, a Message-ID (with or without angle brackets), or a recipient's address
     id: String,
-    /// Print JSON, a line for each trace: its events and what they were decided from
+    /// How many traces at most, the newest ones; up to 100 more that belong to them come with them
+    #[arg(long, value_name = "COUNT", default_value_t = MAX_TRACES, value_parser = limit())]
+    limit: usize,
+    /// Print JSON, a line for each trace: its events, what they were decided from, and which
+    /// traces it is joined to
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
 
+fn limit() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MOST_TRACES)
+}
+
 pub(super) fn run(command: &EventsCommand) -> anyhow::Result<()> {
     match command {
         EventsCommand::Tail(arguments) => tail(arguments),
         EventsCommand::Trace(arguments) => {
-            trace(&arguments.config.load()?.store, &arguments.id, arguments.json)
+            let settings = arguments.config.load()?.store;
+            trace(&settings, &arguments.id, arguments.limit, arguments.json)
         }
     }
 }
@@ -128,9 +141,9 @@ fn event_id(line: &str) -> Option<EventId> {
     value.get("eventId")?.as_str()?.parse().ok()
 }
 
-/// Prints the stories of all messages that an id means.
-pub(super) fn trace(settings: &Settings, id: &str, json: bool) -> anyhow::Result<()> {
-    let traces = find(settings, id)?;
+/// Prints the stories of all messages that an id means, and of what belongs to them.
+pub(super) fn trace(settings: &Settings, id: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+    let Found { traces, left_out } = search::find(settings, id, limit)?;
     if traces.is_empty() {
         bail!("no event and no refusal mentions {id}");
     }
@@ -144,124 +157,9 @@ pub(super) fn trace(settings: &Settings, id: &str, json: bool) -> anyhow::Result
             output::line(story::tell(trace).trim_end())?;
         }
     }
-    Ok(())
-}
-
-fn find(settings: &Settings, id: &str) -> anyhow::Result<Vec<Trace>> {
-    let mut traces = find_events(settings, id)?;
-    find_refusals(settings, id, &mut traces)?;
-    let skipped = traces.len().saturating_sub(MAX_TRACES);
-    let mut traces: Vec<_> = traces.into_values().skip(skipped).collect();
-    if reader::exists(settings) {
-        let reader = Reader::open(settings)?;
-        for trace in &mut traces {
-            trace.story = find_story(&reader, trace);
-        }
-    }
-    Ok(traces)
-}
-
-/// The events of every trace that has one which mentions the id. Trace ids sort by age.
-fn find_events(settings: &Settings, id: &str) -> anyhow::Result<BTreeMap<String, Trace>> {
-    let dir = settings.data_dir.join("events");
-    let mut traces = BTreeMap::new();
-    if !dir.exists() {
-        return Ok(traces);
-    }
-    let files = sink::files(&dir)?;
-    // In the file, a text is escaped as JSON escapes it.
-    let needle = serde_json::to_string(id.trim_matches(['<', '>']))?;
-    let needle = needle.trim_matches('"').to_ascii_lowercase();
-    for path in &files {
-        for line in lines_with(&read(path)?, &needle) {
-            if mentions(&line, id)
-                && let Some(trace_id) = line.get("traceId").and_then(Value::as_str)
-            {
-                traces.entry(trace_id.to_owned()).or_insert_with(|| Trace::new(trace_id));
-            }
-        }
-    }
-    for path in &files {
-        for line in read(path)?.split(|&byte| byte == b'\n') {
-            if let Some(trace) = trace_id_of(line).and_then(|id| traces.get_mut(id)) {
-                trace.events.extend(serde_json::from_slice::<Value>(line));
-            }
-        }
-    }
-    Ok(traces)
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| path.display().to_string())
-}
-
-/// The lines that have a text (in lower case) somewhere, whatever its case, as JSON.
-fn lines_with(bytes: &[u8], needle: &str) -> Vec<Value> {
-    let mut lines = Vec::new();
-    if needle.is_empty() {
-        return lines; // It is in every line, and asked for by mistake.
-    }
-    let lower = bytes.to_ascii_lowercase();
-    let mut position = 0;
-    while let Some(found) =
-        memmem::find(lower.get(position..).unwrap_or_default(), needle.as_bytes())
-    {
-        let at = position + found;
-        let start = memrchr(b'\n', &bytes[..at]).map_or(0, |newline| newline + 1);
-        let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline);
-        lines.extend(serde_json::from_slice::<Value>(&bytes[start..end]));
-        position = end + 1;
-    }
-    lines
-}
-
-/// The trace id of a line, which begins with it, without reading the rest.
-fn trace_id_of(line: &[u8]) -> Option<&str> {
-    let id = line.strip_prefix(b"{\"traceId\":\"")?.get(..36)?;
-    std::str::from_utf8(id).ok()
-}
-
-/// Whether an event's trace id, Message-ID or a recipient is the one that is looked for.
-fn mentions(line: &Value, id: &str) -> bool {
-    let bare = |text: &str| text.trim_matches(['<', '>']).to_owned();
-    let is_id = |value: Option<&Value>| {
-        value.and_then(Value::as_str).is_some_and(|text| bare(text).eq_ignore_ascii_case(&bare(id)))
-    };
-    let event = line.get("event").unwrap_or(&Value::Null);
-    let recipients = event.get("recipients").and_then(Value::as_array);
-    is_id(line.get("traceId"))
-        || is_id(event.get("messageId"))
-        || is_id(event.get("recipient"))
-        || is_id(event.pointer("/bouncedRecipient/emailAddress"))
-        || recipients.is_some_and(|all| all.iter().any(|recipient| is_id(Some(recipient))))
-}
-
-fn find_refusals(
-    settings: &Settings,
-    id: &str,
-    traces: &mut BTreeMap<String, Trace>,
-) -> anyhow::Result<()> {
-    let bare = id.trim_matches(['<', '>']).to_lowercase();
-    for path in refusals::files(&settings.data_dir.join("refusals")) {
-        for line in read_lines(&path)? {
-            let Ok(refusal) = serde_json::from_str::<RefusalLine>(&line) else { continue };
-            let is_meant = refusal.trace_id.eq_ignore_ascii_case(id)
-                || refusal.about.to_lowercase().contains(&format!("<{bare}>"))
-                || traces.contains_key(&refusal.trace_id);
-            if is_meant {
-                let trace_id = refusal.trace_id.clone();
-                let trace = traces.entry(trace_id.clone()).or_insert_with(|| Trace::new(&trace_id));
-                trace.refusals.push(refusal);
-            }
-        }
+    if left_out > 0 {
+        let older = output::counted(left_out as u64, "older trace");
+        output::note(&format!("{older} not shown; see --limit"));
     }
     Ok(())
-}
-
-/// An event's id leads to the durable record, which has the story.
-fn find_story(reader: &Reader, trace: &Trace) -> Option<Value> {
-    let id: EventId = trace.events.first()?.get("eventId")?.as_str()?.parse().ok()?;
-    let stories = reader.stories(id.lsn).ok()?;
-    let story = stories.into_iter().find(|story| story.trace_id.to_string() == trace.trace_id);
-    serde_json::from_str(story?.told.get()).ok()
 }

@@ -1,5 +1,6 @@
 //! `mailweir mailbox list`, `show`, `export`
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::output::Lines;
 use super::{ConfigArgument, output};
 use crate::config::Configuration;
 use crate::id::TraceId;
@@ -99,24 +101,25 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         return list_mailboxes(&configuration, &reader, arguments.json);
     };
     let messages = reader.messages(&find(&configuration, user)?)?;
+    let mut lines = Lines::to_stdout();
     if arguments.json {
         for message in &messages {
-            output::json(&line_of(message, subject(&reader, message)?))?;
+            lines.json(&line_of(message, subject(&reader, message)?))?;
         }
-        return Ok(());
+        return lines.finish();
     }
     for folder in Folder::ALL {
         let inside: Vec<_> = messages.iter().filter(|message| message.folder == folder).collect();
-        output::line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
+        lines.line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
         for message in inside {
             let subject = subject(&reader, message)?.unwrap_or_else(|| "(no subject)".into());
-            output::line(&format!(
+            lines.line(&format!(
                 "  {}  {}  {:>9} bytes  {subject}",
                 message.id, message.received_at, message.size
             ))?;
         }
     }
-    Ok(())
+    lines.finish()
 }
 
 fn list_mailboxes(
@@ -124,20 +127,22 @@ fn list_mailboxes(
     reader: &Reader,
     json: bool,
 ) -> anyhow::Result<()> {
+    let organizations = configuration.directory.organizations();
+    let aliases: HashMap<_, _> = organizations
+        .map(|organization| (organization.id.as_str(), organization.alias.as_str()))
+        .collect();
+    let mut lines = Lines::to_stdout();
     for mailbox in reader.mailboxes() {
-        let organization = configuration
-            .directory
-            .organizations()
-            .find(|organization| organization.id.as_str() == &*mailbox.name.organization)
-            .map_or(&*mailbox.name.organization, |organization| &organization.alias);
+        let id = &*mailbox.name.organization;
+        let organization = aliases.get(id).copied().unwrap_or(id);
         let (user, used_bytes) = (&*mailbox.name.user, mailbox.used_bytes);
         if json {
-            output::json(&MailboxLine { organization, user, used_bytes })?;
+            lines.json(&MailboxLine { organization, user, used_bytes })?;
         } else {
-            output::line(&format!("{organization}/{user}: {used_bytes} bytes"))?;
+            lines.line(&format!("{organization}/{user}: {used_bytes} bytes"))?;
         }
     }
-    Ok(())
+    lines.finish()
 }
 
 fn show(arguments: &ShowArguments) -> anyhow::Result<()> {

@@ -1,17 +1,51 @@
 //! Standard output, so that a closed pipe (`| head`) ends a command quietly.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use serde::Serialize;
+
+/// What is written at once of many lines, in octets.
+const PIECE: usize = 64 * 1024;
 
 /// Prints a line, or several. What came from a peer cannot move the cursor or colour the screen:
 /// control characters are replaced.
 pub(super) fn line(text: &str) -> io::Result<()> {
-    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-    let text: String = text.chars().map(harmless).collect();
+    let text = harmless(text);
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")
+}
+
+fn harmless(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    text.chars().map(harmless).collect()
+}
+
+/// Lines that may be many, written in large pieces. Nobody should wait for one of them.
+pub(super) struct Lines<W: Write>(BufWriter<W>);
+
+impl Lines<StdoutLock<'static>> {
+    /// To standard output.
+    pub(super) fn to_stdout() -> Self {
+        Self(BufWriter::with_capacity(PIECE, io::stdout().lock()))
+    }
+}
+
+impl<W: Write> Lines<W> {
+    /// As [`line`].
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.0, "{}", harmless(text))
+    }
+
+    /// As [`json`].
+    pub(super) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(self.line(&serde_json::to_string(value)?)?)
+    }
+
+    /// Writes what is still held back; without this, errors are not noticed.
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+        Ok(self.0.flush()?)
+    }
 }
 
 /// `1 message`, `2 messages`
@@ -22,6 +56,12 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
 /// Prints a value as one line of JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&serde_json::to_string(value)?)?)
+}
+
+/// Tells the operator something beside the output, on standard error.
+#[expect(clippy::print_stderr, reason = "standard output may be read by a program")]
+pub(super) fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Prints bytes as they are.
@@ -44,4 +84,43 @@ pub(super) fn described(error: &anyhow::Error) -> String {
 
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts how often it is written to.
+    #[derive(Default)]
+    struct Counter {
+        writes: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for &mut Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
+            self.text.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn many_lines_are_written_at_once() {
+        let mut counter = Counter::default();
+        let mut lines = Lines(BufWriter::with_capacity(PIECE, &mut counter));
+        for number in 0..1000 {
+            lines.line(&format!("line {number}\u{1b}[2J")).expect("writes");
+        }
+        lines.json(&["a\nb"]).expect("writes");
+        lines.finish().expect("writes");
+        assert_eq!(counter.writes, 1);
+        let text = String::from_utf8(counter.text).expect("UTF-8");
+        assert!(text.starts_with("line 0\u{fffd}[2J\n") && text.ends_with("\n[\"a\\nb\"]\n"));
+        assert_eq!(text.lines().count(), 1001);
+    }
 }

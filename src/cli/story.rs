@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::events::joins::{Joined, Relation};
 use crate::clock::Timestamp;
 use crate::pipeline::refusals::RefusalLine;
 
@@ -16,12 +17,78 @@ pub(super) struct Trace {
     pub(super) story: Option<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) refusals: Vec<RefusalLine>,
+    /// Traces that belong to it, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) joined: Vec<Joined>,
+    /// Reports that came of it, as its records have them.
+    #[serde(skip)]
+    pub(super) reports: Vec<Report>,
+}
+
+/// A delivery status notification.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) trace_id: String,
+    pub(super) to: Vec<String>,
 }
 
 impl Trace {
     /// A trace of which only the id is known yet.
     pub(super) fn new(trace_id: &str) -> Self {
-        Self { trace_id: trace_id.into(), events: vec![], story: None, refusals: vec![] }
+        Self {
+            trace_id: trace_id.into(),
+            events: Vec::new(),
+            story: None,
+            refusals: Vec::new(),
+            joined: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// The message's, with its angle brackets.
+    pub(super) fn message_id(&self) -> Option<&str> {
+        let mut events = self.events.iter();
+        let told = events.find_map(|event| event.pointer("/event/messageId"));
+        told.or_else(|| self.story.as_ref()?.pointer("/headers/messageId"))?.as_str()
+    }
+
+    /// Whether a user submitted it: the outbound half.
+    pub(super) fn is_submitted(&self) -> bool {
+        self.has("OUTGOING_EMAIL_SUBMITTED")
+    }
+
+    /// Whether an organization here received it: an inbound half, or mail from elsewhere.
+    pub(super) fn is_received(&self) -> bool {
+        self.has("ORGANIZATION_EMAIL_RECEIVED")
+    }
+
+    /// Whether it is mail that Mailweir made itself, of which there is no story.
+    pub(super) fn is_ours(&self) -> bool {
+        let mut events = self.events.iter();
+        self.story.is_none()
+            && events.all(|event| at(event, "/event/eventName") == "MAILBOX_EMAIL_DELIVERED")
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.events.iter().any(|event| at(event, "/event/eventName") == name)
+    }
+
+    /// Of the envelope.
+    pub(super) fn reverse_path(&self) -> Option<&str> {
+        self.story.as_ref()?.pointer("/reversePath")?.as_str()
+    }
+
+    /// Whom the first event names, which is that of its arrival.
+    pub(super) fn recipients(&self) -> Vec<String> {
+        let first = self.events.first().into_iter();
+        let named = first.flat_map(|event| list(event, "/event/recipients"));
+        named.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The ids under which it goes on for a mailbox, and where to.
+    pub(super) fn sent_on(&self) -> impl Iterator<Item = (&str, &str)> {
+        let story = self.story.iter();
+        story.flat_map(|story| list(story, "/sentOn")).map(|on| (at(on, "/trace"), at(on, "/to")))
     }
 }
 
@@ -32,12 +99,17 @@ pub(super) fn tell(trace: &Trace) -> String {
         text.arrival(story);
         text.verdicts(story);
         text.decisions(story);
+        text.mailboxes(story);
+        text.outcome(story);
     }
     for refusal in &trace.refusals {
         text.line(&format!(
             "{}  refused {}: {} [{}], from {}",
             refusal.timestamp, refusal.about, refusal.reply, refusal.reason, refusal.ip
         ));
+    }
+    for joined in &trace.joined {
+        text.joined(joined);
     }
     if !trace.events.is_empty() {
         text.line("events");
@@ -166,12 +238,40 @@ impl Text {
                 rule.map_or_else(|| "no rule matches".to_owned(), matching),
             ));
         }
+    }
+
+    /// What became of it in each mailbox, by the rules of its owner.
+    fn mailboxes(&mut self, story: &Value) {
         for delivery in list(story, "/deliveries") {
             let group = at(delivery, "/expandedFrom");
             let group = if group.is_empty() { String::new() } else { format!(" through {group}") };
             let (mailbox, folder) = (at(delivery, "/mailbox"), at(delivery, "/folder"));
             self.line(&format!("mailbox {mailbox}{group}: {folder}"));
         }
+        for rule in list(story, "/mailboxRules") {
+            let target = match (at(rule, "/targetFolder"), at(rule, "/targetRecipient")) {
+                ("", "") => String::new(),
+                (folder, "") => format!(" to folder {folder}"),
+                (_, recipient) => format!(" to {recipient}"),
+            };
+            self.line(&format!(
+                "mailbox {}: its rule \"{}\" says {}{target}",
+                at(rule, "/mailbox"),
+                at(rule, "/rule"),
+                at(rule, "/action"),
+            ));
+        }
+        for withheld in list(story, "/withheld") {
+            let (mailbox, reason) = (at(withheld, "/mailbox"), at(withheld, "/reason"));
+            self.line(&format!("mailbox {mailbox}: not sent on [{reason}], so it is kept"));
+        }
+        for on in list(story, "/sentOn") {
+            let (from, to, trace) = (at(on, "/from"), at(on, "/to"), at(on, "/trace"));
+            self.line(&format!("sent on from {from} to {to} in trace {trace}"));
+        }
+    }
+
+    fn outcome(&mut self, story: &Value) {
         let journaled = at(story, "/journaledTo");
         if !journaled.is_empty() {
             self.line(&format!("journal record to {journaled}"));
@@ -180,6 +280,20 @@ impl Text {
         if !refused.is_empty() {
             self.line(&format!("refused in session [{refused}]: the sender's server reports it"));
         }
+    }
+
+    fn joined(&mut self, joined: &Joined) {
+        let Joined { relation, trace_id, to } = joined;
+        let to = to.join(", ");
+        let line = match relation {
+            Relation::Outbound => format!("submitted in trace {trace_id}"),
+            Relation::Inbound => format!("received here in trace {trace_id} for {to}"),
+            Relation::SentOnFrom => format!("sent on from trace {trace_id}"),
+            Relation::Report => format!("reported to {to} in trace {trace_id}"),
+            Relation::About => format!("reports on trace {trace_id}"),
+            Relation::SentOn => return, // The story has told it.
+        };
+        self.line(&line);
     }
 
     fn event(&mut self, line: &Value) {
@@ -261,5 +375,65 @@ fn basis(value: &Value) -> String {
     match spam.get("rule").filter(|found| !found.is_null()) {
         Some(found) => format!("{}, and {because}", matching(found)),
         None => format!("no rule matches, and {because}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(story: Value, joined: Vec<Joined>) -> String {
+        tell(&Trace { story: Some(story), joined, ..Trace::new("1") })
+    }
+
+    #[test]
+    fn what_mailbox_rules_did_is_told() {
+        let story = json!({
+            "mailboxRules": [
+                { "mailbox": "alice", "rule": "lists", "action": "MOVE", "targetFolder": "DRAFTS" },
+                { "mailbox": "alice", "rule": "out", "action": "FORWARD",
+                  "targetRecipient": "erin@elsewhere.test" },
+                { "mailbox": "bob", "rule": "noise", "action": "DELETE" },
+            ],
+            "withheld": [{ "mailbox": "bob", "reason": "loop" }],
+            "sentOn": [{ "from": "alice@example.test", "to": "erin@elsewhere.test", "trace": "2" }],
+        });
+        let on = Joined { relation: Relation::SentOn, trace_id: "2".into(), to: Vec::new() };
+        let told = told(story, vec![on]);
+        for expected in [
+            "\n  mailbox alice: its rule \"lists\" says MOVE to folder DRAFTS\n",
+            "\n  mailbox alice: its rule \"out\" says FORWARD to erin@elsewhere.test\n",
+            "\n  mailbox bob: its rule \"noise\" says DELETE\n",
+            "\n  mailbox bob: not sent on [loop], so it is kept\n",
+            "\n  sent on from alice@example.test to erin@elsewhere.test in trace 2\n",
+        ] {
+            assert!(told.contains(expected), "no {expected} in\n{told}");
+        }
+        assert_eq!(told.matches("trace 2").count(), 1, "{told}");
+    }
+
+    #[test]
+    fn a_story_without_mailbox_rules_says_nothing_of_them() {
+        let told =
+            told(json!({ "deliveries": [{ "mailbox": "alice", "folder": "INBOX" }] }), vec![]);
+        assert!(told.contains("mailbox alice: INBOX"), "{told}");
+        assert!(!told.contains("rule") && !told.contains("sent on"), "{told}");
+    }
+
+    #[test]
+    fn what_belongs_to_a_trace_is_told() {
+        for (relation, to, expected) in [
+            (Relation::Outbound, "", "submitted in trace 2"),
+            (Relation::Inbound, "bob@x.test", "received here in trace 2 for bob@x.test"),
+            (Relation::SentOnFrom, "", "sent on from trace 2"),
+            (Relation::Report, "ann@x.test", "reported to ann@x.test in trace 2"),
+            (Relation::About, "", "reports on trace 2"),
+        ] {
+            let to = Some(to.to_owned()).filter(|to| !to.is_empty()).into_iter().collect();
+            let told = told(json!({}), vec![Joined { relation, trace_id: "2".into(), to }]);
+            assert!(told.contains(&format!("\n  {expected}\n")), "no {expected} in\n{told}");
+        }
     }
 }

@@ -116,9 +116,7 @@ fn router(
 fn find_gateway(snapshot: Arc<ArcSwap<Snapshot>>) -> FindGateway {
     Box::new(move |organization, name| {
         let snapshot = snapshot.load();
-        let mut policies = snapshot.policies.iter();
-        let (_, policy) = policies.find(|(id, _)| id.as_str() == organization)?;
-        policy.gateways.get(name).cloned()
+        snapshot.policies.get(organization)?.gateways.get(name).cloned()
     })
 }
 

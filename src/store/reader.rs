@@ -42,6 +42,17 @@ pub struct StoredMessage {
     indexed: IndexedMessage,
 }
 
+/// What a durable record holds beside its events.
+#[derive(Debug)]
+pub struct RecordContents {
+    /// One for each trace that is told of.
+    pub stories: Vec<Story>,
+    /// What it put into mailboxes, in the folders of that moment.
+    pub messages: Vec<StoredMessage>,
+    /// What it put into the queue.
+    pub queued: Vec<QueuedMail>,
+}
+
 /// An open store, for reading.
 #[derive(Debug)]
 pub struct Reader {
@@ -185,12 +196,17 @@ impl Reader {
         Ok(queued)
     }
 
-    /// The stories of a durable record.
+    /// What a durable record holds beside its events.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if the log has no such record.
-    pub fn stories(&self, lsn: Lsn) -> Result<Vec<Story>, StoreError> {
-        Ok(self.record(lsn)?.1.head.stories)
+    pub fn contents(&self, lsn: Lsn) -> Result<RecordContents, StoreError> {
+        let head = self.record(lsn)?.1.head;
+        Ok(RecordContents {
+            messages: messages_of(lsn, &head).into_iter().map(stored).collect(),
+            queued: queued_of(lsn, &head),
+            stories: head.stories,
+        })
     }
 
     fn mailbox_key(&self, id: MailboxId) -> Result<super::keys::Key, StoreError> {

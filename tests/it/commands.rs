@@ -1,8 +1,10 @@
 //! The commands, as an administrator types them.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::daemon::{Setup, rule, text};
+use crate::support::daemon::{BINARY, Setup, rule, text};
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
 use crate::support::wait_for;
@@ -20,11 +22,8 @@ fn check_config_tells_every_problem_and_exits_78() {
     assert_eq!(json(&daemon.succeeds(&["check-config", "--json"]))["ok"], true);
     let bad = daemon.path("bad.toml");
     std::fs::write(&bad, "hostname = 3\nnonsense = 1\n[limits]\nerrors = 0\n").expect("writes");
-    let output = std::process::Command::new(crate::support::daemon::BINARY)
-        .args(["check-config", "--config"])
-        .arg(&bad)
-        .output()
-        .expect("runs");
+    let output =
+        Command::new(BINARY).args(["check-config", "--config"]).arg(&bad).output().expect("runs");
     let problems = text(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{problems}");
     for expected in [
@@ -35,13 +34,9 @@ fn check_config_tells_every_problem_and_exits_78() {
     ] {
         assert!(problems.contains(expected), "{expected} is not in\n{problems}");
     }
-    let serve = std::process::Command::new(crate::support::daemon::BINARY)
-        .args(["serve", "--config"])
-        .arg(&bad)
-        .output()
-        .expect("runs");
+    let serve = Command::new(BINARY).args(["serve", "--config"]).arg(&bad).output().expect("runs");
     assert_eq!(serve.status.code(), Some(78), "the daemon does not start on it");
-    let usage = std::process::Command::new(crate::support::daemon::BINARY).arg("nonsense").output();
+    let usage = Command::new(BINARY).arg("nonsense").output();
     assert_eq!(usage.expect("runs").status.code(), Some(2));
 }
 
@@ -183,7 +178,7 @@ fn tail_prints_the_newest_events_and_follows() {
     assert_eq!(lines, all[all.len() - 3..]);
 
     let out = daemon.path("followed");
-    let mut follower = std::process::Command::new(crate::support::daemon::BINARY)
+    let mut follower = Command::new(BINARY)
         .args(["events", "tail", "-n", "0", "--follow", "--config"])
         .arg(daemon.config())
         .stdout(std::fs::File::create(&out).expect("creates"))
@@ -241,15 +236,39 @@ fn verify_gives_the_daemons_verdicts() {
 }
 
 #[test]
-fn the_demo_shows_all_it_promises() {
+fn a_long_list_of_messages_is_written_at_once() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    for number in 0..30 {
+        client.envelope("bob@good.test", &[ALICE]);
+        let reply = client.data(&message("bob@good.test", &format!("m{number}")));
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    let calls = daemon.path("calls");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=write", "-o"]).arg(&calls).arg(BINARY);
+    strace.args(["mailbox", "list", "alice", "--config"]).arg(daemon.config());
+    let output = strace.output().expect("strace is installed by tests/setup.sh");
+    let list = text(&output.stdout);
+    assert_eq!(list.lines().count(), 35, "{list}{}", text(&output.stderr));
+    let calls = std::fs::read_to_string(calls).expect("reads");
+    let writes = calls.lines().filter(|call| call.contains("write(1,")).count();
+    assert_eq!(writes, 1, "{calls}");
+}
+
+/// Runs the demo in a folder of its own.
+fn demo(more: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a folder");
-    let output = std::process::Command::new(crate::support::daemon::BINARY)
-        .args(["demo", "--dir"])
-        .arg(dir.path())
-        .output()
-        .expect("runs");
+    let mut command = Command::new(BINARY);
+    let output = command.args(["demo", "--dir"]).arg(dir.path()).args(more).output().expect("runs");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    told
+}
+
+#[test]
+fn the_demo_shows_all_it_promises() {
+    let told = demo(&[]);
     for expected in [
         "250 2.0.0 Accepted",
         "DKIM pass for good.test",
@@ -261,5 +280,66 @@ fn the_demo_shows_all_it_promises() {
         "Event log: ",
     ] {
         assert!(told.contains(expected), "{expected} is not in\n{told}");
+    }
+}
+
+#[test]
+fn the_demo_shows_mail_that_leaves() {
+    let told = demo(&[]);
+    let stories: Vec<_> = ["\n7. ", "\n8. ", "\n9. "]
+        .map(|title| told.rfind(title).unwrap_or_else(|| panic!("no {title} in\n{told}")))
+        .into_iter()
+        .chain([told.len()])
+        .collect();
+    let check = |number: usize, expected: &[&str]| {
+        let story = &told[stories[number]..stories[number + 1]];
+        for expected in expected {
+            assert!(story.contains(expected), "{expected} is not in\n{story}");
+        }
+    };
+    assert!(told.contains("alice@example.test logs in at 127.0.0.1:"), "{told}");
+    check(
+        0,
+        &[
+            "logged in as alice",
+            "received here in trace ",
+            "mailbox bob: INBOX",
+            "OUTGOING_EMAIL_SENT  erin@elsewhere.test",
+            "SPF pass for example.test",
+            "DKIM pass for example.test",
+            "mailbox erin: INBOX",
+        ],
+    );
+    check(
+        1,
+        &[
+            "OUTGOING_EMAIL_BOUNCED  nobody@elsewhere.test 5.1.1",
+            "reported to alice@example.test in trace ",
+            "Your message \"Are you there?\" could not be delivered to:",
+            "Final-Recipient: rfc822; nobody@elsewhere.test",
+            "Action: failed",
+        ],
+    );
+    check(
+        2,
+        &[
+            "queued for SMTP gateway filter, because rule \"via-filter\"",
+            "OUTGOING_EMAIL_SENT  buyer@partner.test",
+            "mailbox buyer: INBOX",
+        ],
+    );
+}
+
+#[test]
+fn the_demo_can_print_traces_alone() {
+    let told = demo(&["--json"]);
+    let traces: Vec<Value> = told.lines().map(json).collect();
+    let has = |name: &str| {
+        let mut events = traces.iter().filter_map(|trace| trace["events"].as_array()).flatten();
+        events.any(|event| event["event"]["eventName"] == name)
+    };
+    assert!(traces.iter().all(|trace| trace["traceId"].is_string()), "{told}");
+    for name in ["DMARC_POLICY_APPLIED", "OUTGOING_EMAIL_SENT", "OUTGOING_EMAIL_BOUNCED"] {
+        assert!(has(name), "no {name} in\n{told}");
     }
 }

@@ -1,0 +1,238 @@
+//! Finds the traces that an id means, and those that belong to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::files::{EventFiles, Wanted};
+use super::joins::{belong_together, joined};
+use super::read_lines;
+use crate::cli::story::{Report, Trace};
+use crate::events::{EventId, Lsn};
+use crate::pipeline::refusals::{self, RefusalLine};
+use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
+use crate::store::{Purpose, QueuedMail, Settings};
+
+/// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
+/// Message-ID again does so after it was used first.
+const MAX_JOINED: usize = 100;
+/// Stories of submissions that are read for a Message-ID that no event has: the newest.
+const MAX_STORIES: usize = 10_000;
+/// What is larger is no report: at most 1 MiB of the message is returned in one.
+const MAX_REPORT_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What an id means.
+pub(super) struct Found {
+    /// Oldest first, what is joined among them.
+    pub(super) traces: Vec<Trace>,
+    /// How many older ones there are.
+    pub(super) left_out: usize,
+}
+
+/// Finds what `id` means: the newest `limit` traces, and what belongs to them.
+///
+/// # Errors
+/// Files and records that cannot be read.
+pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Result<Found> {
+    let files = EventFiles::of(settings)?;
+    let reader = reader::exists(settings).then(|| Reader::open(settings)).transpose()?;
+    let mut ids = files.mentioning(id)?;
+    if let (true, Some(reader)) = (ids.is_empty(), &reader) {
+        ids = submitted_with(reader, &files, id)?;
+    }
+    let refusals = refusals_of(settings, id, &ids)?;
+    ids.extend(refusals.iter().map(|refusal| refusal.trace_id.clone()));
+    // Trace ids sort by age.
+    let left_out = ids.len().saturating_sub(limit);
+    let mut search = Search { files, reader, traces: BTreeMap::new() };
+    search.add(ids.into_iter().skip(left_out).collect())?;
+    for refusal in refusals {
+        if let Some(trace) = search.traces.get_mut(&refusal.trace_id) {
+            trace.refusals.push(refusal);
+        }
+    }
+    search.join()?;
+    Ok(Found { traces: search.traces.into_values().collect(), left_out })
+}
+
+/// A message that only bounced has no event with its Message-ID (as in WorkMail), but a story.
+fn submitted_with(
+    reader: &Reader,
+    files: &EventFiles,
+    id: &str,
+) -> anyhow::Result<BTreeSet<String>> {
+    let bare = |id: &str| id.trim_matches(['<', '>']).to_lowercase();
+    let wanted = bare(id);
+    let mut found = BTreeSet::new();
+    if !wanted.contains('@') {
+        return Ok(found);
+    }
+    for (trace_id, record) in files.submissions(MAX_STORIES)? {
+        let Ok(contents) = reader.contents(record) else { continue };
+        let mut trace = Trace::new(&trace_id);
+        trace.story = story_of(&trace_id, &contents);
+        if trace.message_id().map(bare).as_ref() == Some(&wanted) {
+            found.insert(trace_id);
+        }
+    }
+    Ok(found)
+}
+
+fn story_of(trace_id: &str, contents: &RecordContents) -> Option<Value> {
+    let mut stories = contents.stories.iter();
+    let own = stories.find(|story| story.trace_id.to_string() == trace_id);
+    serde_json::from_str(own?.told.get()).ok()
+}
+
+struct Search {
+    files: EventFiles,
+    reader: Option<Reader>,
+    traces: BTreeMap<String, Trace>,
+}
+
+impl Search {
+    /// Adds traces with all that is known of each.
+    fn add(&mut self, ids: Vec<String>) -> anyhow::Result<()> {
+        let mut new: BTreeMap<_, _> =
+            ids.into_iter().map(|id| (id.clone(), Trace::new(&id))).collect();
+        self.files.collect(&mut new)?;
+        if let Some(reader) = &self.reader {
+            new.values_mut().for_each(|trace| look_up(reader, trace));
+        }
+        self.traces.append(&mut new);
+        Ok(())
+    }
+
+    /// Adds what belongs to the traces that are there, and what belongs to that; then tells each
+    /// what it is joined to.
+    fn join(&mut self) -> anyhow::Result<()> {
+        let mut fresh: Vec<String> = self.traces.keys().cloned().collect();
+        let mut room = MAX_JOINED;
+        while room > 0 && !fresh.is_empty() {
+            let mut named = self.named_by(&fresh)?;
+            named.retain(|id| !self.traces.contains_key(id));
+            let known = self.traces.len();
+            self.add(named.iter().take(room).cloned().collect())?;
+            fresh = named.into_iter().filter(|id| self.keep(id)).collect();
+            room -= self.traces.len() - known;
+        }
+        let joins: Vec<_> = self.traces.values().map(|of| joined(of, self.others(of))).collect();
+        for (trace, joins) in self.traces.values_mut().zip(joins) {
+            trace.joined = joins;
+        }
+        Ok(())
+    }
+
+    fn others<'a>(&'a self, of: &'a Trace) -> impl Iterator<Item = &'a Trace> {
+        self.traces.values().filter(|other| other.trace_id != of.trace_id)
+    }
+
+    /// Traces that may belong to these.
+    fn named_by(&self, ids: &[String]) -> anyhow::Result<BTreeSet<String>> {
+        let mut named = BTreeSet::new();
+        let mut wanted = Wanted::default();
+        for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
+            named.extend(trace.sent_on().map(|(id, _)| id.to_owned()));
+            named.extend(trace.reports.iter().map(|report| report.trace_id.clone()));
+            wanted.message_ids.extend(trace.message_id().map(str::to_owned));
+            if trace.is_ours() {
+                wanted.records.extend(records(trace));
+            }
+        }
+        named.append(&mut self.files.with(&wanted)?);
+        Ok(named)
+    }
+
+    /// Drops a trace of which nothing is known, or that belongs to none; whether it stays.
+    fn keep(&mut self, id: &str) -> bool {
+        let stays = self.traces.get(id).is_some_and(|trace| {
+            !trace.events.is_empty() && self.others(trace).any(|it| belong_together(trace, it))
+        });
+        if !stays {
+            self.traces.remove(id);
+        }
+        stays
+    }
+}
+
+/// The durable records that a trace has events in.
+fn records(trace: &Trace) -> BTreeSet<Lsn> {
+    let ids = trace.events.iter().filter_map(|event| event.get("eventId")?.as_str());
+    ids.filter_map(|id| id.parse::<EventId>().ok()).map(|id| id.lsn).collect()
+}
+
+/// Events lead to durable records, which have the story and the reports. What has left the log is
+/// not told.
+fn look_up(reader: &Reader, trace: &mut Trace) {
+    for record in records(trace) {
+        let Ok(contents) = reader.contents(record) else { continue };
+        trace.story = trace.story.take().or_else(|| story_of(&trace.trace_id, &contents));
+        if reports_are_its(trace, &contents) {
+            trace.reports.extend(reports_in(reader, trace, &contents));
+        }
+    }
+}
+
+/// Reports that were made when a message was submitted belong to its outbound half.
+fn reports_are_its(trace: &Trace, contents: &RecordContents) -> bool {
+    if trace.is_ours() {
+        return false;
+    }
+    let mut submitted =
+        contents.stories.iter().filter(|story| story.told.get().contains("\"submittedAt\":"));
+    submitted.next().is_none_or(|story| story.trace_id.to_string() == trace.trace_id)
+}
+
+fn reports_in(reader: &Reader, trace: &Trace, contents: &RecordContents) -> Vec<Report> {
+    let is_own_mail =
+        |message: &&StoredMessage| contents.stories.iter().all(|it| it.trace_id != message.id);
+    let delivered = contents.messages.iter().filter(is_own_mail);
+    let delivered = delivered.filter_map(|message| report_to(reader, message));
+    let reverse_path = trace.reverse_path();
+    let leaving = contents.queued.iter().filter(|mail| {
+        mail.entry.purpose == Purpose::Report
+            && recipients(mail).any(|to| Some(to.as_str()) == reverse_path)
+    });
+    let leaving = leaving
+        .map(|mail| Report { trace_id: mail.trace_id.to_string(), to: recipients(mail).collect() });
+    delivered.chain(leaving).collect()
+}
+
+fn recipients(mail: &QueuedMail) -> impl Iterator<Item = String> {
+    mail.entry.recipients.iter().map(|recipient| recipient.address.to_string())
+}
+
+/// A message as a report, if it is one (RFC 6522, RFC 3464).
+fn report_to(reader: &Reader, message: &StoredMessage) -> Option<Report> {
+    if message.size > MAX_REPORT_BYTES {
+        return None;
+    }
+    let bytes = reader.read(message).ok()?;
+    let parsed = mail_parser::MessageParser::new().parse_headers(&bytes)?;
+    let kind = parsed.content_type()?.attribute("report-type")?;
+    let to = parsed.to().and_then(|to| to.first()).and_then(|to| to.address());
+    kind.eq_ignore_ascii_case("delivery-status").then(|| Report {
+        trace_id: message.id.to_string(),
+        to: to.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+fn refusals_of(
+    settings: &Settings,
+    id: &str,
+    traces: &BTreeSet<String>,
+) -> anyhow::Result<Vec<RefusalLine>> {
+    let bare = id.trim_matches(['<', '>']).to_lowercase();
+    let is_meant = |refusal: &RefusalLine| {
+        refusal.trace_id.eq_ignore_ascii_case(id)
+            || refusal.about.to_lowercase().contains(&format!("<{bare}>"))
+            || traces.contains(&refusal.trace_id)
+    };
+    let mut found = Vec::new();
+    for path in refusals::files(&settings.data_dir.join("refusals")) {
+        let lines = read_lines(&path)?;
+        let refusals = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+        found.extend(refusals.filter(is_meant));
+    }
+    Ok(found)
+}
