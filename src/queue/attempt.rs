@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::hop::Hop;
 use crate::mail::{Domain, Envelope, EnvelopeRecipient};
 use crate::smtp::client::{
-    ClientError, Connection, Endpoint, EnhancedStatus, Failure, Outcome, OutgoingTransaction,
-    Stage, Timeouts,
+    ClientError, Connection, Endpoint, EnhancedStatus, Failure, Fault, Outcome,
+    OutgoingTransaction, Stage, Timeouts,
 };
 
 /// The most connections that are tried in one attempt, so that a destination with many dead
@@ -22,6 +22,9 @@ const MAX_TRIES: usize = 8;
 /// each, and who is never reached behind them is reached when a later attempt finds the first
 /// servers better, or its route without them.
 const LONGEST_SEARCH: Duration = Duration::from_secs(15 * 60);
+/// A server that is not ready for a transaction after so long, though each of its answers came in
+/// time, is passed over: twice the longest wait for one answer.
+const LONGEST_OPENING: Duration = Duration::from_secs(10 * 60);
 /// Mail system congestion (RFC 3463 §3.5): there was no time left for this recipient.
 pub(super) const NO_TIME_LEFT: EnhancedStatus = EnhancedStatus::new(4, 4, 5);
 /// The most recipients of a transaction: what every server takes (RFC 5321 §4.5.3.1.8).
@@ -62,7 +65,9 @@ pub struct Attempt {
 /// the same, or take the message only to be refused itself (RFC 5321 §5.1). If no server was of
 /// use, the rest is deferred, or failed if every one of them said 5yz.
 ///
-/// Nothing new is begun after 15 minutes; the rest is deferred then too.
+/// Nothing new is begun after 15 minutes; the rest is deferred then too. What was begun last takes
+/// ten minutes to open at most, and a transaction [`Timeouts::transaction`], so an attempt ends
+/// after an hour and 25 minutes, whatever its servers do.
 ///
 /// `reuse` is an open connection to a server of the route, which is tried first; it does not count
 /// as a server's failure if it has ended by now.
@@ -82,14 +87,24 @@ pub async fn attempt(
             break;
         }
         let endpoint = endpoint(hop, address);
-        let credentials = hop.credentials.as_ref();
-        let (name, timeouts) = (&settings.hello_name, &settings.timeouts);
-        match Connection::open(&endpoint, &hop.tls, name, timeouts, credentials).await {
+        match open(hop, &endpoint, settings).await {
             Ok(connection) => kept = delivery.over(connection, Freshness::New).await,
             Err(error) => delivery.server_failed(&error, &endpoint),
         }
     }
     Attempt { outcomes: delivery.finish(), connection: kept }
+}
+
+async fn open(
+    hop: &Hop,
+    endpoint: &Endpoint,
+    settings: &ClientSettings,
+) -> Result<Connection, ClientError> {
+    let ClientSettings { hello_name, timeouts } = settings;
+    let opening =
+        Connection::open(endpoint, &hop.tls, hello_name, timeouts, hop.credentials.as_ref());
+    let too_slow = ClientError { stage: Stage::Hello, fault: Fault::TimedOut };
+    timeout(LONGEST_OPENING, opening).await.unwrap_or(Err(too_slow))
 }
 
 /// Every address of every server, as many as are tried. Where there are too many, each server's

@@ -443,6 +443,36 @@ async fn a_reload_changes_how_many_connections_there_are_at_once() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn messages_that_are_sent_at_once_have_so_much_room_also_after_a_reload() {
+    const MIB: u64 = 1024 * 1024;
+    let bench = Bench::new(&[&[Answer::Never]]);
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut running = bench.run();
+    let room = |in_flight_bytes, connections| Settings {
+        in_flight_bytes,
+        connections,
+        ..Settings::default()
+    };
+    let large = "x".repeat(700 * 1024);
+    running.queue.reload(room(MIB, 10));
+    running.add("a.test", &["bob"], &large).await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    running.queue.reload(room(MIB, 11));
+    running.add("b.test", &["bob"], &large).await;
+    settled_down(&running).await;
+    assert!(running.attempts.try_recv().is_err(), "two do not fit");
+    running.queue.reload(room(2 * MIB, 11));
+    running.add("c.test", &["bob"], &large).await;
+    let (third, _, _) = soon(running.attempts.recv()).await.expect("an attempt");
+    assert_eq!(third, "c.test", "it has the new room, the second waits for the old");
+    bench.gate.add_permits(3);
+    for _ in 0..3 {
+        running.told().await;
+    }
+    running.stop().await;
+}
+
 /// Lets the queue do whatever it can do now.
 async fn settled_down(running: &Running) {
     for _ in 0..20 {

@@ -99,13 +99,21 @@ pub struct Queue<C, L> {
 struct Terms {
     settings: Settings,
     /// For the octets of messages that are being sent.
-    memory: Semaphore,
+    memory: Arc<Semaphore>,
 }
 
 impl Terms {
     fn of(settings: Settings) -> Self {
         let memory = Semaphore::new(memory_units(settings.in_flight_bytes) as usize);
-        Self { settings, memory }
+        Self { settings, memory: Arc::new(memory) }
+    }
+
+    /// Other settings; where they leave `in_flight_bytes` as it is, what is in flight still counts.
+    fn changed_to(&self, settings: Settings) -> Self {
+        if settings.in_flight_bytes == self.settings.in_flight_bytes {
+            return Self { settings, memory: Arc::clone(&self.memory) };
+        }
+        Self::of(settings)
     }
 }
 
@@ -132,14 +140,12 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
     }
 
     /// Takes other settings for each decision from now on. An entry that waits keeps the time of
-    /// its next attempt, and what is being sent the room in memory that it has: until it has ended,
-    /// old and new `in_flight_bytes` may both be full.
+    /// its next attempt. What is being sent, or waits for room in memory, keeps to the
+    /// `in_flight_bytes` of before: until it has ended, the old and the new may both be full.
     pub fn reload(&self, settings: Settings) {
-        if settings == self.terms.load().settings {
-            return;
-        }
         self.waiting().set_connections_per_lane(settings.connections_per_destination);
-        self.terms.store(Arc::new(Terms::of(settings)));
+        let terms = self.terms.load().changed_to(settings);
+        self.terms.store(Arc::new(terms));
         self.changed.notify_one();
     }
 

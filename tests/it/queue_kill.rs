@@ -1,4 +1,4 @@
-//! `kill -9` while mail leaves: every acknowledged recipient has the message and exactly one
+//! `kill -9` and SIGTERM while mail leaves: every acknowledged recipient has the message and exactly one
 //! outcome; one has it twice only if the daemon ended between the remote server's word and its own
 //! record of it.
 
@@ -66,33 +66,31 @@ fn load(daemon: &Daemon, name: &str, acknowledged: &Mutex<BTreeSet<String>>) {
     }
 }
 
-/// Kills the daemon at a random moment of a load, some messages after it began, and starts it
-/// again; how many entries waited then.
-fn kill_under_load(
+/// Ends the daemon by a signal at a random moment of a load, some messages after it began, and
+/// starts it again; how many entries waited then.
+fn end_under_load(
     daemon: &mut Daemon,
     remote: &Remote,
-    round: u64,
+    (signal, round): (&str, u64),
     acknowledged: &Mutex<BTreeSet<String>>,
 ) -> usize {
     let count = || acknowledged.lock().expect("no thread panics").len();
     let enough = count() + 1 + random(15) as usize;
     let has_ended = AtomicBool::new(false);
-    let pid = daemon.pid().to_string();
     std::thread::scope(|scope| {
         for connection in 0..CONNECTIONS {
             let (daemon, has_ended) = (&*daemon, &has_ended);
             scope.spawn(move || {
                 load(daemon, &format!("{round}/{connection}"), acknowledged);
-                assert!(has_ended.load(SeqCst), "a connection ended before the kill");
+                assert!(has_ended.load(SeqCst), "a connection ended before the daemon");
             });
         }
         wait_for("some messages", || (count() >= enough).then_some(()));
         std::thread::sleep(Duration::from_millis(random(60)));
         has_ended.store(true, SeqCst);
-        let killed = Command::new("kill").args(["-KILL", &pid]).status();
-        assert!(killed.expect("runs kill").success());
+        daemon.signal(signal);
     });
-    daemon.kill();
+    assert!(daemon.ends_within(Duration::from_secs(20)), "the daemon does not stop");
     remote.next_epoch();
     let waiting = queue(daemon).len();
     daemon.launch(Command::new(BINARY));
@@ -165,35 +163,55 @@ fn what_was_acknowledged_leaves_and_has_one_outcome() {
     let acknowledged = Mutex::new(BTreeSet::new());
     let mut waited = 0;
     for round in 0..rounds() {
-        waited += kill_under_load(&mut daemon, &remote, round, &acknowledged);
+        waited += end_under_load(&mut daemon, &remote, ("KILL", round), &acknowledged);
     }
-    wait_until_empty(&daemon);
+    assert!(waited > 0, "deliveries were interrupted");
+    let doubled = check_all(&mut daemon, &remote, &acknowledged);
+    println!(
+        "{} rounds of kill -9: {} messages acknowledged, {waited} entries interrupted; 0 lost, \
+         {doubled} recipients had a message again whose outcome was not recorded",
+        rounds(),
+        acknowledged.into_inner().expect("no thread panicked").len(),
+    );
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_doubles_nothing() {
+    let remote = remote();
+    let mut daemon = daemon(&remote);
+    let acknowledged = Mutex::new(BTreeSet::new());
+    for round in 0..rounds().div_ceil(4) {
+        end_under_load(&mut daemon, &remote, ("TERM", round), &acknowledged);
+    }
+    assert_eq!(check_all(&mut daemon, &remote, &acknowledged), 0);
+}
+
+/// Lets everything leave; then all that was acknowledged has its outcomes, and the reports for
+/// them are there. How many recipients have a message more than once.
+fn check_all(
+    daemon: &mut Daemon,
+    remote: &Remote,
+    acknowledged: &Mutex<BTreeSet<String>>,
+) -> usize {
+    wait_until_empty(daemon);
     assert!(daemon.stop().success());
     let report = daemon.succeeds(&["fsck"]);
     assert!(report.ends_with("sound\n"), "{report}");
-    assert!(waited > 0, "deliveries were interrupted");
-
     let told = told(&daemon.events());
     let mut taken: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for one in remote.taken() {
         taken.entry(one.subject.clone()).or_default().push(one);
     }
-    let acknowledged = acknowledged.into_inner().expect("no thread panicked");
+    let acknowledged = acknowledged.lock().expect("no thread panicked");
     for subject in acknowledged.iter().chain(taken.keys()) {
         assert!(told.contains_key(subject), "{subject} is in no event");
     }
     let nothing = Vec::new();
-    let doubled: usize = told
+    check_reports(daemon, told.keys());
+    let checked = told
         .iter()
-        .map(|(subject, told)| check(subject, told, taken.get(subject).unwrap_or(&nothing)))
-        .sum();
-    check_reports(&daemon, told.keys());
-    println!(
-        "{} rounds of kill -9: {} messages acknowledged, {waited} entries interrupted; 0 lost, \
-         {doubled} recipients had a message again whose outcome was not recorded",
-        rounds(),
-        acknowledged.len(),
-    );
+        .map(|(subject, told)| check(subject, told, taken.get(subject).unwrap_or(&nothing)));
+    checked.sum()
 }
 
 /// The sender has one report on each message, on the recipient that was refused.

@@ -141,7 +141,7 @@ fn a_server_that_stays_silent_holds_up_nobody_elses_mail() {
 fn a_recipient_who_is_deferred_for_too_long_bounces_with_the_last_reason() {
     let remote =
         Remote::start(Manners { rcpt: |_, _| "451 4.7.1 come back later", ..Manners::default() });
-    let queue_section = format!("{RETRY_SOON}delay_warning_s = 1\nlifetime_s = 3\n");
+    let queue_section = format!("{RETRY_SOON}delay_warning_s = 1\nlifetime_s = 5\n");
     let daemon = started(&(queue_section + &route("far.test", remote.address.port())));
     submit(&daemon, &["carol@far.test"], "never");
     assert_eq!(outcomes(&daemon, "never", 1), ["bounced carol@far.test 4.7.1"]);

@@ -260,6 +260,23 @@ async fn servers_that_accept_and_stay_silent_do_not_hold_an_attempt_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_whose_every_answer_takes_long_is_followed_by_the_next() {
+    let slow = "!wait\nS: 220 mx\nC: EHLO client.test\n!wait\nS: 250-mx\nS: 250 STARTTLS\n\
+                C: STARTTLS\n!wait\nS: 454 4.7.0 later\n!accept";
+    let (first, second) = (server(&[slow]).await, server(&[slow]).await);
+    let works = server(&[&[HELLO, &good("b")].concat()]).await;
+    let route = [hop("slow.test", &first), hop("works.test", &works)];
+    let begun = Instant::now();
+    let attempt = tried(&route, &["b"], None).await;
+    assert_eq!(told(&attempt.outcomes), ["sent: 250 b queued"]);
+    let minutes = begun.elapsed().as_secs() / 60;
+    assert!((10..12).contains(&minutes), "{minutes}");
+    let attempt = tried(&[hop("slow.test", &second)], &["b"], None).await;
+    let expected = "deferred: 4.4.2 the server took too long (slow.test, EHLO)";
+    assert_eq!(told(&attempt.outcomes), [expected]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_quarter_of_an_hour_no_transaction_begins() {
     // Four minutes for each answer but those to the content.
     let slow = "!wait\nS: 220 mx\nC: EHLO client.test\n!wait\nS: 250-mx\nS: 250 LIMITS RCPTMAX=1\n\

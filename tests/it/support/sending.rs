@@ -85,11 +85,13 @@ impl Submitter {
         self.reply(code)
     }
 
-    /// The last line of a reply that begins with `code`.
+    /// The last line of a reply that begins with `code`; `None` if there is none, or it says that
+    /// the daemon stops.
     fn reply(&mut self, code: &str) -> Option<String> {
         loop {
             let mut line = String::new();
-            if self.reader.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
+            let has_ended = self.reader.read_line(&mut line).ok()? == 0 || !line.ends_with('\n');
+            if has_ended || line.starts_with("421 4.3.2") {
                 return None;
             }
             assert!(line.starts_with(code), "expected {code}: {line}");
