@@ -22,6 +22,8 @@ use crate::store::{Folder, FolderRetention, RetentionAction};
 
 /// Aliases of a user (guide 3441).
 const MAX_ALIASES: usize = 100;
+/// Domains of an organization (guide 3431).
+const MAX_DOMAINS: usize = 1000;
 /// Days that retention may keep a message (the API's `RetentionPeriod`).
 const RETENTION_DAYS: std::ops::RangeInclusive<u64> = 1..=730;
 const RETENTION_ACTIONS: [(&str, Option<RetentionAction>); 3] = [
@@ -194,6 +196,9 @@ fn domains(root: &Section<'_>) -> Option<Vec<(Domain, Place)>> {
     if domains.is_empty() {
         root.problem("domains", "an organization has at least one domain");
         return None;
+    }
+    if domains.len() > MAX_DOMAINS {
+        root.problem("domains", format!("{} domains; at most {MAX_DOMAINS}", domains.len()));
     }
     Some(domains)
 }

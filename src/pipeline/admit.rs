@@ -15,7 +15,7 @@ use crate::mail::{Address, EnvelopeRecipient};
 use crate::rules::Withheld;
 use crate::rules::mailbox::AppliedMailboxRule;
 use crate::smtp::reason::Reason;
-use crate::store::{Folder, MailboxHandle, MailboxName, Reservation, Store, StoreError};
+use crate::store::{Folder, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold};
 
 /// How full a mailbox is when its user is warned, in percent of its quota.
 const WARN_PERCENT: u64 = 90;
@@ -28,6 +28,8 @@ pub(super) struct Admitted {
     pub(super) shares: Vec<AdmittedShare>,
     /// What mailboxes and remote users send on to other servers.
     pub(super) leaving: Vec<Outgoing>,
+    /// Recipients outside whom mailboxes send it on to, counted.
+    pub(super) usage: Vec<UsageHold>,
 }
 
 /// One organization's part of an admitted message.
@@ -129,8 +131,8 @@ pub(super) fn admit(decided: Decided, store: &Store) -> Result<Admitted, StoreEr
     while let Some(share) = waiting.pop_front() {
         shares.push(admission.admit(share, &mut waiting)?);
     }
-    let leaving = admission.leaving;
-    Ok(Admitted { mail, shares, leaving })
+    let Admission { leaving, usage, .. } = admission;
+    Ok(Admitted { mail, shares, leaving, usage })
 }
 
 struct Admission<'a> {
@@ -140,6 +142,7 @@ struct Admission<'a> {
     /// Mailboxes and remote users that ways have led to, and why it does not reach them.
     seen: HashMap<MailboxName, Option<Reason>>,
     leaving: Vec<Outgoing>,
+    usage: Vec<UsageHold>,
 }
 
 /// The message on its way for one recipient of one organization.
@@ -152,8 +155,9 @@ struct Arriving<'a> {
 
 impl<'a> Admission<'a> {
     fn new(mail: &'a Judged, store: &'a Store) -> Self {
-        let sorter = Sorter::new(mail);
-        Self { mail, store, sorter, seen: HashMap::new(), leaving: Vec::new() }
+        let sorter = Sorter::new(mail, store);
+        let (leaving, usage) = (Vec::new(), Vec::new());
+        Self { mail, store, sorter, seen: HashMap::new(), leaving, usage }
     }
 
     fn admit(
@@ -226,6 +230,7 @@ impl<'a> Admission<'a> {
         let mailbox = self.store.mailbox(&name)?;
         let failure = if share.keep(&mailbox, member, &sorted, arriving.size) {
             share.ruled.extend(sorted.ruled);
+            self.usage.extend(sorted.usage);
             self.send_on(&member.address, sorted.targets, share, waiting);
             None
         } else {
@@ -314,7 +319,7 @@ impl AdmittedShare {
 /// Why a remote user does not get a message.
 fn reason_of(withheld: Withheld) -> Reason {
     match withheld {
-        Withheld::Loop | Withheld::TooManyForwards | Withheld::TooManyTargets => {
+        Withheld::Loop | Withheld::TooManyForwards | Withheld::TooManyTargets | Withheld::Quota => {
             Reason::TooManyHops
         }
         Withheld::NobodyThere => Reason::RemoteUser,

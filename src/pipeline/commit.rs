@@ -35,12 +35,12 @@ impl fmt::Display for Committed {
 /// Makes an accepted message durable with everything beside it.
 pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committed, StoreError> {
     let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
-    let Admitted { mut mail, shares, leaving } = admitted;
+    let Admitted { mut mail, shares, leaving, usage } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
     let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
     let trace_ids = outbound.chain(came_for.map(|share| share.decided.trace_id)).collect();
-    let mut commit = Commit::default();
+    let mut commit = Commit { usage, ..Commit::default() };
     if let Some(outgoing) = &outgoing {
         let to = outgoing_initiated.as_ref();
         commit.stories.push(story::tell_outgoing(&mail, outgoing, to, None));
@@ -61,7 +61,7 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     mails.extend(leaving.iter().filter_map(|onward| onward.mail(received_at)));
     if let Some(outgoing) = outgoing {
         mails.extend(outgoing.mail(received_at));
-        commit.usage = outgoing.usage;
+        commit.usage.extend(outgoing.usage);
     }
     let (mut around, mut own) = (Vec::new(), Vec::new());
     for placed in beside {

@@ -29,6 +29,16 @@ enum Way {
     Elsewhere(Destination, Option<Winner<OutboundAction>>),
 }
 
+impl Target {
+    /// Whether it is nobody of this organization's.
+    pub(super) fn is_outside(&self, organization: &Organization) -> bool {
+        match &self.way {
+            Way::Here(resolved) => resolved.organization.id != organization.id,
+            Way::Elsewhere(..) => true,
+        }
+    }
+}
+
 /// A message goes on from one mailbox to one address; told in the story.
 #[derive(Debug)]
 pub(super) struct SentOn {

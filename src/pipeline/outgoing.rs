@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::decide::Judged;
 use super::headers::Received;
 use super::receive::Headers;
+use super::snapshot::Policy;
 use super::submission::{Composed, Submission, SubmittedRecipient, Way};
 use super::transaction::{Addressee, Share, Transaction};
 use crate::clock::Timestamp;
@@ -81,7 +82,7 @@ pub(super) struct Dispatched {
 /// Decides for every recipient, and counts those outside.
 pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
     let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
-    let quota = count(&submission, veto, submitted_at, store);
+    let quota = count_submitted(&submission, veto, submitted_at, store);
     let veto = veto.or(quota.as_ref().err().copied());
     let mut recipients = Vec::with_capacity(submission.recipients.len());
     let mut here = Vec::new();
@@ -121,8 +122,23 @@ pub(super) fn authorship(headers: &Headers) -> Authorship {
     }
 }
 
-/// Counts the recipients outside the organization (guide 3425–3450).
-fn count(
+/// Counts recipients outside the organization that a user writes to (guide 3425–3450), also by a
+/// rule of the mailbox (3416).
+pub(super) fn count(
+    policy: &Policy,
+    by: &MailboxName,
+    recipients: u64,
+    at: Timestamp,
+    store: &Store,
+) -> Result<UsageHold, UsageExceeded> {
+    let limits = UsageLimits {
+        user: policy.recipient_quotas.per_user,
+        organization: policy.recipient_quotas.per_organization,
+    };
+    store.count_recipients(by, at.as_secs() / 86_400, recipients, limits)
+}
+
+fn count_submitted(
     submission: &Submission,
     veto: Option<Reason>,
     now: Timestamp,
@@ -138,12 +154,7 @@ fn count(
         return Ok(None);
     };
     let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
-    let limits = UsageLimits {
-        user: policy.recipient_quotas.per_user,
-        organization: policy.recipient_quotas.per_organization,
-    };
-    let day = now.as_secs() / 86_400;
-    match store.count_recipients(&by, day, outside, limits) {
+    match count(policy, &by, outside, now, store) {
         Ok(hold) => Ok(Some(hold)),
         Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
         Err(UsageExceeded::Organization) => Err(Reason::OrganizationQuotaExceeded),

@@ -1,16 +1,18 @@
 //! What users' own rules do with a message that comes into their mailboxes, and where it goes on to
 //! from there.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::admit::Ruled;
 use super::decide::{DecidedShare, Judged};
 use super::onward::{self, Target, Told};
+use super::outgoing;
 use crate::directory::{Member, RemoteMember};
 use crate::mail::{Address, EnvelopeRecipient, body_offset};
 use crate::rules::mailbox::{Incoming, MailboxOutcome, MailboxRules};
 use crate::rules::{Withheld, may_go_on};
-use crate::store::Folder;
+use crate::store::{Folder, MailboxName, Store, UsageHold};
 
 /// Addresses that users' rules may send one message on to.
 const MAX_TARGETS: usize = 1000;
@@ -18,6 +20,7 @@ const MAX_TARGETS: usize = 1000;
 /// Applies the rules of mailboxes to one message.
 pub(super) struct Sorter<'a> {
     mail: &'a Judged,
+    store: &'a Store,
     /// Addresses that it goes on to so far.
     targets: Cell<usize>,
 }
@@ -33,11 +36,21 @@ pub(super) struct Sorted {
     pub(super) targets: Vec<Target>,
     /// What the rules did, if any did something.
     pub(super) ruled: Option<Ruled>,
+    /// Targets outside, counted as recipients that the user writes to (guide 3416).
+    pub(super) usage: Vec<UsageHold>,
+}
+
+impl Sorted {
+    /// What becomes of it where no rules are.
+    fn unruled(folder: Folder) -> Self {
+        let (copies, targets, usage) = (Vec::new(), Vec::new(), Vec::new());
+        Self { folder: Some(folder), copies, targets, ruled: None, usage }
+    }
 }
 
 impl<'a> Sorter<'a> {
-    pub(super) fn new(mail: &'a Judged) -> Self {
-        Self { mail, targets: Cell::new(0) }
+    pub(super) fn new(mail: &'a Judged, store: &'a Store) -> Self {
+        Self { mail, store, targets: Cell::new(0) }
     }
 
     /// What the rules of a mailbox do with the message that would go into `folder`.
@@ -49,14 +62,22 @@ impl<'a> Sorter<'a> {
         folder: Folder,
     ) -> Sorted {
         let policy = self.mail.snapshot.policies.get(&share.organization.id);
-        let rules = policy.and_then(|policy| policy.mailbox_rules.get(&member.mailbox));
-        let Some(rules) = rules else {
-            return Sorted { folder: Some(folder), copies: vec![], targets: vec![], ruled: None };
+        let rules =
+            policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.mailbox)?)));
+        let Some((policy, rules)) = rules else { return Sorted::unruled(folder) };
+        let usage = RefCell::new(Vec::new());
+        let count = || {
+            let organization = share.organization.id.as_str().into();
+            let by = MailboxName { organization, user: Arc::clone(&member.mailbox) };
+            let hold = outgoing::count(policy, &by, 1, self.mail.received_at, self.store);
+            usage.borrow_mut().push(hold.map_err(|_| Withheld::Quota)?);
+            Ok(())
         };
-        let outcome = self.apply(rules, share, member, came_for, folder);
-        self.sorted(outcome, share, member, came_for)
+        let outcome = self.apply(rules, share, member, came_for, folder, count);
+        Sorted { usage: usage.into_inner(), ..self.sorted(outcome, share, member, came_for) }
     }
 
+    /// Tries the rules; `count` counts a recipient outside.
     fn apply(
         &self,
         rules: &MailboxRules,
@@ -64,6 +85,7 @@ impl<'a> Sorter<'a> {
         member: &Member,
         came_for: &EnvelopeRecipient,
         folder: Folder,
+        count: impl Fn() -> Result<(), Withheld>,
     ) -> MailboxOutcome {
         let headers = &self.mail.headers;
         let incoming = Incoming {
@@ -81,7 +103,9 @@ impl<'a> Sorter<'a> {
                 return Err(Withheld::TooManyTargets);
             }
             self.targets.set(self.targets.get() + 1);
-            onward::target(self.mail, &share.organization, &member.address, recipient).map(drop)
+            let organization = &share.organization;
+            let target = onward::target(self.mail, organization, &member.address, recipient)?;
+            if target.is_outside(organization) { count() } else { Ok(()) }
         })
     }
 
@@ -108,7 +132,7 @@ impl<'a> Sorter<'a> {
             applied,
             withheld,
         });
-        Sorted { folder, copies, targets, ruled }
+        Sorted { folder, copies, targets, ruled, usage: Vec::new() }
     }
 
     /// Where mail for a remote user goes.

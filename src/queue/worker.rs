@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::settle::{self, Settlement};
 use super::waiting::{Lane, Waiting};
@@ -93,6 +93,27 @@ pub struct Queue<C, L> {
     clock: Arc<dyn Clock>,
     chance: Chance,
     terms: ArcSwap<Terms>,
+}
+
+/// A connection's turn at its destination; when it is over, however it ends, another may begin.
+struct Turn<'a, C, L> {
+    queue: &'a Queue<C, L>,
+    lane: &'a Lane,
+}
+
+impl<C, L> Drop for Turn<'_, C, L> {
+    fn drop(&mut self) {
+        // Nothing panics while holding this lock.
+        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).close(self.lane);
+        self.queue.changed.notify_one();
+    }
+}
+
+/// Tells of a connection that did not end as it should; its entry waits for the next start.
+fn told(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "sending a message went wrong, a restart takes it up again");
+    }
 }
 
 /// What the queue goes by, until a reload.
@@ -191,7 +212,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             // they have.
             tokio::select! {
                 Some(mail) = feed.new.recv() => self.waiting().add(mail),
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => told(ended),
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(sleep) => {}
                 _ = stop.changed() => {}
@@ -220,6 +241,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
 
     /// One connection to a destination, and everything that goes over it.
     async fn serve(self: Arc<Self>, lane: Lane, first: QueuedMail, stop: watch::Receiver<bool>) {
+        let turn = Turn { queue: &self, lane: &lane };
         let (mut next, mut open) = (Some(first), None);
         while let Some(mail) = next {
             open = self.send(&lane, mail, open, &stop).await;
@@ -229,8 +251,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         if let Some(connection) = open {
             self.courier.close(connection).await;
         }
-        self.waiting().close(&lane);
-        self.changed.notify_one();
+        drop(turn);
     }
 
     async fn send(

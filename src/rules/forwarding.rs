@@ -27,6 +27,8 @@ pub enum Withheld {
     OutboundRule,
     /// The message goes on to a thousand addresses already.
     TooManyTargets,
+    /// The user or the organization has written to too many recipients today.
+    Quota,
 }
 
 /// Whether a mailbox may send a message on, by the message's header section. `before` mailboxes have

@@ -33,7 +33,7 @@ pub(super) struct Encoded {
     /// Octets that mailboxes get back when it is durable.
     pub(super) freed: Vec<(Arc<MailboxHandle>, u64)>,
     /// Recipients that were counted, to be kept when it is durable.
-    pub(super) usage: Option<UsageHold>,
+    pub(super) usage: Vec<UsageHold>,
 }
 
 /// Frames changes of messages; `mailboxes` are those that removals give room back to.
@@ -49,7 +49,7 @@ pub(super) fn encode_changes(
         events: Vec::new(),
         rooms: Vec::new(),
         freed,
-        usage: None,
+        usage: Vec::new(),
     })
 }
 
@@ -69,7 +69,7 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
     encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
     encoder.head.stories = commit.stories;
     encoder.head.queue_changes = commit.queue_changes;
-    encoder.head.used = commit.usage.as_ref().and_then(UsageHold::used).cloned();
+    encoder.head.usage = commit.usage.iter().filter_map(UsageHold::used).cloned().collect();
     for blob in commit.blobs {
         encoder.blob(blob)?;
     }

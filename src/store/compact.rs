@@ -265,7 +265,7 @@ impl Job<'_> {
         if is_expired {
             head.stories.clear();
             head.events_at = None;
-            head.used = None;
+            head.usage.clear();
         }
         head
     }

@@ -74,8 +74,8 @@ pub struct Commit {
     pub stories: Vec<Story>,
     /// What becomes of entries of the queue.
     pub queue_changes: Vec<QueueChange>,
-    /// Recipients that were counted for it.
-    pub usage: Option<UsageHold>,
+    /// Recipients that were counted for it, for each user who writes to them.
+    pub usage: Vec<UsageHold>,
 }
 
 /// One content, stored once however many get it.
@@ -140,8 +140,8 @@ pub(super) struct RecordHead {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) queue_changes: Vec<QueueChange>,
     /// Recipients outside of the organization that a user wrote to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) used: Option<Used>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) usage: Vec<Used>,
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
@@ -155,7 +155,7 @@ impl RecordHead {
             && self.stories.is_empty()
             && self.changes.is_empty()
             && self.queue_changes.is_empty()
-            && self.used.is_none()
+            && self.usage.is_empty()
             && self.events_at.is_none()
     }
 }

@@ -446,7 +446,7 @@ fn apply_record(
     for change in &head.queue_changes {
         apply_queue_change(transaction, lsn, change)?;
     }
-    head.used.as_ref().map_or(Ok(()), |used| count(transaction, used))
+    head.usage.iter().try_for_each(|used| count(transaction, used))
 }
 
 fn insert_message(

@@ -174,6 +174,23 @@ fn what_goes_on_to_users_here_is_inbound_mail_with_one_journal_record() {
 }
 
 #[test]
+fn what_rules_send_outside_counts_towards_the_quotas() {
+    let far = far();
+    let rules = user("fwd", &["action = \"REDIRECT\"\nto = \"dave@far.test\""]);
+    let port = far.address().port();
+    let listener =
+        format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
+    let mut setup = Setup { listener, ..Setup::with_keys("recipients_per_user_per_day = 1") };
+    setup.organization.push_str(&rules);
+    let daemon = setup.start();
+    swaks(&daemon, CAROL, "fwd@example.test", "the first", &[]).accepted();
+    swaks(&daemon, CAROL, "fwd@example.test", "one too many", &[]).accepted();
+    assert!(daemon.folders("fwd", "the first").is_empty());
+    assert_eq!(daemon.folders("fwd", "one too many"), ["INBOX"]);
+    delivered(&far, "dave", "the first");
+}
+
+#[test]
 fn forwards_do_not_go_round() {
     let far = far();
     let organization = user("ping", &["action = \"FORWARD\"\nto = \"pong@example.test\""])
