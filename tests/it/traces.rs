@@ -134,14 +134,7 @@ fn what_comes_back_with_the_same_message_id_is_joined() {
     let daemon = daemon("", far.address().port());
     submit(&daemon, CAROL, "out and back", &["--header", "Message-Id: <back@x.test>"]).accepted();
     told(&daemon, "out and back", "OUTGOING_EMAIL_SENT");
-    let mut client = Client::connect(daemon.address());
-    for subject in ["it is back", "it is back again"] {
-        client.envelope(CAROL, &[BOB]);
-        let content = format!(
-            "From: <{CAROL}>\r\nSubject: {subject}\r\nMessage-ID: <back@x.test>\r\n\r\nx\r\n"
-        );
-        assert!(client.data(content.as_bytes()).starts_with("250"));
-    }
+    come_back(&daemon, &["it is back", "it is back again"]);
     let [out, one, two] = [
         ("OUTGOING_EMAIL_SUBMITTED", "out and back"),
         ("ORGANIZATION_EMAIL_RECEIVED", "it is back"),
@@ -152,6 +145,35 @@ fn what_comes_back_with_the_same_message_id_is_joined() {
     assert_eq!(found.len(), 3, "the other one by way of what left: {found:#?}");
     check_joined(&found[0], &out, &[("inbound", &one), ("inbound", &two)]);
     check_joined(&found[1], &one, &[("outbound", &out)]);
+}
+
+/// Somebody elsewhere writes to bob with the Message-ID of another message.
+fn come_back(daemon: &Daemon, subjects: &[&str]) {
+    let mut client = Client::connect(daemon.address());
+    for subject in subjects {
+        client.envelope(CAROL, &[BOB]);
+        let content = format!(
+            "From: <{CAROL}>\r\nSubject: {subject}\r\nMessage-ID: <back@x.test>\r\n\r\nx\r\n"
+        );
+        assert!(client.data(content.as_bytes()).starts_with("250"));
+    }
+}
+
+#[test]
+fn who_uses_a_message_id_again_hides_nothing() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    let to = format!("nobody@far.test,{BOB}");
+    submit(&daemon, &to, "used again", &["--header", "Message-Id: <back@x.test>"]).accepted();
+    told(&daemon, "used again", "OUTGOING_EMAIL_BOUNCED");
+    come_back(&daemon, &["flood"; 110]);
+    let out = trace_with(&daemon, "OUTGOING_EMAIL_SUBMITTED", "subject", "used again");
+    let inbound = trace_with(&daemon, "ORGANIZATION_EMAIL_RECEIVED", "subject", "used again");
+    let found = traces(&daemon, &out);
+    assert_eq!(found.len(), 101, "a hundred are joined to it, the oldest");
+    let joined = &found[0]["joined"];
+    assert_eq!(joined[0]["traceId"], inbound.as_str());
+    assert!(joined.as_array().expect("a list").iter().any(|it| it["relation"] == "report"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Finds the traces that an id means, and those that belong to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -112,7 +112,8 @@ impl Search {
             let mut named = self.named_by(&fresh)?;
             named.retain(|id| !self.traces.contains_key(id));
             let known = self.traces.len();
-            self.add(named.iter().take(room).cloned().collect())?;
+            named.truncate(room);
+            self.add(named.clone())?;
             fresh = named.into_iter().filter(|id| self.keep(id)).collect();
             room -= self.traces.len() - known;
         }
@@ -127,9 +128,10 @@ impl Search {
         self.traces.values().filter(|other| other.trace_id != of.trace_id)
     }
 
-    /// Traces that may belong to these.
-    fn named_by(&self, ids: &[String]) -> anyhow::Result<BTreeSet<String>> {
-        let mut named = BTreeSet::new();
+    /// Traces that may belong to these: first those that they name, then those that the event
+    /// files suggest, oldest first.
+    fn named_by(&self, ids: &[String]) -> anyhow::Result<Vec<String>> {
+        let mut named = Vec::new();
         let mut wanted = Wanted::default();
         for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
             named.extend(trace.sent_on().map(|(id, _)| id.to_owned()));
@@ -139,7 +141,9 @@ impl Search {
                 wanted.records.extend(records(trace));
             }
         }
-        named.append(&mut self.files.with(&wanted)?);
+        named.extend(self.files.with(&wanted)?);
+        let mut seen = HashSet::new();
+        named.retain(|id| seen.insert(id.clone()));
         Ok(named)
     }
 
