@@ -17,16 +17,16 @@ use crate::clock::SystemClock;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
-use crate::events::audit::AuditLog;
+use crate::events::audit::{ArnSettings, AuditLog};
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::login::Logins;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
-use crate::smtp::{Listener, Shared, Tls, TlsError, WATCH_INTERVAL};
+use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
-use outbound::Outbound;
+use outbound::{Change, Outbound};
 
 pub use outbound::MailQueue;
 
@@ -92,16 +92,19 @@ pub struct Daemon {
     tasks: JoinSet<()>,
 }
 
+/// The version of the snapshot that a daemon starts with.
+const FIRST_VERSION: u64 = 1;
+
 /// What a reload cannot change.
 #[derive(Debug, PartialEq, Eq)]
 struct Fixed {
     data_dir: PathBuf,
     hostname: String,
-    listeners: Vec<crate::smtp::ListenerSettings>,
+    listeners: Vec<ListenerSettings>,
     tls: Option<crate::smtp::TlsSettings>,
     store: crate::store::Settings,
-    queue: crate::queue::Settings,
     events: crate::events::Settings,
+    arns: ArnSettings,
     log: crate::config::LogSettings,
 }
 
@@ -113,10 +116,40 @@ impl Fixed {
             listeners: configuration.listeners.clone(),
             tls: configuration.tls.clone(),
             store: configuration.store.clone(),
-            queue: configuration.queue.clone(),
             events: configuration.events,
+            arns: configuration.arns.clone(),
             log: configuration.log.clone(),
         }
+    }
+}
+
+/// What is open before anything listens.
+struct Opened {
+    hostname: Domain,
+    resolver: Arc<dyn Resolver>,
+    tls: Tls,
+    parts: pipeline::Parts,
+}
+
+impl Opened {
+    fn of(configuration: &Configuration) -> Result<Self, StartError> {
+        let data_dir = &configuration.store.data_dir;
+        let resolver = resolver(configuration)?;
+        let hostname = Domain::parse(&configuration.pipeline.hostname)?;
+        let store = Store::open(&configuration.store, &configuration.events)?;
+        store.set_retention(retention(configuration));
+        let tls = match configuration.tls.clone() {
+            Some(files) => Tls::load(files)?,
+            None => Tls::self_signed(&data_dir.join("tls"), &hostname)?,
+        };
+        let refusals = RefusalLog::open(&data_dir.join("refusals"))
+            .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
+        let audit = audit(configuration)?;
+        let credentials = Arc::new(CredentialStore::open(data_dir)?);
+        let logins = Logins::new(credentials, Arc::clone(&audit), Arc::new(SystemClock));
+        let domain_keys = Arc::new(DomainKeys::load(&configuration.store)?);
+        let parts = pipeline::Parts { store, logins, audit, domain_keys, refusals };
+        Ok(Self { hostname, resolver, tls, parts })
     }
 }
 
@@ -126,75 +159,58 @@ impl Daemon {
     /// # Errors
     /// What kept it from starting; nothing is left running then.
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
-        let started_with = Fixed::of(&configuration);
-        let data_dir = configuration.store.data_dir.clone();
-        let resolver = resolver(&configuration)?;
-        let hostname = Domain::parse(&configuration.pipeline.hostname)?;
-        let store = Store::open(&configuration.store, &configuration.events)?;
-        let tls = match configuration.tls.clone() {
-            Some(files) => Tls::load(files)?,
-            None => Tls::self_signed(&data_dir.join("tls"), &hostname)?,
-        };
-        let refusals = RefusalLog::open(&data_dir.join("refusals"))
-            .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
-        let audit = audit(&configuration)?;
-        let credentials = Arc::new(CredentialStore::open(&data_dir)?);
-        let logins = Logins::new(credentials, Arc::clone(&audit), Arc::new(SystemClock));
-        store.set_retention(retention(&configuration));
+        let Opened { hostname, resolver, tls, parts } = Opened::of(&configuration)?;
+        let (store, domain_keys) = (Arc::clone(&parts.store), Arc::clone(&parts.domain_keys));
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
+        let pipeline = Pipeline::new(
+            Arc::clone(&snapshot),
+            Arc::clone(&resolver),
+            configuration.msgauth.clone(),
+            parts,
+            Arc::new(SystemClock),
+        );
         let limits = configuration.limits.clone();
-        let listeners = configuration.listeners.clone();
-        let msgauth = configuration.msgauth.clone();
-        let domain_keys = Arc::new(DomainKeys::load(&configuration.store)?);
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, 1)));
-        let parts = pipeline::Parts {
-            store: Arc::clone(&store),
-            logins,
-            audit,
-            domain_keys: Arc::clone(&domain_keys),
-            refusals,
-        };
-        let clock = Arc::new(SystemClock);
-        let (of_pipeline, of_queue) = (Arc::clone(&resolver), resolver);
-        let pipeline = Pipeline::new(Arc::clone(&snapshot), of_pipeline, msgauth, parts, clock);
-        let own_name = hostname.clone();
-        let shared = Shared::new(pipeline, hostname, limits, tls.clone());
+        let shared = Shared::new(pipeline, hostname.clone(), limits, tls.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let mut addresses = BTreeMap::new();
-        for settings in listeners {
-            let (name, address) = (settings.name.clone(), settings.bind);
-            let listener = Listener::bind(settings, Arc::clone(&shared))
-                .await
-                .map_err(|source| StartError::Bind { name: name.clone(), address, source })?;
-            tracing::info!(listener = name, address = %listener.local_addr(), "listening");
-            addresses.insert(name, listener.local_addr());
-            tasks.spawn(listener.run(stopped.clone()));
-        }
-        tasks.spawn(tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
-        tasks.spawn(Arc::clone(&domain_keys).watch(WATCH_INTERVAL, stopped.clone()));
-        let listeners = addresses.values().copied().collect();
+        let addresses = listen(&configuration.listeners, &shared, &stopped, &mut tasks).await?;
+        let bound = addresses.values().copied().collect();
         let outbound =
-            Outbound::new(&configuration, of_queue, &store, &snapshot, listeners, &own_name)?;
-        let control = control::bind(&data_dir)
-            .map_err(|source| StartError::File { path: control::path(&data_dir), source })?;
-        tasks.spawn(control::run(control, Arc::clone(&outbound.queue), stopped.clone()));
-        if let Some(feed) = store.take_queue() {
-            tasks.spawn(Arc::clone(&outbound.queue).run(feed, stopped));
-        }
-        write_addresses(&data_dir.join("run"), &addresses)?;
-        let version = AtomicU64::new(1);
-        Ok(Self {
+            Outbound::new(&configuration, resolver, &store, &snapshot, bound, &hostname)?;
+        let mut daemon = Self {
             shared,
             store,
             tls,
             domain_keys,
             outbound,
             addresses,
-            started_with,
-            version,
+            started_with: Fixed::of(&configuration),
+            version: AtomicU64::new(FIRST_VERSION),
             stop,
             tasks,
-        })
+        };
+        daemon.spawn_watches_and_queue(&configuration.store.data_dir, &stopped)?;
+        write_addresses(&configuration.store.data_dir.join("run"), &daemon.addresses)?;
+        Ok(daemon)
+    }
+
+    /// What runs beside the listeners: the looks at certificate and keys, the operator's socket,
+    /// and the queue.
+    fn spawn_watches_and_queue(
+        &mut self,
+        data_dir: &Path,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        self.tasks.spawn(self.tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
+        self.tasks.spawn(Arc::clone(&self.domain_keys).watch(WATCH_INTERVAL, stopped.clone()));
+        let queue = &self.outbound.queue;
+        let control = control::bind(data_dir)
+            .map_err(|source| StartError::File { path: control::path(data_dir), source })?;
+        self.tasks.spawn(control::run(control, Arc::clone(queue), stopped.clone()));
+        if let Some(feed) = self.store.take_queue() {
+            self.tasks.spawn(Arc::clone(queue).run(feed, stopped.clone()));
+        }
+        Ok(())
     }
 
     /// Where each listener listens, by name.
@@ -209,10 +225,11 @@ impl Daemon {
     /// What is wrong with the new one.
     pub async fn reload(&self, configuration: Configuration) -> Result<(), StartError> {
         let resolver = resolver(&configuration)?;
+        let change = Change::to(&configuration)?;
         if Fixed::of(&configuration) != self.started_with {
             tracing::warn!(
-                "data_dir, hostname, listeners, tls files, [store], [queue]'s schedule and bounds, \
-                 [events] and [log] change with a restart only"
+                "data_dir, hostname, listeners, tls files, [store], [events], [arn] and [log] change \
+                 with a restart only"
             );
         }
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
@@ -224,7 +241,7 @@ impl Daemon {
         if tokio::task::spawn_blocking(move || domain_keys.refresh()).await.is_err() {
             tracing::error!("the keys of domains could not be looked at");
         }
-        self.outbound.reload(Arc::clone(&resolver), configuration.routes.clone());
+        self.outbound.reload(change, Arc::clone(&resolver));
         self.shared.handler().reload(snapshot(&configuration, version), resolver, msgauth);
         tracing::info!(version, "configuration reloaded");
         Ok(())
@@ -244,6 +261,26 @@ impl Daemon {
             tracing::error!("the store did not close well");
         }
     }
+}
+
+/// Binds the listeners and begins to serve; the address of each, by its name.
+async fn listen(
+    listeners: &[ListenerSettings],
+    shared: &Arc<Shared<Pipeline>>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<BTreeMap<String, SocketAddr>, StartError> {
+    let mut addresses = BTreeMap::new();
+    for settings in listeners {
+        let (name, address) = (settings.name.clone(), settings.bind);
+        let listener = Listener::bind(settings.clone(), Arc::clone(shared))
+            .await
+            .map_err(|source| StartError::Bind { name: name.clone(), address, source })?;
+        tracing::info!(listener = name, address = %listener.local_addr(), "listening");
+        addresses.insert(name, listener.local_addr());
+        tasks.spawn(listener.run(stopped.clone()));
+    }
+    Ok(addresses)
 }
 
 /// Everything of a configuration that only shows when it is used: zone file, certificate, key,
@@ -270,7 +307,7 @@ pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, Star
 
 fn audit(configuration: &Configuration) -> Result<Arc<AuditLog>, StartError> {
     let audit = configuration.store.data_dir.join("audit");
-    AuditLog::open(&audit, configuration.events)
+    AuditLog::open(&audit, configuration.events, configuration.arns.clone())
         .map(Arc::new)
         .map_err(|source| StartError::File { path: audit, source })
 }
@@ -296,10 +333,6 @@ fn snapshot(configuration: &Configuration, version: u64) -> Snapshot {
 }
 
 fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
-    if !config.mailbox_rules.is_empty() {
-        let (organization, users) = (&config.organization.alias, config.mailbox_rules.len());
-        tracing::warn!(organization, users, "mailbox rules are not applied by this version");
-    }
     let gateways = config.gateways.iter();
     Policy {
         rules: Arc::clone(&config.rules),

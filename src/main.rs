@@ -7,5 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Many small buffers come and go: in huge pages they would hold twice the memory. A kernel that
+    // knows nothing of this has none.
+    rustix::thread::disable_transparent_huge_pages(true).ok();
     mailweir::cli::main()
 }

@@ -38,7 +38,7 @@ const DOCS: &str = "docs";
 const MIB: f64 = 1_048_576.0;
 /// How often the key cell is measured, and how often each time the messages are sent: a pass of
 /// them takes some systems only a moment.
-const KEY_ROUNDS: usize = 3;
+const KEY_ROUNDS: usize = 5;
 const KEY_PASSES: usize = 5;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;

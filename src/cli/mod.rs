@@ -154,6 +154,9 @@ fn start_log(settings: &LogSettings) {
     });
 }
 
+/// One processor is left to the store's threads: a worker more would only be switched with them.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = processors.saturating_sub(1).max(1);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }

@@ -11,15 +11,15 @@ use serde::Serialize;
 use super::{ConfigArgument, output};
 use crate::clock::Timestamp;
 use crate::daemon::control::{self, Answer, Request};
-use crate::mail::ReversePath;
+use crate::mail::{Address, ReversePath};
 use crate::store::reader::Reader;
-use crate::store::{Purpose, QueueId, QueuedMail};
+use crate::store::{Purpose, QueueId, QueuedMail, SettledOutcome};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum QueueCommand {
     /// What waits, oldest first
     List(ListArguments),
-    /// One entry: its recipients, attempts and last failure
+    /// One entry: its recipients and what came of them, attempts and last failure
     Show(ShowArguments),
     /// Try entries now
     Retry(RetryArguments),
@@ -92,6 +92,8 @@ struct Shown<'a> {
     reverse_path: &'a ReversePath,
     /// Those that wait for an outcome.
     recipients: Vec<String>,
+    /// Those that have it.
+    settled: Vec<ShownOutcome<'a>>,
     size: u64,
     queued_at: Timestamp,
     attempts: u32,
@@ -100,10 +102,47 @@ struct Shown<'a> {
     last_failure: Option<&'a str>,
 }
 
+/// What came of a recipient, as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownOutcome<'a> {
+    recipient: String,
+    /// `sent` or `bounced`; absent where an older version did not record it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+impl<'a> ShownOutcome<'a> {
+    fn of(recipient: &Address, outcome: Option<&'a SettledOutcome>) -> Self {
+        let (outcome, text) = match outcome {
+            Some(SettledOutcome::Sent(text)) => (Some("sent"), Some(text.as_str())),
+            Some(SettledOutcome::Bounced(text)) => (Some("bounced"), Some(text.as_str())),
+            None => (None, None),
+        };
+        Self { recipient: recipient.to_string(), outcome, text }
+    }
+
+    fn line(&self) -> String {
+        match (self.outcome, self.text) {
+            (Some(outcome), Some(text)) => format!("{}: {outcome}, {text}", self.recipient),
+            _ => format!("{}: sent or bounced, as `events trace` tells", self.recipient),
+        }
+    }
+}
+
 impl<'a> Shown<'a> {
     fn of(mail: &'a QueuedMail) -> Self {
-        let recipients = mail.entry.recipients.iter().enumerate();
-        let waiting = recipients.filter(|(place, _)| !mail.state.settled.contains(place));
+        let (mut waiting, mut settled) = (Vec::new(), Vec::new());
+        for (place, recipient) in mail.entry.recipients.iter().enumerate() {
+            match mail.state.settled_at(place) {
+                None => waiting.push(recipient.address.to_string()),
+                Some(known) => {
+                    settled.push(ShownOutcome::of(&recipient.address, known.outcome.as_ref()));
+                }
+            }
+        }
         Self {
             id: mail.id,
             trace_id: mail.trace_id.to_string(),
@@ -115,7 +154,8 @@ impl<'a> Shown<'a> {
                 Purpose::JournalRecord { .. } => "journal record",
             },
             reverse_path: &mail.entry.reverse_path,
-            recipients: waiting.map(|(_, it)| it.address.to_string()).collect(),
+            recipients: waiting,
+            settled,
             size: mail.size,
             queued_at: mail.queued_at,
             attempts: mail.state.attempts,
@@ -201,6 +241,9 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
         ("last failure", shown.last_failure.unwrap_or("(none)").to_owned()),
     ] {
         output::line(&format!("{name:<21} {value}"))?;
+    }
+    for settled in &shown.settled {
+        output::line(&format!("{:<21} {}", "settled", settled.line()))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `mailweir token create`, `list`, `revoke`: personal access tokens (guide 6279–6302).
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -205,9 +206,9 @@ fn tell_audit(
     token: &Token,
     action: TokenAction,
 ) -> anyhow::Result<()> {
-    let id = found.organization.id.as_str();
-    let user = Some(&*found.user.name);
-    let occasion = Occasion::new(SystemClock.now(), TraceId::generate(), Some(id), user);
+    let (organization, user) = ((&found.organization.id).into(), Arc::clone(&found.user.name));
+    let (now, request_id) = (SystemClock.now(), TraceId::generate());
+    let occasion = Occasion::new(now, request_id, Some(organization), Some(user));
     let line = PersonalAccessToken::by_command(
         occasion,
         &found.user.email.to_string(),
@@ -216,6 +217,6 @@ fn tell_audit(
         token.expires_at,
     );
     let data_dir = &configuration.store.data_dir;
-    audit::append(&data_dir.join("audit"), line)?;
+    audit::append(&data_dir.join("audit"), &configuration.arns, line)?;
     give_to_daemon(data_dir, &[CREDENTIALS_FILE, "audit", "audit/personal-access-token.jsonl"])
 }

@@ -15,6 +15,7 @@ use super::routes::{routes, schedule};
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
 use super::{outbound, tree};
 use crate::directory::Directory;
+use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
 use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
@@ -58,6 +59,7 @@ pub(super) fn read(
         scan: spam(&root),
         store: store_settings(&root, path, data_dir),
         events: event_settings(&root),
+        arns: arn_settings(&root),
         pipeline,
         routes,
         queue: schedule,
@@ -174,64 +176,41 @@ fn millis(section: &Section<'_>, key: &'static str, max: u64, default: Duration)
 
 fn limits(section: &Section<'_>) -> Limits {
     let default = Limits::default();
+    let many = |key, default| count(section, key, 1_000_000, default);
+    let at_once = |key, default| count(section, key, 100_000, default);
+    let up_to = |hours, key, default| seconds(section, key, hours * HOUR_S, default);
     Limits {
         message_bytes: section
             .number("message_bytes", 65_536..=1024 * MB)
             .unwrap_or(default.message_bytes),
         // RFC 5321 §4.5.3.1.8: at least 100.
-        recipients: section
-            .number("recipients", 1..=100_000)
-            .map_or(default.recipients, |number| usize::try_from(number).unwrap_or(usize::MAX)),
-        transactions: count(section, "transactions", 1_000_000, default.transactions),
+        recipients: count(section, "recipients", 100_000, default.recipients),
+        transactions: many("transactions", default.transactions),
         command_line_bytes: section
             .number("command_line_bytes", 512..=65_536)
             .map_or(default.command_line_bytes, |number| usize::try_from(number).unwrap_or(4096)),
         errors: count(section, "errors", 10_000, default.errors),
-        idle_commands: count(section, "idle_commands", 1_000_000, default.idle_commands),
-        connections: count(section, "connections", 1_000_000, default.connections),
-        connections_per_network: count(
-            section,
-            "connections_per_network",
-            1_000_000,
-            default.connections_per_network,
-        ),
-        unknown_users_per_network: count(
-            section,
+        idle_commands: many("idle_commands", default.idle_commands),
+        connections: many("connections", default.connections),
+        connections_per_network: many("connections_per_network", default.connections_per_network),
+        unknown_users_per_network: many(
             "unknown_users_per_network",
-            1_000_000,
             default.unknown_users_per_network,
         ),
-        failed_logins_per_network: count(
-            section,
+        failed_logins_per_network: many(
             "failed_logins_per_network",
-            1_000_000,
             default.failed_logins_per_network,
         ),
-        processing: count(section, "processing", 100_000, default.processing),
-        processing_per_network: count(
-            section,
-            "processing_per_network",
-            100_000,
-            default.processing_per_network,
-        ),
-        waiting: count(section, "waiting", 100_000, default.waiting),
+        processing: at_once("processing", default.processing),
+        processing_per_network: at_once("processing_per_network", default.processing_per_network),
+        waiting: at_once("waiting", default.waiting),
         in_flight_bytes: section
             .number("in_flight_bytes", MB..=1024 * 1024 * MB)
             .unwrap_or(default.in_flight_bytes),
-        command_timeout: seconds(section, "command_timeout_s", HOUR_S, default.command_timeout),
-        data_timeout: seconds(section, "data_timeout_s", HOUR_S, default.data_timeout),
-        message_timeout: seconds(
-            section,
-            "message_timeout_s",
-            24 * HOUR_S,
-            default.message_timeout,
-        ),
-        session_timeout: seconds(
-            section,
-            "session_timeout_s",
-            24 * HOUR_S,
-            default.session_timeout,
-        ),
+        command_timeout: up_to(1, "command_timeout_s", default.command_timeout),
+        data_timeout: up_to(1, "data_timeout_s", default.data_timeout),
+        message_timeout: up_to(24, "message_timeout_s", default.message_timeout),
+        session_timeout: up_to(24, "session_timeout_s", default.session_timeout),
         banner_delay: millis(section, "banner_delay_ms", 60_000, default.banner_delay),
     }
 }
@@ -362,6 +341,16 @@ fn event_settings(root: &Section<'_>) -> events::Settings {
             .number("retention_days", 1..=36_500)
             .and_then(|days| u32::try_from(days).ok())
             .unwrap_or(default.retention_days),
+    };
+    section.finish();
+    settings
+}
+
+fn arn_settings(root: &Section<'_>) -> ArnSettings {
+    let section = root.section("arn");
+    let settings = ArnSettings {
+        region: section.parsed("region").unwrap_or_default(),
+        account_id: section.parsed("account_id").unwrap_or_default(),
     };
     section.finish();
     settings

@@ -75,6 +75,8 @@ pub struct Configuration {
     pub store: store::Settings,
     /// The event log.
     pub events: events::Settings,
+    /// What organizations are called in the audit logs.
+    pub arns: events::audit::ArnSettings,
     /// When and how hard outgoing mail is tried.
     pub queue: queue::Settings,
     /// The path of a message.

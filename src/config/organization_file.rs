@@ -89,46 +89,30 @@ pub(super) fn organization(
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
     let root = reader.root(node);
-    let alias = root.text("alias");
-    let alias = root.required("alias", alias);
-    let id = id(&root, alias.as_deref());
-    let domains = domains(&root);
-    let own = own_claims(&root, alias.as_deref(), id.as_ref(), domains.as_deref());
-    claims.add(&own, reader);
-    let domains = domains.map(|domains| domains.into_iter().map(|(domain, _)| domain).collect());
-    let domains: Option<Vec<Domain>> = domains;
-    let mut entities = Entities::new(&root, domains.as_deref());
-    let users: Vec<_> =
-        root.sections("user").iter().filter_map(|user| entities.user(user)).collect();
-    let resources: Vec<_> =
-        root.sections("resource").iter().filter_map(|section| entities.resource(section)).collect();
-    let groups = entities.groups();
-    let postmaster = entities.postmaster(&users);
-    let journaling = journaling(&root, domains.as_deref());
-    let reserved = reserved(journaling.as_ref(), domains.as_deref());
-    reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
-    let mailbox_rules = Arc::new(std::mem::take(&mut entities.mailbox_rules));
+    let claimed = Claimed::read(&root);
+    claims.add(&claimed.claims, reader);
+    let members = Members::read(&root, claimed.domains.as_deref());
     let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
-    let permissions = permissions::read(&root, entities.names());
+    let permissions = permissions::read(&root, &members.names);
     let gateways = outbound::gateways(&root, path, &mut stamps);
     let rules = flow_rules::read(&root, &gateways.names);
     let blocked_attachments = outbound::blocked_attachments(&root);
     let quotas = outbound::own_quotas(&root);
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
     let on_reject = on_reject(&root, "dmarc_on_reject");
-    let access = Arc::new(access_rules(&root, &users));
-    let retention = id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
+    let access = Arc::new(access_rules(&root, &members.users));
+    let retention = claimed.id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
     root.finish();
     let organization = Arc::new(Organization {
-        id: id?,
-        alias: alias?,
+        id: claimed.id?,
+        alias: claimed.alias?,
         plus_addressing,
-        postmaster: postmaster?,
-        reserved: reserved?,
-        domains: domains?,
-        users,
-        groups,
-        resources,
+        postmaster: members.postmaster?,
+        reserved: members.reserved?,
+        domains: claimed.domains?,
+        users: members.users,
+        groups: members.groups,
+        resources: members.resources,
         permissions,
     });
     let indexed = index(&root, &organization, reader)?;
@@ -136,7 +120,7 @@ pub(super) fn organization(
     Some(OrganizationConfig {
         file: path.into(),
         stamps,
-        claims: own,
+        claims: claimed.claims,
         indexed,
         organization,
         rules: Arc::new(rules.inbound),
@@ -144,13 +128,63 @@ pub(super) fn organization(
         gateways: gateways.read,
         blocked_attachments,
         quotas,
-        mailbox_rules,
-        journaling,
+        mailbox_rules: Arc::new(members.mailbox_rules),
+        journaling: members.journaling,
         dmarc_enforcement,
         on_reject,
         access,
         retention,
     })
+}
+
+/// What is the organization's own among all; each is `None` if the file does not say it in a way
+/// that can be read.
+struct Claimed {
+    alias: Option<String>,
+    id: Option<OrganizationId>,
+    domains: Option<Vec<Domain>>,
+    claims: Vec<Claim>,
+}
+
+impl Claimed {
+    fn read(root: &Section<'_>) -> Self {
+        let alias = root.text("alias");
+        let alias = root.required("alias", alias);
+        let id = id(root, alias.as_deref());
+        let domains = domains(root);
+        let claims = own_claims(root, alias.as_deref(), id.as_ref(), domains.as_deref());
+        let domains = domains.map(|domains| domains.into_iter().map(|(name, _)| name).collect());
+        Self { alias, id, domains, claims }
+    }
+}
+
+/// Who is in the organization, and the addresses that were checked against all of them.
+struct Members {
+    users: Vec<User>,
+    resources: Vec<Resource>,
+    groups: Vec<Group>,
+    names: Names,
+    postmaster: Option<Arc<str>>,
+    journaling: Option<journal::Settings>,
+    reserved: Option<Address>,
+    mailbox_rules: MailboxRulesByUser,
+}
+
+impl Members {
+    fn read(root: &Section<'_>, domains: Option<&[Domain]>) -> Self {
+        let mut entities = Entities::new(root, domains);
+        let users = root.sections("user");
+        let users: Vec<_> = users.iter().filter_map(|user| entities.user(user)).collect();
+        let resources = root.sections("resource");
+        let resources = resources.iter().filter_map(|section| entities.resource(section)).collect();
+        let groups = entities.groups();
+        let postmaster = entities.postmaster(&users);
+        let journaling = journaling(root, domains);
+        let reserved = reserved(journaling.as_ref(), domains);
+        reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
+        let Entities { names, mailbox_rules, .. } = entities;
+        Self { users, resources, groups, names, postmaster, journaling, reserved, mailbox_rules }
+    }
 }
 
 /// At least one domain; `None` if that cannot be said.
@@ -260,11 +294,6 @@ impl<'a> Entities<'a> {
     fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
         let (names, addresses) = (HashMap::new(), HashMap::new());
         Self { root, domains, names, addresses, mailbox_rules: HashMap::new() }
-    }
-
-    /// The names; all of them once the groups have been read.
-    fn names(&self) -> &Names {
-        &self.names
     }
 
     /// Name, email and aliases, which users, resources and groups have alike.

@@ -1,10 +1,11 @@
+mod access;
 mod outbound;
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::directory::{AccessEffect, AccessProtocol, AccessRule, EntityState};
+use crate::directory::EntityState;
 use crate::smtp::Protocol;
 
 struct Scratch(tempfile::TempDir);
@@ -38,57 +39,60 @@ fn check(main: &str, organization: &str, expected: &[&str]) {
     assert_eq!(Scratch::new(main, organization).problems(&[]), expected);
 }
 
+const BROKEN_MAIN: &str = "hostname = \"bad name\"\n\
+     hostnam = \"x\"\n\
+     [[listener]]\n\
+     name = \"mx\"\n\
+     protocol = \"smtp\"\n\
+     bind = \"localhost\"\n\
+     proxy_protocol_from = [\"127.0.0.0/8\", \"10.0.0.0/40\"]\n\
+     [tls]\n\
+     certificate = \"c.pem\"\n\
+     [limits]\n\
+     recipients = 0\n\
+     errors = \"many\"\n\
+     [dns]\n\
+     servers = []\n\
+     zone_file = \"z\"\n\
+     [spam]\n\
+     scanner = \"clamav\"\n\
+     [log]\n\
+     level = \"lo=ud=er\"\n\
+     [[organization]]\n\
+     file = \"org.toml\"\n";
+const BROKEN_ORGANIZATION: &str = "alias = \"example\"\n\
+     domains = [\"example.test\"]\n\
+     plus_addressing = 1\n\
+     [[user]]\n\
+     name = \"alice\"\n\
+     email = \"alice@other.test\"\n\
+     quota_mb = 51201\n\
+     [[user]]\n\
+     name = \"alice\"\n\
+     [[group]]\n\
+     name = \"sales\"\n\
+     members = [\"nobody\"]\n\
+     [[inbound_rule]]\n\
+     name = \"r\"\n\
+     action = \"DELETE\"\n\
+     senders = [\"a+b@x.test\", \"*\"]\n\
+     destinations = [\"*\"]\n\
+     [[inbound_rule]]\n\
+     name = \"lambda\"\n\
+     action = \"RUN_LAMBDA\"\n\
+     senders = [\"*\"]\n\
+     destinations = [\"*\"]\n\
+     [[outbound_rule]]\n\
+     name = \"out\"\n\
+     action = \"MOVE_TO_JUNK\"\n\
+     senders = [\"*\"]\n\
+     destinations = [\"*\"]\n";
+
 #[test]
 fn every_problem_of_all_files_is_found_in_one_run() {
     check(
-        "hostname = \"bad name\"\n\
-         hostnam = \"x\"\n\
-         [[listener]]\n\
-         name = \"mx\"\n\
-         protocol = \"smtp\"\n\
-         bind = \"localhost\"\n\
-         proxy_protocol_from = [\"127.0.0.0/8\", \"10.0.0.0/40\"]\n\
-         [tls]\n\
-         certificate = \"c.pem\"\n\
-         [limits]\n\
-         recipients = 0\n\
-         errors = \"many\"\n\
-         [dns]\n\
-         servers = []\n\
-         zone_file = \"z\"\n\
-         [spam]\n\
-         scanner = \"clamav\"\n\
-         [log]\n\
-         level = \"lo=ud=er\"\n\
-         [[organization]]\n\
-         file = \"org.toml\"\n",
-        "alias = \"example\"\n\
-         domains = [\"example.test\"]\n\
-         plus_addressing = 1\n\
-         [[user]]\n\
-         name = \"alice\"\n\
-         email = \"alice@other.test\"\n\
-         quota_mb = 51201\n\
-         [[user]]\n\
-         name = \"alice\"\n\
-         [[group]]\n\
-         name = \"sales\"\n\
-         members = [\"nobody\"]\n\
-         [[inbound_rule]]\n\
-         name = \"r\"\n\
-         action = \"DELETE\"\n\
-         senders = [\"a+b@x.test\", \"*\"]\n\
-         destinations = [\"*\"]\n\
-         [[inbound_rule]]\n\
-         name = \"lambda\"\n\
-         action = \"RUN_LAMBDA\"\n\
-         senders = [\"*\"]\n\
-         destinations = [\"*\"]\n\
-         [[outbound_rule]]\n\
-         name = \"out\"\n\
-         action = \"MOVE_TO_JUNK\"\n\
-         senders = [\"*\"]\n\
-         destinations = [\"*\"]\n",
+        BROKEN_MAIN,
+        BROKEN_ORGANIZATION,
         &[
             "main.toml:1: hostname: \"bad name\": \"bad name\" is not a valid domain name",
             "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
@@ -375,6 +379,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert_eq!(shown.scan, default.scan);
     assert_eq!(shown.store, default.store);
     assert_eq!(shown.events, default.events);
+    assert_eq!(shown.arns, default.arns);
     assert_eq!(shown.pipeline, default.pipeline);
     assert_eq!(shown.routes, default.routes);
     assert_eq!(shown.log, default.log);
@@ -402,6 +407,33 @@ fn is_in_organization(key: &str) -> bool {
     ]
     .iter()
     .any(|prefix| key.starts_with(prefix))
+}
+
+#[test]
+fn what_stands_in_arns_is_read_and_checked() {
+    let arn = |region: &str, account: &str| {
+        format!("{MAIN}[arn]\nregion = \"{region}\"\naccount_id = \"{account}\"\n")
+    };
+    let scratch = Scratch::new(&arn("eu-west-1", "111122223333"), ORGANIZATION);
+    let arns = load(&scratch.main(), []).expect("loads").arns;
+    assert_eq!(arns.region, "eu-west-1".parse().expect("a region"));
+    assert_eq!(arns.account_id, "111122223333".parse().expect("an account"));
+    for (region, account) in [("eu west", "1111-2222-3333"), ("", "11112222333"), ("EU", "x")] {
+        check(
+            &arn(region, account),
+            ORGANIZATION,
+            &[
+                &format!(
+                    "main.toml:5: arn.region: \"{region}\": a region is 1 to 32 lower-case \
+                     letters, digits and hyphens"
+                ),
+                &format!(
+                    "main.toml:6: arn.account_id: \"{account}\": an account's id is 12 digits, \
+                     as a text"
+                ),
+            ],
+        );
+    }
 }
 
 #[test]
@@ -484,72 +516,6 @@ fn retention_is_read_and_checked() {
              PERMANENTLY_DELETE",
             "org.toml:21: retention[4].action: is missing",
             "org.toml:21: retention[4].period_days: is missing",
-        ],
-    );
-}
-
-#[test]
-fn access_rules_are_read_and_checked() {
-    let read = |rules: &str| {
-        let (head, users) = ORGANIZATION.split_at(ORGANIZATION.find("[[user]]").expect("a user"));
-        let (keys, sections) = rules.split_at(rules.find("[[").unwrap_or(rules.len()));
-        let scratch = Scratch::new(MAIN, &format!("{head}{keys}{users}{sections}"));
-        let configuration = load(&scratch.main(), []).expect("loads");
-        AccessRules::clone(&configuration.organizations[0].access)
-    };
-    assert_eq!(read(""), AccessRules::default());
-    assert_eq!(read("access_rules = []\n"), AccessRules::new(vec![]));
-    let rule = "[[access_rule]]\nname = \"office\"\neffect = \"DENY\"\n\
-                description = \"Outside the office\"\nprotocols = [\"SMTP\", \"EWS\"]\n\
-                not_protocols = [\"WebMail\"]\nip_ranges = [\"192.0.2.0/24\"]\n\
-                not_ip_ranges = [\"2001:db8::/32\"]\nusers = [\"alice\"]\nnot_users = [\"alice\"]\n";
-    let expected = AccessRule {
-        name: "office".into(),
-        effect: AccessEffect::Deny,
-        protocols: vec![AccessProtocol::Smtp, AccessProtocol::Ews],
-        not_protocols: vec![AccessProtocol::WebMail],
-        ip_ranges: vec!["192.0.2.0/24".parse().expect("a network")],
-        not_ip_ranges: vec!["2001:db8::/32".parse().expect("a network")],
-        users: vec!["alice".into()],
-        not_users: vec!["alice".into()],
-    };
-    assert_eq!(read(rule), AccessRules::new(vec![expected]));
-
-    let bad = "[[access_rule]]\nname = \"a b\"\neffect = \"allow\"\nprotocols = [\"smtp\"]\n\
-               ip_ranges = [\"192.0.2.0/40\"]\nusers = [\"nobody\"]\nnot_users = []\nfrom = 1\n\
-               [[access_rule]]\neffect = \"ALLOW\"\n\
-               [[access_rule]]\nname = \"x\"\n\
-               [[access_rule]]\nname = \"x\"\neffect = \"ALLOW\"\n";
-    check(
-        MAIN,
-        &format!("access_rules = [\"x\"]\n{ORGANIZATION}{bad}"),
-        &[
-            "org.toml:1: access_rules[0]: \"x\": this list is only for saying that there is no \
-             rule; write one as [[access_rule]]",
-            "org.toml:8: access_rule[0].effect: \"allow\" is not one of ALLOW, DENY",
-            "org.toml:9: access_rule[0].protocols[0]: \"smtp\": is not one of ActiveSync, \
-             AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook, WebMail",
-            "org.toml:10: access_rule[0].ip_ranges[0]: \"192.0.2.0/40\": invalid IP address syntax",
-            "org.toml:11: access_rule[0].users: there is no user \"nobody\"",
-            "org.toml:12: access_rule[0].not_users: is empty; leave it out where it is no condition",
-            "org.toml:13: access_rule[0].from: unknown key",
-            "org.toml:7: access_rule[0].name: \"a b\" is not 1 to 64 letters, digits, hyphens and \
-             underscores",
-            "org.toml:14: access_rule[1].name: is missing",
-            "org.toml:16: access_rule[2].effect: is missing",
-            "org.toml:19: access_rule[3].name: \"x\" is taken, at org.toml:17",
-        ],
-    );
-    let many = |count: usize| -> String {
-        let rule = |n: usize| format!("[[access_rule]]\nname = \"r{n}\"\neffect = \"ALLOW\"\n");
-        (0..count).map(rule).collect()
-    };
-    check(
-        MAIN,
-        &format!("access_rules = []\n{ORGANIZATION}{}", many(11)),
-        &[
-            "org.toml:1: access_rules: says that there is no rule, and there is one",
-            "org.toml:37: access_rule[10].name: 11 rules; at most 10 are allowed",
         ],
     );
 }

@@ -18,7 +18,7 @@ use crate::queue::attempt::ClientSettings;
 use crate::queue::courier::{FindGateway, Roads, SmtpCourier};
 use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
 use crate::queue::route::{Ourselves, Router, Settings};
-use crate::queue::{Queue, pki};
+use crate::queue::{self, Queue, pki};
 use crate::smtp::client::Timeouts;
 use crate::store::{Memo, Store};
 
@@ -49,10 +49,11 @@ impl Outbound {
         let data_dir = &configuration.store.data_dir;
         let policies = policies(data_dir, Arc::clone(&authorities), Arc::clone(&clock))?;
         let ourselves = Ourselves { hostname: hostname.to_string(), listeners };
-        let roads = roads(resolver, configuration.routes.clone(), &ourselves, &policies);
+        let router = router(&resolver, configuration.routes.clone(), &ourselves, &policies);
+        let roads = Roads { router, resolver, authorities };
         let client = ClientSettings { hello_name: hostname.clone(), timeouts: Timeouts::default() };
         let gateways = find_gateway(Arc::clone(snapshot));
-        let courier = Arc::new(SmtpCourier::new(roads, gateways, client, authorities));
+        let courier = Arc::new(SmtpCourier::new(roads, gateways, client));
         let queue = Queue::new(
             configuration.queue.clone(),
             Arc::clone(store),
@@ -64,9 +65,32 @@ impl Outbound {
         Ok(Self { queue, courier, policies, ourselves })
     }
 
-    /// Takes the routes of a new configuration.
-    pub(super) fn reload(&self, resolver: Arc<dyn Resolver>, settings: Settings) {
-        self.courier.reload(roads(resolver, settings, &self.ourselves, &self.policies));
+    /// Takes what a new configuration says; a message that is being sent keeps its way.
+    pub(super) fn reload(&self, change: Change, resolver: Arc<dyn Resolver>) {
+        let Change { queue, routes, authorities } = change;
+        self.policies.reload(Fetcher::new(Arc::clone(&authorities), HTTPS_PORT));
+        let router = router(&resolver, routes, &self.ourselves, &self.policies);
+        self.courier.reload(Roads { router, resolver, authorities });
+        self.queue.reload(queue);
+    }
+}
+
+/// What a reload brings.
+pub(super) struct Change {
+    queue: queue::Settings,
+    routes: Settings,
+    authorities: Arc<RootCertStore>,
+}
+
+impl Change {
+    /// What this configuration says of mail that leaves.
+    ///
+    /// # Errors
+    /// Its certificate authorities cannot be used.
+    pub(super) fn to(configuration: &Configuration) -> Result<Self, StartError> {
+        let (queue, routes) = (configuration.queue.clone(), configuration.routes.clone());
+        let authorities = pki::authorities(routes.ca_file.as_deref())?;
+        Ok(Self { queue, routes, authorities })
     }
 }
 
@@ -80,23 +104,19 @@ fn policies(
     Ok(Arc::new(Policies::open(Some(memo), fetcher, clock)?))
 }
 
-fn roads(
-    resolver: Arc<dyn Resolver>,
+fn router(
+    resolver: &Arc<dyn Resolver>,
     settings: Settings,
     ourselves: &Ourselves,
     policies: &Arc<Policies>,
-) -> Roads {
-    let (ourselves, policies) = (ourselves.clone(), Arc::clone(policies));
-    let router = Router::new(Arc::clone(&resolver), settings, ourselves, policies);
-    Roads { router, resolver }
+) -> Router {
+    Router::new(Arc::clone(resolver), settings, ourselves.clone(), Arc::clone(policies))
 }
 
 fn find_gateway(snapshot: Arc<ArcSwap<Snapshot>>) -> FindGateway {
     Box::new(move |organization, name| {
         let snapshot = snapshot.load();
-        let mut policies = snapshot.policies.iter();
-        let (_, policy) = policies.find(|(id, _)| id.as_str() == organization)?;
-        policy.gateways.get(name).cloned()
+        snapshot.policies.get(organization)?.gateways.get(name).cloned()
     })
 }
 

@@ -45,6 +45,13 @@ impl Borrow<str> for OrganizationId {
     }
 }
 
+/// The text, shared with the id.
+impl From<&OrganizationId> for Arc<str> {
+    fn from(id: &OrganizationId) -> Self {
+        Arc::clone(&id.0)
+    }
+}
+
 impl fmt::Display for OrganizationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

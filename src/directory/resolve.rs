@@ -23,8 +23,8 @@ pub struct Member {
 /// A remote user that an address leads to: mail is routed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMember {
-    /// The user's name.
-    pub user: Arc<str>,
+    /// The user's address here.
+    pub address: Address,
     /// Where the mailbox is.
     pub forward_to: Address,
     /// The group it was reached through, if it was: the recipient's own address.
@@ -161,6 +161,11 @@ impl Directory {
         self.domains.contains_key(domain)
     }
 
+    /// The organization whose domain it is.
+    pub fn organization_of(&self, domain: &Domain) -> Option<&Arc<Organization>> {
+        self.of_domain(domain).map(|indexed| &indexed.organization)
+    }
+
     /// The mailboxes and remote users behind an address: its own, or those of a group's members,
     /// nested groups opened, each once, disabled ones left out.
     ///
@@ -201,7 +206,7 @@ impl Resolved {
                 quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
             }),
             EntityState::Remote(elsewhere) => self.remote.push(RemoteMember {
-                user: Arc::clone(&user.name),
+                address: user.email.clone(),
                 forward_to: elsewhere.clone(),
                 expanded_from,
             }),

@@ -110,7 +110,7 @@ fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
     assert_eq!(
         resolved.remote,
         [RemoteMember {
-            user: "dave".into(),
+            address: address("dave@example.test"),
             forward_to: address("dave@else.test"),
             expanded_from: Some(sales),
         }]

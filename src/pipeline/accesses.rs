@@ -1,5 +1,7 @@
 //! Who used which mailbox, for the audit logs: a line for each delivery, and one for a submission.
 
+use std::sync::Arc;
+
 use super::journal::Journaled;
 use crate::events::audit::{MailboxAccess, Occasion};
 
@@ -7,21 +9,22 @@ use crate::events::audit::{MailboxAccess, Occasion};
 pub(super) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
     let mail = &message.admitted.mail;
     let ip = mail.peer.ip.to_canonical();
-    let mut accesses = Vec::new();
-    if let Some(outgoing) = &mail.outgoing {
-        let organization = Some(outgoing.organization.id.as_str());
-        let user = mail.peer.login.as_ref().map(|login| &*login.user);
-        let occasion = Occasion::new(mail.received_at, outgoing.trace_id, organization, user);
-        accesses.push(MailboxAccess::submitted(occasion, ip, user.unwrap_or_default(), true));
+    let deliveries = message.admitted.shares.iter().map(|share| share.deliveries.len());
+    let mut accesses = Vec::with_capacity(deliveries.sum::<usize>() + 1);
+    if let (Some(outgoing), Some(login)) = (&mail.outgoing, &mail.peer.login) {
+        let (organization, user) = ((&outgoing.organization.id).into(), Arc::clone(&login.user));
+        let (at, id) = (mail.received_at, outgoing.trace_id);
+        let occasion = Occasion::new(at, id, Some(organization), Some(Arc::clone(&user)));
+        accesses.push(MailboxAccess::submitted(occasion, ip, user, true));
     }
     for share in &message.admitted.shares {
-        let organization = Some(share.decided.organization.id.as_str());
-        for delivery in &share.deliveries {
-            let id = share.decided.trace_id;
-            let occasion = Occasion::new(mail.received_at, id, organization, None);
-            let (owner, folder) = (&delivery.member.mailbox, delivery.folder.as_str());
-            accesses.push(MailboxAccess::delivered(occasion, Some(ip), owner, folder));
-        }
+        let organization = (&share.decided.organization.id).into();
+        let (at, id) = (mail.received_at, share.decided.trace_id);
+        let occasion = Occasion::new(at, id, Some(organization), None);
+        accesses.extend(share.deliveries.iter().map(|delivery| {
+            let owner = Arc::clone(&delivery.member.mailbox);
+            MailboxAccess::delivered(occasion.clone(), Some(ip), owner, delivery.folder.as_str())
+        }));
     }
     accesses
 }

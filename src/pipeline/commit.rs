@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::admit::{Admitted, AdmittedShare};
+use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
 use super::decide::Judged;
 use super::journal::Journaled;
-use super::outgoing::Outgoing;
 use super::story;
 use super::transaction::FullMailbox;
 use crate::clock::Timestamp;
@@ -36,10 +35,11 @@ impl fmt::Display for Committed {
 /// Makes an accepted message durable with everything beside it.
 pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committed, StoreError> {
     let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
-    let Admitted { mut mail, shares } = admitted;
+    let Admitted { mut mail, shares, leaving } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
-    let trace_ids = outbound.chain(shares.iter().map(|share| share.decided.trace_id)).collect();
+    let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
+    let trace_ids = outbound.chain(came_for.map(|share| share.decided.trace_id)).collect();
     let mut commit = Commit::default();
     if let Some(outgoing) = &outgoing {
         let to = outgoing_initiated.as_ref();
@@ -52,10 +52,15 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     }
     push_full(&mut commit.events, &mail.full, mail.received_at);
     let received_at = mail.received_at;
+    for onward in &leaving {
+        commit.stories.push(story::tell_outgoing(&mail, onward, None, None));
+        onward.push_events(&mut commit.events, received_at, None, None);
+    }
     let mut mails: Vec<_> =
-        shares.into_iter().filter_map(|share| mail_of(share, received_at)).collect();
+        shares.into_iter().flat_map(|share| mails_of(share, received_at)).collect();
+    mails.extend(leaving.iter().filter_map(|onward| onward.mail(received_at)));
     if let Some(outgoing) = outgoing {
-        mails.extend(leaving(&outgoing, received_at));
+        mails.extend(outgoing.mail(received_at));
         commit.usage = outgoing.usage;
     }
     let (mut around, mut own) = (Vec::new(), Vec::new());
@@ -78,7 +83,7 @@ pub(super) async fn commit_refusal(
     reason: Reason,
     store: &Store,
 ) -> Result<(), StoreError> {
-    let Admitted { mail, shares } = message;
+    let Admitted { mail, shares, .. } = message;
     let mut commit = Commit::default();
     if let Some(outgoing) = &mail.outgoing {
         // It was never received by the organizations of its recipients here.
@@ -122,37 +127,29 @@ pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -
     blobs
 }
 
-/// What leaves of a submitted message, if anything does.
-fn leaving(outgoing: &Outgoing, received_at: Timestamp) -> Option<Mail> {
-    let queued = outgoing.entries();
-    (!queued.is_empty()).then(|| Mail {
-        id: outgoing.trace_id,
-        received_at,
-        prefix: outgoing.prefix.clone(),
-        suffix: Vec::new(),
-        deliveries: Vec::new(),
-        queued,
-    })
-}
-
 fn initiation(address: &Address) -> Event {
     Event::JournalingInitiated(JournalingInitiated { journaling_address: address.to_string() })
 }
 
-fn mail_of(share: AdmittedShare, received_at: Timestamp) -> Option<Mail> {
-    let deliveries: Vec<_> = share
-        .deliveries
-        .into_iter()
-        .map(|delivery| Delivery { room: delivery.room, folder: delivery.folder })
-        .collect();
-    (!deliveries.is_empty()).then_some(Mail {
-        id: share.decided.trace_id,
-        received_at,
-        prefix: share.prefix,
-        suffix: Vec::new(),
-        deliveries,
-        queued: Vec::new(),
-    })
+/// One mail for all mailboxes; a rule's copies are mails of their own, since a mail is in a mailbox
+/// once.
+fn mails_of(share: AdmittedShare, received_at: Timestamp) -> Vec<Mail> {
+    let mut mails: Vec<Mail> = Vec::new();
+    for AdmittedDelivery { room, folder, copy, .. } in share.deliveries {
+        let delivery = Delivery { room, folder };
+        match mails.get_mut(copy) {
+            Some(mail) => mail.deliveries.push(delivery),
+            None => mails.push(Mail {
+                id: share.decided.trace_id,
+                received_at,
+                prefix: share.prefix.clone(),
+                suffix: Vec::new(),
+                deliveries: vec![delivery],
+                queued: Vec::new(),
+            }),
+        }
+    }
+    mails
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,6 +177,9 @@ fn push_events(
         })));
     }
     events.extend(rules_applied(share).into_iter().map(|rule| line(Event::RuleApplied(rule))));
+    if outcome == Outcome::Accepted {
+        events.extend(mailbox_rules_applied(share).map(|rule| line(Event::RuleApplied(rule))));
+    }
     if let Some(address) = journaled_to {
         events.push(line(initiation(address)));
     }
@@ -255,6 +255,22 @@ fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
         }
     }
     applied
+}
+
+/// One event for each rule of a mailbox that applied, in the order in which they did.
+fn mailbox_rules_applied(share: &AdmittedShare) -> impl Iterator<Item = RuleApplied> {
+    share.ruled.iter().flat_map(|ruled| {
+        ruled.applied.iter().map(|rule| RuleApplied {
+            rule_name: rule.name.to_string(),
+            rule_type: RuleType::MailboxRule,
+            rule_actions: vec![RuleActionApplied {
+                action: rule.action.as_str().to_owned(),
+                recipients: vec![ruled.mailbox.to_string()],
+            }],
+            target_folder: rule.action.target_folder().map(|folder| folder.to_string()),
+            target_recipient: rule.action.target_recipient().map(Address::to_string),
+        })
+    })
 }
 
 fn bounce(address: &Address, reason: Reason) -> Event {

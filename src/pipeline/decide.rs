@@ -13,7 +13,7 @@ use super::transaction::{Addressee, FullMailbox, Share};
 use crate::clock::Timestamp;
 use crate::directory::Organization;
 use crate::id::TraceId;
-use crate::mail::{DmarcPolicy, DsnReturn, Peer, ReversePath, Verdict};
+use crate::mail::{Address, DmarcPolicy, MailParameters, Peer, ReversePath, Verdict};
 use crate::rules::{Authors, InboundAction, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::Folder;
@@ -33,8 +33,7 @@ pub(super) struct Judged {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) peer: Peer,
     pub(super) reverse_path: ReversePath,
-    pub(super) envid: Option<String>,
-    pub(super) ret: Option<DsnReturn>,
+    pub(super) parameters: MailParameters,
     pub(super) content: Vec<u8>,
     pub(super) headers: Headers,
     pub(super) received_at: Timestamp,
@@ -56,6 +55,8 @@ impl Judged {
 pub(super) struct DecidedShare {
     pub(super) organization: Arc<Organization>,
     pub(super) trace_id: TraceId,
+    /// The mailboxes and remote users that have sent it on since it came, the last one first.
+    pub(super) forwarders: Vec<Address>,
     /// The DMARC policy that was applied, if enforcement is on and the check failed.
     pub(super) dmarc: Option<DmarcPolicy>,
     pub(super) recipients: Vec<DecidedRecipient>,
@@ -125,19 +126,12 @@ impl Basis {
 /// Decides for every recipient.
 pub(super) fn decide(message: Authenticated) -> Decided {
     let Authenticated { transaction, content, headers, received_at, verdicts, outgoing } = message;
-    let snapshot = transaction.snapshot;
-    let shares = transaction
-        .shares
-        .into_iter()
-        .map(|share| decide_share(share, &snapshot, &headers, &verdicts))
-        .collect();
     let mail = Judged {
         trace_id: transaction.trace_id,
-        snapshot,
+        snapshot: transaction.snapshot,
         peer: transaction.peer,
         reverse_path: transaction.reverse_path,
-        envid: transaction.parameters.envid,
-        ret: transaction.parameters.ret,
+        parameters: transaction.parameters,
         content,
         headers,
         received_at,
@@ -145,15 +139,13 @@ pub(super) fn decide(message: Authenticated) -> Decided {
         full: transaction.full,
         outgoing,
     };
+    let shares = transaction.shares.into_iter().map(|share| decide_share(share, &mail)).collect();
     Decided { mail, shares }
 }
 
-fn decide_share(
-    share: Share,
-    snapshot: &Snapshot,
-    headers: &Headers,
-    verdicts: &Verdicts,
-) -> DecidedShare {
+/// Decides for the recipients of one organization.
+pub(super) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
+    let Judged { snapshot, headers, verdicts, .. } = mail;
     let policy = snapshot.policies.get(&share.organization.id);
     let dmarc = policy.and_then(|policy| applied_dmarc(policy, verdicts));
     let refused = (dmarc == Some(DmarcPolicy::Reject)).then(|| {
@@ -179,7 +171,8 @@ fn decide_share(
             DecidedRecipient { addressee, disposition, basis }
         })
         .collect();
-    DecidedShare { organization: share.organization, trace_id: share.trace_id, dmarc, recipients }
+    let Share { organization, trace_id, forwarders, .. } = share;
+    DecidedShare { organization, trace_id, forwarders, dmarc, recipients }
 }
 
 /// The policy that applies to this message, `pct` taken into account, if it is enforced.

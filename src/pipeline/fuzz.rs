@@ -1,4 +1,7 @@
-//! The fuzzers' door: what becomes of a message's header on its way into a mailbox.
+//! The fuzzers' doors: what becomes of a message's header on its way into a mailbox, and of a
+//! message that a user submits.
+
+mod submission;
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +19,7 @@ use super::snapshot::Snapshot;
 use super::transaction::Transaction;
 use super::{Extensions, Settings};
 use crate::clock::Timestamp;
-use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId};
+use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId, Resolved};
 use crate::dns::ZoneResolver;
 use crate::fuzz::{assert_field, pieces, run, with_crlf};
 use crate::id::TraceId;
@@ -25,6 +28,7 @@ use crate::mail::{
     body_offset,
 };
 use crate::store::Mail;
+pub use submission::submission;
 
 const HOSTNAME: &str = "mx.example.test";
 const TRACE_ID: &str = "019b0000-0000-7000-8000-000000000000";
@@ -135,7 +139,9 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let organization = SNAPSHOT.directory.organizations().next().expect("there is one");
     let address = Address::parse("alice@example.test").expect("valid");
     let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };
-    transaction.add(Arc::clone(organization), recipient, Vec::new());
+    let organization = Arc::clone(organization);
+    let resolved = Resolved { organization, members: Vec::new(), remote: Vec::new() };
+    transaction.add(recipient, resolved);
     let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
     let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));
     Some(decide(authenticated.ok()?))

@@ -8,10 +8,29 @@ use super::decide::{DecidedShare, Judged};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, Peer, Verdict};
+use crate::rules::delivered_to;
 
+/// What stands on top of a message in the mailboxes of one organization.
 pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
-    let hostname = &mail.snapshot.settings.hostname;
     let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path);
+    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&delivered_to(mailbox)));
+    push_results(prefix, mail, share)
+}
+
+/// What stands on top of a message that a mailbox or remote user sends on to another server: the
+/// mailboxes that it has come through, then what we have found out.
+pub(super) fn onward_prefix(mail: &Judged, share: &DecidedShare, from: &Address) -> Vec<u8> {
+    let mut prefix = delivered_to(from);
+    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&delivered_to(mailbox)));
+    if mail.outgoing.is_some() {
+        // What a user submits leaves as all of it does: `outgoing::sign` makes the rest.
+        return prefix.into_bytes();
+    }
+    push_results(prefix, mail, share)
+}
+
+fn push_results(mut prefix: String, mail: &Judged, share: &DecidedShare) -> Vec<u8> {
+    let hostname = &mail.snapshot.settings.hostname;
     let recipient = match share.recipients.as_slice() {
         [only] => Some(&only.addressee.recipient.address),
         _ => None,

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::decide::Judged;
+use super::onward;
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
-use crate::directory::OrganizationId;
+use crate::directory::{OrganizationId, Resolved};
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::journal::Wrapping;
@@ -61,10 +62,10 @@ pub(super) struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    fn entry(self, to: Address) -> QueueEntry {
+    fn entry(&self, to: Address) -> QueueEntry {
         QueueEntry {
             organization: self.organization.as_str().into(),
-            purpose: self.purpose,
+            purpose: self.purpose.clone(),
             destination: Destination::Domain(to.domain().clone()),
             reverse_path: ReversePath::Null,
             parameters: MailParameters::default(),
@@ -128,13 +129,8 @@ pub(super) fn place(
         stored.queued.push(sending.entry(mail.to));
         return Ok(Placed { mail: stored, own, events });
     }
-    let resolved = snapshot
-        .directory
-        .resolve(&mail.to, snapshot.settings.max_group_members)
-        .map_err(|error| Unplaced::Unresolved(mail.to.clone(), error.to_string()))?;
-    if resolved.members.is_empty() {
-        return Err(Unplaced::Unresolved(mail.to, "the mailbox is elsewhere".to_owned()));
-    }
+    let resolved = resolve(&mail.to, about, store)?;
+    stored.queued.extend(resolved.remote.into_iter().map(|it| sending.entry(it.forward_to)));
     for member in resolved.members {
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),
@@ -154,8 +150,20 @@ pub(super) fn place(
             organization_id: resolved.organization.id.to_string(),
         });
     }
-    if stored.deliveries.is_empty() {
+    if stored.deliveries.is_empty() && stored.queued.is_empty() {
         return Err(Unplaced::Full(mail.to));
     }
     Ok(Placed { mail: stored, own, events })
+}
+
+/// The mailboxes and remote users behind an address here, or whoever sent first what was forwarded
+/// under it.
+fn resolve(to: &Address, about: About<'_>, store: &Store) -> Result<Resolved, Unplaced> {
+    let directory = &about.snapshot.directory;
+    directory.resolve(to, about.snapshot.settings.max_group_members).or_else(|error| {
+        directory
+            .organization_of(to.domain())
+            .and_then(|organization| onward::first_sender(organization, to, store, about.at))
+            .ok_or_else(|| Unplaced::Unresolved(to.clone(), error.to_string()))
+    })
 }

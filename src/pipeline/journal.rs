@@ -2,13 +2,14 @@
 //! so do the other messages that its handling makes.
 
 use super::admit::{Admitted, AdmittedShare};
-use super::decide::Judged;
+use super::decide::{Disposition, Judged};
 use super::internal::{self, About, Content, InternalMail, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::{Outgoing, OutgoingDisposition};
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::transaction::Addressee;
 use crate::clock::Timestamp;
-use crate::directory::OrganizationId;
+use crate::directory::{Member, OrganizationId};
 use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
@@ -31,14 +32,16 @@ pub(super) struct Journaled {
 /// told to the report address; it never holds up the message.
 pub(super) fn journal(admitted: Admitted, store: &Store) -> Journaled {
     let mut beside = Beside { mail: &admitted.mail, store, placed: Vec::new() };
-    let initiated = admitted.shares.iter().map(|share| beside.record_of(share)).collect();
+    let initiated = admitted.shares.iter().map(|share| beside.record_of(share, &admitted));
+    let initiated = initiated.collect();
     let outgoing = admitted.mail.outgoing.as_deref();
     let outgoing_initiated =
-        outgoing.and_then(|outgoing| beside.record_of_outgoing(outgoing, &admitted.shares));
+        outgoing.and_then(|outgoing| beside.record_of_outgoing(outgoing, &admitted));
     for share in &admitted.shares {
         beside.warn_users(share);
     }
     beside.bounce(&admitted.shares);
+    beside.confirm(&admitted.shares);
     let placed = beside.placed;
     Journaled { admitted, initiated, outgoing_initiated, beside: placed }
 }
@@ -66,40 +69,42 @@ impl<'a> Beside<'a> {
         Ok(())
     }
 
-    /// One record for a message that reaches a mailbox, however many it reaches (guide 7306). A
-    /// message from a user of the same organization has its record as an outgoing one.
-    fn record_of(&mut self, share: &AdmittedShare) -> Option<Address> {
-        let organization = &share.decided.organization.id;
+    /// One record for a message that reaches a user of an organization, however many it reaches and
+    /// on whatever ways (guide 7306): with the organization's first share. A message from a user of
+    /// the same organization has its record as an outgoing one.
+    fn record_of(&mut self, share: &AdmittedShare, admitted: &Admitted) -> Option<Address> {
+        let id = &share.decided.organization.id;
         let outgoing = self.mail.outgoing.as_deref();
-        if share.deliveries.is_empty()
-            || outgoing.is_some_and(|outgoing| outgoing.organization.id == *organization)
+        let mut shares =
+            admitted.shares.iter().filter(|share| share.decided.organization.id == *id);
+        if outgoing.is_some_and(|outgoing| outgoing.organization.id == *id)
+            || shares.next().is_none_or(|first| first.decided.trace_id != share.decided.trace_id)
         {
             return None;
         }
-        let recipients = share.deliveries.iter().map(|delivery| {
-            let member = &delivery.member;
+        let received = |member: &Member| {
             JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
-        });
-        self.record(organization, share.decided.trace_id, recipients.collect())
+        };
+        let here = std::iter::once(share).chain(shares).flat_map(|share| reached(share, received));
+        let leaving = admitted.leaving.iter().filter(|onward| onward.organization.id == *id);
+        let recipients: Vec<_> = here.chain(leaving.flat_map(sent_on)).collect();
+        if recipients.is_empty() {
+            return None;
+        }
+        self.record(id, share.decided.trace_id, recipients)
     }
 
     /// One record for a message that a user sends, whoever gets it; none if nobody does.
-    fn record_of_outgoing(
-        &mut self,
-        outgoing: &Outgoing,
-        shares: &[AdmittedShare],
-    ) -> Option<Address> {
+    fn record_of_outgoing(&mut self, outgoing: &Outgoing, admitted: &Admitted) -> Option<Address> {
         let content = &self.mail.content;
         let section = content.get(..body_offset(content)).unwrap_or_default();
         let named = Named::by(&Addressees::of(section));
-        let here = shares.iter().flat_map(|share| &share.deliveries).map(|delivery| {
-            let member = &delivery.member;
-            JournaledRecipient::submitted(
-                &named,
-                member.address.clone(),
-                member.expanded_from.clone(),
-            )
-        });
+        let submitted = |member: &Member| {
+            let group = member.expanded_from.clone();
+            JournaledRecipient::submitted(&named, member.address.clone(), group)
+        };
+        let here = admitted.shares.iter().flat_map(|share| reached(share, submitted));
+        let here = here.chain(admitted.leaving.iter().flat_map(sent_on));
         let leaves = outgoing.recipients.iter().filter_map(|recipient| {
             let address = &recipient.recipient.address;
             matches!(recipient.disposition, OutgoingDisposition::Queue(_))
@@ -196,34 +201,45 @@ impl<'a> Beside<'a> {
         }
     }
 
-    /// Tells the sender of the recipients that bounced, once for the whole message; never for a
-    /// null reverse-path (RFC 5321 §6.1), nor for an author who may be forged.
+    /// Tells the sender of the recipients that bounced.
     fn bounce(&mut self, shares: &[AdmittedShare]) {
-        let ReversePath::Address(to) = &self.mail.reverse_path else { return };
-        let outgoing = self.mail.outgoing.as_deref();
-        let own = outgoing.map(|outgoing| &outgoing.organization);
-        let Some(organization) = own.or(shares.first().map(|share| &share.decided.organization))
-        else {
-            return;
-        };
-        let at = self.mail.received_at;
+        let (outgoing, at) = (self.mail.outgoing.as_deref(), self.mail.received_at);
         let mut recipients: Vec<_> =
             shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
         let bounced = outgoing.into_iter().flat_map(Outgoing::bounced);
         let bounced = bounced.filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
         recipients.extend(bounced.map(|(it, reason)| failed(&it.address, Some(it), reason, at)));
+        self.report(recipients, shares);
+    }
+
+    /// Tells the sender who asked for it whom the message has reached here (RFC 3461 §5.2.3, §5.2.7).
+    fn confirm(&mut self, shares: &[AdmittedShare]) {
+        let at = self.mail.received_at;
+        let recipients = shares.iter().flat_map(|share| reached_recipients(share, at)).collect();
+        self.report(recipients, shares);
+    }
+
+    /// Reports to the sender, once for all these recipients; never to a null reverse-path (RFC 5321
+    /// §6.1), nor to an author who may be forged.
+    fn report(&mut self, recipients: Vec<ReportedRecipient>, shares: &[AdmittedShare]) {
+        let ReversePath::Address(to) = &self.mail.reverse_path else { return };
+        let outgoing = self.mail.outgoing.as_deref();
+        let own = outgoing.map(|outgoing| &outgoing.organization);
+        let first = || shares.first().map(|share| &share.decided.organization);
+        let Some(organization) = own.or_else(first) else { return };
         if recipients.is_empty() || self.mail.is_author_doubtful() {
             return;
         }
+        let at = self.mail.received_at;
         let id = TraceId::generate();
         let report = StatusReport {
             id,
             hostname: &self.mail.snapshot.settings.hostname,
             at,
             to,
-            envid: self.mail.envid.as_deref(),
+            envid: self.mail.parameters.envid.as_deref(),
             arrived_at: at,
-            ret: self.mail.ret,
+            ret: self.mail.parameters.ret,
             original: Original::Whole(&[&self.mail.content]),
             recipients,
         };
@@ -234,6 +250,28 @@ impl<'a> Beside<'a> {
             tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
         }
     }
+}
+
+/// The mailboxes that a share has reached: by a mailbox rule, or as `otherwise` says.
+fn reached(
+    share: &AdmittedShare,
+    otherwise: impl Fn(&Member) -> JournaledRecipient,
+) -> impl Iterator<Item = JournaledRecipient> {
+    let first = share.deliveries.iter().filter(|delivery| delivery.copy == 0);
+    first.map(move |delivery| match share.decided.forwarders.first() {
+        Some(forwarder) => {
+            JournaledRecipient::forwarded(delivery.member.address.clone(), forwarder.clone())
+        }
+        None => otherwise(&delivery.member),
+    })
+}
+
+/// Those elsewhere to whom a mailbox or remote user sends the message on.
+fn sent_on(onward: &Outgoing) -> impl Iterator<Item = JournaledRecipient> {
+    onward
+        .recipients
+        .iter()
+        .map(|to| JournaledRecipient::forwarded(to.recipient.address.clone(), onward.email.clone()))
 }
 
 /// The recipients of a share that a DSN names: those that bounced, unless the client wants none
@@ -252,6 +290,42 @@ fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipi
         }
     }
     reported
+}
+
+/// Recipients whose sender wants to know that they have the message: a mailbox that keeps it, or a
+/// group that it was opened for. Where it is sent on without being kept, the next server tells.
+fn reached_recipients(
+    share: &AdmittedShare,
+    at: Timestamp,
+) -> impl Iterator<Item = ReportedRecipient> {
+    let recipients = share.decided.recipients.iter().filter(|recipient| {
+        matches!(recipient.disposition, Disposition::Deliver(_))
+            && wants(recipient.addressee.recipient.parameters.notify, Outcome::Delivered)
+    });
+    recipients.filter_map(move |recipient| {
+        let Addressee { recipient, members, remote } = &recipient.addressee;
+        let is_group = members.iter().any(|member| member.expanded_from.is_some())
+            || remote.iter().any(|remote| remote.expanded_from.is_some());
+        let is_sent_on = |from: &Address| share.sent_on.iter().any(|onward| onward.from == *from);
+        let has_it = |member: &Member| {
+            !is_sent_on(&member.address)
+                || share.deliveries.iter().any(|it| it.member.mailbox == member.mailbox)
+        };
+        let outcome = match members.as_slice() {
+            _ if is_group => Outcome::Expanded,
+            [member] if has_it(member) => Outcome::Delivered,
+            _ => return None,
+        };
+        Some(ReportedRecipient {
+            address: recipient.address.clone(),
+            orcpt: recipient.parameters.orcpt.clone(),
+            outcome,
+            status: "2.0.0".to_owned(),
+            diagnostic: None,
+            remote_mta: None,
+            last_attempt: at,
+        })
+    })
 }
 
 fn failed(

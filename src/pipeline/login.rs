@@ -77,8 +77,8 @@ impl Account {
     }
 
     /// The user's name, unless the login names nobody.
-    fn user(&self) -> Option<&str> {
-        Some(&*self.owner.user).filter(|name| !name.is_empty())
+    fn user(&self) -> Option<Arc<str>> {
+        Some(&self.owner.user).filter(|name| !name.is_empty()).cloned()
     }
 }
 
@@ -150,7 +150,7 @@ impl Logins {
             true => self.by_token(&account, password).await,
             false => self.by_password(&account, password).await,
         };
-        let organization = account.organization.as_ref().map(OrganizationId::as_str);
+        let organization = account.organization.as_ref().map(Arc::from);
         let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
         let (ip, token) = (peer.ip.to_canonical(), proof.token.as_deref());
         let told = Authentication::smtp(occasion.clone(), &user_name, ip, proof.outcome, token);

@@ -16,6 +16,7 @@ mod internal;
 mod journal;
 pub mod login;
 mod notice;
+mod onward;
 pub mod outcomes;
 mod outgoing;
 mod receive;
@@ -23,6 +24,7 @@ pub mod refusals;
 pub mod report;
 mod settings;
 pub mod snapshot;
+mod sort;
 mod story;
 mod submission;
 mod transaction;
@@ -39,6 +41,7 @@ pub use submission::Submission;
 pub use transaction::{MailTransaction, Transaction};
 
 use crate::clock::Clock;
+use crate::directory::{ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
 use crate::events::audit::AuditLog;
@@ -47,6 +50,7 @@ use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
+use admit::Admitted;
 use authenticate::{Authenticated, Checks};
 use login::Logins;
 use refusals::RefusalLog;
@@ -135,22 +139,23 @@ impl Pipeline {
     /// for each recipient. From there recipients here are on the path of all mail.
     async fn submit(&self, submission: Submission, content: Vec<u8>) -> Result<Committed, Reason> {
         let composed = submission::compose(submission, content, self.clock.now())?;
-        let mut dispatched = outgoing::dispatch(composed, &self.store);
-        dispatched.sign(&self.domain_keys).map_err(|error| {
-            tracing::error!(%error, "a message cannot be signed");
-            Reason::InternalError
-        })?;
+        let dispatched = outgoing::dispatch(composed, &self.store);
         self.carry_through(Authenticated::submitted(dispatched)).await
     }
 
     /// The second half of the path, which is the same for all mail.
     async fn carry_through(&self, authenticated: Authenticated) -> Result<Committed, Reason> {
         let decided = decide::decide(authenticated);
-        let admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
+        let mut admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
         if let Some(reason) = admitted.refusal() {
             commit::commit_refusal(admitted, reason, &self.store).await.map_err(store_failure)?;
             return Err(reason);
         }
+        let Admitted { mail, leaving, .. } = &mut admitted;
+        outgoing::sign(mail, leaving, &self.domain_keys).map_err(|error| {
+            tracing::error!(%error, "a message cannot be signed");
+            Reason::InternalError
+        })?;
         let journaled = journal::journal(admitted, &self.store);
         let accesses = accesses::accesses(&journaled);
         let committed = commit::commit(journaled, &self.store).await.map_err(store_failure)?;
@@ -163,10 +168,12 @@ impl Pipeline {
     fn check_room(
         &self,
         transaction: &mut Transaction,
-        resolved: &crate::directory::Resolved,
+        resolved: &Resolved,
         recipient: &EnvelopeRecipient,
     ) -> Result<(), Reason> {
-        let [member] = resolved.members.as_slice() else { return Ok(()) };
+        let ([member], []) = (resolved.members.as_slice(), resolved.remote.as_slice()) else {
+            return Ok(());
+        };
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),
             user: Arc::clone(&member.mailbox),
@@ -196,16 +203,26 @@ impl Pipeline {
     ) -> Result<(), Reason> {
         let snapshot = Arc::clone(&transaction.snapshot);
         let max_members = snapshot.settings.max_group_members;
-        let resolved = snapshot
-            .directory
-            .resolve(&recipient.address, max_members)
-            .map_err(|error| reason_of(&error))?;
-        if resolved.members.is_empty() {
-            return Err(Reason::RemoteUser);
-        }
+        let resolved = match snapshot.directory.resolve(&recipient.address, max_members) {
+            Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => self
+                .bounced_forward(&snapshot, &recipient)
+                .ok_or_else(|| reason_of(&ResolveError::Unknown))?,
+            resolved => resolved.map_err(|error| reason_of(&error))?,
+        };
         self.check_room(transaction, &resolved, &recipient)?;
-        transaction.add(resolved.organization, recipient, resolved.members);
+        transaction.add(recipient, resolved);
         Ok(())
+    }
+
+    /// Where a bounce of what was forwarded belongs.
+    fn bounced_forward(
+        &self,
+        snapshot: &Snapshot,
+        recipient: &EnvelopeRecipient,
+    ) -> Option<Resolved> {
+        let address = &recipient.address;
+        let organization = snapshot.directory.organization_of(address.domain())?;
+        onward::first_sender(organization, address, &self.store, self.clock.now())
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::decide::Judged;
 use super::headers::Received;
 use super::receive::Headers;
 use super::submission::{Composed, Submission, SubmittedRecipient, Way};
@@ -22,8 +23,8 @@ use crate::msgauth::SignError;
 use crate::rules::{Action, Authors, OutboundAction, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
-    Authorship, Destination, MailboxName, Purpose, QueueEntry, Store, UsageExceeded, UsageHold,
-    UsageLimits,
+    Authorship, Destination, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
+    UsageHold, UsageLimits,
 };
 
 /// The outbound half of a submitted message: each recipient has one disposition.
@@ -111,7 +112,7 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
     Dispatched { outgoing, inbound, content, headers, submitted_at }
 }
 
-fn authorship(headers: &Headers) -> Authorship {
+pub(super) fn authorship(headers: &Headers) -> Authorship {
     Authorship {
         from: headers.from.clone(),
         sender: headers.on_behalf_sender().cloned(),
@@ -183,14 +184,15 @@ fn disposition(
 /// another trace than the outbound one (guide 1736–1773).
 fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) -> Transaction {
     let mut shares: Vec<Share> = Vec::new();
-    for (recipient, Resolved { organization, members, .. }) in here {
-        let addressee = Addressee { recipient, members };
+    for (recipient, Resolved { organization, members, remote }) in here {
+        let addressee = Addressee { recipient, members, remote };
         match shares.iter_mut().find(|share| share.organization.id == organization.id) {
             Some(share) => share.addressees.push(addressee),
             None => shares.push(Share {
                 organization,
                 trace_id: TraceId::generate(),
                 addressees: vec![addressee],
+                forwarders: Vec::new(),
             }),
         }
     }
@@ -205,28 +207,31 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
     }
 }
 
-impl Dispatched {
-    /// Makes the fields on top of what leaves: `Received`, then the signatures of the author's
-    /// domain over everything below them, if it has keys.
-    ///
-    /// # Errors
-    /// The message cannot be signed; it must not leave unsigned then.
-    pub(super) fn sign(&mut self, keys: &DomainKeys) -> Result<(), SignError> {
-        let Self { outgoing, inbound, content, headers, submitted_at } = self;
-        if !outgoing.leaves() {
-            return Ok(());
-        }
-        let hostname = &inbound.snapshot.settings.hostname;
-        let id = outgoing.trace_id;
-        let received = Received { peer: &inbound.peer, name: None, hostname, id, recipient: None };
-        let mut prefix = received.at(*submitted_at);
-        let domain = headers.from.as_ref().map(Address::domain);
-        if let Some(signer) = domain.and_then(|domain| keys.signer_for(domain)) {
-            prefix.push_str(&signer.sign(&[&outgoing.added, content], *submitted_at)?);
-        }
-        outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();
-        Ok(())
+/// Stage: makes the fields on top of a submitted message that leaves, also from a mailbox that sends
+/// it on: `Received`, then the signatures of the author's domain over everything below them, if it
+/// has keys.
+///
+/// # Errors
+/// The message cannot be signed; it must not leave unsigned then.
+pub(super) fn sign(
+    mail: &mut Judged,
+    leaving: &mut [Outgoing],
+    keys: &DomainKeys,
+) -> Result<(), SignError> {
+    let (snapshot, peer, at) = (&mail.snapshot, &mail.peer, mail.received_at);
+    let Some(outgoing) = mail.outgoing.as_deref_mut() else { return Ok(()) };
+    if !outgoing.leaves() && leaving.is_empty() {
+        return Ok(());
     }
+    let (hostname, id) = (&snapshot.settings.hostname, outgoing.trace_id);
+    let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
+    let domain = mail.headers.from.as_ref().map(Address::domain);
+    if let Some(signer) = domain.and_then(|domain| keys.signer_for(domain)) {
+        prefix.push_str(&signer.sign(&[&outgoing.added, &mail.content], at)?);
+    }
+    outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();
+    leaving.iter_mut().for_each(|onward| onward.prefix.extend_from_slice(&outgoing.prefix));
+    Ok(())
 }
 
 impl Outgoing {
@@ -248,6 +253,19 @@ impl Outgoing {
         self.recipients.iter().filter_map(|recipient| match recipient.disposition {
             OutgoingDisposition::Bounce(reason) => Some((&recipient.recipient, reason)),
             _ => None,
+        })
+    }
+
+    /// What goes into the queue, if anything does.
+    pub(super) fn mail(&self, received_at: Timestamp) -> Option<Mail> {
+        let queued = self.entries();
+        (!queued.is_empty()).then(|| Mail {
+            id: self.trace_id,
+            received_at,
+            prefix: self.prefix.clone(),
+            suffix: Vec::new(),
+            deliveries: Vec::new(),
+            queued,
         })
     }
 

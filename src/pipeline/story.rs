@@ -3,15 +3,16 @@
 
 use serde::Serialize;
 
-use super::admit::AdmittedShare;
+use super::admit::{AdmittedShare, Ruled};
 use super::decide::{Basis, Disposition, Judged};
+use super::onward::SentOn;
 use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use super::receive::Headers;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
 use crate::msgauth::Authentication;
-use crate::rules::{OutboundAction, Winner};
+use crate::rules::{OutboundAction, Winner, Withheld};
 use crate::scan::ScanOutcome;
 use crate::store::{Folder, Story};
 
@@ -33,6 +34,12 @@ struct Told<'a> {
     dmarc_applied: Option<DmarcPolicy>,
     recipients: Vec<ToldRecipient<'a>>,
     deliveries: Vec<ToldDelivery<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mailbox_rules: Vec<ToldMailboxRule<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withheld: Vec<ToldWithheld<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sent_on: Vec<ToldSentOn<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     journaled_to: Option<&'a Address>,
     /// The reason word, if the message was refused in session.
@@ -55,6 +62,34 @@ struct ToldDelivery<'a> {
     folder: Folder,
     #[serde(skip_serializing_if = "Option::is_none")]
     expanded_from: Option<&'a Address>,
+}
+
+/// A rule of a mailbox that applied.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldMailboxRule<'a> {
+    mailbox: &'a Address,
+    rule: &'a str,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_folder: Option<Folder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_recipient: Option<&'a Address>,
+}
+
+/// Why a mailbox does not send the message on, though one of its rules says so.
+#[derive(Debug, Serialize)]
+struct ToldWithheld<'a> {
+    mailbox: &'a Address,
+    reason: Withheld,
+}
+
+/// Under which trace the message goes on to somebody.
+#[derive(Debug, Serialize)]
+struct ToldSentOn<'a> {
+    from: &'a Address,
+    to: &'a Address,
+    trace: TraceId,
 }
 
 /// The story of a submitted message's outbound half.
@@ -160,8 +195,29 @@ pub(super) fn tell(
                 expanded_from: delivery.member.expanded_from.as_ref(),
             })
             .collect(),
+        mailbox_rules: share.ruled.iter().flat_map(mailbox_rules).collect(),
+        withheld: share.ruled.iter().filter_map(withheld).collect(),
+        sent_on: share
+            .sent_on
+            .iter()
+            .map(|SentOn { from, to, trace_id }| ToldSentOn { from, to, trace: *trace_id })
+            .collect(),
         journaled_to,
         refused,
     };
     story(share.decided.trace_id, &told)
+}
+
+fn mailbox_rules(ruled: &Ruled) -> impl Iterator<Item = ToldMailboxRule<'_>> {
+    ruled.applied.iter().map(|rule| ToldMailboxRule {
+        mailbox: &ruled.mailbox,
+        rule: &rule.name,
+        action: rule.action.as_str(),
+        target_folder: rule.action.target_folder(),
+        target_recipient: rule.action.target_recipient(),
+    })
+}
+
+fn withheld(ruled: &Ruled) -> Option<ToldWithheld<'_>> {
+    Some(ToldWithheld { mailbox: &ruled.mailbox, reason: ruled.withheld? })
 }

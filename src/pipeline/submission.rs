@@ -90,7 +90,6 @@ impl Submission {
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
         let max_members = self.snapshot.settings.max_group_members;
         let way = match self.snapshot.directory.resolve(&recipient.address, max_members) {
-            Ok(resolved) if resolved.members.is_empty() => return Err(Reason::RemoteUser),
             Ok(resolved) => Way::Here(resolved),
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
             Err(error) => return Err(reason_of(&error)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use super::submission::Submission;
-use crate::directory::{Member, Organization, ResolveError};
+use crate::directory::{Member, Organization, RemoteMember, ResolveError, Resolved};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, Peer, ReversePath};
 use crate::smtp::reason::Reason;
@@ -61,13 +61,16 @@ pub(super) struct Share {
     pub(super) organization: Arc<Organization>,
     pub(super) trace_id: TraceId,
     pub(super) addressees: Vec<Addressee>,
+    /// The mailboxes and remote users that have sent it on since it came, the last one first.
+    pub(super) forwarders: Vec<Address>,
 }
 
-/// A recipient and the mailboxes behind it.
+/// A recipient, the mailboxes behind it, and the remote users.
 #[derive(Debug)]
 pub(super) struct Addressee {
     pub(super) recipient: EnvelopeRecipient,
     pub(super) members: Vec<Member>,
+    pub(super) remote: Vec<RemoteMember>,
 }
 
 /// A recipient that was refused at RCPT because the mailbox is full.
@@ -109,22 +112,19 @@ impl Transaction {
     }
 
     /// Adds a resolved recipient; the same address twice counts once.
-    pub(super) fn add(
-        &mut self,
-        organization: Arc<Organization>,
-        recipient: EnvelopeRecipient,
-        members: Vec<Member>,
-    ) {
+    pub(super) fn add(&mut self, recipient: EnvelopeRecipient, resolved: Resolved) {
+        let Resolved { organization, members, remote } = resolved;
         let trace_id = self.trace_id_for(&organization);
         let position = self.shares.iter().position(|share| share.trace_id == trace_id);
         let position = position.unwrap_or_else(|| {
-            self.shares.push(Share { organization, trace_id, addressees: Vec::new() });
+            let (addressees, forwarders) = (Vec::new(), Vec::new());
+            self.shares.push(Share { organization, trace_id, addressees, forwarders });
             self.shares.len() - 1
         });
         let addressees = &mut self.shares[position].addressees;
         let key = recipient.address.key();
         if !addressees.iter().any(|known| known.recipient.address.key() == key) {
-            addressees.push(Addressee { recipient, members });
+            addressees.push(Addressee { recipient, members, remote });
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::hop::Hop;
 use crate::mail::{Domain, Envelope, EnvelopeRecipient};
@@ -13,6 +16,14 @@ use crate::smtp::client::{
 /// The most connections that are tried in one attempt, so that a destination with many dead
 /// servers does not hold it for long: four minutes where nobody answers at all.
 const MAX_TRIES: usize = 8;
+/// After so long no further server is tried, and no further transaction begun. What has begun goes
+/// on, by RFC 5321's time-outs for each command (§4.5.3.2) and within
+/// [`Timeouts::transaction`]: three servers that accept and stay silent have had their five minutes
+/// each, and who is never reached behind them is reached when a later attempt finds the first
+/// servers better, or its route without them.
+const LONGEST_SEARCH: Duration = Duration::from_secs(15 * 60);
+/// Mail system congestion (RFC 3463 §3.5): there was no time left for this recipient.
+pub(super) const NO_TIME_LEFT: EnhancedStatus = EnhancedStatus::new(4, 4, 5);
 /// The most recipients of a transaction: what every server takes (RFC 5321 §4.5.3.1.8).
 const MAX_RECIPIENTS: usize = 100;
 
@@ -51,6 +62,8 @@ pub struct Attempt {
 /// the same, or take the message only to be refused itself (RFC 5321 §5.1). If no server was of
 /// use, the rest is deferred, or failed if every one of them said 5yz.
 ///
+/// Nothing new is begun after 15 minutes; the rest is deferred then too.
+///
 /// `reuse` is an open connection to a server of the route, which is tried first; it does not count
 /// as a server's failure if it has ended by now.
 pub async fn attempt(
@@ -65,7 +78,7 @@ pub async fn attempt(
         kept = delivery.over(connection, Freshness::Kept).await;
     }
     for (hop, address) in tries(route) {
-        if delivery.is_done() {
+        if delivery.is_done() || delivery.is_late() {
             break;
         }
         let endpoint = endpoint(hop, address);
@@ -105,6 +118,7 @@ enum Freshness {
 /// Who still waits, and what is known of the others.
 struct Delivery<'a> {
     job: &'a Job<'a>,
+    begun: Instant,
     outcomes: Vec<Option<Outcome>>,
     /// Numbers of those of whom nothing is decided.
     waiting: VecDeque<usize>,
@@ -115,7 +129,13 @@ struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     fn new(job: &'a Job<'a>) -> Self {
         let count = job.envelope.recipients.len();
-        Self { job, outcomes: vec![None; count], waiting: (0..count).collect(), server: None }
+        let (begun, waiting) = (Instant::now(), (0..count).collect());
+        Self { job, begun, outcomes: vec![None; count], waiting, server: None }
+    }
+
+    /// Whether it is too late to begin anything.
+    fn is_late(&self) -> bool {
+        self.begun.elapsed() >= LONGEST_SEARCH
     }
 
     fn is_done(&self) -> bool {
@@ -147,6 +167,9 @@ impl<'a> Delivery<'a> {
                     }
                     break;
                 }
+            }
+            if self.is_late() {
+                break;
             }
             freshness = Freshness::New;
         }
@@ -199,7 +222,8 @@ impl<'a> Delivery<'a> {
     }
 
     fn finish(self) -> Vec<Outcome> {
-        let rest = self.server.unwrap_or_else(no_server);
+        let is_late = self.is_late();
+        let rest = self.server.unwrap_or_else(|| nobody_asked(is_late));
         let outcome = |outcome: Option<Outcome>| outcome.unwrap_or_else(|| rest.clone());
         self.outcomes.into_iter().map(outcome).collect()
     }
@@ -214,13 +238,19 @@ enum Next {
     Server,
 }
 
-/// Nobody could be asked, which more servers or another route may change.
-fn no_server() -> Outcome {
+/// Nobody was asked, which more time, more servers or another route may change.
+fn nobody_asked(is_late: bool) -> Outcome {
+    let (enhanced, text) = if is_late {
+        (NO_TIME_LEFT, "the server is too slow for all recipients in one attempt")
+    } else {
+        // RFC 3463 §3.5: unable to route
+        (EnhancedStatus::new(4, 4, 4), "there is no server left to try")
+    };
     Outcome::Deferred(Failure {
         stage: Stage::Connect,
         code: None,
-        enhanced: EnhancedStatus::new(4, 4, 4), // RFC 3463 §3.5: unable to route
-        text: "there is no server left to try".to_owned(),
+        enhanced,
+        text: text.to_owned(),
         remote: String::new(),
         address: None,
         maybe_delivered: false,

@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::attempt::{ClientSettings, Job, attempt};
+use super::attempt::{ClientSettings, Job, NO_TIME_LEFT, attempt};
 use super::hop::Hop;
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
@@ -31,6 +31,8 @@ pub struct Roads {
     pub router: Router,
     /// For the addresses of gateways.
     pub resolver: Arc<dyn Resolver>,
+    /// Whom to trust for gateways that name no authorities of their own.
+    pub authorities: Arc<RootCertStore>,
 }
 
 /// Finds an organization's gateway, by the organization's id and the gateway's name.
@@ -41,19 +43,12 @@ pub struct SmtpCourier {
     roads: ArcSwap<Roads>,
     gateways: FindGateway,
     client: ClientSettings,
-    /// Whom to trust for gateways that name no authorities of their own.
-    authorities: Arc<RootCertStore>,
 }
 
 impl SmtpCourier {
     /// A courier with its first roads.
-    pub fn new(
-        roads: Roads,
-        gateways: FindGateway,
-        client: ClientSettings,
-        authorities: Arc<RootCertStore>,
-    ) -> Self {
-        Self { roads: ArcSwap::from_pointee(roads), gateways, client, authorities }
+    pub fn new(roads: Roads, gateways: FindGateway, client: ClientSettings) -> Self {
+        Self { roads: ArcSwap::from_pointee(roads), gateways, client }
     }
 
     /// Takes other roads from now on.
@@ -72,7 +67,7 @@ impl SmtpCourier {
                     Outcome::Deferred(failure)
                 }
             }),
-            Destination::Gateway(name) => self.gateway(entry, name, &*roads.resolver).await,
+            Destination::Gateway(name) => self.gateway(entry, name, &roads).await,
         }
     }
 
@@ -80,7 +75,7 @@ impl SmtpCourier {
         &self,
         entry: &QueueEntry,
         name: &str,
-        resolver: &dyn Resolver,
+        roads: &Roads,
     ) -> Result<Vec<Hop>, Outcome> {
         let failed = |text: &str| {
             let text = format!("SMTP gateway {name}: {text}");
@@ -88,7 +83,8 @@ impl SmtpCourier {
         };
         let gateway = (self.gateways)(&entry.organization, name);
         let gateway = gateway.ok_or_else(|| failed("there is none of this name"))?;
-        let addresses = addresses(&gateway.host, resolver).await.map_err(|problem| {
+        let found = addresses(&gateway.host, &*roads.resolver).await;
+        let addresses = found.map_err(|problem| {
             let text = format!("SMTP gateway {name}: {problem}");
             Outcome::Deferred(failure("4.4.3", text, name))
         })?;
@@ -96,7 +92,7 @@ impl SmtpCourier {
             return Err(failed("its name leads to no address"));
         }
         let roots = match &gateway.authorities {
-            None => Arc::clone(&self.authorities),
+            None => Arc::clone(&roads.authorities),
             Some(own) => Arc::new(trusting(own).map_err(|error| failed(&error.to_string()))?),
         };
         let login = gateway.login.as_ref();
@@ -164,15 +160,19 @@ fn failure(status: &str, text: String, remote: &str) -> Failure {
 }
 
 /// A gateway that cannot be reached bounces its mail (guide 3681); what it says itself may be
-/// temporary.
+/// temporary, and who was left over because it is slow can be tried again.
 fn by_gateway(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Deferred(failure) if failure.code.is_none() && !failure.maybe_delivered => {
+        Outcome::Deferred(failure) if is_unreachable(&failure) => {
             let text = format!("the SMTP gateway cannot be reached: {}", failure.text);
             Outcome::Failed(Failure { enhanced: UNREACHABLE, text, ..failure })
         }
         outcome => outcome,
     }
+}
+
+fn is_unreachable(failure: &Failure) -> bool {
+    failure.code.is_none() && !failure.maybe_delivered && failure.enhanced != NO_TIME_LEFT
 }
 
 impl Courier for SmtpCourier {
@@ -235,6 +235,15 @@ mod tests {
                 is_secure: false,
             };
             Box::pin(std::future::ready(found.clone().map(answer)))
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_cannot_be_reached_bounces_and_one_that_is_slow_does_not() {
+        for (status, bounces) in [("4.4.1", true), ("4.4.2", true), ("4.4.5", false)] {
+            let failure = failure(status, "because".to_owned(), "filter");
+            let told = by_gateway(Outcome::Deferred(failure));
+            assert_eq!(matches!(told, Outcome::Failed(_)), bounces, "{status}");
         }
     }
 

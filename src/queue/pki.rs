@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject};
+
+use crate::smtp::certificate_authorities;
 
 /// Why the authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +47,11 @@ pub fn authorities(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, PkiErro
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), PkiError> {
     let failed = |problem: String| PkiError::File { path: path.to_owned(), problem };
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| failed(pem_problem(&error)))?;
+    let found = certificate_authorities(&text).map_err(|error| failed(error.to_string()))?;
+    for certificate in found {
         roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-        count += 1;
     }
-    if count == 0 { Err(failed(pem_problem(&pem::Error::NoItemsFound))) } else { Ok(()) }
-}
-
-fn pem_problem(error: &pem::Error) -> String {
-    match error {
-        pem::Error::NoItemsFound => "holds no certificate in PEM format".to_owned(),
-        error => format!("a certificate cannot be read: {error:?}"),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -88,9 +79,9 @@ mod tests {
     fn a_file_of_authorities_is_read_or_told_by_name() {
         let authority = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).unwrap();
         check(Some(&authority.cert.pem()), Ok(()));
-        check(Some(""), Err("holds no certificate in PEM format"));
+        check(Some(""), Err("has no certificate"));
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        check(Some(broken), Err(""));
+        check(Some(broken), Err("has something that is not a certificate"));
         check(None, Err("No such file"));
     }
 }

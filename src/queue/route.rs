@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::ServerCertVerifier;
 use tokio::time::Instant;
 
 pub use hosts::Ourselves;
@@ -28,7 +29,7 @@ use self::random::Random;
 use super::hop::Hop;
 use crate::dns::{RecordType, Resolver, lookup_all};
 use crate::mail::Domain;
-use crate::smtp::client::TlsDemand;
+use crate::smtp::client::{TlsDemand, any_certificate};
 
 /// For all DNS lookups of one route.
 const DNS_DEADLINE: Duration = Duration::from_secs(30);
@@ -212,7 +213,9 @@ impl Router {
         demand: Demand,
         policy: Option<&Policy>,
     ) -> Result<TlsDemand, RouteError> {
-        let verified = |verifier: Arc<Verifier>| TlsDemand::Verified(verifier, host.name.clone());
+        let verified = |verifier: Arc<dyn ServerCertVerifier>| {
+            TlsDemand::Verified(verifier, host.name.clone())
+        };
         let otherwise = match demand {
             Demand::Certificate(associations) => {
                 return Ok(verified(Verifier::dane(associations)));
@@ -221,7 +224,8 @@ impl Router {
                 let name = dane::tlsa_name(&host.name, self.settings.port);
                 return Err(RouteError::Dns { name, problem: error.to_string() });
             }
-            Demand::Encryption => verified(Verifier::unauthenticated()),
+            // RFC 7672 §2.2: there must be TLS, nobody can say with whom.
+            Demand::Encryption => verified(any_certificate()),
             Demand::Nothing => TlsDemand::Opportunistic,
         };
         let Some(policy) = policy else { return Ok(otherwise) };

@@ -3,10 +3,12 @@
 use super::{Settings, schedule};
 use crate::clock::Timestamp;
 use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Receipt, Stage};
-use crate::store::{QueueState, QueuedMail};
+use crate::store::{QueueState, QueuedMail, Settled, SettledOutcome};
 
 /// Delivery not authorized, message refused (RFC 3463 §3.8): here, by the operator.
 const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 7, 1);
+/// How much of an outcome's words the entry keeps, in characters: a line or two.
+const MAX_WORDS: usize = 200;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub struct Settlement {
 
 /// The places of recipients that wait for an outcome.
 pub(super) fn open_places(mail: &QueuedMail) -> Vec<usize> {
-    let is_open = |place: &usize| !mail.state.settled.contains(place);
+    let is_open = |place: &usize| mail.state.settled_at(*place).is_none();
     (0..mail.entry.recipients.len()).filter(is_open).collect()
 }
 
@@ -53,9 +55,7 @@ pub(super) fn settle(
             Outcome::Deferred(failure) => deferred.push((place, failure)),
         }
     }
-    let settled =
-        sent.iter().map(|(place, _)| *place).chain(failed.iter().map(|(place, _)| *place));
-    let settled: Vec<_> = mail.state.settled.iter().copied().chain(settled).collect();
+    let settled = settled(&mail, &sent, &failed);
     let tells_delay = !mail.state.is_delay_told
         && !deferred.is_empty()
         && schedule::is_delayed(settings, mail.queued_at, now);
@@ -72,6 +72,24 @@ pub(super) fn settle(
     let delayed = if tells_delay { deferred } else { Vec::new() };
     let delayed_until = schedule::expiry(settings, mail.queued_at);
     Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told: true }
+}
+
+/// Those that were settled before, and those that are now.
+fn settled(
+    mail: &QueuedMail,
+    sent: &[(usize, Receipt)],
+    failed: &[(usize, Failure)],
+) -> Vec<Settled> {
+    let words = |words: String| words.chars().take(MAX_WORDS).collect();
+    let sent = sent.iter().map(|(place, receipt)| {
+        let told = format!("{} ({})", receipt.reply, receipt.remote);
+        Settled { place: *place, outcome: Some(SettledOutcome::Sent(words(told))) }
+    });
+    let failed = failed.iter().map(|(place, failure)| {
+        let told = failure.to_string();
+        Settled { place: *place, outcome: Some(SettledOutcome::Bounced(words(told))) }
+    });
+    mail.state.settled.iter().cloned().chain(sent).chain(failed).collect()
 }
 
 /// What follows when an operator gives an entry up: nobody who still waited gets it.

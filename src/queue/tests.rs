@@ -1,21 +1,23 @@
 //! The queue at work over a real store, by a clock that the tests move.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::worker::TROUBLE_PAUSE;
 use super::*;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
-use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Stage};
+use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Receipt, Stage};
 use crate::store::{
     Authorship, Blob, Commit, Destination, Mail, Purpose, QueueChange, QueueEntry, QueuedContent,
-    QueuedMail, Store, StoreError,
+    QueuedMail, Settled, SettledOutcome, Store, StoreError,
 };
 
 const START: Timestamp = Timestamp::from_millis(1_795_235_486_123);
@@ -26,6 +28,7 @@ type Script = Arc<Mutex<VecDeque<Vec<Answer>>>>;
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
+    Sent,
     Later,
     Never,
     Down,
@@ -33,6 +36,8 @@ enum Answer {
 
 struct Scripted {
     script: Script,
+    /// How many may be carried to their end.
+    gate: Arc<Semaphore>,
     attempts: mpsc::UnboundedSender<(String, Vec<usize>, String)>,
 }
 
@@ -48,6 +53,7 @@ impl Courier for Scripted {
     ) -> Carried<()> {
         let text = String::from_utf8_lossy(&content.content).into_owned();
         self.attempts.send((mail.entry.destination.to_string(), places.to_vec(), text)).ok();
+        self.gate.acquire().await.expect("is open").forget();
         let mut script = self.script.lock().expect("no thread panics");
         let answers = match script.len() {
             1 => script.front().cloned(),
@@ -75,9 +81,21 @@ fn outcome(answer: Answer) -> Outcome {
         maybe_delivered: false,
     };
     match answer {
+        Answer::Sent => Outcome::Sent(receipt()),
         Answer::Later => Outcome::Deferred(failure(Some(450), "4.2.0", Stage::Rcpt)),
         Answer::Never => Outcome::Failed(failure(Some(550), "5.1.1", Stage::Rcpt)),
         Answer::Down => Outcome::Deferred(failure(None, "4.4.1", Stage::Connect)),
+    }
+}
+
+fn receipt() -> Receipt {
+    let reply = serde_json::json!({"code": 250, "enhanced": "2.0.0", "lines": ["queued"]});
+    Receipt {
+        reply: serde_json::from_value(reply).expect("a reply"),
+        remote: "mx.far.test".into(),
+        address: "192.0.2.25:25".parse().expect("an address"),
+        tls: None,
+        dsn_passed_on: false,
     }
 }
 
@@ -85,10 +103,18 @@ fn outcome(answer: Answer) -> Outcome {
 struct Recorder {
     store: Arc<Store>,
     told: mpsc::UnboundedSender<Settlement>,
+    /// How often it fails before that, and where it tells that it has.
+    failures: Arc<AtomicUsize>,
+    failed: mpsc::UnboundedSender<()>,
 }
 
 impl Ledger for Recorder {
     async fn record(&self, settlement: &Settlement) -> Result<(), StoreError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.failures.fetch_update(Relaxed, Relaxed, one_less).is_ok() {
+            self.failed.send(()).ok();
+            return Err(StoreError::Closed);
+        }
         let change = QueueChange {
             entry: settlement.mail.id,
             state: settlement.state.clone(),
@@ -104,6 +130,8 @@ struct Bench {
     settings: crate::store::Settings,
     _dir: tempfile::TempDir,
     script: Script,
+    gate: Arc<Semaphore>,
+    failures: Arc<AtomicUsize>,
     clock: Arc<ManualClock>,
 }
 
@@ -113,6 +141,7 @@ struct Running {
     queue: Arc<Queue<Scripted, Recorder>>,
     attempts: mpsc::UnboundedReceiver<(String, Vec<usize>, String)>,
     told: mpsc::UnboundedReceiver<Settlement>,
+    failed: mpsc::UnboundedReceiver<()>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -123,7 +152,9 @@ impl Bench {
         let settings = crate::store::Settings::new(dir.path().join("data"));
         let script = script.iter().map(|answers| answers.to_vec()).collect();
         let clock = Arc::new(ManualClock::new(START));
-        Self { settings, _dir: dir, script: Arc::new(Mutex::new(script)), clock }
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let (script, failures) = (Arc::new(Mutex::new(script)), Arc::default());
+        Self { settings, _dir: dir, script, gate, failures, clock }
     }
 
     fn run(&self) -> Running {
@@ -131,18 +162,29 @@ impl Bench {
             Store::open(&self.settings, &crate::events::Settings::default()).expect("opens");
         let (attempted, attempts) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
+        let (fail, failed) = mpsc::unbounded_channel();
         let queue = Queue::new(
             Settings::default(),
             Arc::clone(&store),
-            Scripted { script: Arc::clone(&self.script), attempts: attempted },
-            Recorder { store: Arc::clone(&store), told: tell },
+            Scripted {
+                script: Arc::clone(&self.script),
+                gate: Arc::clone(&self.gate),
+                attempts: attempted,
+            },
+            Recorder {
+                store: Arc::clone(&store),
+                told: tell,
+                failures: Arc::clone(&self.failures),
+                failed: fail,
+            },
             Arc::clone(&self.clock) as Arc<dyn Clock>,
             Box::new(|| 0.5),
         );
         let (stop, stopped) = watch::channel(false);
         let feed = store.take_queue().expect("the queue");
         let task = tokio::spawn(Arc::clone(&queue).run(feed, stopped));
-        Running { clock: Arc::clone(&self.clock), store, queue, attempts, told, stop, task }
+        let clock = Arc::clone(&self.clock);
+        Running { clock, store, queue, attempts, told, failed, stop, task }
     }
 }
 
@@ -191,7 +233,7 @@ impl Running {
     }
 
     async fn told(&mut self) -> Settlement {
-        self.told.recv().await.expect("a settlement")
+        soon(self.told.recv()).await.expect("a settlement")
     }
 
     async fn stop(self) {
@@ -200,6 +242,11 @@ impl Running {
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.expect("closes");
     }
+}
+
+/// What comes at once, if it ever comes.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("in time")
 }
 
 /// Hours since the start, near enough.
@@ -242,7 +289,9 @@ async fn who_has_an_outcome_is_not_tried_again() {
     let failed: Vec<_> = first.failed.iter().map(|(place, _)| *place).collect();
     assert_eq!(failed, [0]);
     let state = first.state.expect("two wait on");
-    assert_eq!((state.attempts, state.settled), (1, vec![0]));
+    let told = SettledOutcome::Bounced("550 5.1.1 because (mx.far.test, RCPT)".into());
+    let settled = vec![Settled { place: 0, outcome: Some(told) }];
+    assert_eq!((state.attempts, state.settled), (1, settled));
     assert_eq!(state.last_failure.as_deref(), Some("450 4.2.0 because (mx.far.test, RCPT)"));
     running.wait_for_due().await;
     let second = running.told().await;
@@ -291,6 +340,117 @@ async fn a_destination_that_is_down_is_left_alone_for_a_minute() {
     let waited = third.at.as_millis() - down_at.as_millis();
     assert_eq!(waited, 60_000);
     running.stop().await;
+}
+
+/// What the remote server has is not sent again because the store has no room for saying so.
+#[tokio::test]
+async fn an_outcome_that_cannot_be_recorded_is_recorded_later_and_nothing_is_sent_again() {
+    let bench = Bench::new(&[&[Answer::Sent, Answer::Later], &[Answer::Sent]]);
+    bench.failures.store(3, Relaxed);
+    let mut running = bench.run();
+    running.add("far.test", &["bob", "carol"], "hello").await;
+    running.attempts.recv().await.expect("an attempt");
+    for _ in 0..3 {
+        soon(running.failed.recv()).await.expect("a failure");
+        tokio::time::pause();
+        tokio::time::advance(TROUBLE_PAUSE).await;
+        tokio::time::resume();
+    }
+    let first = running.told().await;
+    assert_eq!(first.sent.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0]);
+    running.wait_for_due().await;
+    let second = running.told().await;
+    assert_eq!(second.state, None);
+    let attempts: Vec<_> = std::iter::from_fn(|| running.attempts.try_recv().ok()).collect();
+    assert_eq!(attempts, [("far.test".into(), vec![1], "hello".into())], "bob has it already");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_not_recorded_before_the_end_is_found_again_by_the_next_daemon() {
+    let bench = Bench::new(&[&[Answer::Sent]]);
+    bench.failures.store(usize::MAX, Relaxed);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "hello").await;
+    running.attempts.recv().await.expect("an attempt");
+    tokio::time::pause();
+    running.stop().await;
+    tokio::time::resume();
+    bench.failures.store(0, Relaxed);
+    let mut running = bench.run();
+    let settlement = running.told().await;
+    assert_eq!((settlement.sent.len(), settlement.state), (1, None));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_schedule_of_what_waits() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "hello").await;
+    let first = running.told().await.state.expect("waits");
+    assert_eq!(first.next_attempt, START.plus(Duration::from_secs(300)));
+    let lifetime = Duration::from_secs(1000);
+    running.queue.reload(Settings {
+        first_retry: Duration::from_secs(50),
+        lifetime,
+        ..Settings::default()
+    });
+    running.wait_for_due().await;
+    let second = running.told().await;
+    assert_eq!(second.at, first.next_attempt, "it keeps the time of its next attempt");
+    let state = second.state.expect("waits");
+    assert_eq!(state.next_attempt, second.at.plus(Duration::from_secs(100)));
+    loop {
+        running.wait_for_due().await;
+        let settlement = running.told().await;
+        if settlement.state.is_none() {
+            assert_eq!((settlement.at, settlement.failed.len()), (START.plus(lifetime), 1));
+            break;
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_how_many_connections_there_are_at_once() {
+    let bench = Bench::new(&[&[Answer::Never]]);
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut running = bench.run();
+    let limit = |connections, connections_per_destination| Settings {
+        connections,
+        connections_per_destination,
+        ..Settings::default()
+    };
+    running.queue.reload(limit(1, 1));
+    for (number, domain) in ["a.test", "a.test", "b.test"].into_iter().enumerate() {
+        running.add(domain, &["bob"], &number.to_string()).await;
+    }
+    let mut begun = 0;
+    for (connections, per_destination, expected) in [(1, 1, 1), (3, 1, 2), (3, 2, 3)] {
+        running.queue.reload(limit(connections, per_destination));
+        while begun < expected {
+            soon(running.attempts.recv()).await.expect("an attempt");
+            begun += 1;
+        }
+        settled_down(&running).await;
+        assert!(running.attempts.try_recv().is_err(), "no more than {expected}");
+    }
+    bench.gate.add_permits(3);
+    for _ in 0..3 {
+        running.told().await;
+    }
+    running.stop().await;
+}
+
+/// Lets the queue do whatever it can do now.
+async fn settled_down(running: &Running) {
+    for _ in 0..20 {
+        running.queue.changed.notify_one();
+        tokio::task::yield_now().await;
+        // It reads what it sends in a thread that blocks.
+        tokio::task::spawn_blocking(|| ()).await.expect("ends");
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,16 @@ impl Waiting {
         }
     }
 
+    /// Allows each lane so many connections from now on; those beyond end with the entry that
+    /// they carry.
+    pub(super) fn set_connections_per_lane(&mut self, most: usize) {
+        self.connections_per_lane = most;
+        let lanes: Vec<_> = self.lanes.keys().cloned().collect();
+        for lane in &lanes {
+            self.give_turn(lane);
+        }
+    }
+
     /// Adds an entry, new or tried before.
     pub(super) fn add(&mut self, mail: QueuedMail) {
         self.due.insert((mail.state.next_attempt, mail.id));
@@ -106,10 +116,12 @@ impl Waiting {
         None
     }
 
-    /// Another entry for a connection that is open.
+    /// Another entry for a connection that is open, unless its lane has too many.
     pub(super) fn take_more(&mut self, lane: &Lane, now: Timestamp) -> Option<QueuedMail> {
         self.promote(now);
-        let id = self.lanes.get_mut(lane)?.ready.pop_front()?;
+        let most = self.connections_per_lane;
+        let state = self.lanes.get_mut(lane).filter(|state| state.connections <= most)?;
+        let id = state.ready.pop_front()?;
         self.mails.remove(&id)
     }
 
@@ -265,6 +277,26 @@ mod tests {
         assert_eq!(take(&mut waiting, at(61)), None);
         assert!(waiting.hurry("3.0.0.0".parse().expect("an id"), at(61)), "an operator insists");
         assert_eq!(take(&mut waiting, at(61)).as_deref(), Some("3.0.0.0"));
+    }
+
+    #[test]
+    fn another_number_of_connections_holds_for_those_that_are_open() {
+        let mut waiting = Waiting::new(1);
+        for number in 1..=6 {
+            waiting.add(mail(number, "a.test", NOW));
+        }
+        let lane = Lane::of(&mail(1, "a.test", NOW));
+        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
+        assert_eq!(take(&mut waiting, NOW), None);
+        waiting.set_connections_per_lane(2);
+        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("2.0.0.0"));
+        assert_eq!(take(&mut waiting, NOW), None);
+        waiting.set_connections_per_lane(1);
+        assert_eq!(waiting.take_more(&lane, NOW), None, "one of the two ends");
+        waiting.close(&lane);
+        let more = waiting.take_more(&lane, NOW).expect("the other goes on");
+        assert_eq!(more.id.to_string(), "3.0.0.0");
+        assert_eq!(take(&mut waiting, NOW), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -19,7 +20,7 @@ use crate::store::{QueueFeed, QueueId, QueuedContent, QueuedMail, Store, StoreEr
 /// How long a destination that nobody answers at is left alone.
 const HOLD: Duration = Duration::from_secs(60);
 /// How often what cannot be recorded or read is tried again.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that jumps forward is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long transactions under way may go on when the daemon stops.
@@ -91,8 +92,21 @@ pub struct Queue<C, L> {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     chance: Chance,
+    terms: ArcSwap<Terms>,
+}
+
+/// What the queue goes by, until a reload.
+struct Terms {
     settings: Settings,
+    /// For the octets of messages that are being sent.
     memory: Semaphore,
+}
+
+impl Terms {
+    fn of(settings: Settings) -> Self {
+        let memory = Semaphore::new(memory_units(settings.in_flight_bytes) as usize);
+        Self { settings, memory }
+    }
 }
 
 impl<C: Courier, L: Ledger> Queue<C, L> {
@@ -113,9 +127,20 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             store,
             clock,
             chance,
-            memory: Semaphore::new(memory_units(settings.in_flight_bytes) as usize),
-            settings,
+            terms: ArcSwap::from_pointee(Terms::of(settings)),
         })
+    }
+
+    /// Takes other settings for each decision from now on. An entry that waits keeps the time of
+    /// its next attempt, and what is being sent the room in memory that it has: until it has ended,
+    /// old and new `in_flight_bytes` may both be full.
+    pub fn reload(&self, settings: Settings) {
+        if settings == self.terms.load().settings {
+            return;
+        }
+        self.waiting().set_connections_per_lane(settings.connections_per_destination);
+        self.terms.store(Arc::new(Terms::of(settings)));
+        self.changed.notify_one();
     }
 
     /// Makes an entry due at once; false if it does not wait.
@@ -148,7 +173,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         }
         let mut connections = JoinSet::new();
         while !*stop.borrow() {
-            while connections.len() < self.settings.connections
+            let most = self.terms.load().settings.connections;
+            while connections.len() < most
                 && let Some((lane, mail)) = self.take()
             {
                 let queue = Arc::clone(&self);
@@ -208,9 +234,10 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         open: Option<C::Connection>,
         stop: &watch::Receiver<bool>,
     ) -> Option<C::Connection> {
-        let units = memory_units(mail.size).min(memory_units(self.settings.in_flight_bytes));
+        let terms = self.terms.load_full();
+        let units = memory_units(mail.size).min(memory_units(terms.settings.in_flight_bytes));
         // An error would say that the semaphore was closed, which nobody does.
-        let _memory = self.memory.acquire_many(units).await.ok();
+        let _memory = terms.memory.acquire_many(units).await.ok();
         let content = match self.read(mail.id).await {
             Ok(content) => content,
             Err(error) => {
@@ -225,7 +252,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             self.waiting().hold(lane, self.clock.now().plus(HOLD));
         }
         let (now, chance) = (self.clock.now(), (self.chance)());
-        let settlement = settle::settle(&self.settings, mail, carried.outcomes, now, chance);
+        let settings = &self.terms.load_full().settings;
+        let settlement = settle::settle(settings, mail, carried.outcomes, now, chance);
         self.record(settlement, stop).await;
         carried.open
     }

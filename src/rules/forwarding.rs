@@ -21,15 +21,22 @@ pub enum Withheld {
     Loop,
     /// Ten mailboxes have.
     TooManyForwards,
+    /// The target is an address here that leads nowhere.
+    NobodyThere,
+    /// An outbound rule drops or bounces it.
+    OutboundRule,
+    /// The message goes on to a thousand addresses already.
+    TooManyTargets,
 }
 
-/// Whether a mailbox may send a message on, by the message's header section.
+/// Whether a mailbox may send a message on, by the message's header section. `before` mailboxes have
+/// sent it on since it came.
 ///
 /// # Errors
 /// Why it may not.
-pub(super) fn check(header_section: &[u8], mailbox: &Address) -> Result<(), Withheld> {
+pub fn may_go_on(header_section: &[u8], mailbox: &Address, before: usize) -> Result<(), Withheld> {
     let mailbox = mailbox.key();
-    let mut count = 0;
+    let mut count = before;
     for (name, range) in FieldLines::new(header_section) {
         if !name.eq_ignore_ascii_case(DELIVERED_TO.as_bytes()) {
             continue;
@@ -70,7 +77,7 @@ mod tests {
             (others.as_str(), Err(Withheld::TooManyForwards)),
             (&format!("{others}{ours}"), Err(Withheld::Loop)),
         ] {
-            assert_eq!(check(section.as_bytes(), &mailbox), expected, "{section}");
+            assert_eq!(may_go_on(section.as_bytes(), &mailbox, 0), expected, "{section}");
         }
     }
 }

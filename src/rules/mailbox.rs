@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mail_parser::HeaderForm;
 
-use super::forwarding::{self, Withheld};
+use super::forwarding::Withheld;
 use crate::mail::{Address, Addressees, Domain, FieldLines};
 use crate::store::Folder;
 
@@ -162,8 +162,6 @@ pub enum MailboxRuleError {
 /// A message on its way into a mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
-    /// The mailbox's primary address.
-    pub mailbox: &'a Address,
     /// The envelope's recipient that leads there.
     pub recipient: &'a Address,
     /// `From`
@@ -236,16 +234,21 @@ impl MailboxRules {
         &self.0
     }
 
-    /// What becomes of a message.
-    pub fn apply(&self, message: &Incoming<'_>) -> MailboxOutcome {
-        let mut sorting = Sorting::new(message.folder);
+    /// What becomes of a message, if `may_go_to` says for each address whether it may be sent on
+    /// there.
+    pub fn apply(
+        &self,
+        message: &Incoming<'_>,
+        may_go_to: impl Fn(&Address) -> Result<(), Withheld>,
+    ) -> MailboxOutcome {
+        let mut sorting = Sorting::new(message.folder, may_go_to);
         if message.folder != Folder::JunkEmail {
             let examined = Examined::new(message);
             for rule in &self.0 {
                 if !rule.conditions.iter().all(|condition| examined.meets(condition)) {
                     continue;
                 }
-                sorting.apply(rule, &examined);
+                sorting.apply(rule);
                 if rule.stop {
                     break;
                 }
@@ -263,20 +266,21 @@ enum Place {
     Deleted,
 }
 
-struct Sorting {
+struct Sorting<F> {
     place: Place,
     outcome: MailboxOutcome,
+    may_go_to: F,
 }
 
-impl Sorting {
-    fn new(folder: Folder) -> Self {
-        Self { place: Place::Implicit(folder), outcome: MailboxOutcome::default() }
+impl<F: Fn(&Address) -> Result<(), Withheld>> Sorting<F> {
+    fn new(folder: Folder, may_go_to: F) -> Self {
+        Self { place: Place::Implicit(folder), outcome: MailboxOutcome::default(), may_go_to }
     }
 
-    fn apply(&mut self, rule: &MailboxRule, message: &Examined<'_>) {
+    fn apply(&mut self, rule: &MailboxRule) {
         let outcome = &mut self.outcome;
-        if rule.action.target_recipient().is_some()
-            && let Err(reason) = message.may_be_sent_on()
+        if let Some(to) = rule.action.target_recipient()
+            && let Err(reason) = (self.may_go_to)(to)
         {
             outcome.withheld = Some(reason);
             return;
@@ -293,7 +297,7 @@ impl Sorting {
     }
 
     fn finish(self) -> MailboxOutcome {
-        let Self { place, mut outcome } = self;
+        let Self { place, mut outcome, .. } = self;
         outcome.folder = match place {
             Place::Implicit(folder) => Some(folder).filter(|_| outcome.redirects.is_empty()),
             Place::Moved(folder) => Some(folder),
@@ -315,7 +319,6 @@ struct Examined<'a> {
     section: &'a [u8],
     addressees: OnceCell<Addressees>,
     fields: OnceCell<HashMap<Vec<u8>, Vec<Range<usize>>>>,
-    may_be_sent_on: OnceCell<Result<(), Withheld>>,
 }
 
 impl<'a> Examined<'a> {
@@ -326,7 +329,6 @@ impl<'a> Examined<'a> {
             section: section.get(..MAX_SECTION).unwrap_or(section),
             addressees: OnceCell::new(),
             fields: OnceCell::new(),
-            may_be_sent_on: OnceCell::new(),
         }
     }
 
@@ -368,11 +370,6 @@ impl<'a> Examined<'a> {
         let value = value.get(..MAX_VALUE).unwrap_or(value);
         let parsed = HeaderForm::Text.parse(value);
         parsed.value().as_text().unwrap_or_default().to_owned()
-    }
-
-    fn may_be_sent_on(&self) -> Result<(), Withheld> {
-        let check = || forwarding::check(self.message.header_section, self.message.mailbox);
-        *self.may_be_sent_on.get_or_init(check)
     }
 }
 

@@ -11,7 +11,7 @@ mod rule;
 pub use evaluate::{
     AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner, check_together,
 };
-pub use forwarding::{Withheld, delivered_to};
+pub use forwarding::{Withheld, delivered_to, may_go_on};
 pub use pattern::{Pattern, PatternError};
 pub use rule::{Action, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError};
 

@@ -23,7 +23,7 @@ use super::listener::Shared;
 use super::patience::{OnStop, Patience};
 use super::reason::Reason;
 use super::reply::Reply;
-use super::session::{Answer, Input, Session, Step, Transfer};
+use super::session::{Answer, Input, Question, Session, Step, Transfer};
 use super::settings::{Limits, Protocol};
 use super::wire::{Framing, Lines, Progress};
 use crate::mail::Peer;
@@ -53,9 +53,7 @@ pub(crate) async fn serve<S, H>(
     S: AsyncRead + AsyncWrite + Send + Unpin,
     H: Handler,
 {
-    let limits = shared.limits();
-    let patience = Patience::new(limits.session_timeout, stop);
-    let mut driver = Driver::new(stream, shared, limits, patience);
+    let mut driver = Driver::accepted(stream, shared, stop);
     let protocol = arrival.protocol;
     let (peer, identified) = driver.identify(arrival).await;
     let allowed = match identified {
@@ -85,9 +83,7 @@ pub(crate) async fn serve_without_handshake<S, H>(
     S: AsyncRead + AsyncWrite + Send + Unpin,
     H: Handler,
 {
-    let limits = shared.limits();
-    let patience = Patience::new(limits.session_timeout, stop);
-    let mut driver = Driver::new(stream, shared, limits, patience);
+    let mut driver = Driver::accepted(stream, shared, stop);
     if let (peer, Ok(())) = driver.identify(arrival).await {
         driver.serve_secured(Peer { tls: Some("TLS".to_owned()), ..peer }).await;
     }
@@ -150,6 +146,13 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
     H: Handler,
 {
+    /// For a connection that has just been accepted.
+    fn accepted(stream: S, shared: Arc<Shared<H>>, stop: watch::Receiver<bool>) -> Self {
+        let limits = shared.limits();
+        let patience = Patience::new(limits.session_timeout, stop);
+        Self::new(stream, shared, limits, patience)
+    }
+
     fn new(stream: S, shared: Arc<Shared<H>>, limits: Arc<Limits>, patience: Patience) -> Self {
         Self {
             stream,
@@ -225,12 +228,10 @@ where
         mut step: Step<H::Transaction>,
         peer: &Peer,
     ) -> Outcome<H::Transaction> {
-        // The handler's futures are boxed, so that an idle connection does not carry their room.
         loop {
-            let handler = self.shared.handler();
             match step {
                 Step::Abandon(transaction, next) => {
-                    Box::pin(handler.abandon(transaction)).await;
+                    Box::pin(self.shared.handler().abandon(transaction)).await;
                     self.message_over();
                     step = *next;
                 }
@@ -247,23 +248,9 @@ where
                     challenge.write_to(&mut self.output);
                     return self.line(auth::MAX_LINE).await;
                 }
-                Step::Close(answer) => {
-                    self.queue(answer, peer);
-                    let sent = self.flush().await;
-                    return Outcome::End(if sent.is_ok() { End::Closed } else { End::Lost });
-                }
-                Step::Authenticate(trace_id, credentials) => {
-                    let asked = self.gate(peer).authenticate(trace_id, credentials);
-                    return Outcome::Input(Input::Login(Box::pin(asked).await));
-                }
-                Step::Mail(trace_id, reverse_path, parameters) => {
-                    let asked = self.gate(peer).mail(trace_id, reverse_path, parameters);
-                    return Outcome::Input(Input::Mail(Box::pin(asked).await));
-                }
-                Step::Rcpt(trace_id, mut transaction, recipient) => {
-                    let asked = self.gate(peer).rcpt(trace_id, &mut transaction, recipient);
-                    let answer = Box::pin(asked).await;
-                    return Outcome::Input(Input::Rcpt(transaction, answer));
+                Step::Ask(question) => {
+                    // Boxed, so that an idle connection does not carry the handler's room.
+                    return Outcome::Input(Box::pin(self.ask(question, peer)).await);
                 }
                 Step::Receive(answer, transfer, body) => {
                     if let Some(answer) = answer {
@@ -271,18 +258,42 @@ where
                     }
                     return self.receive(transfer, body).await;
                 }
-                Step::Message(transaction, content) => {
-                    let accepted = Box::pin(self.gate(peer).message(transaction, content)).await;
-                    self.message_over();
-                    return Outcome::Input(Input::Message(accepted));
-                }
-                Step::StartTls(answer) => {
-                    self.queue(answer, peer);
-                    let sent = self.flush().await;
-                    return Outcome::End(if sent.is_ok() { End::StartTls } else { End::Lost });
-                }
+                Step::Close(answer) => return self.end(answer, peer, End::Closed).await,
+                Step::StartTls(answer) => return self.end(answer, peer, End::StartTls).await,
             }
         }
+    }
+
+    /// Hands a question on to the handler.
+    async fn ask(
+        &mut self,
+        question: Question<H::Transaction>,
+        peer: &Peer,
+    ) -> Input<H::Transaction> {
+        let gate = self.gate(peer);
+        match question {
+            Question::Login(trace_id, credentials) => {
+                Input::Login(gate.authenticate(trace_id, credentials).await)
+            }
+            Question::Mail(trace_id, reverse_path, parameters) => {
+                Input::Mail(gate.mail(trace_id, reverse_path, parameters).await)
+            }
+            Question::Rcpt(trace_id, mut transaction, recipient) => {
+                let answer = gate.rcpt(trace_id, &mut transaction, recipient).await;
+                Input::Rcpt(transaction, answer)
+            }
+            Question::Message(transaction, content) => {
+                let accepted = gate.message(transaction, content).await;
+                self.message_over();
+                Input::Message(accepted)
+            }
+        }
+    }
+
+    /// Sends the last answer of this conversation.
+    async fn end(&mut self, answer: Answer, peer: &Peer, end: End) -> Outcome<H::Transaction> {
+        self.queue(answer, peer);
+        Outcome::End(if self.flush().await.is_ok() { end } else { End::Lost })
     }
 
     /// The handler's door, as far as the client's network may go through it.

@@ -109,7 +109,7 @@ reasons! {
     DisabledUser = "disabled-user", 550, "5.2.1", "Mailbox disabled";
     /// The domain is not one of ours.
     RelayDenied = "relay-denied", 550, "5.7.1", "Relaying denied";
-    /// The recipient is a user whose mail is delivered elsewhere, which is not possible yet.
+    /// The user's mailbox is elsewhere: at an address that leads nowhere, or where logins do not help.
     RemoteUser = "remote-user", 550, "5.1.6", "This user's mailbox is elsewhere";
     /// A group that expands to more recipients than allowed.
     GroupTooLarge = "group-too-large", 550, "5.2.4", "The group has too many members";

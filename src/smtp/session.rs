@@ -150,18 +150,25 @@ pub(crate) enum Step<T> {
     Pause(Duration, Box<Step<T>>),
     /// Answer, then read a response of AUTH, which may be longer than a command line.
     Challenge(Reply),
-    /// Ask the handler who has these credentials.
-    Authenticate(TraceId, Credentials),
-    /// Ask the handler about MAIL.
-    Mail(TraceId, ReversePath, MailParameters),
-    /// Ask the handler about RCPT.
-    Rcpt(TraceId, T, EnvelopeRecipient),
+    /// Ask the handler.
+    Ask(Question<T>),
     /// Answer, then read a message's bytes into the body.
     Receive(Option<Answer>, Transfer, Body),
-    /// Give the message to the handler.
-    Message(T, Vec<u8>),
     /// Answer, drop all unread bytes, and start the TLS handshake.
     StartTls(Answer),
+}
+
+/// What the handler is asked.
+#[derive(Debug)]
+pub(crate) enum Question<T> {
+    /// Who has these credentials?
+    Login(TraceId, Credentials),
+    /// MAIL: may this transaction begin?
+    Mail(TraceId, ReversePath, MailParameters),
+    /// RCPT: may it have this recipient?
+    Rcpt(TraceId, T, EnvelopeRecipient),
+    /// Is the message taken?
+    Message(T, Vec<u8>),
 }
 
 /// How the bytes of a message are framed.
@@ -477,7 +484,8 @@ impl Context {
         }
         let spelling = if parameters.smtputf8 { Spelling::Utf8 } else { Spelling::Ascii };
         let opened = Opened { trace_id, spelling, declared_size };
-        (State::MailAsked(opened), Step::Mail(trace_id, reverse_path, parameters))
+        let question = Question::Mail(trace_id, reverse_path, parameters);
+        (State::MailAsked(opened), Step::Ask(question))
     }
 
     fn mail_answered<T>(&mut self, opened: Opened, answer: Result<T, Refusal>) -> Next<T> {
@@ -495,8 +503,8 @@ impl Context {
         };
         match self.recipient(rcpt, opened.spelling, count) {
             Ok(recipient) => {
-                let step = Step::Rcpt(opened.trace_id, transaction, recipient);
-                (State::RcptAsked(opened, count), step)
+                let question = Question::Rcpt(opened.trace_id, transaction, recipient);
+                (State::RcptAsked(opened, count), Step::Ask(question))
             }
             Err(reason) => {
                 if reason == Reason::TooManyRecipients {

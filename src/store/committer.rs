@@ -29,6 +29,7 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::{EventFile, EventSink, RecordedEvents};
+use crate::mail::Domain;
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const QUEUE: usize = 1024;
@@ -158,40 +159,24 @@ impl Store {
         events: &crate::events::Settings,
         keyring: Keyring,
         mailboxes: Mailboxes,
-        Recovered { log, index, sink }: Recovered,
+        recovered: Recovered,
         folder_lock: File,
     ) -> Result<Arc<Self>, StoreError> {
         let layout = Layout(settings);
-        let backlog = Arc::new(AtomicUsize::new(0));
-        let (to_index, from_committer) = std::sync::mpsc::channel();
         let (requests, waiting) = mpsc::channel(QUEUE);
         let (to_queue, new) = mpsc::unbounded_channel();
-        let queue = QueueFeed { waiting: index.queue()?, new };
-        let usage = Usage::new(index.usage()?);
-        let committer = Committer {
-            log,
-            to_queue,
-            log_dir: layout.log(),
-            sink,
-            sink_is_behind: Arc::new(AtomicBool::new(false)),
-            to_index,
-            backlog: Arc::clone(&backlog),
-            is_poisoned: AtomicBool::new(false),
-        };
+        let queue = QueueFeed { waiting: recovered.index.queue()?, new };
+        let usage = Usage::new(recovered.index.usage()?);
         let is_closing = Arc::new(AtomicBool::new(false));
-        let indexer = Indexer {
-            index,
-            backlog,
-            synced_at: Instant::now(),
-            unsynced: None,
-            is_closing: Arc::clone(&is_closing),
-            sink_is_behind: Arc::clone(&committer.sink_is_behind),
-            committer: requests.downgrade(),
-        };
-        let threads = vec![
-            spawn("committer", move || committer.run(waiting))?,
-            spawn("indexer", move || indexer.run(&from_committer))?,
-        ];
+        let threads = recovered.start_writing(
+            layout.log(),
+            Ties {
+                requests: waiting,
+                to_committer: requests.downgrade(),
+                to_queue,
+                is_closing: Arc::clone(&is_closing),
+            },
+        )?;
         let (keeper, stopped) = std::sync::mpsc::channel();
         let store = Arc::new(Self {
             keyring,
@@ -247,6 +232,12 @@ impl Store {
     /// [`StoreError::Key`] if the system gives no random bytes.
     pub fn mailbox(&self, name: &MailboxName) -> Result<Arc<MailboxHandle>, StoreError> {
         self.mailboxes.get(name, &self.keyring)
+    }
+
+    /// The secret key with which senders are rewritten to addresses of `domain`; always the same
+    /// for the same master key.
+    pub fn sender_rewriting_key(&self, domain: &Domain) -> [u8; 32] {
+        self.keyring.sender_rewriting(domain.as_str())
     }
 
     /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does
@@ -353,6 +344,51 @@ impl Recovered {
         replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
         Ok(Self { log, index, sink })
     }
+
+    /// Starts the threads that write: one for log and event file, one for the index.
+    fn start_writing(
+        self,
+        log_dir: PathBuf,
+        ties: Ties,
+    ) -> Result<Vec<JoinHandle<()>>, StoreError> {
+        let Ties { requests, to_committer, to_queue, is_closing } = ties;
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let sink_is_behind = Arc::new(AtomicBool::new(false));
+        let (to_index, from_committer) = std::sync::mpsc::channel();
+        let committer = Committer {
+            log: self.log,
+            log_dir,
+            sink: self.sink,
+            sink_is_behind: Arc::clone(&sink_is_behind),
+            to_index,
+            to_queue,
+            backlog: Arc::clone(&backlog),
+            is_poisoned: AtomicBool::new(false),
+        };
+        let indexer = Indexer {
+            index: self.index,
+            backlog,
+            synced_at: Instant::now(),
+            unsynced: None,
+            is_closing,
+            sink_is_behind,
+            committer: to_committer,
+        };
+        Ok(vec![
+            spawn("committer", move || committer.run(requests))?,
+            spawn("indexer", move || indexer.run(&from_committer))?,
+        ])
+    }
+}
+
+/// What ties the threads that write to the rest of the store.
+struct Ties {
+    /// What the committer is asked for.
+    requests: mpsc::Receiver<Request>,
+    /// By which the indexer asks the committer, for as long as the store is open.
+    to_committer: mpsc::WeakSender<Request>,
+    to_queue: mpsc::UnboundedSender<QueuedMail>,
+    is_closing: Arc<AtomicBool>,
 }
 
 /// The mailboxes that the index knows; an error if the master key is not theirs.

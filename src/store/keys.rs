@@ -193,6 +193,11 @@ impl Keyring {
         self.organization("domain keys")
     }
 
+    /// The key that the senders of forwarded mail are rewritten with, for addresses of one domain.
+    pub(super) fn sender_rewriting(&self, domain: &str) -> [u8; KEY_LEN] {
+        self.organization(&format!("sender rewriting {domain}")).0
+    }
+
     /// Makes a mailbox's key and wraps it.
     pub(super) fn new_mailbox(
         &self,

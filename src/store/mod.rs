@@ -41,7 +41,7 @@ pub use mailbox::{MailboxHandle, MailboxName, Reservation};
 pub use memo::Memo;
 pub use queued::{
     Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
-    QueuedContent, QueuedMail,
+    QueuedContent, QueuedMail, Settled, SettledOutcome,
 };
 pub use settings::Settings;
 pub use usage::{UsageExceeded, UsageHold, UsageLimits};

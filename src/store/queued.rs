@@ -139,15 +139,60 @@ pub struct QueueState {
     pub attempts: u32,
     /// When the next one is due.
     pub next_attempt: Timestamp,
-    /// The places of recipients that have their outcome.
+    /// The recipients that have their outcome.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub settled: Vec<usize>,
+    pub settled: Vec<Settled>,
     /// Whether the sender was told of the delay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_delay_told: bool,
     /// Why the last attempt did not do for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+}
+
+impl QueueState {
+    /// What is known of the recipient at a place; `None` while it waits.
+    pub fn settled_at(&self, place: usize) -> Option<&Settled> {
+        self.settled.iter().find(|settled| settled.place == place)
+    }
+}
+
+/// A recipient that has its outcome, while others of its entry wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SettledRecord")]
+pub struct Settled {
+    /// Its place in the entry.
+    pub place: usize,
+    /// What came of it; `None` where an older version recorded the place alone.
+    pub outcome: Option<SettledOutcome>,
+}
+
+/// What came of a recipient, in the words of the server or ours; short, since each record of the
+/// entry repeats it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SettledOutcome {
+    /// Its server took the message.
+    Sent(String),
+    /// It never gets it.
+    Bounced(String),
+}
+
+/// [`Settled`], as this version and older ones wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SettledRecord {
+    Place(usize),
+    Whole { place: usize, outcome: Option<SettledOutcome> },
+}
+
+impl From<SettledRecord> for Settled {
+    fn from(record: SettledRecord) -> Self {
+        match record {
+            SettledRecord::Place(place) => Self { place, outcome: None },
+            SettledRecord::Whole { place, outcome } => Self { place, outcome },
+        }
+    }
 }
 
 /// What becomes of an entry.
@@ -227,6 +272,22 @@ impl SealedQueued {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_settled_recipient_is_read_as_it_was_written_and_as_older_versions_did() {
+        let sent = SettledOutcome::Sent("250 2.0.0 ok".into());
+        let state = QueueState {
+            settled: vec![Settled { place: 2, outcome: Some(sent) }],
+            ..QueueState::default()
+        };
+        let json = serde_json::to_string(&state).expect("JSON");
+        assert!(json.contains(r#""settled":[{"place":2,"outcome":{"sent":"250 2.0.0 ok"}}]"#));
+        assert_eq!(serde_json::from_str::<QueueState>(&json).expect("reads"), state);
+        let older = r#"{"attempts":1,"nextAttempt":1795235486123,"settled":[2]}"#;
+        let read: QueueState = serde_json::from_str(older).expect("reads");
+        assert_eq!(read.settled_at(2), Some(&Settled { place: 2, outcome: None }));
+        assert_eq!(read.settled_at(1), None);
+    }
 
     #[test]
     fn an_id_is_read_as_it_prints() {

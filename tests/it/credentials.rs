@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::smtp::message;
 
 const PASSWORD: &str = "Lemon-tree1";
 
@@ -170,6 +171,25 @@ fn tokens_made_and_revoked_are_audited() {
         let arn = line["organization_arn"].as_str().expect("a name");
         assert!(arn.starts_with("arn:aws:workmail:local:000000000000:organization/m-"), "{arn}");
         assert!(line["request_id"].is_string() && line["event_timestamp"].is_u64(), "{line}");
+    }
+}
+
+#[test]
+fn daemon_and_commands_name_an_organization_alike() {
+    let sections = "[arn]\nregion = \"eu-west-1\"\naccount_id = \"111122223333\"\n".to_owned();
+    let mut daemon = Setup { sections, ..Setup::default() }.start();
+    daemon.succeeds(&["token", "create", "alice", "--name", "phone"]);
+    let mut client = daemon.client();
+    client.envelope("bob@good.test", &["alice@example.test"]);
+    assert!(client.data(&message("bob@good.test", "audited")).starts_with("250"));
+    assert!(daemon.stop().success());
+    let delivered = fs::read_to_string(daemon.data().join("audit/mailbox-access.jsonl"));
+    let lines = [audit(&daemon), json(&delivered.expect("reads"))].concat();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in &lines {
+        let arn = line["organization_arn"].as_str().expect("a name");
+        let start = "arn:aws:workmail:eu-west-1:111122223333:organization/m-";
+        assert!(arn.starts_with(start), "{arn}");
     }
 }
 

@@ -1,12 +1,13 @@
 //! Users log in, as an administrator tries it with swaks, and the audit logs tell of it.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 
 use serde_json::Value;
 
 use crate::credentials::set_password;
-use crate::support::daemon::{Daemon, Setup};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::swaks::{Transcript, swaks};
 use crate::support::wait_for;
 
@@ -119,6 +120,28 @@ fn changes_count_from_the_next_login() {
     daemon.succeeds(&["token", "revoke", "bob", id]);
     log_in(&daemon, "bob", token).refused("535 5.7.8", "bad-credentials");
     assert_eq!(audit(&daemon, "authentication", 6)[3]["personal_access_token_id"], id);
+}
+
+#[test]
+fn an_expired_token_is_refused_and_the_audit_log_tells_why() {
+    let daemon = daemon("");
+    // Made the day before yesterday for a day.
+    let made = Command::new(BINARY)
+        .args(["token", "create", "bob", "--name", "old", "--expires", "1", "--json", "--config"])
+        .arg(daemon.config())
+        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+        .env("FAKETIME", "-2d")
+        .output()
+        .expect("runs");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let token = made["token"].as_str().expect("it");
+    log_in(&daemon, "bob", token).refused("535 5.7.8", "bad-credentials");
+    let line = &audit(&daemon, "authentication", 1)[0];
+    assert_eq!(line["auth_successful"], false);
+    assert_eq!(line["auth_failed_reason"], "expired-token");
+    assert_eq!(line["personal_access_token_id"], made["id"]);
+    assert!(daemon.succeeds(&["token", "list", "bob"]).contains("expired "));
 }
 
 #[test]

@@ -11,13 +11,14 @@ use crate::support::daemon::{BINARY, Daemon, Setup};
 use crate::support::swaks::{Transcript, swaks};
 use crate::support::wait_for;
 
-const ALICE: &str = "alice@example.test";
-const BOB: &str = "bob@example.test";
+pub const ALICE: &str = "alice@example.test";
+pub const BOB: &str = "bob@example.test";
 const PASSWORD: &str = "Lemon-tree1";
 
 /// Another organization's daemon.
 pub fn far() -> Daemon {
-    let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n";
+    let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n\
+                        [[user]]\nname = \"dave\"\n";
     Setup { organization: organization.into(), ..Setup::default() }.start()
 }
 
@@ -25,26 +26,44 @@ fn listener(name: &str) -> String {
     format!("[[listener]]\nname = \"{name}\"\nprotocol = \"{name}\"\nbind = \"127.0.0.1:0\"\n")
 }
 
-/// A daemon whose users have a password, and whose mail for far.test goes to this port.
-pub fn daemon(organization: &str, port: u16) -> Daemon {
+/// A daemon that does not run yet, whose users have a password, and whose mail for far.test goes to
+/// this port.
+pub fn prepared(setup: Setup, port: u16) -> Daemon {
     let route =
         format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
     let listener = listener("submission") + &listener("submissions") + &route;
-    let mut daemon = Setup { listener, ..Setup::with(organization) }.prepare();
+    let daemon = Setup { listener, ..setup }.prepare();
     daemon.succeeds(&["domain", "keys", "example.test"]);
-    daemon.launch(Command::new(BINARY));
     for user in ["alice", "bob"] {
         assert!(set_password(&daemon, user, PASSWORD).status.success());
     }
     daemon
 }
 
+/// The same, running, with more to its organization.
+pub fn daemon(organization: &str, port: u16) -> Daemon {
+    let mut daemon = prepared(Setup::with(organization), port);
+    daemon.launch(Command::new(BINARY));
+    daemon
+}
+
 /// Submits as alice.
 pub fn submit(daemon: &Daemon, to: &str, subject: &str, more: &[&str]) -> Transcript {
+    submit_as(daemon, ALICE, to, subject, more)
+}
+
+/// Submits as alice or bob.
+pub fn submit_as(
+    daemon: &Daemon,
+    user: &str,
+    to: &str,
+    subject: &str,
+    more: &[&str],
+) -> Transcript {
     let port = daemon.listener("submissions").port().to_string();
-    let login = ["--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", PASSWORD];
+    let login = ["--auth", "PLAIN", "--auth-user", user, "--auth-password", PASSWORD];
     let more = [&["--port", port.as_str(), "--tls-on-connect"][..], &login, more].concat();
-    swaks(daemon, ALICE, to, subject, &more)
+    swaks(daemon, user, to, subject, &more)
 }
 
 /// The events of a submitted message, once the last is there.

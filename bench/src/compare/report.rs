@@ -33,7 +33,7 @@ relaxed/relaxed: text and the same in HTML, or text and a base64 attachment from
 same NSD; nothing leaves loopback. NSD's and the load generator's CPU time count for nobody.
 - `32 × 20` means 32 connections at once with 20 messages on each; then the next one is opened. \
 Before a row is measured, as many connections as it has have each sent a message.
-- The rows of 32 × 20 are measured three times in turn, each time with five passes of the \
+- The rows of 32 × 20 are measured five times in turn, each time with five passes of the \
 messages, and the best of each figure counts, for each system, because what else the machine \
 does can only make it worse.
 - CPU time is user and system time of all processes of a system, for each message, until all is \

@@ -7,11 +7,18 @@ const ORGANIZATION: &str = "m-5da3381ced335dc4845927223e1a23b7";
 
 fn occasion(organization: Option<&str>, user: Option<&str>) -> Occasion {
     let id = "01939e10-0000-7000-8000-000000000001".parse().expect("an id");
-    Occasion::new(Timestamp::from_millis(1_795_235_486_123), id, organization, user)
+    let at = Timestamp::from_millis(1_795_235_486_123);
+    Occasion::new(at, id, organization.map(Arc::from), user.map(Arc::from))
+}
+
+fn encoded(line: impl Into<AuditLine>) -> Vec<u8> {
+    let mut text = Vec::new();
+    line.into().write_to(&ArnSettings::default(), &mut text);
+    text
 }
 
 fn check(name: &str, line: impl Into<AuditLine>) {
-    let found = line.into().encode();
+    let found = encoded(line);
     let path = format!("{}/fixtures/golden/audit/{name}.json", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("MAILWEIR_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, &found).expect("writes");
@@ -42,11 +49,11 @@ fn mailboxes_and_tokens_have_their_golden_lines() {
     let ip = "192.0.2.7".parse().expect("an address");
     let alice = || occasion(Some(ORGANIZATION), Some("alice"));
     let delivery = occasion(Some(ORGANIZATION), None);
-    let delivered = MailboxAccess::delivered(delivery.clone(), Some(ip), "bob", "INBOX");
+    let delivered = MailboxAccess::delivered(delivery.clone(), Some(ip), "bob".into(), "INBOX");
     check("mailbox-access.create", delivered);
-    let internal = MailboxAccess::delivered(delivery, None, "bob", "JUNK_EMAIL");
+    let internal = MailboxAccess::delivered(delivery, None, "bob".into(), "JUNK_EMAIL");
     check("mailbox-access.internal", internal);
-    check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob", false));
+    check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob".into(), false));
     let expires = Some(Timestamp::from_millis(1_826_771_486_123));
     let scopes = ["mailbox".to_owned()];
     let token = ("phone", scopes.as_slice());
@@ -62,6 +69,21 @@ fn an_attackers_user_name_is_cut() {
     let ip = "192.0.2.7".parse().expect("an address");
     let name = "ü".repeat(5000);
     let failed = Err(AuthFailure::UnknownUser);
-    let line = AuditLine::from(Authentication::smtp(occasion(None, None), &name, ip, failed, None));
-    assert!(line.encode().len() < 1000);
+    let line = Authentication::smtp(occasion(None, None), &name, ip, failed, None);
+    assert!(encoded(line).len() < 1000);
+}
+
+#[test]
+fn an_organization_is_named_with_region_and_account() {
+    let arns = ArnSettings {
+        region: "eu-west-1".parse().expect("a region"),
+        account_id: "111122223333".parse().expect("an account"),
+    };
+    let ip = "192.0.2.7".parse().expect("an address");
+    let mut text = Vec::new();
+    let line = AccessControl::smtp(occasion(Some(ORGANIZATION), None), ip, None, true);
+    AuditLine::from(line).write_to(&arns, &mut text);
+    let line: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let expected = format!("arn:aws:workmail:eu-west-1:111122223333:organization/{ORGANIZATION}");
+    assert_eq!(line["organization_arn"], expected);
 }

@@ -1,9 +1,11 @@
 //! The lines of the audit logs: flat, snake_case. Absent is absent.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::arn::{ArnSettings, OrganizationArn};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
 
@@ -39,25 +41,13 @@ impl LogType {
     }
 }
 
-/// The name of an organization in the form of AWS (guide 893). There are no regions and accounts
-/// here, so it has words in their places that are valid and nobody's.
-pub fn organization_arn(organization: &str) -> String {
-    format!("arn:aws:workmail:local:000000000000:organization/{organization}")
-}
-
-/// What every line begins with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What every line is about. It shares its texts with others, since there may be many lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occasion {
-    /// When it happened, ms since the Unix epoch.
-    event_timestamp: Timestamp,
-    /// The trace id of the message or of the login attempt.
+    at: Timestamp,
     request_id: TraceId,
-    /// The user's organization; absent if a login names none of ours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organization_arn: Option<String>,
-    /// The name of the user who did it; absent if nobody is logged in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
+    organization: Option<Arc<str>>,
+    user: Option<Arc<str>>,
 }
 
 impl Occasion {
@@ -66,15 +56,10 @@ impl Occasion {
     pub fn new(
         at: Timestamp,
         request_id: TraceId,
-        organization: Option<&str>,
-        user: Option<&str>,
+        organization: Option<Arc<str>>,
+        user: Option<Arc<str>>,
     ) -> Self {
-        Self {
-            event_timestamp: at,
-            request_id,
-            organization_arn: organization.map(organization_arn),
-            user_id: user.map(str::to_owned),
-        }
+        Self { at, request_id, organization, user }
     }
 }
 
@@ -116,7 +101,7 @@ pub enum AuthFailure {
 /// An authentication line (guide 1668–1690). SMTP has no user agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Authentication {
-    #[serde(flatten)]
+    #[serde(skip)]
     occasion: Occasion,
     /// The name tried.
     user: String,
@@ -155,7 +140,7 @@ impl Authentication {
 /// An access control line (guide 1650–1666).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccessControl {
-    #[serde(flatten)]
+    #[serde(skip)]
     occasion: Occasion,
     protocol: Protocol,
     source_ip: IpAddr,
@@ -195,13 +180,13 @@ enum Action {
 /// A mailbox access line (guide 1624–1648).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MailboxAccess {
-    #[serde(flatten)]
+    #[serde(skip)]
     occasion: Occasion,
     protocol: Protocol,
     #[serde(skip_serializing_if = "Option::is_none")]
     source_ip: Option<IpAddr>,
     action: Action,
-    owner_id: String,
+    owner_id: Arc<str>,
     object_type: &'static str,
     item_id: TraceId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,14 +200,14 @@ impl MailboxAccess {
     pub fn delivered(
         occasion: Occasion,
         source_ip: Option<IpAddr>,
-        owner: &str,
+        owner: Arc<str>,
         folder: &'static str,
     ) -> Self {
         Self {
             protocol: Protocol::IncomingEmail,
             source_ip,
             action: Action::Create,
-            owner_id: owner.to_owned(),
+            owner_id: owner,
             object_type: "Message",
             item_id: occasion.request_id,
             folder_path: Some(folder),
@@ -235,14 +220,14 @@ impl MailboxAccess {
     pub fn submitted(
         occasion: Occasion,
         source_ip: IpAddr,
-        owner: &str,
+        owner: Arc<str>,
         action_allowed: bool,
     ) -> Self {
         Self {
             protocol: Protocol::Smtp,
             source_ip: Some(source_ip),
             action: Action::SubmitEmailForSending,
-            owner_id: owner.to_owned(),
+            owner_id: owner,
             object_type: "Message",
             item_id: occasion.request_id,
             folder_path: None,
@@ -265,7 +250,7 @@ pub enum TokenAction {
 /// A personal access token line (guide 1692–1710). Commands have no address to come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PersonalAccessToken {
-    #[serde(flatten)]
+    #[serde(skip)]
     occasion: Occasion,
     user: String,
     protocol: Protocol,
@@ -301,8 +286,7 @@ impl PersonalAccessToken {
 }
 
 /// A line of one of the logs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditLine {
     /// Of `authentication.jsonl`.
     Authentication(Authentication),
@@ -327,21 +311,54 @@ impl AuditLine {
 
     /// When it happened.
     pub(super) fn at(&self) -> Timestamp {
-        let occasion = match self {
-            Self::Authentication(line) => &line.occasion,
-            Self::AccessControl(line) => &line.occasion,
-            Self::MailboxAccess(line) => &line.occasion,
-            Self::PersonalAccessToken(line) => &line.occasion,
-        };
-        occasion.event_timestamp
+        match self {
+            Self::Authentication(line) => line.occasion.at,
+            Self::AccessControl(line) => line.occasion.at,
+            Self::MailboxAccess(line) => line.occasion.at,
+            Self::PersonalAccessToken(line) => line.occasion.at,
+        }
     }
 
-    /// The line with its LF.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self)
+    /// Appends the line with its LF.
+    pub(super) fn write_to(&self, arns: &ArnSettings, lines: &mut Vec<u8>) {
+        match self {
+            Self::Authentication(line) => line.occasion.write_with(line, arns, lines),
+            Self::AccessControl(line) => line.occasion.write_with(line, arns, lines),
+            Self::MailboxAccess(line) => line.occasion.write_with(line, arns, lines),
+            Self::PersonalAccessToken(line) => line.occasion.write_with(line, arns, lines),
+        }
+    }
+}
+
+/// A line as it is written: what all have, then what is its kind's.
+#[derive(Serialize)]
+struct Written<'a, T> {
+    /// When it happened, ms since the Unix epoch.
+    event_timestamp: Timestamp,
+    /// The trace id of the message or of the login attempt.
+    request_id: TraceId,
+    /// The user's organization; absent if a login names none of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_arn: Option<OrganizationArn<'a>>,
+    /// The name of the user who did it; absent if nobody is logged in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(flatten)]
+    rest: &'a T,
+}
+
+impl Occasion {
+    fn write_with<T: Serialize>(&self, rest: &T, arns: &ArnSettings, lines: &mut Vec<u8>) {
+        let line = Written {
+            event_timestamp: self.at,
+            request_id: self.request_id,
+            organization_arn: self.organization.as_deref().map(|id| arns.organization(id)),
+            user_id: self.user.as_deref(),
+            rest,
+        };
+        serde_json::to_writer(&mut *lines, &line)
             .expect("a line has only strings, numbers and lists, which always serialize");
-        line.push(b'\n');
-        line
+        lines.push(b'\n');
     }
 }
 

@@ -5,6 +5,7 @@
 //! Lines are written by a thread of their own and never synced: what a power loss or a flood
 //! takes of them is gone. Nothing waits for them, and nothing durable depends on them.
 
+mod arn;
 mod file;
 #[cfg(test)]
 mod golden;
@@ -20,9 +21,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use arn::{AccountId, ArnSettings, NotARegion, NotAnAccountId, Region};
 pub use line::{
     AccessControl, AuditLine, AuthFailure, Authentication, LogType, MailboxAccess, Occasion,
-    PersonalAccessToken, TokenAction, organization_arn,
+    PersonalAccessToken, TokenAction,
 };
 
 use super::Settings;
@@ -31,6 +33,8 @@ use file::AuditFile;
 
 /// Lines that wait for the disk; more are dropped and counted in the operational log.
 const WAITING: usize = 4096;
+/// Octets of memory that are kept for the text of the next lines.
+const KEPT: usize = 64 * 1024;
 /// How long the writer gathers lines, since waking it for each would cost more than writing it.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -48,17 +52,17 @@ impl AuditLog {
     ///
     /// # Errors
     /// Those of the file system, naming the path.
-    pub fn open(dir: &Path, settings: Settings) -> io::Result<Self> {
-        let mut files = Vec::with_capacity(LogType::ALL.len());
+    pub fn open(dir: &Path, settings: Settings, arns: ArnSettings) -> io::Result<Self> {
+        let mut books = Vec::with_capacity(LogType::ALL.len());
         for kind in LogType::ALL {
-            files.push((kind, AuditFile::open(dir, kind, settings)?));
+            books.push(Book::new(kind, AuditFile::open(dir, kind, settings)?));
         }
         let (lines, waiting) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         let not_taken = Arc::clone(&lost);
         let writer = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || write_all(files, &waiting, &not_taken))?;
+            .spawn(move || write_all(books, &arns, &waiting, &not_taken))?;
         Ok(Self { lines: Some(lines), writer: Some(writer), lost })
     }
 
@@ -86,9 +90,10 @@ impl Drop for AuditLog {
 ///
 /// # Errors
 /// Those of the file system, naming the path.
-pub fn append(dir: &Path, line: impl Into<AuditLine>) -> io::Result<()> {
-    let line = line.into();
-    file::append(dir, line.log_type(), &line.encode())
+pub fn append(dir: &Path, arns: &ArnSettings, line: impl Into<AuditLine>) -> io::Result<()> {
+    let (line, mut text) = (line.into(), Vec::new());
+    line.write_to(arns, &mut text);
+    file::append(dir, line.log_type(), &text)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the writer's own thread")]
@@ -98,27 +103,57 @@ fn gather() {
 
 /// Writes until nobody can send any more.
 fn write_all(
-    mut files: Vec<(LogType, AuditFile)>,
+    mut books: Vec<Book>,
+    arns: &ArnSettings,
     waiting: &Receiver<AuditLine>,
     lost: &AtomicU64,
 ) {
     while let Ok(first) = waiting.recv() {
         gather();
-        let batch: Vec<_> =
-            std::iter::once(first).chain(waiting.try_iter().take(WAITING)).collect();
-        for (kind, file) in &mut files {
-            let of_kind = || batch.iter().filter(|line| line.log_type() == *kind);
-            let newest: Option<Timestamp> = of_kind().map(AuditLine::at).max();
-            let lines: Vec<u8> = of_kind().flat_map(AuditLine::encode).collect();
-            let written = newest.map_or(Ok(()), |at| file.append(&lines, at));
-            if let Err(error) = written {
-                let lines = of_kind().count();
-                tracing::warn!(%error, log = kind.as_str(), lines, "audit lines are not written");
-            }
+        for line in std::iter::once(first).chain(waiting.try_iter().take(WAITING)) {
+            let kind = line.log_type();
+            let book = books.iter_mut().find(|book| book.kind == kind);
+            book.into_iter().for_each(|book| book.add(&line, arns));
         }
+        books.iter_mut().for_each(Book::write);
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "audit lines are lost: too many at once");
         }
+    }
+}
+
+/// The file of a kind, and the text of what goes into it next.
+struct Book {
+    kind: LogType,
+    file: AuditFile,
+    text: Vec<u8>,
+    lines: usize,
+    /// When the newest line was made.
+    newest: Timestamp,
+}
+
+impl Book {
+    fn new(kind: LogType, file: AuditFile) -> Self {
+        Self { kind, file, text: Vec::new(), lines: 0, newest: Timestamp::from_millis(0) }
+    }
+
+    fn add(&mut self, line: &AuditLine, arns: &ArnSettings) {
+        line.write_to(arns, &mut self.text);
+        self.lines += 1;
+        self.newest = self.newest.max(line.at());
+    }
+
+    fn write(&mut self) {
+        if self.lines == 0 {
+            return;
+        }
+        let (log, lines) = (self.kind.as_str(), std::mem::take(&mut self.lines));
+        if let Err(error) = self.file.append(&self.text, self.newest) {
+            tracing::warn!(%error, log, lines, "audit lines are not written");
+        }
+        self.text.clear();
+        self.text.shrink_to(KEPT);
+        self.newest = Timestamp::from_millis(0);
     }
 }

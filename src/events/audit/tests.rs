@@ -7,8 +7,18 @@ const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn line(at: Timestamp) -> AuditLine {
-    let occasion = Occasion::new(at, TraceId::generate(), Some("m-1"), None);
-    MailboxAccess::delivered(occasion, None, "alice", "INBOX").into()
+    let occasion = Occasion::new(at, TraceId::generate(), Some("m-1".into()), None);
+    MailboxAccess::delivered(occasion, None, "alice".into(), "INBOX").into()
+}
+
+fn text(at: Timestamp) -> Vec<u8> {
+    let mut text = Vec::new();
+    line(at).write_to(&ArnSettings::default(), &mut text);
+    text
+}
+
+fn opened(dir: &Path) -> AuditLog {
+    AuditLog::open(dir, Settings::default(), ArnSettings::default()).expect("opens")
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -30,7 +40,7 @@ fn moments(path: &Path) -> Vec<u64> {
 #[test]
 fn each_kind_has_its_file_and_all_is_written_at_the_end() {
     let dir = tempfile::tempdir().expect("a folder");
-    let log = AuditLog::open(&dir.path().join("audit"), Settings::default()).expect("opens");
+    let log = opened(&dir.path().join("audit"));
     for second in 0..1000 {
         log.record(line(MORNING.plus(Duration::from_secs(second))));
     }
@@ -51,23 +61,23 @@ fn a_file_is_rotated_each_day_and_by_size_and_kept_for_a_while() {
     let kind = LogType::MailboxAccess;
     let mut file = AuditFile::open(dir.path(), kind, settings).expect("opens");
     for at in [MORNING, MORNING.plus(DAY)] {
-        file.append(&line(at).encode(), at).expect("appends");
+        file.append(&text(at), at).expect("appends");
     }
     let rotated = "mailbox-access.2026-11-21.jsonl";
     assert_eq!(names(dir.path()), [rotated, "mailbox-access.jsonl"]);
     assert_eq!(moments(&dir.path().join(rotated)), [MORNING.as_millis()]);
 
     let next = MORNING.plus(DAY);
-    let big = line(next).encode().repeat(5);
+    let big = text(next).repeat(5);
     file.append(&big, next).expect("appends");
     // Opened again, it knows where it was.
     let mut file = AuditFile::open(dir.path(), kind, settings).expect("opens");
-    file.append(&line(next).encode(), next).expect("appends");
+    file.append(&text(next), next).expect("appends");
     let second = "mailbox-access.2026-11-22.jsonl";
     assert_eq!(names(dir.path()), [rotated, second, "mailbox-access.jsonl"]);
 
     let later = MORNING.plus(DAY * 3);
-    file.append(&line(later).encode(), later).expect("appends");
+    file.append(&text(later), later).expect("appends");
     assert_eq!(
         names(dir.path()),
         ["mailbox-access.2026-11-22.0001.jsonl", second, "mailbox-access.jsonl"],
@@ -78,12 +88,13 @@ fn a_file_is_rotated_each_day_and_by_size_and_kept_for_a_while() {
 #[test]
 fn a_command_appends_beside_the_daemon() {
     let dir = tempfile::tempdir().expect("a folder");
-    let log = AuditLog::open(dir.path(), Settings::default()).expect("opens");
-    append(dir.path(), line(MORNING)).expect("appends");
+    let log = opened(dir.path());
+    let arns = ArnSettings::default();
+    append(dir.path(), &arns, line(MORNING)).expect("appends");
     log.record(line(MORNING.plus(DAY / 1000)));
     drop(log);
     assert_eq!(moments(&dir.path().join("mailbox-access.jsonl")).len(), 2);
     let fresh = dir.path().join("fresh/audit");
-    append(&fresh, line(MORNING)).expect("makes the folder");
+    append(&fresh, &arns, line(MORNING)).expect("makes the folder");
     assert_eq!(moments(&fresh.join("mailbox-access.jsonl")).len(), 1);
 }

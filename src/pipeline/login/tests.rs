@@ -10,6 +10,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::directory::credential::new_token;
 use crate::directory::{AccessRule, AccessRules, Group, IndexedOrganization, Organization, User};
+use crate::events::audit::ArnSettings;
 use crate::mail::Address;
 use crate::rules::RuleSet;
 use crate::store::{NewToken, Token};
@@ -99,7 +100,8 @@ impl Scene {
         for name in ["alice", "carol", "dave", "sales", ""] {
             store.set_password(&owner(name), hash.as_str(), NOW).expect("writes");
         }
-        let audit = AuditLog::open(&dir.path().join("audit"), crate::events::Settings::default());
+        let (events, arns) = (crate::events::Settings::default(), ArnSettings::default());
+        let audit = AuditLog::open(&dir.path().join("audit"), events, arns);
         let clock = Arc::new(ManualClock::new(NOW));
         let audit = Arc::new(audit.expect("opens"));
         let logins =

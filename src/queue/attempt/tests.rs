@@ -243,6 +243,37 @@ async fn a_transaction_has_at_most_a_hundred_recipients() {
     many.finish().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn servers_that_accept_and_stay_silent_do_not_hold_an_attempt_for_long() {
+    let (mut servers, mut route) = (Vec::new(), Vec::new());
+    for number in 1..=MAX_TRIES {
+        let listening = server(&["!stall"]).await;
+        route.push(hop(&format!("mx{number}.test"), &listening));
+        servers.push(listening);
+    }
+    let begun = Instant::now();
+    let attempt = tried(&route, &["b"], None).await;
+    let expected = "deferred: 4.4.2 the server took too long (mx3.test, banner)";
+    assert_eq!(told(&attempt.outcomes), [expected], "each has the five minutes of RFC 5321");
+    let minutes = begun.elapsed().as_secs() / 60;
+    assert!((15..18).contains(&minutes), "{minutes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_quarter_of_an_hour_no_transaction_begins() {
+    // Four minutes for each answer but those to the content.
+    let slow = "!wait\nS: 220 mx\nC: EHLO client.test\n!wait\nS: 250-mx\nS: 250 LIMITS RCPTMAX=1\n\
+                C: MAIL FROM:<a@client.test>\n!wait\nS: 250 ok\nC: RCPT TO:<b@example.test>\n\
+                !wait\nS: 250 ok\nC: DATA\nS: 354 go on\n";
+    let slow = server(&[&[slow, CONTENT, "S: 250 b queued\n", QUIT].concat()]).await;
+    let attempt = tried(&[hop("mx.test", &slow)], &["b", "c"], None).await;
+    let late = "deferred: 4.4.5 the server is too slow for all recipients in one attempt \
+                (, connection)";
+    assert_eq!(told(&attempt.outcomes), ["sent: 250 b queued", late]);
+    assert!(attempt.connection.is_none());
+    slow.finish().await;
+}
+
 #[tokio::test]
 async fn an_attempt_has_a_limit_and_every_server_its_share() {
     let hop = |name: &str, count: u8| Hop {

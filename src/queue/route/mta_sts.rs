@@ -11,6 +11,7 @@ mod record;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
@@ -41,7 +42,7 @@ pub struct Policies {
     known: Cache<Domain, Arc<Known>>,
     failed: Cache<Domain, Arc<Failed>>,
     memo: Option<Arc<Memo>>,
-    fetcher: Fetcher,
+    fetcher: ArcSwap<Fetcher>,
     clock: Arc<dyn Clock>,
 }
 
@@ -111,12 +112,17 @@ impl Policies {
                 known.insert(domain, Arc::new(read));
             }
         }
-        Ok(Self { known, failed, memo, fetcher, clock })
+        Ok(Self { known, failed, memo, fetcher: ArcSwap::from_pointee(fetcher), clock })
+    }
+
+    /// Fetches by other settings from now on; the policies that are known stay.
+    pub fn reload(&self, fetcher: Fetcher) {
+        self.fetcher.store(Arc::new(fetcher));
     }
 
     /// Verifies mail hosts as policies want it: by the authorities that vouch for policy hosts too.
     pub(super) fn verifier(&self) -> Arc<Verifier> {
-        self.fetcher.verifier()
+        self.fetcher.load().verifier()
     }
 
     /// The policy to which mail for a domain must keep. Takes at most ten seconds: whatever fails
@@ -149,7 +155,8 @@ impl Policies {
         resolver: &dyn Resolver,
         deadline: Instant,
     ) -> Option<Arc<Policy>> {
-        let fetched = self.fetcher.fetch(domain, resolver, deadline).await;
+        let fetcher = self.fetcher.load_full();
+        let fetched = fetcher.fetch(domain, resolver, deadline).await;
         let at = self.clock.now();
         match fetched {
             Ok(policy) => {

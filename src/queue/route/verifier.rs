@@ -27,8 +27,6 @@ enum AsksFor {
     Authority(Arc<RootCertStore>),
     /// What TLSA records say.
     Association(Associations),
-    /// Nothing: encryption is all that is wanted.
-    Anything,
 }
 
 impl Verifier {
@@ -41,11 +39,6 @@ impl Verifier {
     /// Verifies against TLSA records (RFC 7672 §3).
     pub(super) fn dane(associations: Associations) -> Arc<Self> {
         Self::new(AsksFor::Association(associations))
-    }
-
-    /// Takes any certificate (RFC 7672 §2.2: there must be TLS, nobody can say with whom).
-    pub(super) fn unauthenticated() -> Arc<Self> {
-        Self::new(AsksFor::Anything)
     }
 
     fn new(asks_for: AsksFor) -> Arc<Self> {
@@ -68,7 +61,6 @@ impl ServerCertVerifier for Verifier {
         match &self.asks_for {
             AsksFor::Authority(roots) => shown.verify_path(roots, [server_name])?,
             AsksFor::Association(associations) => associations.verify(&shown)?,
-            AsksFor::Anything => {}
         }
         Ok(ServerCertVerified::assertion())
     }

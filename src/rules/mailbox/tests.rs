@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::forwarding;
 
 const SECTION: &str = "To: Team <team@example.test>\r\nCc: eve@partner.test\r\n\
                        List-Id: =?utf-8?q?B=C3=BCcher?= <books.list.test>\r\n\
@@ -21,15 +22,16 @@ fn rule(name: &str, conditions: Vec<Condition>, action: MailboxAction) -> Mailbo
 fn apply_to(rules: Vec<MailboxRule>, section: &str, folder: Folder) -> MailboxOutcome {
     let (mailbox, recipient) = (address("alice@example.test"), address("Sales@example.test"));
     let (from, sender) = (address("Bob@Good.test"), address("assistant@good.test"));
-    MailboxRules::new(rules).expect("good rules").apply(&Incoming {
-        mailbox: &mailbox,
+    let incoming = Incoming {
         recipient: &recipient,
         from: Some(&from),
         sender: Some(&sender),
         subject: Some("Re: Grüße"),
         header_section: section.as_bytes(),
         folder,
-    })
+    };
+    let may_go_to = |_: &Address| forwarding::may_go_on(section.as_bytes(), &mailbox, 0);
+    MailboxRules::new(rules).expect("good rules").apply(&incoming, may_go_to)
 }
 
 fn apply(actions: &[MailboxAction]) -> MailboxOutcome {

@@ -117,6 +117,14 @@ enum StartTls {
     Never,
 }
 
+/// What follows the greeting.
+enum Next {
+    /// The server waits for the TLS handshake.
+    Handshake,
+    /// A login, if there are credentials, on the channel as it is.
+    LogIn(Extensions),
+}
+
 /// A connection that is to be opened.
 pub(super) struct Opening<'a> {
     pub(super) endpoint: &'a Endpoint,
@@ -150,25 +158,44 @@ impl Opening<'_> {
         if self.endpoint.implicit_tls {
             channel = self.handshake(channel).await?;
         }
-        let banner = channel.reply(self.timeouts.banner).await;
-        accepted(banner).map_err(at(Stage::Banner))?;
-        let mut extensions = self.greet(&mut channel).await?;
-        if start_tls == StartTls::AsDemanded && channel.tls().is_none() {
-            (channel, extensions) = self.start_tls(channel, extensions).await?;
+        let greeted = match self.begin(&mut channel, start_tls).await {
+            Ok(Next::LogIn(extensions)) => Ok(extensions),
+            Ok(Next::Handshake) => {
+                // RFC 3207 §4.2: what the server said before is forgotten.
+                channel = self.handshake(channel).await?;
+                self.greet(&mut channel).await
+            }
+            Err(error) => Err(error),
+        };
+        let opened = match greeted {
+            Ok(extensions) => self.log_in(&mut channel, extensions).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(extensions) => Ok(self.connection(channel, extensions)),
+            Err(error) => Err(self.leave(channel, error).await),
         }
-        if let Some(credentials) = self.credentials {
-            auth::log_in(&mut channel, &extensions, credentials, self.timeouts)
-                .await
-                .map_err(at(Stage::Auth))?;
-        }
-        Ok(Connection {
+    }
+
+    fn connection(&self, channel: Channel, extensions: Extensions) -> Connection {
+        Connection {
             channel,
             extensions,
             endpoint: self.endpoint.clone(),
             timeouts: self.timeouts.clone(),
             state: State::Ready,
             transactions: 0,
-        })
+        }
+    }
+
+    /// Takes leave of a server that is of no use (RFC 5321 §4.1.1.10), if it listens; nothing
+    /// depends on the answer.
+    async fn leave(&self, mut channel: Channel, error: ClientError) -> ClientError {
+        if error.fault.leaves_the_server_listening() {
+            channel.command("QUIT", self.timeouts.quit).await.map(drop).ok();
+            channel.close(self.timeouts.quit).await;
+        }
+        error
     }
 
     async fn connect<D: Dial + Sync>(&self, dialer: &D) -> Result<Channel, ClientError> {
@@ -195,33 +222,54 @@ impl Opening<'_> {
         greeted.map_err(at(Stage::Hello))
     }
 
+    /// Up to where TLS begins, or would.
+    async fn begin(&self, channel: &mut Channel, start_tls: StartTls) -> Result<Next, ClientError> {
+        let banner = channel.reply(self.timeouts.banner).await;
+        accepted(banner).map_err(at(Stage::Banner))?;
+        let extensions = self.greet(channel).await?;
+        if start_tls == StartTls::AsDemanded && channel.tls().is_none() {
+            self.start_tls(channel, extensions).await
+        } else {
+            Ok(Next::LogIn(extensions))
+        }
+    }
+
     /// Goes on under TLS where the server offers it, or in plain text where it may.
     async fn start_tls(
         &self,
-        mut channel: Channel,
+        channel: &mut Channel,
         extensions: Extensions,
-    ) -> Result<(Channel, Extensions), ClientError> {
+    ) -> Result<Next, ClientError> {
         if extensions.start_tls {
             let said = channel.command("STARTTLS", self.timeouts.hello).await;
             match accepted(said) {
-                Ok(_) => {
-                    // RFC 3207 §4.2: what the server said before is forgotten.
-                    let mut channel = self.handshake(channel).await?;
-                    let extensions = self.greet(&mut channel).await?;
-                    return Ok((channel, extensions));
-                }
+                Ok(_) => return Ok(Next::Handshake),
                 // It offers TLS and cannot do it now; 421 and silence end more than that.
                 Err(Fault::Refused(reply)) if reply.code() != 421 && self.may_be_plain() => {
                     tracing::info!(server = %self.endpoint, %reply, "no TLS: refused");
-                    return Ok((channel, extensions));
+                    return Ok(Next::LogIn(extensions));
                 }
                 Err(fault) => return Err(ClientError { stage: Stage::StartTls, fault }),
             }
         }
         if self.may_be_plain() {
-            return Ok((channel, extensions));
+            return Ok(Next::LogIn(extensions));
         }
         Err(ClientError { stage: Stage::StartTls, fault: Fault::TlsNotOffered })
+    }
+
+    /// Logs in where there are credentials.
+    async fn log_in(
+        &self,
+        channel: &mut Channel,
+        extensions: Extensions,
+    ) -> Result<Extensions, ClientError> {
+        if let Some(credentials) = self.credentials {
+            auth::log_in(channel, &extensions, credentials, self.timeouts)
+                .await
+                .map_err(at(Stage::Auth))?;
+        }
+        Ok(extensions)
     }
 
     async fn handshake(&self, channel: Channel) -> Result<Channel, ClientError> {

@@ -22,7 +22,7 @@ pub use connection::Connection;
 pub use outcome::{ClientError, Failure, Fault, Outcome, Receipt, Stage};
 pub use reply::{EnhancedStatus, Garbage, NotAStatus, Reply};
 pub use settings::{Endpoint, Timeouts};
-pub use tls::{TlsDemand, any_certificate};
+pub use tls::{TlsDemand, any_certificate, client_config};
 pub use transaction::OutgoingTransaction;
 
 #[cfg(any(test, fuzzing))]

@@ -108,6 +108,22 @@ impl Fault {
             _ => None,
         }
     }
+
+    /// Whether the server waits for the next command. 421 closes the connection (RFC 5321 §3.8),
+    /// and whose words cannot be understood might take the next command for something else.
+    pub(super) fn leaves_the_server_listening(&self) -> bool {
+        match self {
+            Self::Refused(reply) => reply.code() != 421,
+            Self::TlsNotOffered | Self::AuthNotOffered => true,
+            Self::Connect(_)
+            | Self::TimedOut
+            | Self::Lost
+            | Self::Garbage(_)
+            | Self::Unsolicited
+            | Self::Unexpected(_)
+            | Self::Handshake(_) => false,
+        }
+    }
 }
 
 /// The reply's own, or the most general one of its class.

@@ -33,33 +33,33 @@ impl TlsDemand {
     ) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
         match self {
             Self::Opportunistic => {
-                let config = Arc::clone(OPPORTUNISTIC.as_ref().map_err(Error::clone)?);
                 // An address sends no SNI, which is right for a name that cannot be sent.
                 let name = ServerName::try_from(endpoint.name.clone())
                     .unwrap_or_else(|_| ServerName::from(endpoint.address.ip()));
-                Ok((config, name))
+                Ok((Arc::clone(&OPPORTUNISTIC), name))
             }
             Self::Verified(verifier, name) => {
                 let name = ServerName::try_from(name.clone()).map_err(|_| {
                     Error::General(format!("no certificate can have the name \"{name}\""))
                 })?;
-                Ok((Arc::new(config(Arc::clone(verifier))?), name))
+                Ok((Arc::new(client_config(Arc::clone(verifier))), name))
             }
         }
     }
 }
 
 /// One for all, so that sessions are resumed.
-static OPPORTUNISTIC: LazyLock<Result<Arc<ClientConfig>, Error>> =
-    LazyLock::new(|| config(any_certificate()).map(Arc::new));
+static OPPORTUNISTIC: LazyLock<Arc<ClientConfig>> =
+    LazyLock::new(|| Arc::new(client_config(any_certificate())));
 
-fn config(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+/// TLS 1.3 or 1.2, with a server whose certificate the verifier accepts.
+pub fn client_config(verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has cipher suites for both versions")
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(config)
+        .with_no_client_auth()
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -2,7 +2,9 @@
 //! handler says at their end.
 
 use super::about::About;
-use super::{Answer, Context, Idle, Next, Opened, State, Step, Transfer, close_if_421, reply};
+use super::{
+    Answer, Context, Idle, Next, Opened, Question, State, Step, Transfer, close_if_421, reply,
+};
 use crate::smtp::body::Body;
 use crate::smtp::command::{Chunk, ChunkPlace};
 use crate::smtp::handler::Refusal;
@@ -98,7 +100,10 @@ impl Context {
         command: &str,
     ) -> Next<T> {
         let reason = match body.finish() {
-            Ok(content) => return (State::MessageAsked, Step::Message(transaction, content)),
+            Ok(content) => {
+                let question = Question::Message(transaction, content);
+                return (State::MessageAsked, Step::Ask(question));
+            }
             Err(reason) => reason,
         };
         let refusal = Refusal { reason, trace_id: opened.trace_id };

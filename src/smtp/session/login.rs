@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::about::About;
-use super::{Answer, Context, Idle, Next, State, Step, close_if_421, reply};
+use super::{Answer, Context, Idle, Next, Question, State, Step, close_if_421, reply};
 use crate::mail::{Login, Secret};
 use crate::smtp::auth::{Exchange, Progress};
 use crate::smtp::command::Command;
@@ -91,7 +91,8 @@ impl Context {
         match progress {
             Ok(Progress::Continued(exchange)) => challenge(exchange),
             Ok(Progress::Complete(credentials)) => {
-                (State::LoginAsked, Step::Authenticate(self.trace_id, credentials))
+                let question = Question::Login(self.trace_id, credentials);
+                (State::LoginAsked, Step::Ask(question))
             }
             Err(reason @ Reason::BadCredentials) => {
                 let refusal = Refusal { reason, trace_id: self.trace_id };

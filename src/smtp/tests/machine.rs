@@ -19,7 +19,7 @@ use crate::smtp::body::Body;
 use crate::smtp::handler::{Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
-use crate::smtp::session::{Answer, Input, Session, Step, Transfer};
+use crate::smtp::session::{Answer, Input, Question, Session, Step, Transfer};
 use crate::smtp::settings::{Limits, Protocol};
 use crate::smtp::wire::{Framing, Lines, Progress};
 
@@ -145,16 +145,7 @@ impl Machine {
                 self.line_limit = auth::MAX_LINE;
                 None
             }
-            Step::Authenticate(id, credentials) => {
-                Some(Input::Login(now(self.handler.authenticate(id, peer, credentials))))
-            }
-            Step::Mail(id, path, parameters) => {
-                Some(Input::Mail(now(self.handler.mail(id, peer, path, parameters))))
-            }
-            Step::Rcpt(_, mut transaction, recipient) => {
-                let answer = now(self.handler.rcpt(&mut transaction, recipient));
-                Some(Input::Rcpt(transaction, answer))
-            }
+            Step::Ask(question) => Some(self.ask(question, peer)),
             Step::Receive(answer, transfer, body) => {
                 if let Some(answer) = answer {
                     self.answer(answer, peer);
@@ -166,14 +157,29 @@ impl Machine {
                 self.receiving = Some((framing, body));
                 None
             }
-            Step::Message(transaction, content) => {
-                let answer = now(self.handler.message(transaction, content));
-                Some(Input::Message(answer.map(str::to_owned)))
-            }
             Step::StartTls(answer) => {
                 self.answer(answer, peer);
                 self.buffer.clear();
                 Some(Input::Secured(TLS.to_owned()))
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question<Transaction>, peer: &Peer) -> Input<Transaction> {
+        match question {
+            Question::Login(id, credentials) => {
+                Input::Login(now(self.handler.authenticate(id, peer, credentials)))
+            }
+            Question::Mail(id, path, parameters) => {
+                Input::Mail(now(self.handler.mail(id, peer, path, parameters)))
+            }
+            Question::Rcpt(_, mut transaction, recipient) => {
+                let answer = now(self.handler.rcpt(&mut transaction, recipient));
+                Input::Rcpt(transaction, answer)
+            }
+            Question::Message(transaction, content) => {
+                let answer = now(self.handler.message(transaction, content));
+                Input::Message(answer.map(str::to_owned))
             }
         }
     }

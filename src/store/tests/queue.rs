@@ -47,7 +47,7 @@ fn attempted(settled: &[usize]) -> QueueState {
     QueueState {
         attempts: 1,
         next_attempt: NOW.plus(std::time::Duration::from_secs(300)),
-        settled: settled.to_vec(),
+        settled: settled.iter().map(|place| Settled { place: *place, outcome: None }).collect(),
         is_delay_told: false,
         last_failure: Some("450 later".into()),
     }

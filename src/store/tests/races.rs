@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
 use crate::store::backup::{backup, restore};
 use crate::store::fsck::{Depth, check};
 use crate::store::index::{Cursor, Index};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn restored(scratch: &Scratch, copy: &Path) -> Scratch {
     let other = Scratch::new();
@@ -133,86 +136,99 @@ async fn no_restore_beside_a_daemon() {
     assert_eq!(index.cursor(Cursor::EventsSynced).expect("reads"), Lsn(0));
 }
 
+fn now() -> Timestamp {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after the epoch");
+    Timestamp::from_millis(now.as_millis() as u64)
+}
+
+/// What is older than a day is deleted: from the inbox into its folder, from junk for good.
+fn a_day_each() -> Vec<FolderRetention> {
+    let policy = |folder, action| FolderRetention {
+        organization: "m-1".into(),
+        folder,
+        action,
+        period_days: 1,
+    };
+    vec![
+        policy(Folder::Inbox, RetentionAction::Delete),
+        policy(Folder::JunkEmail, RetentionAction::PermanentlyDelete),
+    ]
+}
+
+fn assert_sound(scratch: &Scratch, about: &str) {
+    let report = check(&scratch.settings, Depth::Contents).expect("can be read");
+    assert_eq!(report.problems, Vec::<String>::new(), "{about}");
+}
+
+/// Delivers forty messages to two, every second as junk, every third as one that is old; what
+/// retention will leave of them to alice.
+async fn deliver_a_round(store: &Store, scratch: &Scratch, round: usize) -> Vec<String> {
+    let mut kept = Vec::new();
+    for number in 0..40 {
+        let text = format!("{round} {number:02} {}", "x".repeat(number * 7));
+        let (is_junk, is_old) = (number % 2 == 0, number % 3 == 0);
+        let mut commit = commit_of(store, &["alice", "bob"], &text);
+        commit.events[0].event_timestamp = now();
+        let mail = &mut commit.blobs[0].mails[0];
+        mail.received_at = if is_old { now().minus(2 * DAY) } else { now() };
+        if is_junk {
+            mail.deliveries[0].folder = Folder::JunkEmail;
+        }
+        store.commit(commit).await.expect("commits");
+        if !(is_old && is_junk) {
+            kept.push(format!("P: {text}"));
+        }
+        if number % 10 == 9 {
+            assert_sound(scratch, &format!("{round} {number}"));
+            tokio::time::sleep(Duration::from_millis(130)).await;
+        }
+    }
+    kept
+}
+
+fn sorted_contents(scratch: &Scratch, user: &str) -> Vec<String> {
+    let mut contents = scratch.contents(user);
+    contents.sort();
+    contents
+}
+
 /// Retention, compaction, checks, restarts and lost indexes at once, in many orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_at_once_every_message_is_there_once() {
     let mut scratch = Scratch::new();
     scratch.settings.segment_bytes = 4000;
-    scratch.settings.housekeeping_interval = std::time::Duration::from_millis(15);
-    let now = || {
-        let now = std::time::UNIX_EPOCH.elapsed().expect("after the epoch");
-        Timestamp::from_millis(now.as_millis() as u64)
-    };
-    let day = std::time::Duration::from_secs(86_400);
-    let policy = |folder, action, period_days| FolderRetention {
-        organization: "m-1".into(),
-        folder,
-        action,
-        period_days,
-    };
+    scratch.settings.housekeeping_interval = Duration::from_millis(15);
     let mut kept = Vec::new();
     for round in 0..8 {
         let store = scratch.open();
-        store.set_retention(vec![
-            policy(Folder::Inbox, RetentionAction::Delete, 1),
-            policy(Folder::JunkEmail, RetentionAction::PermanentlyDelete, 1),
-        ]);
-        for number in 0..40 {
-            let text = format!("{round} {number:02} {}", "x".repeat(number * 7));
-            let mut commit = commit_of(&store, &["alice", "bob"], &text);
-            commit.blobs[0].mails[0].received_at = now();
-            commit.events[0].event_timestamp = now();
-            if number % 3 == 0 {
-                commit.blobs[0].mails[0].received_at = now().minus(2 * day);
-            }
-            if number % 2 == 0 {
-                commit.blobs[0].mails[0].deliveries[0].folder = Folder::JunkEmail;
-            }
-            store.commit(commit).await.expect("commits");
-            if !(number % 3 == 0 && number % 2 == 0) {
-                kept.push(format!("P: {text}"));
-            }
-            if number % 10 == 9 {
-                let report = check(&scratch.settings, Depth::Contents).expect("can be read");
-                assert_eq!(report.problems, Vec::<String>::new(), "{round} {number}");
-                tokio::time::sleep(std::time::Duration::from_millis(130)).await;
-            }
-        }
+        store.set_retention(a_day_each());
+        kept.extend(deliver_a_round(&store, &scratch, round).await);
         if round % 3 == 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
         }
         store.close();
-        let report = check(&scratch.settings, Depth::Contents).expect("can be read");
-        assert_eq!(report.problems, Vec::<String>::new(), "{round}");
+        assert_sound(&scratch, &round.to_string());
         if round % 2 == 1 {
             forget_index(&scratch.settings.data_dir);
         }
     }
     let store = scratch.open();
-    store.set_retention(vec![
-        policy(Folder::Inbox, RetentionAction::Delete, 1),
-        policy(Folder::JunkEmail, RetentionAction::PermanentlyDelete, 1),
-    ]);
-    let mut contents = Vec::new();
+    store.set_retention(a_day_each());
     kept.sort();
     for _ in 0..100 {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        contents = scratch.contents("alice");
-        contents.sort();
-        if contents == kept {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if sorted_contents(&scratch, "alice") == kept {
             break;
         }
     }
-    assert_eq!(contents, kept);
+    assert_eq!(sorted_contents(&scratch, "alice"), kept);
     assert_eq!(scratch.contents("bob").len(), 8 * 40);
     let octets: usize = kept.iter().map(String::len).sum();
     assert_eq!(store.mailbox(&name("alice")).expect("a mailbox").used_bytes(), octets as u64);
     store.close();
     forget_index_and_events(&scratch.settings.data_dir);
     scratch.open().close();
-    let mut contents = scratch.contents("alice");
-    contents.sort();
-    assert_eq!(contents, kept, "the log alone says the same");
+    assert_eq!(sorted_contents(&scratch, "alice"), kept, "the log alone says the same");
     assert_eq!(scratch.event_lines().len(), 8 * 40);
 }
 
@@ -247,7 +263,7 @@ async fn the_log_grows_beside_who_lists_it() {
 async fn who_reads_for_long_stops_neither_retention_nor_the_end() {
     let mut scratch = Scratch::new();
     scratch.settings.segment_bytes = 1;
-    scratch.settings.housekeeping_interval = std::time::Duration::from_millis(20);
+    scratch.settings.housekeeping_interval = Duration::from_millis(20);
     let store = scratch.open();
     store.set_retention(vec![FolderRetention {
         organization: "m-1".into(),
@@ -255,10 +271,7 @@ async fn who_reads_for_long_stops_neither_retention_nor_the_end() {
         action: RetentionAction::PermanentlyDelete,
         period_days: 1,
     }]);
-    let now = Timestamp::from_millis(
-        std::time::UNIX_EPOCH.elapsed().expect("after the epoch").as_millis() as u64,
-    );
-    let old = now.minus(std::time::Duration::from_secs(2 * 86_400));
+    let old = now().minus(2 * DAY);
     let reader = Reader::open(&scratch.settings).expect("opens");
     let alice = store.mailbox(&name("alice")).expect("a mailbox");
     for round in 0..3 {
@@ -269,14 +282,11 @@ async fn who_reads_for_long_stops_neither_retention_nor_the_end() {
             if alice.used_bytes() == 0 {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(alice.used_bytes(), 0, "round {round}");
     }
     let closing = tokio::task::spawn_blocking(move || store.close());
-    tokio::time::timeout(std::time::Duration::from_secs(5), closing)
-        .await
-        .expect("in time")
-        .expect("ends");
+    tokio::time::timeout(Duration::from_secs(5), closing).await.expect("in time").expect("ends");
     drop(reader);
 }

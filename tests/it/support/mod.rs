@@ -6,6 +6,8 @@ pub mod dns;
 pub mod journal_record;
 pub mod ledger;
 pub mod postfix;
+pub mod remote;
+pub mod sending;
 pub mod smtp;
 pub mod spf_suite;
 pub mod strace;

@@ -6,6 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::daemon::text;
 use super::{free_port, wait_for};
@@ -92,7 +96,7 @@ impl Postfix {
             next_hop.ip(),
             next_hop.port()
         );
-        let main = main + &more(dir.path());
+        let main = without_repeats(&(main + &more(dir.path())));
         let services =
             format!("127.0.0.1:{port} inet n - n - - smtpd {server_options}\n{SERVICES}");
         fs::write(dir.path().join("etc/main.cf"), main).expect("writes");
@@ -152,6 +156,18 @@ impl Postfix {
     }
 }
 
+/// The lines of a `main.cf` in which a name's last line counts. Postfix warns of others in its log,
+/// and its log server, told of that as well, may wait for itself to write it down.
+fn without_repeats(lines: &str) -> String {
+    let name = |line: &str| line.split('=').next().map(|name| name.trim().to_owned());
+    let mut kept: Vec<&str> = Vec::new();
+    for line in lines.lines() {
+        kept.retain(|earlier| name(earlier) != name(line));
+        kept.push(line);
+    }
+    kept.join("\n") + "\n"
+}
+
 fn as_root(program: &str) -> Command {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     if is_root {
@@ -186,48 +202,121 @@ impl Drop for Postfix {
 /// A self-signed pair for a name, in a folder; the lines that make Postfix's server use it.
 pub fn certificate(dir: &Path, name: &str) -> String {
     let pair = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a pair");
-    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
-    fs::write(&certificate, pair.cert.pem()).expect("writes");
-    fs::write(&key, pair.signing_key.serialize_pem()).expect("writes");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("sets");
+    install(dir, &pair.cert, &pair.signing_key)
+}
+
+/// A certificate authority of our own.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "Example authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    /// Its own certificate, as a file in a folder.
+    pub fn write(&self, file: &Path) {
+        fs::write(file, self.0.pem()).expect("writes");
+    }
+
+    /// Like [`certificate`], issued by this authority and good until the first day of a year.
+    pub fn certificate(&self, dir: &Path, name: &str, until: i32) -> String {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let issued = params.signed_by(&key, &self.0).expect("a certificate");
+        install(dir, &issued, &key)
+    }
+}
+
+fn install(dir: &Path, certificate: &rcgen::Certificate, key: &KeyPair) -> String {
+    let (certificate_file, key_file) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    fs::write(&certificate_file, certificate.pem()).expect("writes");
+    fs::write(&key_file, key.serialize_pem()).expect("writes");
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("sets");
     format!(
-        "smtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}\nsmtpd_tls_security_level = may\n",
-        certificate.display(),
-        key.display()
+        "smtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}\nsmtpd_tls_security_level = may\n\
+         smtpd_tls_loglevel = 1\n",
+        certificate_file.display(),
+        key_file.display()
     )
+}
+
+/// The lines that make Postfix's server ask a [`Logins`] of one user, under TLS alone.
+pub fn logins(answer: &'static str) -> String {
+    Logins::start(answer).lines()
 }
 
 /// The other side of Postfix's `smtpd_sasl_type = dovecot`: knows one user, whose answer to AUTH
-/// PLAIN is this text in base64. The lines that make Postfix's server ask it.
-pub fn logins(answer: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let address = listener.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.expect("accepts");
-            std::thread::spawn(move || drop(answer_logins(stream, answer)));
-        }
-    });
-    format!(
-        "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = inet:{address}\n\
-         smtpd_sasl_security_options = noanonymous\nsmtpd_tls_auth_only = yes\n\
-         smtpd_relay_restrictions = permit_sasl_authenticated, reject\n"
-    )
+/// PLAIN is a text in base64.
+#[derive(Clone)]
+pub struct Logins {
+    address: SocketAddr,
+    answer: &'static str,
+    asked: Arc<AtomicUsize>,
+    is_down: Arc<AtomicBool>,
 }
 
-/// Dovecot's authentication protocol, version 1.1, as far as AUTH PLAIN needs it.
-fn answer_logins(mut stream: TcpStream, answer: &str) -> std::io::Result<()> {
-    let reader = BufReader::new(stream.try_clone()?);
-    stream.write_all(
-        b"VERSION\t1\t1\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n",
-    )?;
-    for line in reader.lines() {
-        let line = line?;
-        let words: Vec<&str> = line.split('\t').collect();
-        let ["AUTH", id, ..] = words[..] else { continue };
-        let right = words.iter().any(|word| word.strip_prefix("resp=") == Some(answer));
-        let verdict = if right { "OK" } else { "FAIL" };
-        stream.write_all(format!("{verdict}\t{id}\tuser=mailweir\n").as_bytes())?;
+impl Logins {
+    pub fn start(answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let (asked, is_down) = (Arc::default(), Arc::default());
+        let logins = Self { address, answer, asked, is_down };
+        let server = logins.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, server) = (stream.expect("accepts"), server.clone());
+                std::thread::spawn(move || drop(server.serve(stream)));
+            }
+        });
+        logins
     }
-    Ok(())
+
+    /// The lines that make Postfix's server ask it, under TLS alone, and relay for nobody else.
+    pub fn lines(&self) -> String {
+        format!(
+            "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\n\
+             smtpd_sasl_path = inet:{}\nsmtpd_sasl_security_options = noanonymous\n\
+             smtpd_tls_auth_only = yes\n\
+             smtpd_relay_restrictions = permit_sasl_authenticated, reject\n",
+            self.address
+        )
+    }
+
+    /// How many logins it was asked about.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// From now on it cannot tell, or can again.
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
+    }
+
+    /// Dovecot's authentication protocol, version 1.1, as far as AUTH PLAIN needs it.
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let reader = BufReader::new(stream.try_clone()?);
+        stream.write_all(
+            b"VERSION\t1\t1\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n",
+        )?;
+        for line in reader.lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split('\t').collect();
+            let ["AUTH", id, ..] = words[..] else { continue };
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let right = words.iter().any(|word| word.strip_prefix("resp=") == Some(self.answer));
+            let verdict = match (self.is_down.load(Ordering::Relaxed), right) {
+                (true, _) => return Ok(()), // It hangs up, which Postfix takes for a trouble that passes.
+                (false, true) => "OK",
+                (false, false) => "FAIL",
+            };
+            stream.write_all(format!("{verdict}\t{id}\tuser=mailweir\n").as_bytes())?;
+        }
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -20,6 +20,7 @@ use super::super::verifier::Verifier;
 use super::policy::{Policy, PolicyError};
 use crate::dns::{RecordData, RecordType, Resolver, lookup_all};
 use crate::mail::Domain;
+use crate::smtp::client::client_config;
 
 /// Where policies are (RFC 8461 §3.3).
 pub const HTTPS_PORT: u16 = 443;
@@ -68,13 +69,7 @@ impl Fetcher {
     /// A fetcher that trusts these authorities and asks at this port, [`HTTPS_PORT`] in earnest.
     pub fn new(authorities: Arc<RootCertStore>, port: u16) -> Self {
         let verifier = Verifier::web_pki(authorities);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .expect("the provider has cipher suites for both versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_no_client_auth();
+        let mut config = client_config(Arc::clone(&verifier) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { tls: TlsConnector::from(Arc::new(config)), verifier, port }
     }

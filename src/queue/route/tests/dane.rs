@@ -1,13 +1,13 @@
 //! DANE, from the TLSA record to the handshake.
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
-use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
 use super::authority::{Authority, Leaf};
 use super::*;
+use crate::smtp::client::client_config;
 
 const HOSTS: &str = "
 to.test.       IN MX 10 mx.to.test.
@@ -41,13 +41,7 @@ async fn connect(
     path: &[CertificateDer<'static>],
     version: &'static rustls::SupportedProtocolVersion,
 ) -> Result<(), String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(verifier(hop).expect("TLS is asked for"))
-        .with_no_client_auth();
+    let config = client_config(verifier(hop).expect("TLS is asked for"));
     let (ours, theirs) = tokio::io::duplex(65_536);
     let acceptor = leaf.acceptor(path, version);
     let server = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });

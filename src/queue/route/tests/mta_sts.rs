@@ -233,6 +233,19 @@ async fn the_policy_host_must_have_a_good_certificate() {
 }
 
 #[tokio::test]
+async fn a_reload_changes_whom_policy_hosts_are_verified_by() {
+    let other = Authority::new("another");
+    let leaf = other.leaf("mta-sts.to.test");
+    let scene = Scene::with(Authority::new("the web's authority"), leaf).await;
+    scene.web.publish(&policy("enforce", "mx.to.test"));
+    scene.check(OPPORTUNISTIC).await;
+    let fetcher = Fetcher::new(other.roots(), scene.web.address.port());
+    scene.router.policies.reload(fetcher);
+    scene.clock.advance(Duration::from_secs(301));
+    scene.check(ENFORCED).await;
+}
+
+#[tokio::test]
 async fn a_known_policy_holds_while_dns_and_the_web_say_nothing() {
     let mut scene = Scene::new().await;
     scene.web.publish(&policy("enforce", "mx.to.test"));

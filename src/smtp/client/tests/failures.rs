@@ -87,9 +87,13 @@ async fn a_connection_that_fails_within_the_transaction_defers() {
 async fn refusals_are_told_as_the_server_said_them() {
     for (stage, server, expected) in [
         ("banner", "S: 554 5.7.1 not you\n!close", "banner: 554 5.7.1 not you"),
-        ("banner", "S: 450 later\n!accept", "banner: 450 later"),
-        ("EHLO", "S: 451 4.7.1 later\n!accept", "EHLO: 451 4.7.1 later"),
-        ("EHLO", "S: 550 no\nC: HELO client.test\nS: 550 never\n!accept", "EHLO: 550 never"),
+        ("banner", "S: 450 later\nC: QUIT\nS: 221 bye", "banner: 450 later"),
+        ("EHLO", "S: 451 4.7.1 later\nC: QUIT\nS: 221 bye", "EHLO: 451 4.7.1 later"),
+        (
+            "EHLO",
+            "S: 550 no\nC: HELO client.test\nS: 550 never\nC: QUIT\nS: 221 bye",
+            "EHLO: 550 never",
+        ),
         ("MAIL", "S: 450 x\n!accept", "deferred: 450 4.0.0 x (mx.example.test, MAIL)"),
         ("MAIL", "S: 550 x\n!accept", "failed: 550 5.0.0 x (mx.example.test, MAIL)"),
         ("RCPT", "S: 450 4.2.2 x\n!accept", "deferred: 450 4.2.2 x (mx.example.test, RCPT)"),

@@ -1,0 +1,144 @@
+//! What users' own rules do with a message that comes into their mailboxes, and where it goes on to
+//! from there.
+
+use std::cell::Cell;
+
+use super::admit::Ruled;
+use super::decide::{DecidedShare, Judged};
+use super::onward::{self, Target, Told};
+use crate::directory::{Member, RemoteMember};
+use crate::mail::{Address, EnvelopeRecipient, body_offset};
+use crate::rules::mailbox::{Incoming, MailboxOutcome, MailboxRules};
+use crate::rules::{Withheld, may_go_on};
+use crate::store::Folder;
+
+/// Addresses that users' rules may send one message on to.
+const MAX_TARGETS: usize = 1000;
+
+/// Applies the rules of mailboxes to one message.
+pub(super) struct Sorter<'a> {
+    mail: &'a Judged,
+    /// Addresses that it goes on to so far.
+    targets: Cell<usize>,
+}
+
+/// What becomes of a message in a mailbox.
+#[derive(Debug)]
+pub(super) struct Sorted {
+    /// Where it goes, if it is kept.
+    pub(super) folder: Option<Folder>,
+    /// Where it goes besides.
+    pub(super) copies: Vec<Folder>,
+    /// To whom it goes on.
+    pub(super) targets: Vec<Target>,
+    /// What the rules did, if any did something.
+    pub(super) ruled: Option<Ruled>,
+}
+
+impl<'a> Sorter<'a> {
+    pub(super) fn new(mail: &'a Judged) -> Self {
+        Self { mail, targets: Cell::new(0) }
+    }
+
+    /// What the rules of a mailbox do with the message that would go into `folder`.
+    pub(super) fn sort(
+        &self,
+        share: &DecidedShare,
+        member: &Member,
+        came_for: &EnvelopeRecipient,
+        folder: Folder,
+    ) -> Sorted {
+        let policy = self.mail.snapshot.policies.get(&share.organization.id);
+        let rules = policy.and_then(|policy| policy.mailbox_rules.get(&member.mailbox));
+        let Some(rules) = rules else {
+            return Sorted { folder: Some(folder), copies: vec![], targets: vec![], ruled: None };
+        };
+        let outcome = self.apply(rules, share, member, came_for, folder);
+        self.sorted(outcome, share, member, came_for)
+    }
+
+    fn apply(
+        &self,
+        rules: &MailboxRules,
+        share: &DecidedShare,
+        member: &Member,
+        came_for: &EnvelopeRecipient,
+        folder: Folder,
+    ) -> MailboxOutcome {
+        let headers = &self.mail.headers;
+        let incoming = Incoming {
+            recipient: &came_for.address,
+            from: headers.from.as_ref(),
+            sender: headers.sender.as_ref(),
+            subject: headers.subject.as_deref(),
+            header_section: self.header_section(),
+            folder,
+        };
+        rules.apply(&incoming, |to| {
+            let recipient = EnvelopeRecipient { address: to.clone(), ..came_for.clone() };
+            self.may_go_on(share, &member.address)?;
+            if self.targets.get() >= MAX_TARGETS {
+                return Err(Withheld::TooManyTargets);
+            }
+            self.targets.set(self.targets.get() + 1);
+            onward::target(self.mail, &share.organization, &member.address, recipient).map(drop)
+        })
+    }
+
+    fn sorted(
+        &self,
+        outcome: MailboxOutcome,
+        share: &DecidedShare,
+        member: &Member,
+        came_for: &EnvelopeRecipient,
+    ) -> Sorted {
+        let MailboxOutcome { folder, copies, forwards, redirects, applied, withheld } = outcome;
+        let is_kept = folder.is_some() || !copies.is_empty();
+        let redirected = if is_kept { Told::Nothing } else { told(member.expanded_from.as_ref()) };
+        let forwards = forwards.into_iter().map(|to| (to, Told::Nothing));
+        let targets = forwards.chain(redirects.into_iter().map(|to| (to, redirected)));
+        let targets = targets.filter_map(|(address, told)| {
+            let parameters = onward::parameters(self.mail, came_for, told);
+            let recipient = EnvelopeRecipient { address, parameters };
+            onward::target(self.mail, &share.organization, &member.address, recipient).ok()
+        });
+        let targets = targets.collect();
+        let ruled = (!applied.is_empty() || withheld.is_some()).then(|| Ruled {
+            mailbox: member.address.clone(),
+            applied,
+            withheld,
+        });
+        Sorted { folder, copies, targets, ruled }
+    }
+
+    /// Where mail for a remote user goes.
+    ///
+    /// # Errors
+    /// Why it cannot go there.
+    pub(super) fn route_on(
+        &self,
+        share: &DecidedShare,
+        remote: &RemoteMember,
+        came_for: &EnvelopeRecipient,
+    ) -> Result<Target, Withheld> {
+        self.may_go_on(share, &remote.address)?;
+        let told = told(remote.expanded_from.as_ref());
+        let parameters = onward::parameters(self.mail, came_for, told);
+        let recipient = EnvelopeRecipient { address: remote.forward_to.clone(), parameters };
+        onward::target(self.mail, &share.organization, &remote.address, recipient)
+    }
+
+    fn may_go_on(&self, share: &DecidedShare, mailbox: &Address) -> Result<(), Withheld> {
+        may_go_on(self.header_section(), mailbox, share.forwarders.len())
+    }
+
+    fn header_section(&self) -> &'a [u8] {
+        let content = &self.mail.content;
+        content.get(..body_offset(content)).unwrap_or(content)
+    }
+}
+
+/// What the sender learns of a mailbox that a message was not kept in.
+fn told(expanded_from: Option<&Address>) -> Told {
+    if expanded_from.is_some() { Told::NoSuccess } else { Told::AsAsked }
+}

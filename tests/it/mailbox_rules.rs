@@ -1,0 +1,258 @@
+//! What users' own rules do with their mail, mail of users whose mailbox is elsewhere, and what
+//! senders learn of it.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Daemon, Setup, text};
+use crate::support::journal_record::read;
+use crate::support::smtp::message;
+use crate::support::swaks::swaks;
+use crate::support::wait_for;
+
+const CAROL: &str = "carol@far.test";
+
+/// Another organization's daemon.
+fn far() -> Daemon {
+    let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n\
+                        [[user]]\nname = \"dave\"\n";
+    Setup { organization: organization.into(), ..Setup::default() }.start()
+}
+
+/// A daemon with more in its organization, whose mail for far.test goes there.
+fn daemon(organization: &str, far: &Daemon) -> Daemon {
+    let port = far.address().port();
+    let listener =
+        format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
+    Setup { listener, ..Setup::with(organization) }.start()
+}
+
+fn user(name: &str, rules: &[&str]) -> String {
+    let mut user = format!("[[user]]\nname = \"{name}\"\n");
+    for (place, rule) in rules.iter().enumerate() {
+        user.push_str(&format!("[[user.mailbox_rule]]\nname = \"{name}-{place}\"\n{rule}\n"));
+    }
+    user
+}
+
+/// A message of that subject in a mailbox, once it is there.
+fn delivered(daemon: &Daemon, user: &str, subject: &str) -> String {
+    wait_for("the delivery", || {
+        let needle = format!("Subject: {subject}\r\n");
+        let mut texts = daemon.mailbox(user).into_iter().map(|(_, bytes)| text(&bytes));
+        texts.find(|text| text.contains(&needle))
+    })
+}
+
+fn events_named(daemon: &Daemon, name: &str) -> Vec<Value> {
+    let mut events = daemon.events();
+    events.retain(|line| line["event"]["eventName"] == name);
+    events
+}
+
+#[test]
+fn rules_move_copy_and_delete() {
+    let far = far();
+    let organization = user(
+        "sorter",
+        &[
+            "action = \"MOVE\"\nfolder = \"DELETED_ITEMS\"\n\
+             condition = [{ field = \"subject\", contains = \"report\" }]",
+            "action = \"COPY\"\nfolder = \"SENT_ITEMS\"\n\
+             condition = [{ field = \"sender\", domain = \"good.test\" }]",
+            "action = \"DELETE\"\ncondition = [{ field = \"header\", name = \"X-Kind\", equals = \"noise\" }]",
+        ],
+    );
+    let daemon = daemon(&organization, &far);
+    let send = |subject: &str, more: &[&str]| {
+        swaks(&daemon, "bob@good.test", "sorter@example.test", subject, more).accepted()
+    };
+    send("a report", &[]);
+    let mut folders = daemon.folders("sorter", "a report");
+    folders.sort();
+    assert_eq!(folders, ["DELETED_ITEMS", "SENT_ITEMS"]);
+    let trace = daemon.trace("a report");
+    let expected = ["ORGANIZATION_EMAIL_RECEIVED", "RULE_APPLIED", "RULE_APPLIED"];
+    let names: Vec<_> = trace.iter().filter_map(|event| event["eventName"].as_str()).collect();
+    assert_eq!(names[..3], expected);
+    assert_eq!(names[3..], ["MAILBOX_EMAIL_DELIVERED", "MAILBOX_EMAIL_DELIVERED"]);
+    assert_eq!(trace[1]["ruleType"], "MAILBOX_RULE");
+    assert_eq!(trace[1]["ruleName"], "sorter-0");
+    assert_eq!(trace[1]["targetFolder"], "DELETED_ITEMS");
+    let actions = json!([{ "action": "MOVE", "recipients": ["sorter@example.test"] }]);
+    assert_eq!(trace[1]["ruleActions"], actions);
+    assert_eq!(trace[2]["targetFolder"], "SENT_ITEMS");
+    send("nothing of it", &["--header", "X-Kind: noise"]);
+    assert_eq!(daemon.folders("sorter", "nothing of it"), ["SENT_ITEMS"]);
+    swaks(
+        &daemon,
+        "carol@far.test",
+        "sorter@example.test",
+        "all gone",
+        &["--header", "X-Kind: noise"],
+    )
+    .accepted();
+    assert!(daemon.folders("sorter", "all gone").is_empty());
+    assert_eq!(daemon.names("all gone"), ["ORGANIZATION_EMAIL_RECEIVED", "RULE_APPLIED"]);
+}
+
+#[test]
+fn a_forward_leaves_under_a_sender_of_ours_and_its_bounces_come_back() {
+    let far = far();
+    let daemon = daemon(&user("fwd", &["action = \"FORWARD\"\nto = \"dave@far.test\""]), &far);
+    swaks(&daemon, CAROL, "fwd@example.test", "passed on", &[]).accepted();
+    assert_eq!(daemon.folders("fwd", "passed on"), ["INBOX"]);
+    let there = delivered(&far, "dave", "passed on");
+    assert!(there.contains("Delivered-To: fwd@example.test\r\n"), "{there}");
+    assert_eq!(there.matches("Return-Path:").count(), 1, "{there}");
+    let path = there.strip_prefix("Return-Path: <").and_then(|rest| rest.split_once('>'));
+    let path = path.expect("a path").0.to_owned();
+    assert!(path.starts_with("SRS0=") && path.ends_with("=far.test=carol@example.test"), "{path}");
+    let rule = &daemon.trace("passed on")[1];
+    assert_eq!(rule["targetRecipient"], "dave@far.test");
+    let sent = wait_for("the outcome", || events_named(&daemon, "OUTGOING_EMAIL_SENT").pop());
+    let received = &events_named(&daemon, "ORGANIZATION_EMAIL_RECEIVED")[0];
+    assert_eq!(sent["event"]["messageId"], received["event"]["messageId"]);
+    assert_ne!(sent["traceId"], received["traceId"]);
+    assert_eq!(events_named(&daemon, "OUTGOING_EMAIL_SUBMITTED")[0]["traceId"], sent["traceId"]);
+
+    // What bounces there comes back to us, and goes on to who sent it first.
+    let mut client = daemon.client();
+    client.command("EHLO far.test");
+    client.command("MAIL FROM:<>");
+    assert!(client.command(&format!("RCPT TO:<{path}>")).starts_with("250"));
+    let altered = path.replace("=carol@", "=eve@");
+    assert!(client.command(&format!("RCPT TO:<{altered}>")).starts_with("550"));
+    assert!(client.data(&message("postmaster@far.test", "a bounce")).starts_with("250"));
+    delivered(&far, "carol", "a bounce");
+    client.command("MAIL FROM:<spammer@bad.test>");
+    assert!(client.command(&format!("RCPT TO:<{path}>")).starts_with("550"));
+}
+
+#[test]
+fn a_redirect_is_not_kept_and_tells_the_sender_of_its_failure() {
+    let far = far();
+    let organization = user("red", &["action = \"REDIRECT\"\nto = \"nobody@far.test\""]);
+    let daemon = daemon(&organization, &far);
+    swaks(&daemon, CAROL, "red@example.test", "to nobody", &[]).accepted();
+    assert!(daemon.mailbox("red").is_empty());
+    wait_for("the bounce", || events_named(&daemon, "OUTGOING_EMAIL_BOUNCED").pop());
+    let report = delivered(&far, "carol", "Undelivered mail");
+    assert!(report.contains("Final-Recipient: rfc822; nobody@far.test"), "{report}");
+    assert!(report.contains("Status: 5.1.1"), "{report}");
+}
+
+#[test]
+fn what_goes_on_to_users_here_is_inbound_mail_with_one_journal_record() {
+    let far = far();
+    let journaling = "[journaling]\njournaling_address = \"archive@example.test\"\n\
+                      report_address = \"admin@example.test\"\n";
+    let organization = journaling.to_owned()
+        + &user("red", &["action = \"REDIRECT\"\nto = \"bob@example.test\""])
+        + &user("lost", &["action = \"REDIRECT\"\nto = \"not.there@example.test\""]);
+    let daemon = daemon(&organization, &far);
+    swaks(&daemon, CAROL, "red@example.test", "over to bob", &[]).accepted();
+    assert!(daemon.mailbox("red").is_empty());
+    assert_eq!(daemon.folders("bob", "over to bob"), ["INBOX"]);
+    let bobs = text(&daemon.mailbox("bob")[0].1);
+    let head = "Return-Path: <carol@far.test>\r\nDelivered-To: red@example.test\r\nReceived:";
+    assert!(bobs.starts_with(head), "{bobs}");
+    let received = events_named(&daemon, "ORGANIZATION_EMAIL_RECEIVED");
+    assert_eq!(received.len(), 2);
+    assert_ne!(received[0]["traceId"], received[1]["traceId"]);
+    let delivered = &events_named(&daemon, "MAILBOX_EMAIL_DELIVERED");
+    let to_bob = delivered.iter().find(|line| line["event"]["recipient"] == "bob@example.test");
+    assert_eq!(to_bob.expect("one")["traceId"], received[1]["traceId"]);
+    let records = daemon.mailbox("archive");
+    let [(_, record)] = records.as_slice() else { panic!("{} records", records.len()) };
+    let record = read(record).expect("a journal record");
+    let [bob] = record.recipients.as_slice() else { panic!("{:?}", record.recipients) };
+    assert_eq!(bob.address, "bob@example.test");
+    assert_eq!(bob.forwarded.as_deref(), Some("red@example.test"));
+    // What has nowhere to go stays.
+    swaks(&daemon, CAROL, "lost@example.test", "stays here", &[]).accepted();
+    assert_eq!(daemon.folders("lost", "stays here"), ["INBOX"]);
+}
+
+#[test]
+fn forwards_do_not_go_round() {
+    let far = far();
+    let organization = user("ping", &["action = \"FORWARD\"\nto = \"pong@example.test\""])
+        + &user("pong", &["action = \"FORWARD\"\nto = \"ping@example.test\""]);
+    let daemon = daemon(&organization, &far);
+    swaks(&daemon, CAROL, "ping@example.test", "round", &[]).accepted();
+    assert_eq!(daemon.folders("ping", "round"), ["INBOX"]);
+    assert_eq!(daemon.folders("pong", "round"), ["INBOX"]);
+    // From another server, which has sent it back to us.
+    let back = ["--header", "Delivered-To: ping@example.test"];
+    swaks(&daemon, CAROL, "ping@example.test", "back again", &back).accepted();
+    assert_eq!(daemon.folders("ping", "back again"), ["INBOX"]);
+    assert!(daemon.folders("pong", "back again").is_empty());
+    let id = daemon.events();
+    let id = id.iter().find(|line| line["event"]["subject"] == "back again").expect("received");
+    let told =
+        daemon.succeeds(&["events", "trace", id["traceId"].as_str().expect("an id"), "--json"]);
+    assert!(
+        told.contains("\"reason\":\"loop\"") || told.contains("\"reason\": \"loop\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn mail_for_remote_users_is_routed_on() {
+    let far = far();
+    let remote = "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n\
+                  [[group]]\nname = \"team\"\nmembers = [\"alice\", \"dave\"]\n";
+    let rules = "[[outbound_rule]]\nname = \"not-noisy\"\naction = \"BOUNCE\"\n\
+                 senders = [\"noisy@bad.test\"]\ndestinations = [\"*\"]\n";
+    let daemon = daemon(&(remote.to_owned() + rules), &far);
+    swaks(&daemon, CAROL, "dave@example.test", "for dave", &[]).accepted();
+    let there = delivered(&far, "dave", "for dave");
+    assert!(there.contains("Delivered-To: dave@example.test\r\n"), "{there}");
+    swaks(&daemon, CAROL, "team@example.test", "for all", &[]).accepted();
+    delivered(&far, "dave", "for all");
+    assert_eq!(daemon.folders("alice", "for all"), ["INBOX"]);
+    let names = daemon.names("for dave");
+    assert_eq!(names[0], "ORGANIZATION_EMAIL_RECEIVED");
+    let sent = wait_for("both are sent", || {
+        let sent = events_named(&daemon, "OUTGOING_EMAIL_SENT");
+        (sent.len() == 2).then_some(sent)
+    });
+    assert_eq!(sent[0]["event"]["recipient"], "dave@far.test");
+    // An outbound rule that says no, and mail that has been there before.
+    swaks(&daemon, "noisy@bad.test", "dave@example.test", "noise", &[])
+        .refused("550 5.7.1", "outbound-rule-bounce");
+    let back = ["--header", "Delivered-To: dave@example.test"];
+    swaks(&daemon, CAROL, "dave@example.test", "again", &back)
+        .refused("554 5.4.6", "too-many-hops");
+}
+
+#[test]
+fn senders_who_ask_learn_of_success() {
+    let far = far();
+    let organization = user("red", &["action = \"REDIRECT\"\nto = \"dave@far.test\""]);
+    let daemon = daemon(&organization, &far);
+    let mut client = daemon.client();
+    client.command("EHLO far.test");
+    client.command(&format!("MAIL FROM:<{CAROL}> ENVID=here-1"));
+    for recipient in [
+        "RCPT TO:<alice@example.test> NOTIFY=SUCCESS ORCPT=rfc822;alice@old.test",
+        "RCPT TO:<sales@example.test> NOTIFY=SUCCESS,FAILURE",
+        "RCPT TO:<bob@example.test> NOTIFY=FAILURE",
+        "RCPT TO:<red@example.test> NOTIFY=SUCCESS",
+    ] {
+        assert!(client.command(recipient).starts_with("250"), "{recipient}");
+    }
+    assert!(client.data(&message(CAROL, "asked for")).starts_with("250"));
+    let report = delivered(&far, "carol", "Delivered mail");
+    for expected in [
+        "Original-Envelope-Id: here-1",
+        "Original-Recipient: rfc822;alice@old.test\r\nFinal-Recipient: rfc822; alice@example.test\r\n\
+         Action: delivered\r\nStatus: 2.0.0",
+        "Final-Recipient: rfc822; sales@example.test\r\nAction: expanded\r\nStatus: 2.0.0",
+    ] {
+        assert!(report.contains(expected), "no {expected} in\n{report}");
+    }
+    assert!(!report.contains("bob@example.test"), "{report}");
+    assert!(!report.contains("red@example.test"), "the next server tells\n{report}");
+    delivered(&far, "dave", "asked for");
+}

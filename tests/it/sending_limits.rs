@@ -1,0 +1,188 @@
+//! What users may not send: to more people outside than their quotas allow in a day (guide
+//! 3425–3450), and files of the kinds that are not sent (the guide of 2016, "Unsupported Attachment
+//! Types").
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::outbound::{ALICE, BOB, prepared, submit, submit_as};
+use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::free_port;
+use crate::support::swaks::{Transcript, swaks};
+
+/// A daemon with keys of its organization before the first table, and with more after the last.
+/// Mail for outside waits, which counts as well.
+fn daemon(keys: &str, more: &str) -> Daemon {
+    let mut setup = Setup::with_keys(keys);
+    setup.organization.push_str(more);
+    let mut daemon = prepared(setup, free_port());
+    daemon.launch(Command::new(BINARY));
+    daemon
+}
+
+const USERS_QUOTA: (&str, &str) =
+    ("550 5.4.5 You have written to too many recipients today", "user-quota-exceeded");
+const ORGANIZATIONS_QUOTA: (&str, &str) = (
+    "550 5.4.5 Your organization has written to too many recipients today",
+    "organization-quota-exceeded",
+);
+const BLOCKED: (&str, &str) =
+    ("550 5.7.1 An attachment is of a kind that may not be sent", "blocked-attachment");
+
+/// A refused message is told as submitted, and as bounced for each of its recipients.
+fn is_told_as_bounced(daemon: &Daemon, subject: &str, to: &[&str], (reply, _): (&str, &str)) {
+    let trace = daemon.trace(subject);
+    assert_eq!(trace[0]["eventName"], "OUTGOING_EMAIL_SUBMITTED");
+    let bounced: Vec<&Value> =
+        trace[1..].iter().map(|event| &event["bouncedRecipient"]["emailAddress"]).collect();
+    assert_eq!(bounced, to);
+    for event in &trace[1..] {
+        assert_eq!(event["eventName"], "OUTGOING_EMAIL_BOUNCED");
+        let told = &event["bouncedRecipient"];
+        let text = |key: &str| told[key].as_str().expect("a text").to_owned();
+        assert_eq!(format!("550 {} {}", text("status"), text("reason")), reply);
+    }
+}
+
+#[test]
+fn a_user_writes_to_so_many_outside_in_a_day_and_no_more() {
+    let rule = "[[outbound_rule]]\nname = \"no\"\naction = \"BOUNCE\"\nsenders = [\"*\"]\n\
+                destinations = [\"not@far.test\"]\n";
+    let mut daemon = daemon("recipients_per_user_per_day = 3", rule);
+    let two = "carol@far.test,dave@far.test";
+    submit(&daemon, &format!("{two},{BOB}"), "two of three", &[]).accepted();
+    submit(&daemon, &format!("{two},{BOB}"), "one too many", &[])
+        .refused(USERS_QUOTA.0, USERS_QUOTA.1);
+    let all = ["carol@far.test", "dave@far.test", BOB];
+    is_told_as_bounced(&daemon, "one too many", &all, USERS_QUOTA);
+    assert!(daemon.folders("bob", "one too many").is_empty(), "it is refused for everybody");
+
+    // Neither that one counts nor one refused by a rule, for its author or for its attachment.
+    submit(&daemon, "not@far.test", "by a rule", &[]).refused("550 5.7.1", "outbound-rule-bounce");
+    let as_bob = format!("From: {BOB}");
+    submit(&daemon, "carol@far.test", "as bob", &["--header", &as_bob])
+        .refused("550 5.7.1", "sender-not-allowed");
+    let attach = ["--attach-name", "a.exe", "--attach", "x"];
+    submit(&daemon, "carol@far.test", "a file", &attach).refused(BLOCKED.0, BLOCKED.1);
+    submit(&daemon, "carol@far.test", "three of three", &[]).accepted();
+
+    daemon.kill();
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "carol@far.test", "after a crash", &[]).refused(USERS_QUOTA.0, USERS_QUOTA.1);
+    submit(&daemon, BOB, "inside", &[]).accepted();
+    submit_as(&daemon, BOB, two, "from bob", &[]).accepted();
+    assert_eq!(daemon.folders("bob", "inside"), ["INBOX"]);
+}
+
+#[test]
+fn an_organization_writes_to_so_many_outside_in_a_day_and_no_more() {
+    let mut daemon = daemon("recipients_per_day = 3", "");
+    submit(&daemon, "carol@far.test,dave@far.test", "from alice", &[]).accepted();
+    submit_as(&daemon, BOB, "carol@far.test,dave@far.test", "too many", &[])
+        .refused(ORGANIZATIONS_QUOTA.0, ORGANIZATIONS_QUOTA.1);
+    let two = ["carol@far.test", "dave@far.test"];
+    is_told_as_bounced(&daemon, "too many", &two, ORGANIZATIONS_QUOTA);
+    submit_as(&daemon, BOB, "carol@far.test", "from bob", &[]).accepted();
+    assert!(daemon.stop().success());
+    daemon.launch(Command::new(BINARY));
+    for user in [ALICE, BOB] {
+        submit_as(&daemon, user, "carol@far.test", "after a restart", &[])
+            .refused(ORGANIZATIONS_QUOTA.0, ORGANIZATIONS_QUOTA.1);
+    }
+    submit(&daemon, BOB, "inside", &[]).accepted();
+
+    assert!(daemon.stop().success());
+    let mut tomorrow = Command::new(BINARY);
+    tomorrow
+        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+        .env("FAKETIME", "+1d")
+        .env("DONT_FAKE_MONOTONIC", "1");
+    daemon.launch(tomorrow);
+    submit(&daemon, "carol@far.test,dave@far.test", "a new day", &[]).accepted();
+}
+
+#[test]
+fn the_limits_of_every_message_hold_for_users_as_well() {
+    let daemon = daemon("", "");
+    let to: Vec<_> = (0..501).map(|number| format!("bob+{number}@example.test")).collect();
+    let transcript = submit(&daemon, &to.join(","), "for many", &[]).accepted();
+    let refused = |line: &&str| line.contains("452 4.5.3") && line.contains("too-many-recipients");
+    assert_eq!(transcript.text.lines().filter(refused).count(), 1, "{}", transcript.text);
+    assert!(transcript.text.contains("SIZE 41943040"), "{}", transcript.text);
+    let recipients = daemon.trace("for many")[0]["recipients"].as_array().map(Vec::len);
+    assert_eq!(recipients, Some(500));
+
+    let files = |count: usize| {
+        let part = "--b\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nx\r\n";
+        let head = "Content-Type: multipart/mixed; boundary=b\r\n";
+        format!("From: {ALICE}\r\nSubject: x\r\n{head}\r\n{}--b--\r\n", part.repeat(count))
+    };
+    send(&daemon, "few files", &files(500)).accepted();
+    send(&daemon, "many files", &files(501)).refused("552 5.6.0", "too-many-attachments");
+    assert!(daemon.folders("bob", "many files").is_empty());
+}
+
+/// A message with one attachment whose header fields are these.
+fn with_part(fields: &str, content: &str) -> String {
+    format!(
+        "From: <{ALICE}>\r\nTo: <{BOB}>\r\nSubject: x\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nSee the file.\r\n--b\r\n\
+         {fields}\r\n\r\n{content}\r\n--b--\r\n"
+    )
+}
+
+fn named(parameter: &str) -> String {
+    with_part(&format!("Content-Disposition: attachment; {parameter}"), "MZ")
+}
+
+fn send(daemon: &Daemon, subject: &str, message: &str) -> Transcript {
+    let file = daemon.path("message.eml");
+    fs::write(&file, message).expect("writes");
+    let data = format!("@{}", file.display());
+    submit(daemon, &format!("carol@far.test,{BOB}"), subject, &["--data", &data])
+}
+
+#[test]
+fn files_of_kinds_that_are_not_sent_go_nowhere_however_they_are_named() {
+    let daemon = daemon("", "");
+    let nested = with_part("Content-Type: message/rfc822", &named("filename=\"a.vbs\""));
+    for (subject, message) in [
+        ("plain", named("filename=tool.exe")),
+        ("upper case", named("filename=\"My Tool.EXE\"")),
+        ("last on the list", named("filename=a.xnk")),
+        ("rfc 2231", named("filename*=utf-8''%C3%BCber%2Eexe")),
+        ("continued", named("filename*0=\"long.\";\r\n filename*1=\"scr\"")),
+        ("rfc 2047", named("filename=\"=?utf-8?b?YS5leGU=?=\"")),
+        ("by type", with_part("Content-Type: application/octet-stream; name=a.js", "x")),
+        ("nested", with_part("Content-Type: message/rfc822", &nested)),
+    ] {
+        send(&daemon, subject, &message).refused(BLOCKED.0, BLOCKED.1);
+        is_told_as_bounced(&daemon, subject, &["carol@far.test", BOB], BLOCKED);
+    }
+    assert!(daemon.mailbox("bob").is_empty());
+    assert!(daemon.succeeds(&["queue", "list"]).contains("queue is empty"));
+    for (subject, message) in [
+        ("a report", named("filename=report.pdf")),
+        ("an archive", named("filename=exe.zip")),
+        ("in words", with_part("Content-Type: text/plain", "begin 644 a.exe")),
+    ] {
+        send(&daemon, subject, &message).accepted();
+        assert_eq!(daemon.folders("bob", subject), ["INBOX"]);
+    }
+    let attach = ["--attach-name", "a.exe", "--attach", "x"];
+    swaks(&daemon, "bob@good.test", BOB, "from outside", &attach).accepted();
+    assert_eq!(daemon.folders("bob", "from outside"), ["INBOX"], "the list is for senders");
+}
+
+#[test]
+fn an_organization_has_its_own_list_of_kinds_or_none() {
+    let own = daemon("blocked_attachments = [\"zip\", \".Docm\"]", "");
+    send(&own, "zip", &named("filename=a.zip")).refused(BLOCKED.0, BLOCKED.1);
+    send(&own, "docm", &named("filename=a.DOCM")).refused(BLOCKED.0, BLOCKED.1);
+    send(&own, "exe", &named("filename=a.exe")).accepted();
+    let none = daemon("blocked_attachments = []", "");
+    send(&none, "exe", &named("filename=a.exe")).accepted();
+    assert_eq!(none.folders("bob", "exe"), ["INBOX"]);
+}
