@@ -11,7 +11,7 @@ use crate::cli::story::{Report, Trace};
 use crate::events::{EventId, Lsn};
 use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
-use crate::store::{Purpose, QueuedMail, Settings};
+use crate::store::{Purpose, QueuedMail, Settings, Story};
 
 /// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
 /// Message-ID again does so after it was used first.
@@ -177,14 +177,25 @@ fn look_up(reader: &Reader, trace: &mut Trace) {
     }
 }
 
-/// Reports that were made when a message was submitted belong to its outbound half.
+/// A report that is made when a message comes is on what was submitted, else on what was received,
+/// never on what is sent on of it; later ones are on the trace that has an event beside them.
 fn reports_are_its(trace: &Trace, contents: &RecordContents) -> bool {
-    if trace.is_ours() {
-        return false;
+    let told = |story: &Story| {
+        let mut trace = Trace::new(&story.trace_id.to_string());
+        trace.story = serde_json::from_str(story.told.get()).ok();
+        trace
+    };
+    let stories: Vec<_> = contents.stories.iter().map(told).collect();
+    if stories.is_empty() {
+        return !trace.is_ours();
     }
-    let mut submitted =
-        contents.stories.iter().filter(|story| story.told.get().contains("\"submittedAt\":"));
-    submitted.next().is_none_or(|story| story.trace_id.to_string() == trace.trace_id)
+    let goes_on = |id: &str| stories.iter().any(|it| it.sent_on().any(|(other, _)| other == id));
+    let mut first = stories.iter().filter(|story| !goes_on(&story.trace_id));
+    let submitted = first.clone().find(|story| story.leaves());
+    match submitted {
+        Some(submitted) => submitted.trace_id == trace.trace_id,
+        None => first.any(|story| story.trace_id == trace.trace_id),
+    }
 }
 
 fn reports_in(reader: &Reader, trace: &Trace, contents: &RecordContents) -> Vec<Report> {
