@@ -69,6 +69,20 @@ impl Trace {
             && events.all(|event| at(event, "/event/eventName") == "MAILBOX_EMAIL_DELIVERED")
     }
 
+    /// Whether its story is that of an outbound half, or of what is sent on elsewhere.
+    pub(super) fn leaves(&self) -> bool {
+        self.story.as_ref().is_some_and(|story| story.get("submittedAt").is_some())
+    }
+
+    /// Whether it leaves for a mailbox that sends it on, not for a user who submitted it.
+    fn is_sent_on(&self) -> bool {
+        let by_nobody = |story: &Value| at(story, "/peer/login/user").is_empty();
+        let mut joined = self.joined.iter();
+        self.leaves()
+            && (self.story.as_ref().is_some_and(by_nobody)
+                || joined.any(|joined| joined.relation == Relation::SentOnFrom))
+    }
+
     fn has(&self, name: &str) -> bool {
         self.events.iter().any(|event| at(event, "/event/eventName") == name)
     }
@@ -96,8 +110,10 @@ impl Trace {
 pub(super) fn tell(trace: &Trace) -> String {
     let mut text = Text(format!("trace {}\n", trace.trace_id));
     if let Some(story) = &trace.story {
-        text.arrival(story);
-        text.verdicts(story);
+        text.arrival(trace, story);
+        if !trace.is_sent_on() {
+            text.verdicts(story);
+        }
         text.decisions(story);
         text.mailboxes(story);
         text.outcome(story);
@@ -142,13 +158,14 @@ impl Text {
         self.0.push('\n');
     }
 
-    fn arrival(&mut self, story: &Value) {
+    fn arrival(&mut self, trace: &Trace, story: &Value) {
         let tls = at(story, "/peer/tls");
         let tls = if tls.is_empty() { "no TLS" } else { tls };
         let size = story.pointer("/sizeBytes").and_then(Value::as_u64).unwrap_or_default();
-        let (moment, came) = match story.get("submittedAt") {
-            Some(_) => ("/submittedAt", "submitted by a user of"),
-            None => ("/receivedAt", "received for"),
+        let (moment, came) = match (trace.leaves(), trace.is_sent_on()) {
+            (true, true) => ("/submittedAt", "sent on by"),
+            (true, false) => ("/submittedAt", "submitted by a user of"),
+            (false, _) => ("/receivedAt", "received for"),
         };
         self.line(&format!(
             "{}  {came} organization {}: {size} bytes from {} [{}], {tls}",
@@ -263,7 +280,7 @@ impl Text {
         }
         for withheld in list(story, "/withheld") {
             let (mailbox, reason) = (at(withheld, "/mailbox"), at(withheld, "/reason"));
-            self.line(&format!("mailbox {mailbox}: not sent on [{reason}], so it is kept"));
+            self.line(&format!("mailbox {mailbox}: not sent on [{reason}]"));
         }
         for on in list(story, "/sentOn") {
             let (from, to, trace) = (at(on, "/from"), at(on, "/to"), at(on, "/trace"));
@@ -406,7 +423,7 @@ mod tests {
             "\n  mailbox alice: its rule \"lists\" says MOVE to folder DRAFTS\n",
             "\n  mailbox alice: its rule \"out\" says FORWARD to erin@elsewhere.test\n",
             "\n  mailbox bob: its rule \"noise\" says DELETE\n",
-            "\n  mailbox bob: not sent on [loop], so it is kept\n",
+            "\n  mailbox bob: not sent on [loop]\n",
             "\n  sent on from alice@example.test to erin@elsewhere.test in trace 2\n",
         ] {
             assert!(told.contains(expected), "no {expected} in\n{told}");

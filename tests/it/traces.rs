@@ -134,14 +134,7 @@ fn what_comes_back_with_the_same_message_id_is_joined() {
     let daemon = daemon("", far.address().port());
     submit(&daemon, CAROL, "out and back", &["--header", "Message-Id: <back@x.test>"]).accepted();
     told(&daemon, "out and back", "OUTGOING_EMAIL_SENT");
-    let mut client = Client::connect(daemon.address());
-    for subject in ["it is back", "it is back again"] {
-        client.envelope(CAROL, &[BOB]);
-        let content = format!(
-            "From: <{CAROL}>\r\nSubject: {subject}\r\nMessage-ID: <back@x.test>\r\n\r\nx\r\n"
-        );
-        assert!(client.data(content.as_bytes()).starts_with("250"));
-    }
+    come_back(&daemon, &["it is back", "it is back again"]);
     let [out, one, two] = [
         ("OUTGOING_EMAIL_SUBMITTED", "out and back"),
         ("ORGANIZATION_EMAIL_RECEIVED", "it is back"),
@@ -152,6 +145,92 @@ fn what_comes_back_with_the_same_message_id_is_joined() {
     assert_eq!(found.len(), 3, "the other one by way of what left: {found:#?}");
     check_joined(&found[0], &out, &[("inbound", &one), ("inbound", &two)]);
     check_joined(&found[1], &one, &[("outbound", &out)]);
+}
+
+#[test]
+fn what_mailbox_rules_send_on_is_told_with_what_it_came_from() {
+    let far = far();
+    let sends_on = |name: &str, action: &str, to: &str| {
+        format!(
+            "[[user]]\nname = \"{name}\"\n[[user.mailbox_rule]]\nname = \"away\"\n\
+             action = \"{action}\"\nto = \"{to}\"\n"
+        )
+    };
+    let users = sends_on("fwd", "FORWARD", CAROL) + &sends_on("red", "REDIRECT", BOB);
+    let refusal = rule("no", "BOUNCE", "far.test", ALICE);
+    let daemon = daemon(&format!("{users}{refusal}"), far.address().port());
+    let mut client = Client::connect(daemon.address());
+    client.envelope(CAROL, &["fwd@example.test", "red@example.test", ALICE]);
+    assert!(client.data(&message(CAROL, "on and on")).starts_with("250"));
+    delivered(&far, "carol", "on and on");
+    let to_carol = wait_for("the forward", || {
+        let events = daemon.events();
+        let is_it = |line: &&Value| line["event"]["eventName"] == "OUTGOING_EMAIL_SENT";
+        let found = events.iter().find(is_it).map(|line| line["traceId"].clone());
+        found.and_then(|id| id.as_str().map(str::to_owned))
+    });
+    let events = daemon.events().into_iter();
+    let mut received =
+        events.filter(|line| line["event"]["eventName"] == "ORGANIZATION_EMAIL_RECEIVED");
+    let mut id = || received.next().expect("one")["traceId"].as_str().expect("an id").to_owned();
+    let (first, to_bob) = (id(), id());
+    for id in [&first, &to_carol, &to_bob] {
+        let found = traces(&daemon, id);
+        let of = |id: &String| {
+            let found = found.iter().find(|trace| trace["traceId"] == id.as_str());
+            found.unwrap_or_else(|| panic!("no {id} in {found:#?}"))
+        };
+        let mut on = [("sentOn", to_carol.as_str()), ("sentOn", &to_bob)];
+        on.sort_by_key(|(_, id)| *id);
+        let joined = of(&first)["joined"].as_array().expect("a list");
+        let [one, two, report] = joined.as_slice() else { panic!("{joined:#?}") };
+        for (joined, (relation, id)) in [one, two].into_iter().zip(on) {
+            assert_eq!((&joined["relation"], &joined["traceId"]), (&relation.into(), &id.into()));
+        }
+        assert_eq!((&report["relation"], &report["to"][0]), (&"report".into(), &CAROL.into()));
+        check_joined(of(&to_carol), &to_carol, &[("sentOnFrom", &first)]);
+        check_joined(of(&to_bob), &to_bob, &[("sentOnFrom", &first)]);
+    }
+    let text = daemon.succeeds(&["events", "trace", &to_carol]);
+    for expected in [
+        "  mailbox fwd@example.test: its rule \"away\" says FORWARD to carol@far.test\n".to_owned(),
+        format!("  sent on from fwd@example.test to carol@far.test in trace {to_carol}\n"),
+        format!("  sent on from red@example.test to bob@example.test in trace {to_bob}\n"),
+        "  sent on by organization example: ".to_owned(),
+        format!("  sent on from trace {first}\n"),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
+    assert!(!text.contains("submitted by a user"), "{text}");
+}
+
+/// Somebody elsewhere writes to bob with the Message-ID of another message.
+fn come_back(daemon: &Daemon, subjects: &[&str]) {
+    let mut client = Client::connect(daemon.address());
+    for subject in subjects {
+        client.envelope(CAROL, &[BOB]);
+        let content = format!(
+            "From: <{CAROL}>\r\nSubject: {subject}\r\nMessage-ID: <back@x.test>\r\n\r\nx\r\n"
+        );
+        assert!(client.data(content.as_bytes()).starts_with("250"));
+    }
+}
+
+#[test]
+fn who_uses_a_message_id_again_hides_nothing() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    let to = format!("nobody@far.test,{BOB}");
+    submit(&daemon, &to, "used again", &["--header", "Message-Id: <back@x.test>"]).accepted();
+    told(&daemon, "used again", "OUTGOING_EMAIL_BOUNCED");
+    come_back(&daemon, &["flood"; 110]);
+    let out = trace_with(&daemon, "OUTGOING_EMAIL_SUBMITTED", "subject", "used again");
+    let inbound = trace_with(&daemon, "ORGANIZATION_EMAIL_RECEIVED", "subject", "used again");
+    let found = traces(&daemon, &out);
+    assert_eq!(found.len(), 101, "a hundred are joined to it, the oldest");
+    let joined = &found[0]["joined"];
+    assert_eq!(joined[0]["traceId"], inbound.as_str());
+    assert!(joined.as_array().expect("a list").iter().any(|it| it["relation"] == "report"));
 }
 
 #[test]

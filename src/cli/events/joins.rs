@@ -48,11 +48,19 @@ pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) ->
         to: report.to.clone(),
     });
     let mut joined: Vec<_> = sent_on.chain(reports).collect();
-    for other in others {
+    let others: Vec<_> = others.collect();
+    // What is sent on leaves as if it were submitted, but it is half of nothing.
+    let goes_on = |trace: &Trace| others.iter().any(|other| sends_on(other, trace));
+    for other in &others {
         if joined.iter().any(|known| known.trace_id == other.trace_id) {
             continue;
         }
-        joined.extend(relation(of, other).map(|relation| Joined {
+        let relation = relation(of, other).filter(|relation| match relation {
+            Relation::Inbound => !goes_on(of),
+            Relation::Outbound => !goes_on(other) && !sends_on(of, other),
+            _ => true,
+        });
+        joined.extend(relation.map(|relation| Joined {
             relation,
             trace_id: other.trace_id.clone(),
             to: match relation {
@@ -82,13 +90,17 @@ fn relation(of: &Trace, other: &Trace) -> Option<Relation> {
         return Some(Relation::About);
     }
     let message_id = of.message_id();
-    if message_id.is_none() || message_id != other.message_id() || sends_on(of, other) {
+    if message_id.is_none() || message_id != other.message_id() {
         return None;
     }
     if of.is_submitted() && other.is_received() {
         return Some(Relation::Inbound);
     }
     (of.is_received() && other.is_submitted()).then_some(Relation::Outbound)
+}
+
+fn sends_on(one: &Trace, two: &Trace) -> bool {
+    one.sent_on().any(|(id, _)| id == two.trace_id)
 }
 
 #[cfg(test)]

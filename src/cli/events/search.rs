@@ -1,6 +1,6 @@
 //! Finds the traces that an id means, and those that belong to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::cli::story::{Report, Trace};
 use crate::events::{EventId, Lsn};
 use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
-use crate::store::{Purpose, QueuedMail, Settings};
+use crate::store::{Purpose, QueuedMail, Settings, Story};
 
 /// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
 /// Message-ID again does so after it was used first.
@@ -112,7 +112,8 @@ impl Search {
             let mut named = self.named_by(&fresh)?;
             named.retain(|id| !self.traces.contains_key(id));
             let known = self.traces.len();
-            self.add(named.iter().take(room).cloned().collect())?;
+            named.truncate(room);
+            self.add(named.clone())?;
             fresh = named.into_iter().filter(|id| self.keep(id)).collect();
             room -= self.traces.len() - known;
         }
@@ -127,9 +128,10 @@ impl Search {
         self.traces.values().filter(|other| other.trace_id != of.trace_id)
     }
 
-    /// Traces that may belong to these.
-    fn named_by(&self, ids: &[String]) -> anyhow::Result<BTreeSet<String>> {
-        let mut named = BTreeSet::new();
+    /// Traces that may belong to these: first those that they name, then those that the event
+    /// files suggest, oldest first.
+    fn named_by(&self, ids: &[String]) -> anyhow::Result<Vec<String>> {
+        let mut named = Vec::new();
         let mut wanted = Wanted::default();
         for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
             named.extend(trace.sent_on().map(|(id, _)| id.to_owned()));
@@ -139,7 +141,9 @@ impl Search {
                 wanted.records.extend(records(trace));
             }
         }
-        named.append(&mut self.files.with(&wanted)?);
+        named.extend(self.files.with(&wanted)?);
+        let mut seen = HashSet::new();
+        named.retain(|id| seen.insert(id.clone()));
         Ok(named)
     }
 
@@ -173,14 +177,25 @@ fn look_up(reader: &Reader, trace: &mut Trace) {
     }
 }
 
-/// Reports that were made when a message was submitted belong to its outbound half.
+/// A report that is made when a message comes is on what was submitted, else on what was received,
+/// never on what is sent on of it; later ones are on the trace that has an event beside them.
 fn reports_are_its(trace: &Trace, contents: &RecordContents) -> bool {
-    if trace.is_ours() {
-        return false;
+    let told = |story: &Story| {
+        let mut trace = Trace::new(&story.trace_id.to_string());
+        trace.story = serde_json::from_str(story.told.get()).ok();
+        trace
+    };
+    let stories: Vec<_> = contents.stories.iter().map(told).collect();
+    if stories.is_empty() {
+        return !trace.is_ours();
     }
-    let mut submitted =
-        contents.stories.iter().filter(|story| story.told.get().contains("\"submittedAt\":"));
-    submitted.next().is_none_or(|story| story.trace_id.to_string() == trace.trace_id)
+    let goes_on = |id: &str| stories.iter().any(|it| it.sent_on().any(|(other, _)| other == id));
+    let mut first = stories.iter().filter(|story| !goes_on(&story.trace_id));
+    let submitted = first.clone().find(|story| story.leaves());
+    match submitted {
+        Some(submitted) => submitted.trace_id == trace.trace_id,
+        None => first.any(|story| story.trace_id == trace.trace_id),
+    }
 }
 
 fn reports_in(reader: &Reader, trace: &Trace, contents: &RecordContents) -> Vec<Report> {
