@@ -11,6 +11,9 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
@@ -193,7 +196,7 @@ impl ReportedRecipient {
         push_field(status, "Action", self.outcome.action());
         push_field(status, "Status", &self.status());
         if let Some(name) = self.remote_mta() {
-            push_field(status, "Remote-MTA", &format!("dns; {name}"));
+            push_field(status, "Remote-MTA", &format!("dns; {}", mta_name(name)));
         }
         if let Some(diagnostic) = &self.diagnostic {
             push_field(
@@ -230,6 +233,15 @@ impl ReportedRecipient {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let name = self.remote_mta.as_deref()?;
         ((1..=255).contains(&name.len()) && name.bytes().all(is_allowed)).then_some(name)
+    }
+}
+
+/// A bare address is written as an address literal (RFC 5321 §4.1.3).
+fn mta_name(name: &str) -> Cow<'_, str> {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => format!("[{ip}]").into(),
+        Ok(IpAddr::V6(ip)) => format!("[IPv6:{ip}]").into(),
+        Err(_) => name.into(),
     }
 }
 

@@ -227,7 +227,7 @@ fn a_reload_changes_whom_gateways_are_verified_by() {
     });
     daemon.launch(Command::new(BINARY));
     submit(&daemon, &[CAROL], "in vain");
-    assert_eq!(outcomes(&daemon, "in vain", 1), [format!("bounced {CAROL} 5.4.1")]);
+    assert_eq!(outcomes(&daemon, "in vain", 1), [format!("bounced {CAROL} 5.7.5")]);
     let report = delivered(&daemon, "alice", "Subject: Undelivered mail").replace("\r\n  ", " ");
     assert!(report.contains("certificate"), "{report}");
 

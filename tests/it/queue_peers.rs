@@ -46,7 +46,7 @@ fn each_recipient_at_a_postfix_has_an_outcome_of_its_own() {
         "Final-Recipient: rfc822; nobody@far.test\r\n",
         "Action: failed\r\n",
         "Status: 5.1.1\r\n",
-        "Remote-MTA: dns; 127.0.0.1\r\n",
+        "Remote-MTA: dns; [127.0.0.1]\r\n",
         "no such user",
     ] {
         assert!(report.contains(expected), "no {expected} in\n{report}");

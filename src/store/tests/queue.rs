@@ -154,10 +154,7 @@ async fn counted_recipients_are_durable_with_their_message() {
         store.count_recipients(&name("alice"), 20_000, recipients, limits)
     };
     let usage = vec![count(&store, 7).expect("is free")];
-    store
-        .commit(Commit { usage, ..commit_of(&store, &[], "one") })
-        .await
-        .expect("commits");
+    store.commit(Commit { usage, ..commit_of(&store, &[], "one") }).await.expect("commits");
     drop(count(&store, 3).expect("is free"));
     store.close();
     for _ in 0..2 {
