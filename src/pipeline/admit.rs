@@ -2,7 +2,8 @@
 //! with it what its user's rules say, and if it is full, its delivery turns into a bounce. What
 //! mailboxes and remote users send on to users here goes through the same stage.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::decide::{Decided, DecidedRecipient, DecidedShare, Disposition, Judged, decide_share};
@@ -10,6 +11,7 @@ use super::headers;
 use super::onward::{self, SentOn, Target};
 use super::outgoing::Outgoing;
 use super::sort::{Sorted, Sorter};
+use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
 use crate::mail::{Address, EnvelopeRecipient};
 use crate::rules::Withheld;
@@ -126,12 +128,16 @@ impl Admitted {
 pub(super) fn admit(decided: Decided, store: &Store) -> Result<Admitted, StoreError> {
     let Decided { mail, shares } = decided;
     let mut admission = Admission::new(&mail, store);
-    let mut waiting = VecDeque::from(shares);
-    let mut shares = Vec::with_capacity(waiting.len());
-    while let Some(share) = waiting.pop_front() {
-        shares.push(admission.admit(share, &mut waiting)?);
+    for share in shares {
+        admission.arrive(share)?;
     }
-    let Admission { leaving, usage, .. } = admission;
+    let mut next = 0;
+    while next < admission.onward.len() {
+        admission.follow(next)?;
+        next += 1;
+    }
+    admission.settle()?;
+    let Admission { shares, leaving, usage, .. } = admission;
     Ok(Admitted { mail, shares, leaving, usage })
 }
 
@@ -139,151 +145,258 @@ struct Admission<'a> {
     mail: &'a Judged,
     store: &'a Store,
     sorter: Sorter<'a>,
-    /// Mailboxes and remote users that ways have led to, and why it does not reach them.
-    seen: HashMap<MailboxName, Option<Reason>>,
+    shares: Vec<AdmittedShare>,
+    /// The mailboxes and remote users that some way has led to.
+    seen: HashMap<MailboxName, Reach>,
+    /// Those of them that send the message on, in the order in which they were reached.
+    onward: Vec<Sender>,
     leaving: Vec<Outgoing>,
     usage: Vec<UsageHold>,
 }
 
-/// The message on its way for one recipient of one organization.
-struct Arriving<'a> {
-    came_for: &'a EnvelopeRecipient,
-    folder: Folder,
-    /// Octets that it takes in a mailbox.
-    size: u64,
+/// Whether a mailbox or remote user has the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Has,
+    /// It is sent on and not kept, and it is not known yet whether somebody takes it.
+    Open,
+    Not(Reason),
+}
+
+/// A mailbox or remote user that sends the message on.
+struct Sender {
+    name: MailboxName,
+    from: Address,
+    /// The share that it has the message by.
+    share: usize,
+    targets: Vec<Target>,
+    /// Where the message is kept if nobody takes it, unless it is kept anyhow.
+    fallback: Option<(Member, Folder)>,
+    /// The shares that it went on as.
+    further: Range<usize>,
+    /// Whether it has left for somebody elsewhere.
+    leaves: bool,
 }
 
 impl<'a> Admission<'a> {
     fn new(mail: &'a Judged, store: &'a Store) -> Self {
-        let sorter = Sorter::new(mail, store);
-        let (leaving, usage) = (Vec::new(), Vec::new());
-        Self { mail, store, sorter, seen: HashMap::new(), leaving, usage }
+        Self {
+            mail,
+            store,
+            sorter: Sorter::new(mail, store),
+            shares: Vec::new(),
+            seen: HashMap::new(),
+            onward: Vec::new(),
+            leaving: Vec::new(),
+            usage: Vec::new(),
+        }
     }
 
-    fn admit(
-        &mut self,
-        mut decided: DecidedShare,
-        waiting: &mut VecDeque<DecidedShare>,
-    ) -> Result<AdmittedShare, StoreError> {
+    /// Leads a share's recipients to their mailboxes.
+    fn arrive(&mut self, mut decided: DecidedShare) -> Result<(), StoreError> {
         let prefix = headers::prefix(self.mail, &decided);
-        let size = (prefix.len() + self.mail.content.len()) as u64;
-        let mut recipients = std::mem::take(&mut decided.recipients);
-        let mut share = AdmittedShare {
+        let recipients = std::mem::take(&mut decided.recipients);
+        self.shares.push(AdmittedShare {
             decided,
             prefix,
             deliveries: vec![],
             full: vec![],
             ruled: vec![],
             sent_on: vec![],
-        };
-        for recipient in &mut recipients {
-            if let Disposition::Deliver(folder) = recipient.disposition {
-                self.admit_recipient(recipient, folder, size, &mut share, waiting)?;
+        });
+        let share = self.shares.len() - 1;
+        for DecidedRecipient { addressee, disposition, .. } in &recipients {
+            let Disposition::Deliver(folder) = *disposition else { continue };
+            for member in &addressee.members {
+                self.reach_mailbox(share, member, &addressee.recipient, folder)?;
+            }
+            for remote in &addressee.remote {
+                self.reach_remote(share, remote, &addressee.recipient);
             }
         }
-        share.decided.recipients = recipients;
-        Ok(share)
+        self.shares[share].decided.recipients = recipients;
+        Ok(())
     }
 
-    /// The first recipient in RCPT order that leads to a mailbox decides its folder.
-    fn admit_recipient(
+    fn name(&self, share: usize, user: Arc<str>) -> MailboxName {
+        let organization = self.shares[share].decided.organization.id.as_str().into();
+        MailboxName { organization, user }
+    }
+
+    /// Delivers to a mailbox as its rules say, unless the message has been there. The first
+    /// recipient in RCPT order that leads to a mailbox decides its folder.
+    fn reach_mailbox(
         &mut self,
-        recipient: &mut DecidedRecipient,
+        share: usize,
+        member: &Member,
+        came_for: &EnvelopeRecipient,
         folder: Folder,
-        size: u64,
-        share: &mut AdmittedShare,
-        waiting: &mut VecDeque<DecidedShare>,
     ) -> Result<(), StoreError> {
-        let addressee = &recipient.addressee;
-        let arriving = Arriving { came_for: &addressee.recipient, folder, size };
-        let mut outcomes = Vec::with_capacity(addressee.members.len() + addressee.remote.len());
-        for member in &addressee.members {
-            outcomes.push(self.reach_mailbox(member, &arriving, share, waiting)?);
+        let name = self.name(share, Arc::clone(&member.mailbox));
+        if self.seen.contains_key(&name) {
+            return Ok(());
         }
-        for remote in &addressee.remote {
-            outcomes.push(self.reach_remote(remote, &arriving, share, waiting));
+        let sorted = self.sorter.sort(&self.shares[share].decided, member, came_for, folder);
+        let Sorted { folder: kept, copies, targets, ruled, usage } = sorted;
+        let folders = kept.into_iter().chain(copies).collect::<Vec<_>>();
+        let mailbox = self.store.mailbox(&name)?;
+        let size = self.size(share);
+        let reach = if folders.is_empty() && !targets.is_empty() {
+            Reach::Open
+        } else if self.shares[share].keep(&mailbox, member, &folders, size) {
+            Reach::Has
+        } else {
+            self.shares[share].is_full(member, came_for);
+            Reach::Not(Reason::MailboxFull)
+        };
+        if !matches!(reach, Reach::Not(_)) {
+            let fallback = (reach == Reach::Open).then(|| (member.clone(), folder));
+            self.shares[share].ruled.extend(ruled);
+            self.usage.extend(usage);
+            self.goes_on(share, name.clone(), &member.address, targets, fallback);
         }
-        if let Some(reason) = outcomes.into_iter().collect::<Option<Vec<_>>>() {
-            let reason = reason.first().copied().unwrap_or(Reason::MailboxFull);
-            recipient.disposition = Disposition::Bounce(reason);
+        self.seen.insert(name, reach);
+        Ok(())
+    }
+
+    /// Routes the message on to a remote user.
+    fn reach_remote(&mut self, share: usize, remote: &RemoteMember, came_for: &EnvelopeRecipient) {
+        let name = self.name(share, remote.address.key().into());
+        if self.seen.contains_key(&name) {
+            return;
+        }
+        let reach = match self.sorter.route_on(&self.shares[share].decided, remote, came_for) {
+            Ok(target) => {
+                self.goes_on(share, name.clone(), &remote.address, vec![target], None);
+                Reach::Open
+            }
+            Err(withheld) => Reach::Not(reason_of(withheld)),
+        };
+        self.seen.insert(name, reach);
+    }
+
+    fn goes_on(
+        &mut self,
+        share: usize,
+        name: MailboxName,
+        from: &Address,
+        targets: Vec<Target>,
+        fallback: Option<(Member, Folder)>,
+    ) {
+        if !targets.is_empty() {
+            let from = from.clone();
+            let (further, leaves) = (0..0, false);
+            self.onward.push(Sender { name, from, share, targets, fallback, further, leaves });
+        }
+    }
+
+    /// Sends the message on to where one of those who send it on want it.
+    fn follow(&mut self, place: usize) -> Result<(), StoreError> {
+        let sender = &mut self.onward[place];
+        let (targets, share) = (std::mem::take(&mut sender.targets), sender.share);
+        let from = &sender.from;
+        let decided = &self.shares[share].decided;
+        let onward = onward::send_on(self.mail, decided, from, targets, self.store);
+        sender.leaves = onward.leaving.is_some();
+        self.shares[share].sent_on.extend(onward.told);
+        self.leaving.extend(onward.leaving);
+        let first = self.shares.len();
+        for share in onward.here {
+            self.arrive(decide_share(share, self.mail))?;
+        }
+        self.onward[place].further = first..self.shares.len();
+        Ok(())
+    }
+
+    /// Whoever sent the message on and finds that nobody takes it, keeps it; nobody is found to take
+    /// it who waits for that himself, so nothing is lost in a circle. What was sent on last is
+    /// settled first. Then every recipient is known to be reached or not.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        for place in (0..self.onward.len()).rev() {
+            let Sender { name, fallback, further, leaves, share, .. } = &mut self.onward[place];
+            let (name, fallback, share) = (name.clone(), fallback.take(), *share);
+            if self.seen.get(&name) != Some(&Reach::Open) {
+                continue;
+            }
+            let is_taken = *leaves || further.clone().any(|further| self.is_taken(further));
+            let reach = match fallback {
+                _ if is_taken => Reach::Has,
+                Some((member, folder)) => self.take_back(share, &name, &member, folder)?,
+                None => Reach::Not(Reason::TooManyHops),
+            };
+            self.seen.insert(name, reach);
+        }
+        for share in 0..self.shares.len() {
+            self.bounce_unreached(share);
         }
         Ok(())
     }
 
-    /// Delivers to a mailbox as its rules say, unless it has the message already. Says why the
-    /// mailbox does not get it.
-    fn reach_mailbox(
-        &mut self,
-        member: &Member,
-        arriving: &Arriving<'_>,
-        share: &mut AdmittedShare,
-        waiting: &mut VecDeque<DecidedShare>,
-    ) -> Result<Option<Reason>, StoreError> {
-        let name = MailboxName {
-            organization: share.decided.organization.id.as_str().into(),
-            user: Arc::clone(&member.mailbox),
-        };
-        if let Some(known) = self.seen.get(&name) {
-            return Ok(*known);
-        }
-        let sorted = self.sorter.sort(&share.decided, member, arriving.came_for, arriving.folder);
-        let mailbox = self.store.mailbox(&name)?;
-        let failure = if share.keep(&mailbox, member, &sorted, arriving.size) {
-            share.ruled.extend(sorted.ruled);
-            self.usage.extend(sorted.usage);
-            self.send_on(&member.address, sorted.targets, share, waiting);
-            None
-        } else {
-            share.full.push(FullMember {
-                address: member.address.clone(),
-                recipient: arriving.came_for.address.clone(),
-            });
-            Some(Reason::MailboxFull)
-        };
-        self.seen.insert(name, failure);
-        Ok(failure)
-    }
-
-    /// Routes the message on to a remote user. Says why it cannot be.
-    fn reach_remote(
-        &mut self,
-        remote: &RemoteMember,
-        arriving: &Arriving<'_>,
-        share: &mut AdmittedShare,
-        waiting: &mut VecDeque<DecidedShare>,
-    ) -> Option<Reason> {
-        let name = MailboxName {
-            organization: share.decided.organization.id.as_str().into(),
-            user: remote.address.key().into(),
-        };
-        if let Some(known) = self.seen.get(&name) {
-            return *known;
-        }
-        let failure = match self.sorter.route_on(&share.decided, remote, arriving.came_for) {
-            Ok(target) => {
-                self.send_on(&remote.address, vec![target], share, waiting);
-                None
+    /// Whether a share that the message went on as has reached somebody.
+    fn is_taken(&self, share: usize) -> bool {
+        self.shares[share].decided.recipients.iter().any(|recipient| match recipient.disposition {
+            Disposition::Deliver(_) => {
+                self.reaches(share, &recipient.addressee).any(|reach| reach == Some(Reach::Has))
             }
-            Err(withheld) => Some(reason_of(withheld)),
-        };
-        self.seen.insert(name, failure);
-        failure
+            Disposition::Drop => true,
+            Disposition::Bounce(_) => false,
+        })
     }
 
-    fn send_on(
+    fn reaches<'b>(
+        &'b self,
+        share: usize,
+        addressee: &'b Addressee,
+    ) -> impl Iterator<Item = Option<Reach>> + 'b {
+        let members = addressee.members.iter().map(|member| Arc::clone(&member.mailbox));
+        let remote = addressee.remote.iter().map(|remote| remote.address.key().into());
+        members.chain(remote).map(move |user| self.seen.get(&self.name(share, user)).copied())
+    }
+
+    /// Keeps in its mailbox what nobody takes to whom it was sent on.
+    fn take_back(
         &mut self,
-        from: &Address,
-        targets: Vec<Target>,
-        share: &mut AdmittedShare,
-        waiting: &mut VecDeque<DecidedShare>,
-    ) {
-        if targets.is_empty() {
-            return;
+        share: usize,
+        name: &MailboxName,
+        member: &Member,
+        folder: Folder,
+    ) -> Result<Reach, StoreError> {
+        let (mailbox, size) = (self.store.mailbox(name)?, self.size(share));
+        let share = &mut self.shares[share];
+        if !share.keep(&mailbox, member, &[folder], size) {
+            return Ok(Reach::Not(Reason::MailboxFull));
         }
-        let onward = onward::send_on(self.mail, &share.decided, from, targets, self.store);
-        share.sent_on.extend(onward.told);
-        self.leaving.extend(onward.leaving);
-        waiting.extend(onward.here.into_iter().map(|share| decide_share(share, self.mail)));
+        let mut ruled = share.ruled.iter_mut();
+        if let Some(ruled) = ruled.find(|ruled| ruled.mailbox == member.address) {
+            ruled.withheld = Some(Withheld::NotTaken);
+        }
+        Ok(Reach::Has)
+    }
+
+    fn bounce_unreached(&mut self, share: usize) {
+        let mut recipients = std::mem::take(&mut self.shares[share].decided.recipients);
+        for recipient in &mut recipients {
+            let Disposition::Deliver(_) = recipient.disposition else { continue };
+            let mut reason = None;
+            let is_reached = self.reaches(share, &recipient.addressee).any(|reach| match reach {
+                Some(Reach::Not(why)) => {
+                    reason = reason.or(Some(why));
+                    false
+                }
+                Some(Reach::Open) | None => false,
+                Some(Reach::Has) => true,
+            });
+            if !is_reached {
+                let reason = reason.unwrap_or(Reason::TooManyHops);
+                recipient.disposition = Disposition::Bounce(reason);
+            }
+        }
+        self.shares[share].decided.recipients = recipients;
+    }
+
+    /// Octets that the message takes in a mailbox.
+    fn size(&self, share: usize) -> u64 {
+        (self.shares[share].prefix.len() + self.mail.content.len()) as u64
     }
 }
 
@@ -294,35 +407,41 @@ impl AdmittedShare {
         &mut self,
         mailbox: &Arc<MailboxHandle>,
         member: &Member,
-        sorted: &Sorted,
+        folders: &[Folder],
         size: u64,
     ) -> bool {
         let mut copy = 0;
-        let mut is_kept = sorted.folder.is_none() && sorted.copies.is_empty();
-        for folder in sorted.folder.iter().chain(&sorted.copies) {
+        for folder in folders {
             if let Some(room) = mailbox.reserve(size, member.quota_bytes) {
-                is_kept = true;
                 let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
                 let (member, folder) = (member.clone(), *folder);
                 self.deliveries.push(AdmittedDelivery { member, folder, room, copy, warns });
                 copy += 1;
-            } else if !is_kept {
+            } else if copy == 0 {
                 return false;
             } else {
                 tracing::warn!(mailbox = %member.address, %folder, "no room for a rule's copy");
             }
         }
-        is_kept
+        true
+    }
+
+    fn is_full(&mut self, member: &Member, came_for: &EnvelopeRecipient) {
+        let (address, recipient) = (member.address.clone(), came_for.address.clone());
+        self.full.push(FullMember { address, recipient });
     }
 }
 
 /// Why a remote user does not get a message.
 fn reason_of(withheld: Withheld) -> Reason {
     match withheld {
-        Withheld::Loop | Withheld::TooManyForwards | Withheld::TooManyTargets | Withheld::Quota => {
-            Reason::TooManyHops
-        }
+        Withheld::Loop
+        | Withheld::TooManyForwards
+        | Withheld::TooManyTargets
+        | Withheld::Quota
+        | Withheld::NotTaken => Reason::TooManyHops,
         Withheld::NobodyThere => Reason::RemoteUser,
         Withheld::OutboundRule => Reason::OutboundRuleBounce,
+        Withheld::DoubtfulAuthor => Reason::DmarcReject,
     }
 }

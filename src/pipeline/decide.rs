@@ -44,9 +44,25 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// A failed DMARC check: the author may be forged, so nobody is told of a bounce.
-    pub(super) fn is_author_doubtful(&self) -> bool {
-        self.verdicts.dmarc() == Verdict::Fail
+    /// Whether the sender may be told of what becomes of it: not if the author or the reverse-path
+    /// is found to be forged, because then somebody else would be told.
+    pub(super) fn may_tell_sender(&self) -> bool {
+        self.verdicts.dmarc() != Verdict::Fail && self.verdicts.spf() != Verdict::Fail
+    }
+
+    /// Whether the reverse-path is known to be the sender's: of a user who has logged in, or by SPF.
+    pub(super) fn is_sender_proven(&self) -> bool {
+        self.outgoing.is_some() || self.verdicts.spf() == Verdict::Pass
+    }
+
+    /// Whether it says that it is from a domain here, without proof. Sent on from here it would have
+    /// one, because it would come from our servers.
+    pub(super) fn is_author_unproven(&self) -> bool {
+        let directory = &self.snapshot.directory;
+        let is_here = |author: &Address| directory.is_local(author.domain());
+        self.outgoing.is_none()
+            && self.headers.from.as_ref().is_some_and(is_here)
+            && self.verdicts.dmarc() != Verdict::Pass
     }
 }
 

@@ -9,7 +9,7 @@ use super::outgoing::{Outgoing, OutgoingDisposition};
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
 use super::transaction::Addressee;
 use crate::clock::Timestamp;
-use crate::directory::{Member, OrganizationId};
+use crate::directory::{Member, Organization, OrganizationId};
 use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
@@ -103,8 +103,16 @@ impl<'a> Beside<'a> {
             let group = member.expanded_from.clone();
             JournaledRecipient::submitted(&named, member.address.clone(), group)
         };
-        let here = admitted.shares.iter().flat_map(|share| reached(share, submitted));
-        let here = here.chain(admitted.leaving.iter().flat_map(sent_on));
+        // Of another organization's groups and forwards nobody here learns.
+        let own = |organization: &Organization| organization.id == outgoing.organization.id;
+        let (ours, others): (Vec<_>, Vec<_>) =
+            admitted.shares.iter().partition(|share| own(&share.decided.organization));
+        let here = ours.into_iter().flat_map(|share| reached(share, submitted));
+        let there = others.into_iter().flat_map(came_for).map(|recipient| {
+            JournaledRecipient::submitted(&named, recipient.address.clone(), None)
+        });
+        let onward = admitted.leaving.iter().filter(|onward| own(&onward.organization));
+        let here = here.chain(there).chain(onward.flat_map(sent_on));
         let leaves = outgoing.recipients.iter().filter_map(|recipient| {
             let address = &recipient.recipient.address;
             matches!(recipient.disposition, OutgoingDisposition::Queue(_))
@@ -212,11 +220,14 @@ impl<'a> Beside<'a> {
         self.report(recipients, shares);
     }
 
-    /// Tells the sender who asked for it whom the message has reached here (RFC 3461 §5.2.3, §5.2.7).
+    /// Tells the sender who asked for it whom the message has reached here (RFC 3461 §5.2.3, §5.2.7),
+    /// if that is known to be the sender: anybody can ask.
     fn confirm(&mut self, shares: &[AdmittedShare]) {
         let at = self.mail.received_at;
-        let recipients = shares.iter().flat_map(|share| reached_recipients(share, at)).collect();
-        self.report(recipients, shares);
+        if self.mail.is_sender_proven() {
+            let reached = shares.iter().flat_map(|share| reached_recipients(share, at));
+            self.report(reached.collect(), shares);
+        }
     }
 
     /// Reports to the sender, once for all these recipients; never to a null reverse-path (RFC 5321
@@ -227,7 +238,7 @@ impl<'a> Beside<'a> {
         let own = outgoing.map(|outgoing| &outgoing.organization);
         let first = || shares.first().map(|share| &share.decided.organization);
         let Some(organization) = own.or_else(first) else { return };
-        if recipients.is_empty() || self.mail.is_author_doubtful() {
+        if recipients.is_empty() || !self.mail.may_tell_sender() {
             return;
         }
         let at = self.mail.received_at;
@@ -239,7 +250,7 @@ impl<'a> Beside<'a> {
             to,
             envid: self.mail.parameters.envid.as_deref(),
             arrived_at: at,
-            ret: self.mail.parameters.ret,
+            ret: self.mail.parameters.ret.filter(|_| self.mail.is_sender_proven()),
             original: Original::Whole(&[&self.mail.content]),
             recipients,
         };
@@ -266,6 +277,15 @@ fn reached(
     })
 }
 
+/// The envelope's recipients whom a share is for, unless it was sent on to them.
+fn came_for(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
+    let is_original = share.decided.forwarders.is_empty();
+    let recipients = share.decided.recipients.iter().filter(move |recipient| {
+        is_original && matches!(recipient.disposition, Disposition::Deliver(_))
+    });
+    recipients.map(|recipient| &recipient.addressee.recipient)
+}
+
 /// Those elsewhere to whom a mailbox or remote user sends the message on.
 fn sent_on(onward: &Outgoing) -> impl Iterator<Item = JournaledRecipient> {
     onward
@@ -279,6 +299,9 @@ fn sent_on(onward: &Outgoing) -> impl Iterator<Item = JournaledRecipient> {
 /// message, and the author's own domain asked for the refusal.
 fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipient> {
     let mut reported = Vec::new();
+    if !share.decided.forwarders.is_empty() {
+        return reported; // Whoever has sent it on has it.
+    }
     for (address, reason) in share.bounced() {
         let recipients = share.decided.recipients.iter();
         let recipient = recipients

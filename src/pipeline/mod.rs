@@ -200,8 +200,7 @@ impl Pipeline {
         recipient: EnvelopeRecipient,
     ) -> Result<(), Reason> {
         let snapshot = Arc::clone(&transaction.snapshot);
-        let max_members = snapshot.settings.max_group_members;
-        let resolved = match snapshot.directory.resolve(&recipient.address, max_members) {
+        let resolved = match snapshot.resolve(&recipient.address) {
             Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => self
                 .bounced_forward(&snapshot, &recipient)
                 .ok_or_else(|| reason_of(&ResolveError::Unknown))?,

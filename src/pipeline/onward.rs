@@ -64,7 +64,8 @@ pub(super) struct Onward {
 /// Where mail for `recipient` goes, sent on by `from`.
 ///
 /// # Errors
-/// [`Withheld::NobodyThere`]; or an outbound rule of the organization drops or bounces it.
+/// [`Withheld::NobodyThere`], [`Withheld::DoubtfulAuthor`]; or an outbound rule of the organization
+/// drops or bounces it.
 pub(super) fn target(
     mail: &Judged,
     organization: &Organization,
@@ -76,6 +77,9 @@ pub(super) fn target(
         Ok(resolved) => return Ok(Target { recipient, way: Way::Here(resolved) }),
         Err(ResolveError::NotOurDomain) => {}
         Err(_) => return Err(Withheld::NobodyThere),
+    }
+    if mail.is_author_unproven() {
+        return Err(Withheld::DoubtfulAuthor);
     }
     // Who sends it on is its sender to the organization's rules, which are for whatever leaves.
     let authors = Authors { sender: Some(from), from: mail.headers.from.as_ref() };
@@ -110,7 +114,7 @@ pub(super) fn parameters(
     told: Told,
 ) -> RcptParameters {
     let mut parameters = came_for.parameters.clone();
-    if told == Told::Nothing || mail.is_author_doubtful() {
+    if told == Told::Nothing || !mail.may_tell_sender() {
         parameters.notify = Some(DsnNotify { never: true, ..DsnNotify::default() });
     } else if let Some(notify) = parameters.notify.as_mut().filter(|_| told == Told::NoSuccess) {
         notify.success = false;
@@ -182,7 +186,8 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
     }
 }
 
-/// The envelope sender under which it leaves. A sender of a domain here passes SPF as it is.
+/// The envelope sender under which it leaves. A sender of a domain here passes SPF as it is; one
+/// that was not sent from there gives way to the mailbox's own address.
 fn reverse_path(
     mail: &Judged,
     organization: &Organization,
@@ -192,7 +197,9 @@ fn reverse_path(
     let is_here = |sender: &Address| mail.snapshot.directory.is_local(sender.domain());
     let Some(domain) = organization.domains.first() else { return mail.reverse_path.clone() };
     if mail.reverse_path.address().is_none_or(is_here) {
-        return mail.reverse_path.clone();
+        let is_proven = mail.reverse_path == ReversePath::Null || mail.is_sender_proven();
+        let path = || ReversePath::Address(from.clone());
+        return if is_proven { mail.reverse_path.clone() } else { path() };
     }
     let srs = Srs::new(domain.clone(), &store.sender_rewriting_key(domain));
     srs.forward(&mail.reverse_path, from, mail.received_at)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Extensions, OnReject, RecipientQuotas, Settings};
-use crate::directory::{AccessRules, Directory, OrganizationId};
-use crate::mail::Gateway;
+use crate::directory::{AccessRules, Directory, OrganizationId, ResolveError, Resolved};
+use crate::mail::{Address, Gateway};
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};
@@ -33,6 +33,28 @@ pub struct Policy {
     pub on_reject: Option<OnReject>,
     /// Who may log in, over what and from where.
     pub access: Arc<AccessRules>,
+}
+
+impl Snapshot {
+    /// The mailboxes and remote users behind an address. Who writes to `postmaster` alone, which is
+    /// the daemon's own (RFC 5321 §4.5.1), reaches the first organization's.
+    ///
+    /// # Errors
+    /// [`ResolveError`]
+    pub(super) fn resolve(&self, address: &Address) -> Result<Resolved, ResolveError> {
+        let most = self.settings.max_group_members;
+        let resolve = |address: &Address| self.directory.resolve(address, most);
+        let found = resolve(address);
+        let is_own = address.local_part().eq_ignore_ascii_case("postmaster")
+            && address.domain().as_str().eq_ignore_ascii_case(&self.settings.hostname);
+        match self.directory.organizations().next().and_then(|first| first.domains.first()) {
+            Some(domain) if is_own && found.is_err() => {
+                let own = Address::from_parts("postmaster", domain.as_str());
+                own.map_or(found, |address| resolve(&address))
+            }
+            _ => found,
+        }
+    }
 }
 
 /// Directory, rules and settings at one moment.

@@ -88,8 +88,7 @@ impl Submission {
     /// # Errors
     /// Why an address here leads nowhere.
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
-        let max_members = self.snapshot.settings.max_group_members;
-        let way = match self.snapshot.directory.resolve(&recipient.address, max_members) {
+        let way = match self.snapshot.resolve(&recipient.address) {
             Ok(resolved) => Way::Here(resolved),
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
             Err(error) => return Err(reason_of(&error)),

@@ -29,6 +29,10 @@ pub enum Withheld {
     TooManyTargets,
     /// The user or the organization has written to too many recipients today.
     Quota,
+    /// It says that it is from a domain here, which nothing proves, and would leave as our own.
+    DoubtfulAuthor,
+    /// Nobody that it would go on to takes it.
+    NotTaken,
 }
 
 /// Whether a mailbox may send a message on, by the message's header section. `before` mailboxes have

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, Setup, text};
+use crate::support::daemon::{Daemon, Setup, ZONE, rule, text};
 use crate::support::journal_record::read;
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
@@ -20,10 +20,18 @@ fn far() -> Daemon {
 
 /// A daemon with more in its organization, whose mail for far.test goes there.
 fn daemon(organization: &str, far: &Daemon) -> Daemon {
+    setup(organization, far).start()
+}
+
+fn setup(organization: &str, far: &Daemon) -> Setup {
+    let listener = route("far.test", far);
+    let zone = format!("{ZONE}far.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n");
+    Setup { listener, zone, ..Setup::with(organization) }
+}
+
+fn route(domain: &str, far: &Daemon) -> String {
     let port = far.address().port();
-    let listener =
-        format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
-    Setup { listener, ..Setup::with(organization) }.start()
+    format!("[[queue_route]]\ndomain = \"{domain}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
 }
 
 fn user(name: &str, rules: &[&str]) -> String {
@@ -177,11 +185,8 @@ fn what_goes_on_to_users_here_is_inbound_mail_with_one_journal_record() {
 fn what_rules_send_outside_counts_towards_the_quotas() {
     let far = far();
     let rules = user("fwd", &["action = \"REDIRECT\"\nto = \"dave@far.test\""]);
-    let port = far.address().port();
-    let listener =
-        format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
-    let mut setup = Setup { listener, ..Setup::with_keys("recipients_per_user_per_day = 1") };
-    setup.organization.push_str(&rules);
+    let mut setup = setup(&rules, &far);
+    setup.organization.insert_str(0, "recipients_per_user_per_day = 1\n");
     let daemon = setup.start();
     swaks(&daemon, CAROL, "fwd@example.test", "the first", &[]).accepted();
     swaks(&daemon, CAROL, "fwd@example.test", "one too many", &[]).accepted();
@@ -212,6 +217,113 @@ fn forwards_do_not_go_round() {
         told.contains("\"reason\":\"loop\"") || told.contains("\"reason\": \"loop\""),
         "{told}"
     );
+}
+
+#[test]
+fn nothing_is_lost_where_redirects_lead_nowhere() {
+    let far = far();
+    let to = |to: &str| format!("action = \"REDIRECT\"\nto = \"{to}@example.test\"");
+    let organization = user("ping", &[&to("pong")])
+        + &user("pong", &[&to("ping")])
+        + &user("one", &[&to("two")])
+        + &user("two", &[&to("three")])
+        + &user("three", &[&to("one")])
+        + &user("selfish", &[&to("circle")])
+        + &user("tofull", &[&to("small")])
+        + &user("torefused", &[&to("bob")])
+        + "[[group]]\nname = \"circle\"\nmembers = [\"selfish\"]\n"
+        + &rule("not-to-bob", "BOUNCE", "*", "bob@example.test");
+    let daemon = daemon(&organization, &far);
+    let big = vec![b'x'; 76].repeat(13_000).chunks(76).collect::<Vec<_>>().join(&b"\r\n"[..]);
+    let mut client = daemon.client();
+    client.envelope(CAROL, &["small@example.test"]);
+    client.data(&[message(CAROL, "fills it"), big.clone()].concat());
+    let kept = |names: &[&str], subject: &str| {
+        let found = names.iter().filter(|name| !daemon.folders(name, subject).is_empty());
+        found.map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    let send = |to: &str, subject: &str| {
+        swaks(&daemon, "", &format!("{to}@example.test"), subject, &[]).accepted();
+    };
+    send("ping", "to and fro");
+    assert_eq!(kept(&["ping", "pong"], "to and fro"), ["pong"]);
+    send("one", "round");
+    assert_eq!(kept(&["one", "two", "three"], "round"), ["three"]);
+    send("selfish", "to myself");
+    assert_eq!(kept(&["selfish"], "to myself"), ["selfish"]);
+    send("torefused", "refused there");
+    assert_eq!(kept(&["torefused", "bob"], "refused there"), ["torefused"]);
+    let mut client = daemon.client();
+    client.envelope("", &["tofull@example.test"]);
+    assert!(client.data(&[message(CAROL, "no room"), big].concat()).starts_with("250"));
+    assert_eq!(kept(&["tofull", "small"], "no room"), ["tofull"]);
+    for to in ["ping@example.test,pong@example.test", "pong@example.test,ping@example.test"] {
+        swaks(&daemon, CAROL, to, to, &[]).accepted();
+        assert_eq!(kept(&["ping", "pong"], to).len(), 1, "{to}");
+    }
+}
+
+#[test]
+fn forged_mail_of_our_own_does_not_leave_as_ours() {
+    let far = far();
+    let remote = "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n";
+    let rules = user("fwd", &["action = \"REDIRECT\"\nto = \"dave@far.test\""]);
+    let daemon = daemon(&(remote.to_owned() + &rules), &far);
+    let from = ["--header", "From: alice@example.org"];
+    swaks(&daemon, CAROL, "dave@example.test", "forged", &from)
+        .refused("550 5.7.1", "dmarc-reject");
+    swaks(&daemon, CAROL, "fwd@example.test", "forged too", &from).accepted();
+    assert_eq!(daemon.folders("fwd", "forged too"), ["INBOX"]);
+    // A forged reverse-path does not get our name either.
+    swaks(
+        &daemon,
+        "alice@example.org",
+        "fwd@example.test",
+        "envelope",
+        &["--header", "From: x@far.test"],
+    )
+    .accepted();
+    let there = delivered(&far, "dave", "envelope");
+    assert!(there.starts_with("Return-Path: <fwd@example.test>\r\n"), "{there}");
+}
+
+#[test]
+fn remote_users_of_each_other_bounce() {
+    let far = far();
+    let remote = "[[user]]\nname = \"loop\"\nremote = \"loop@orgb.test\"\n";
+    let mut setup = setup(remote, &far);
+    setup.more_organizations.push(
+        "alias = \"orgb\"\ndomains = [\"orgb.test\"]\n[[user]]\nname = \"eve\"\n[[user]]\nname = \"loop\"\n\
+         remote = \"loop@example.test\"\n"
+            .into(),
+    );
+    let daemon = setup.start();
+    swaks(&daemon, CAROL, "loop@example.test", "never there", &[])
+        .refused("554 5.4.6", "too-many-hops");
+}
+
+#[test]
+fn who_may_be_forged_is_told_nothing() {
+    let far = far();
+    let mut setup = setup("", &far);
+    setup.zone.push_str("forged.test. IN TXT \"v=spf1 -all\"\n");
+    // A report to them would come here, and be refused.
+    for domain in ["forged.test", "unknown.test"] {
+        setup.listener.push_str(&route(domain, &far));
+    }
+    let daemon = setup.start();
+    let mut client = daemon.client();
+    client.command("EHLO far.test");
+    for (sender, is_told) in [("x@forged.test", false), ("x@unknown.test", false), (CAROL, true)] {
+        client.command(&format!("MAIL FROM:<{sender}>"));
+        client.command("RCPT TO:<alice@example.test> NOTIFY=SUCCESS");
+        assert!(client.data(&message(CAROL, sender)).starts_with("250"));
+        let queue = daemon.succeeds(&["queue", "list", "--json"]);
+        assert!(is_told || !queue.contains(sender), "{sender} is told");
+    }
+    delivered(&far, "carol", "Delivered mail");
+    let log = daemon.log();
+    assert!(!log.contains("a report could not be delivered"), "{log}");
 }
 
 #[test]

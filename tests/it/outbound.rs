@@ -230,6 +230,26 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
 }
 
 #[test]
+fn a_record_tells_nothing_of_another_organizations_groups() {
+    let far = far();
+    let journaling = "[journaling]\njournaling_address = \"archive@example.test\"\n\
+                      report_address = \"admin@example.test\"\n";
+    let other = "alias = \"orgb\"\ndomains = [\"orgb.test\"]\n[[user]]\nname = \"m1\"\n\
+                 [[user]]\nname = \"m2\"\n[[user.mailbox_rule]]\nname = \"r\"\naction = \"FORWARD\"\n\
+                 to = \"private@far.test\"\n[[group]]\nname = \"layoffs\"\nmembers = [\"m1\", \"m2\"]\n";
+    let setup = Setup { more_organizations: vec![other.into()], ..Setup::with(journaling) };
+    let mut daemon = prepared(setup, far.address().port());
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "layoffs@orgb.test", "between us", &[]).accepted();
+    assert_eq!(daemon.folders("orgb/m1", "between us"), ["INBOX"]);
+    let record = delivered(&daemon, "example/archive", "between us");
+    assert!(record.contains("To: layoffs@orgb.test\r\n"), "{record}");
+    for hidden in ["m1@orgb.test", "m2@orgb.test", "private@far.test", "Expanded"] {
+        assert!(!record.contains(hidden), "{hidden} is in\n{record}");
+    }
+}
+
+#[test]
 fn journal_records_leave_for_an_archive_elsewhere() {
     let far = far();
     let journaling = format!(

@@ -126,6 +126,15 @@ fn an_internationalized_address_needs_smtputf8() {
 }
 
 #[test]
+fn the_daemons_own_postmaster_is_somebody() {
+    let daemon = daemon();
+    let mut client = daemon.client();
+    client.envelope(BOB, &["postmaster", "Postmaster@mx.example.test"]);
+    assert!(client.data(b"Subject: to whom it concerns\r\n\r\n").starts_with("250"));
+    assert_eq!(daemon.folders("admin", "to whom it concerns"), ["INBOX"]);
+}
+
+#[test]
 fn what_cannot_be_taken_is_refused_with_its_word() {
     let daemon = daemon();
     let send = |to: &str| swaks(&daemon, BOB, to, "refused", &[]);
