@@ -59,6 +59,8 @@ pub(super) enum Unplaced {
 pub(super) struct Sending<'a> {
     pub(super) organization: &'a OrganizationId,
     pub(super) purpose: Purpose,
+    /// Of the message that it is about, for whoever is told that it could not be delivered.
+    pub(super) about: Authorship,
 }
 
 impl Sending<'_> {
@@ -73,7 +75,7 @@ impl Sending<'_> {
                 address: to,
                 parameters: RcptParameters::default(),
             }],
-            authorship: Authorship::default(),
+            authorship: self.about.clone(),
         }
     }
 }

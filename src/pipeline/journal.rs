@@ -5,7 +5,7 @@ use super::admit::{Admitted, AdmittedShare};
 use super::decide::{Disposition, Judged};
 use super::internal::{self, About, Content, InternalMail, Placed, Sending};
 use super::notice::Letterhead;
-use super::outgoing::{Outgoing, OutgoingDisposition};
+use super::outgoing::{Outgoing, OutgoingDisposition, authorship};
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
 use super::transaction::Addressee;
 use crate::clock::Timestamp;
@@ -14,7 +14,7 @@ use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
 use crate::smtp::reason::Reason;
-use crate::store::{Purpose, Store};
+use crate::store::{Authorship, Purpose, Store};
 
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
@@ -63,7 +63,11 @@ impl<'a> Beside<'a> {
         organization: &OrganizationId,
         purpose: Purpose,
     ) -> Result<(), internal::Unplaced> {
-        let sending = Sending { organization, purpose };
+        let about = match purpose {
+            Purpose::JournalRecord { .. } => authorship(&self.mail.headers),
+            Purpose::Message | Purpose::Report => Authorship::default(),
+        };
+        let sending = Sending { organization, purpose, about };
         let placed = internal::place(mail, sending, About::message(self.mail), self.store)?;
         self.placed.push(placed);
         Ok(())

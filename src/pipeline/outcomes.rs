@@ -18,7 +18,7 @@ use crate::mail::{Address, EnvelopeRecipient, ReversePath};
 use crate::queue::{Ledger, Settlement};
 use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
-    Blob, Commit, Purpose, QueueChange, QueueEntry, QueuedContent, Store, StoreError,
+    Authorship, Blob, Commit, Purpose, QueueChange, QueueEntry, QueuedContent, Store, StoreError,
 };
 
 /// Makes outcomes durable.
@@ -73,7 +73,8 @@ impl Outcomes {
         let Some(organization) = OrganizationId::parse(&settlement.mail.entry.organization) else {
             return;
         };
-        let sending = Sending { organization: &organization, purpose: Purpose::Report };
+        let (organization, about) = (&organization, Authorship::default());
+        let sending = Sending { organization, purpose: Purpose::Report, about };
         let about = About { snapshot, at: settlement.at, original_length: 0 };
         match internal::place(mail, sending, about, &self.store) {
             Ok(Placed { mail, own, events }) => {
@@ -187,7 +188,11 @@ impl<'a> Telling<'a> {
         }
         if let Some((report_to, journaling_address, problem)) = self.journal {
             let letterhead = Letterhead { hostname, at: settlement.at };
-            let facts = [("Record", settlement.mail.trace_id.to_string())];
+            let Authorship { from, message_id, subject, .. } = &settlement.mail.entry.authorship;
+            let mut facts = vec![("Record", settlement.mail.trace_id.to_string())];
+            facts.extend(from.as_ref().map(|from| ("From", from.to_string())));
+            facts.extend(message_id.clone().map(|id| ("Message-ID", id)));
+            facts.extend(subject.clone().map(|subject| ("Subject", subject)));
             mails.push(letterhead.journal_failed(report_to, journaling_address, &problem, &facts));
         }
         mails

@@ -142,7 +142,7 @@ pub(super) fn tell_outgoing(
         rule_version: mail.snapshot.version,
         size_bytes: mail.content.len(),
         peer: &mail.peer,
-        reverse_path: &mail.reverse_path,
+        reverse_path: &outgoing.reverse_path,
         headers: &mail.headers,
         outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
         journaled_to,

@@ -269,3 +269,17 @@ fn journal_records_leave_for_an_archive_elsewhere() {
     let records = far.mailbox("carol").len();
     assert_eq!(records, 1, "one record, though a recipient is here");
 }
+
+#[test]
+fn the_report_of_a_lost_record_says_which_message_it_is_about() {
+    let far = far();
+    let journaling = format!(
+        "[journaling]\njournaling_address = \"nobody@far.test\"\nreport_address = \"{BOB}\"\n"
+    );
+    let daemon = daemon(&journaling, far.address().port());
+    submit(&daemon, BOB, "not archived", &[]).accepted();
+    let report = delivered(&daemon, "bob", "Journal record not delivered");
+    for expected in ["Subject: not archived", "From: alice@example.test", "Message-ID: <"] {
+        assert!(report.contains(expected), "no {expected} in\n{report}");
+    }
+}
