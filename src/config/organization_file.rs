@@ -20,6 +20,8 @@ use crate::mail::{Address, Domain};
 use crate::pipeline::OnReject;
 use crate::store::{Folder, FolderRetention, RetentionAction};
 
+/// The longest name of a user, resource or group (the API's `UserName`), in characters.
+const MAX_NAME: usize = 64;
 /// Aliases of a user (guide 3441).
 const MAX_ALIASES: usize = 100;
 /// Domains of an organization (guide 3431).
@@ -318,6 +320,10 @@ impl<'a> Entities<'a> {
             section.problem("aliases", format!("{} aliases; at most 100", aliases.len()));
         }
         let name = name?;
+        if let Err(problem) = check_name(&name) {
+            section.problem("name", problem);
+            return None;
+        }
         let place = section.place_of("name");
         if let Some(first) = self.names.get(&name) {
             section.problem("name", format!("\"{name}\" is taken, at {}", first.place));
@@ -429,6 +435,21 @@ impl<'a> Entities<'a> {
             }
         }
     }
+}
+
+/// A name stands in commands, events and logs, and users log in with it.
+fn check_name(name: &str) -> Result<(), String> {
+    if !(1..=MAX_NAME).contains(&name.chars().count()) {
+        return Err(format!("a name has 1 to {MAX_NAME} characters"));
+    }
+    let is_bad = |c: &char| c.is_control() || "/\\*\"<>@:".contains(*c);
+    if let Some(bad) = name.chars().find(is_bad) {
+        return Err(format!("{bad:?} cannot stand in a name"));
+    }
+    if name.trim() != name {
+        return Err("a name neither begins nor ends with a space".to_owned());
+    }
+    Ok(())
 }
 
 /// The address that nobody may have, whether or not journaling is on (guide 7303).

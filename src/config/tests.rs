@@ -125,6 +125,42 @@ fn every_problem_of_all_files_is_found_in_one_run() {
 }
 
 #[test]
+fn a_name_can_be_told_and_typed() {
+    let organization = |kind: &str, name: &str| {
+        format!("{ORGANIZATION}[[{kind}]]\nname = {name}\nemail = \"x@example.test\"\n")
+    };
+    let long = |length: usize| format!("\"{}\"", "ü".repeat(length));
+    for (name, problem) in [
+        ("\"\"", "a name has 1 to 64 characters"),
+        (long(65).as_str(), "a name has 1 to 64 characters"),
+        ("\"../etc\"", "'/' cannot stand in a name"),
+        ("\"a\\\\b\"", "'\\\\' cannot stand in a name"),
+        ("\"a\\nb\"", "'\\n' cannot stand in a name"),
+        ("\"a\\u0000b\"", "'\\0' cannot stand in a name"),
+        ("\"\\u001b[31m\"", "'\\u{1b}' cannot stand in a name"),
+        ("\"*\"", "'*' cannot stand in a name"),
+        ("'\"'", "'\"' cannot stand in a name"),
+        ("\"<a\"", "'<' cannot stand in a name"),
+        ("\"a>\"", "'>' cannot stand in a name"),
+        ("\"a@b\"", "'@' cannot stand in a name"),
+        ("\"a:b\"", "':' cannot stand in a name"),
+        ("\" a\"", "a name neither begins nor ends with a space"),
+        ("\"a\\u00a0\"", "a name neither begins nor ends with a space"),
+    ] {
+        for kind in ["user", "resource", "group"] {
+            let at = usize::from(kind == "user");
+            let problems = Scratch::new(MAIN, &organization(kind, name)).problems(&[]);
+            let expected = format!("org.toml:6: {kind}[{at}].name: {problem}");
+            assert!(problems.contains(&expected), "{name}: {problems:?}");
+        }
+    }
+    for name in [long(64).as_str(), "\"用户\"", "\"Ann O'Hara (2)\""] {
+        let scratch = Scratch::new(MAIN, &organization("user", name));
+        assert!(load(&scratch.main(), []).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn one_problem_hides_no_other() {
     // Three lines that differ, then the same mistakes each time.
     let check = |head: [&str; 3], first: &str| {

@@ -1,5 +1,6 @@
 //! From an address to mailboxes, here and elsewhere.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -115,6 +116,17 @@ pub(super) enum Entity {
 }
 
 impl Directory {
+    /// The spelling under which rules know an address: without its tag, where an organization here
+    /// wants tags to be passed over and nobody has the address as it stands. No pattern has a `+`
+    /// (guide 3771), so whatever means the address with its tag means this one too.
+    pub fn untagged<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
+        let place = self.domains.get(address.domain());
+        match place.and_then(|place| self.organizations.get(*place)) {
+            Some(organization) => organization.untagged(address),
+            None => Cow::Borrowed(address),
+        }
+    }
+
     /// Brings organizations together.
     ///
     /// # Errors
@@ -355,6 +367,13 @@ impl IndexedOrganization {
                 name("group", organization.groups.get(at).map(|group| &group.name))
             }
         }
+    }
+
+    fn untagged<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
+        let is_tagged = self.organization.plus_addressing
+            && !self.addresses.contains_key(address.key().as_str());
+        let untagged = address.without_tag().filter(|_| is_tagged);
+        untagged.map_or(Cow::Borrowed(address), Cow::Owned)
     }
 
     /// The exact address first; then without its tag, if the organization wants that; then

@@ -128,6 +128,23 @@ fn plus_addressing_can_be_off() {
 }
 
 #[test]
+fn a_tag_is_passed_over_where_it_leads_to_the_same_user() {
+    let off = Organization { plus_addressing: false, ..organization() };
+    let (on, off) = (directory(organization()), directory(off));
+    for (tagged, expected) in [
+        ("Bob+shop@example.test", "Bob@example.test"),
+        ("\"bob+a b\"@bücher.test", "bob@bücher.test"),
+        ("a+b@example.test", "a+b@example.test"),
+        ("bob@example.test", "bob@example.test"),
+        ("bob+shop@else.test", "bob+shop@else.test"),
+    ] {
+        let tagged = address(tagged);
+        assert_eq!(*on.untagged(&tagged), address(expected), "{tagged}");
+        assert_eq!(*off.untagged(&tagged), tagged, "{tagged}");
+    }
+}
+
+#[test]
 fn a_login_names_a_user_exactly() {
     let check = |directory: &Directory, name: &str, expected: Option<&str>| {
         let found = directory.user_for_login(name).map(|(_, user)| &*user.name);

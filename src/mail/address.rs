@@ -137,12 +137,22 @@ impl Address {
         if !is_local_part(local_part) {
             return Err(AddressError::LocalPart);
         }
-        Ok(Self { local_part: unquoted_if_possible(local_part), domain: Domain::parse(domain)? })
+        Ok(Self { local_part: shortest(local_part), domain: Domain::parse(domain)? })
     }
 
     /// The part before the `@`, in its own case, quoted if it must be.
     pub fn local_part(&self) -> &str {
         &self.local_part
+    }
+
+    /// The address without the tag that stands behind a `+`; `None` if there is none. Whether the two
+    /// are the same mailbox is for the domain's organization to say.
+    pub fn without_tag(&self) -> Option<Address> {
+        let (user, _tag) = self.local_part.split_once('+')?;
+        // A tag in quotes takes the closing quote with it.
+        let user = if user.starts_with('"') { format!("{user}\"") } else { user.to_owned() };
+        is_local_part(&user)
+            .then(|| Self { local_part: shortest(&user), domain: self.domain.clone() })
     }
 
     /// The part after the `@`.
@@ -192,13 +202,36 @@ fn is_atom_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || c >= '\u{a0}'
 }
 
-/// RFC 5321 §4.1.2: `"abc"` and `abc` are the same mailbox, so the shorter spelling is kept.
-fn unquoted_if_possible(local_part: &str) -> Box<str> {
-    let plain = local_part
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .filter(|inner| !inner.contains('\\') && is_local_part(inner));
-    plain.unwrap_or(local_part).into()
+/// RFC 5321 §4.1.2: `"abc"`, `"a\bc"` and `abc` are the same mailbox. The shortest spelling is kept:
+/// quoted only if it must be, and in that only `"` and `\` behind a backslash.
+fn shortest(local_part: &str) -> Box<str> {
+    let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return local_part.into();
+    };
+    let content = without_quoted_pairs(quoted);
+    // What begins with a quote here is content, not a quoted string.
+    if !content.starts_with('"') && is_local_part(&content) {
+        return content.into();
+    }
+    let mut spelling = String::from('"');
+    for c in content.chars() {
+        if matches!(c, '"' | '\\') {
+            spelling.push('\\');
+        }
+        spelling.push(c);
+    }
+    spelling.push('"');
+    spelling.into()
+}
+
+/// What [`is_quoted_content`] means.
+fn without_quoted_pairs(text: &str) -> String {
+    let mut content = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        content.extend(if c == '\\' { chars.next() } else { Some(c) });
+    }
+    content
 }
 
 impl fmt::Display for Address {
@@ -232,6 +265,7 @@ impl From<Address> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn check(text: &str, expected: Option<&str>) {
         let printed = Address::parse(text).ok().map(|address| address.to_string());
@@ -246,6 +280,13 @@ mod tests {
         check("\"a b\"@example.test", Some("\"a b\"@example.test"));
         check("\"abc\"@example.test", Some("abc@example.test"));
         check("\"a@b\"@example.test", Some("\"a@b\"@example.test"));
+        check(r#""\boss"@example.test"#, Some("boss@example.test"));
+        check(r#""b\o\ss"@example.test"#, Some("boss@example.test"));
+        check(r#""a\ b"@example.test"#, Some(r#""a b"@example.test"#));
+        check(r#""a\"b"@example.test"#, Some(r#""a\"b"@example.test"#));
+        check(r#""a\\b"@example.test"#, Some(r#""a\\b"@example.test"#));
+        check(r#""\"a\""@example.test"#, Some(r#""\"a\""@example.test"#));
+        check(r#"""@example.test"#, Some(r#"""@example.test"#));
         check("a@[192.0.2.1]", Some("a@[192.0.2.1]"));
         check("a@[IPv6:2001:db8::1]", Some("a@[ipv6:2001:db8::1]"));
         for bad in [
@@ -276,6 +317,49 @@ mod tests {
             [("example.test", true), ("a.example.test", true), ("badexample.test", false)]
         {
             assert_eq!(Domain::parse(text).expect("valid").is_within(&parent), within, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_a_tag() {
+        for (text, expected) in [
+            ("alice@example.test", None),
+            ("Alice+x@example.test", Some("Alice@example.test")),
+            ("a+x+y@example.test", Some("a@example.test")),
+            ("\"a b+x y\"@example.test", Some("\"a b\"@example.test")),
+            ("\"a+x y\"@example.test", Some("a@example.test")),
+            ("+x@example.test", None),
+            ("a.+x@example.test", None),
+        ] {
+            let untagged = Address::parse(text).expect("valid").without_tag();
+            assert_eq!(untagged.map(|it| it.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        /// However many of a quoted string's characters stand behind a backslash, it is the same
+        /// address, and its spelling is read as itself.
+        #[test]
+        fn every_spelling_of_a_mailbox_is_the_same_address(
+            content in prop::collection::vec((prop::char::range(' ', '~'), any::<bool>()), 0..30),
+        ) {
+            let spell = |behind: &dyn Fn(char, bool) -> bool| {
+                let pair = |&(c, needless): &(char, bool)| {
+                    if behind(c, needless) { format!("\\{c}") } else { c.to_string() }
+                };
+                let text = content.iter().map(pair).collect::<String>();
+                Address::parse(&format!("\"{text}\"@example.test")).expect("a quoted string")
+            };
+            let must = |c: char| matches!(c, '"' | '\\');
+            let short = spell(&|c, _| must(c));
+            prop_assert_eq!(&short, &spell(&|c, needless| must(c) || needless));
+            prop_assert_eq!(Address::parse(&short.to_string()), Ok(short.clone()));
+            let plain: String = content.iter().map(|(c, _)| c).collect();
+            if let Ok(bare) = Address::parse(&format!("{plain}@example.test"))
+                && !plain.starts_with('"')
+            {
+                prop_assert_eq!(short, bare);
+            }
         }
     }
 }

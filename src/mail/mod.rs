@@ -5,6 +5,7 @@ mod addressees;
 mod envelope;
 mod gateway;
 mod header;
+mod mailbox_list;
 mod secret;
 mod srs;
 mod verdict;
@@ -17,6 +18,7 @@ pub use envelope::{
 };
 pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hides, unfolded};
+pub use mailbox_list::MailboxList;
 pub use secret::Secret;
 pub use srs::{Srs, SrsError};
 pub use verdict::{DmarcPolicy, Verdict};

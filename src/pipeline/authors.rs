@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use mail_parser::{AddressList, MessageParser};
 
-use crate::mail::{Address, FieldLines, body_offset, hides};
+use crate::mail::{Address, Domain, FieldLines, MailboxList, body_offset, hides, unfolded};
 
 /// All authors and the sender of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,13 +50,10 @@ pub fn authorship(content: &[u8]) -> Result<Authorship, AuthorshipError> {
         return Ok(Authorship::default());
     }
     let Some(message) = PARSER.parse_headers(section) else { return Ok(Authorship::default()) };
-    let authors = addresses(message.from(), "From")?;
-    if authors.is_empty() && count(section, "From") > 0 {
-        return Err(AuthorshipError::Unreadable("From"));
-    }
-    let mut senders = addresses(message.sender(), "Sender")?;
+    let authors = addresses(section, message.from(), "From")?;
+    let mut senders = addresses(section, message.sender(), "Sender")?;
     let sender = senders.pop();
-    if !senders.is_empty() || (sender.is_none() && count(section, "Sender") > 0) {
+    if !senders.is_empty() {
         return Err(AuthorshipError::SeveralSenders);
     }
     Ok(Authorship { authors, sender })
@@ -75,13 +72,34 @@ fn count(section: &[u8], wanted: &str) -> usize {
     fields.sum()
 }
 
+/// The addresses of a field that is there once or not at all. mail-parser finds an address in
+/// whatever it is given, so what it finds is held against what a strict reader does.
 fn addresses(
+    section: &[u8],
     list: Option<AddressList<'_>>,
     name: &'static str,
 ) -> Result<Vec<Address>, AuthorshipError> {
-    let Some(list) = list else { return Ok(Vec::new()) };
-    let read = list.mailboxes().map(|mailbox| Address::parse(mailbox.address()?).ok());
-    read.collect::<Option<_>>().ok_or(AuthorshipError::Unreadable(name))
+    let mut fields = FieldLines::new(section);
+    let field = fields.find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+    let Some(field) = field.and_then(|(_, range)| section.get(range)) else {
+        return Ok(Vec::new());
+    };
+    let parsed: Vec<_> = list.iter().flat_map(|list| list.mailboxes()).collect();
+    let read = MailboxList::read(&unfolded(field)).addresses.filter(|read| {
+        !read.is_empty()
+            && read.len() == parsed.len()
+            && parsed.iter().zip(read).all(|(parsed, read)| is_same(parsed.address(), read))
+    });
+    read.ok_or(AuthorshipError::Unreadable(name))
+}
+
+/// mail-parser takes a local-part that is quoted outside of angle brackets for a name.
+fn is_same(parsed: Option<&str>, read: &Address) -> bool {
+    let Some(parsed) = parsed else { return false };
+    match parsed.strip_prefix('@') {
+        Some(domain) => Domain::parse(domain).as_ref() == Ok(read.domain()),
+        None => Address::parse(parsed).as_ref() == Ok(read),
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +120,8 @@ mod tests {
     fn every_author_is_found() {
         check("From: A <a@b.test>", Ok((&["a@b.test"], None)));
         check("from : a@b.test,\r\n \"C, D\" <c@d.test>", Ok((&["a@b.test", "c@d.test"], None)));
-        check("From: team: a@b.test, c@d.test;", Ok((&["a@b.test", "c@d.test"], None)));
+        check("From: \"a\"@b.test", Ok((&["a@b.test"], None)));
+        check("From: A <\"a\"@b.test>", Ok((&["a@b.test"], None)));
         check("From: \"c@d.test\" <a@b.test>", Ok((&["a@b.test"], None)));
         check(
             "Sender: S <s@b.test>\r\nFrom: a@B.test (c@d.test)",
@@ -130,6 +149,25 @@ mod tests {
         }
         check("From: a@b.test\r\nSender: Boss", Err(Unreadable("Sender")));
         check("From: a@b.test\r\nSender: a@b.test, c@d.test", Err(SeveralSenders));
-        check("From: a@b.test\r\nSender: undisclosed:;", Err(SeveralSenders));
+        check("From: a@b.test\r\nSender: undisclosed:;", Err(Unreadable("Sender")));
+    }
+
+    #[test]
+    fn a_field_that_others_take_for_somebody_else_is_not_read() {
+        for from in [
+            "ceo@b.test <> <a@b.test>",
+            "ceo@b.test <a@b.test>",
+            "ceo@b.test: a@b.test",
+            "ceo@b.test: a@b.test;",
+            "team: a@b.test, c@d.test;",
+            "=?utf-8?q?ceo=40b=2Etest=2C?= a@b.test",
+            "\"ceo@b.test,\" a@b.test",
+            "a@b.test (<ceo@b.test>",
+            "<a@b.test> ceo@b.test",
+        ] {
+            let unreadable = AuthorshipError::Unreadable;
+            check(&format!("From: {from}"), Err(unreadable("From")));
+            check(&format!("From: a@b.test\r\nSender: {from}"), Err(unreadable("Sender")));
+        }
     }
 }

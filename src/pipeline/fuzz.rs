@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use mail_parser::MessageParser;
 
-use super::attachments::blocked_attachment;
+use super::attachments::{Objection, objection};
 use super::authenticate::Checks;
 use super::authors::authorship;
 use super::commit::blobs;
@@ -72,7 +72,7 @@ pub fn message(input: &[u8]) {
 }
 
 fn assert_submitted(content: &[u8]) {
-    if let Some(name) = blocked_attachment(content, &Extensions::default()) {
+    if let Some(Objection::Blocked(name)) = objection(content, &Extensions::default()) {
         assert!(!name.chars().any(char::is_control), "{name:?}");
     }
     let (Ok(found), Ok(headers)) = (authorship(content), inspect(content, &SNAPSHOT.settings))

@@ -161,14 +161,21 @@ fn count_submitted(
     }
 }
 
-/// Outbound rules look at the sender and the recipient as inbound ones do (guide 3778).
+/// Outbound rules look at the sender and the recipient as inbound ones do (guide 3778); a tag does
+/// not lead past them.
 fn rule_for(
     submission: &Submission,
     headers: &Headers,
     recipient: &EnvelopeRecipient,
 ) -> Option<Winner<OutboundAction>> {
-    let authors = Authors { sender: headers.sender.as_ref(), from: headers.from.as_ref() };
-    submission.policy()?.outbound_rules.evaluate(&authors, &recipient.address)
+    let directory = &submission.snapshot.directory;
+    let untagged = |address: &Option<Address>| {
+        address.as_ref().map(|address| directory.untagged(address).into_owned())
+    };
+    let (sender, from) = (untagged(&headers.sender), untagged(&headers.from));
+    let authors = Authors { sender: sender.as_ref(), from: from.as_ref() };
+    let recipient = directory.untagged(&recipient.address);
+    submission.policy()?.outbound_rules.evaluate(&authors, &recipient)
 }
 
 fn disposition(

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::LazyLock;
 
 use super::Settings;
-use crate::mail::{Address, Domain, FieldLines, body_offset, hides, unfolded};
+use crate::mail::{Address, Domain, FieldLines, MailboxList, body_offset, hides, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -69,16 +69,19 @@ pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Re
         return Ok(Headers::default()); // No header section: accepted, with nothing known of it.
     };
     let authors = addresses(message.from());
-    let mut domains = authors.iter().filter_map(|author| domain(author));
+    let read = counts.from_value.as_deref().map(MailboxList::read).unwrap_or_default();
+    let parsed = authors.iter().filter_map(|author| domain(author));
+    let mut domains = parsed.chain(read.domains);
     let first = domains.next();
-    if domains.any(|other| Some(other) != first) {
+    // Some reader may find an author of another domain than the one that DMARC is asked about.
+    if read.may_hide_more || domains.any(|other| Some(other) != first) {
         return Err(Reason::AmbiguousAuthor);
     }
     if has_too_many_attachments(content, settings.max_attachments) {
         return Err(Reason::TooManyAttachments);
     }
     Ok(Headers {
-        from: first_readable(&authors),
+        from: first_readable(&authors).or_else(|| read.addresses?.into_iter().next()),
         sender: first_readable(&addresses(message.sender())),
         subject: told(message.subject()),
         message_id: told(counts.message_id.as_deref()),
@@ -107,6 +110,8 @@ fn first_readable(addresses: &[String]) -> Option<Address> {
 struct FieldCounts {
     received: usize,
     from: usize,
+    /// The value of the first `From` field.
+    from_value: Option<String>,
     message_id: Option<String>,
 }
 
@@ -117,6 +122,7 @@ fn count_fields(content: &[u8]) -> FieldCounts {
             counts.received += 1;
         } else if name.eq_ignore_ascii_case(b"from") {
             counts.from += 1;
+            counts.from_value = counts.from_value.or_else(|| content.get(range).map(unfolded));
         } else if name.eq_ignore_ascii_case(b"message-id") && counts.message_id.is_none() {
             counts.message_id = content.get(range).map(unfolded);
         } else if hides(name, content.get(range).unwrap_or_default(), "From") {
@@ -191,10 +197,44 @@ mod tests {
         }
         let same = format!("From: {}@b.test, a@b.test\r\n\r\n", "x".repeat(65));
         check(&same, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
+        for two in [
+            "ceo@c.test <> <a@b.test>",
+            "ceo@c.test <a@b.test>",
+            "ceo@c.test: a@b.test",
+            "ceo@c.test: a@b.test;",
+            "=?utf-8?q?ceo=40c=2Etest=2C?= a@b.test",
+            "\"ceo@c.test,\" a@b.test",
+            "a@b.test (<ceo@c.test>",
+            "<a@b.test> ceo@c.test",
+        ] {
+            check(&format!("From: {two}\r\n\r\n"), Err(Reason::AmbiguousAuthor));
+        }
         // Some readers find an author here, and some do not.
         check("From: a@b.test\r\nx\r\n From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
         check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
         check(" From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_address_is_common() {
+        for name in [
+            "\"a@b.test\"",
+            "a@b.test",
+            "c@b.test",
+            "\"c@d.test via list\"",
+            "=?utf-8?q?c=40d=2Etest?=",
+            "=?utf-8?q?c@d.test?=",
+            "Work @ home",
+            "Bob@Home",
+            "@b.test",
+            "a (c@d.test)",
+        ] {
+            let from = format!("From: {name} <a@b.test>\r\n\r\n");
+            check(&from, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
+        }
+        check("From: Mailer <>\r\n\r\n", Ok(Headers::default()));
+        let quoted = "From: \"a\"@b.test\r\n\r\n";
+        check(quoted, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::attachments::blocked_attachment;
+use super::attachments::{self, Objection};
 use super::authors::{self, Authorship};
 use super::fixups;
 use super::receive::{self, Headers};
@@ -171,9 +171,17 @@ impl Submission {
     }
 
     fn blocked(&self, content: &[u8]) -> Option<Reason> {
-        let name = blocked_attachment(content, &self.policy()?.blocked_attachments)?;
-        tracing::info!(trace_id = %self.trace_id, name, "a message has a blocked attachment");
-        Some(Reason::BlockedAttachment)
+        let trace_id = self.trace_id;
+        match attachments::objection(content, &self.policy()?.blocked_attachments)? {
+            Objection::Blocked(name) => {
+                tracing::info!(%trace_id, name, "a message has a blocked attachment");
+                Some(Reason::BlockedAttachment)
+            }
+            Objection::Malformed(why) => {
+                tracing::info!(%trace_id, why, "a message is malformed");
+                Some(Reason::MalformedMime)
+            }
+        }
     }
 }
 

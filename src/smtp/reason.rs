@@ -149,6 +149,8 @@ reasons! {
     SenderNotAllowed = "sender-not-allowed", 550, "5.7.1", "You may not send as this sender";
     /// An attachment of a kind that the organization does not let out.
     BlockedAttachment = "blocked-attachment", 550, "5.7.1", "An attachment is of a kind that may not be sent";
+    /// It cannot be said which attachments it has, where some are not let out.
+    MalformedMime = "malformed-mime", 550, "5.6.0", "The parts of the message can be read in more than one way";
     /// An outbound email flow rule bounces it for every recipient.
     OutboundRuleBounce = "outbound-rule-bounce", 550, "5.7.1", "Your administrator has blocked this message";
     /// The user has written to as many recipients outside as a day may have.

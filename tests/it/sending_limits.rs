@@ -124,6 +124,56 @@ fn the_limits_of_every_message_hold_for_users_as_well() {
     assert!(daemon.folders("bob", "many files").is_empty());
 }
 
+#[test]
+fn another_spelling_of_an_address_does_not_lead_past_a_rule() {
+    let rule = |name: &str, sender: &str, destination: &str| {
+        format!(
+            "[[outbound_rule]]\nname = \"{name}\"\naction = \"BOUNCE\"\n\
+             senders = [\"{sender}\"]\ndestinations = [\"{destination}\"]\n"
+        )
+    };
+    let rules = [
+        rule("alice", ALICE, "partner.test"),
+        rule("boss", "*", "boss@competitor.test"),
+        rule("bob", "*", BOB),
+    ];
+    let daemon = daemon("", &rules.concat());
+    let from = |author: &str| format!("From: {author}");
+    for (number, author) in
+        [ALICE, "alice+x@example.test", "\"alice\"@example.test"].iter().enumerate()
+    {
+        let subject = format!("author {number}");
+        submit(&daemon, "x@partner.test", &subject, &["--header", &from(author)])
+            .refused("550 5.7.1", "outbound-rule-bounce");
+        submit(&daemon, "x@far.test", &subject, &["--header", &from(author)]).accepted();
+    }
+    for (number, recipient) in
+        [r#""\boss"@competitor.test"#, r#""b\oss"@competitor.test"#, "bob+x@example.test"]
+            .iter()
+            .enumerate()
+    {
+        submit(&daemon, recipient, &format!("recipient {number}"), &[])
+            .refused("550 5.7.1", "outbound-rule-bounce");
+    }
+}
+
+#[test]
+fn a_message_that_others_take_for_somebody_elses_is_not_sent() {
+    let daemon = daemon("", "");
+    for author in [
+        format!("ceo@example.test <> <{ALICE}>"),
+        format!("ceo@example.test <{ALICE}>"),
+        format!("ceo@example.test: {ALICE};"),
+        format!("=?utf-8?q?ceo=40example=2Etest=2C?= {ALICE}"),
+        format!("\"ceo@example.test,\" {ALICE}"),
+        format!("{ALICE} (<ceo@example.test>"),
+    ] {
+        submit(&daemon, BOB, "forged", &["--header", &format!("From: {author}")])
+            .refused("550 5.7.1", "ambiguous-author");
+    }
+    assert!(daemon.mailbox("bob").is_empty());
+}
+
 /// A message with one attachment whose header fields are these.
 fn with_part(fields: &str, content: &str) -> String {
     format!(
@@ -166,7 +216,7 @@ fn files_of_kinds_that_are_not_sent_go_nowhere_however_they_are_named() {
     for (subject, message) in [
         ("a report", named("filename=report.pdf")),
         ("an archive", named("filename=exe.zip")),
-        ("in words", with_part("Content-Type: text/plain", "begin 644 a.exe")),
+        ("in words", with_part("Content-Type: text/plain", "begin with a.exe")),
     ] {
         send(&daemon, subject, &message).accepted();
         assert_eq!(daemon.folders("bob", subject), ["INBOX"]);
