@@ -93,7 +93,9 @@ fn looking(dns: String, port: u16, zone: &str) -> Daemon {
     let setup = Setup {
         dns,
         zone: format!("{ZONE}{zone}"),
-        sections: format!("[queue]\nport = {port}\naddresses = \"ipv4-only\"\n"),
+        sections: format!(
+            "[queue]\nport = {port}\naddresses = \"ipv4-only\"\nprivate_networks = true\n"
+        ),
         ..Setup::default()
     };
     let mut daemon = prepared(setup);
