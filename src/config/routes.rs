@@ -29,6 +29,7 @@ pub(super) fn routes(root: &Section<'_>, queue: &Section<'_>, path: &Path) -> Se
         port: port(queue).unwrap_or(default.port),
         addresses: queue.word("addresses", &ORDERS).unwrap_or(default.addresses),
         ca_file: queue.text("ca_file").map(|file| relative_to(path, file)),
+        private_networks: queue.bool("private_networks").unwrap_or(default.private_networks),
         fixed: fixed(root),
     }
 }
@@ -42,7 +43,7 @@ pub(super) fn schedule(queue: &Section<'_>) -> Schedule {
     let count = |key, max: u64, default: usize| {
         queue.number(key, 1..=max).and_then(|it| usize::try_from(it).ok()).unwrap_or(default)
     };
-    Schedule {
+    let schedule = Schedule {
         lifetime: seconds("lifetime_s", 30 * DAY_S, default.lifetime),
         delay_warning: seconds("delay_warning_s", 30 * DAY_S, default.delay_warning),
         first_retry: seconds("first_retry_s", DAY_S, default.first_retry),
@@ -56,6 +57,23 @@ pub(super) fn schedule(queue: &Section<'_>) -> Schedule {
         in_flight_bytes: queue
             .number("in_flight_bytes", MIB..=1024 * 1024 * MIB)
             .unwrap_or(default.in_flight_bytes),
+    };
+    check_retries(queue, &schedule);
+    schedule
+}
+
+/// Pauses grow from the first to the longest, be one of them set or both.
+fn check_retries(queue: &Section<'_>, schedule: &Schedule) {
+    let (first, longest) = (schedule.first_retry.as_secs(), schedule.longest_retry.as_secs());
+    if first <= longest {
+        return;
+    }
+    if queue.has("first_retry_s") {
+        let problem = format!("{first} is more than longest_retry_s, which is {longest}");
+        queue.problem("first_retry_s", problem);
+    } else {
+        let problem = format!("{longest} is less than first_retry_s, which is {first}");
+        queue.problem("longest_retry_s", problem);
     }
 }
 

@@ -475,11 +475,12 @@ fn what_stands_in_arns_is_read_and_checked() {
 #[test]
 fn routes_are_read_and_checked() {
     let main = "[queue]\nport = 2525\naddresses = \"ipv4-only\"\nca_file = \"ca.pem\"\n\
+                private_networks = true\n\
                 [[queue_route]]\ndomain = \"Partner.test\"\nhost = \"2001:DB8::1\"\n\
                 [[queue_route]]\ndomain = \"other.test\"\nhost = \"MX.other.test\"\nport = 26\n";
     let scratch = Scratch::new(&format!("{MAIN}{main}"), ORGANIZATION);
     let routes = load(&scratch.main(), []).expect("loads").routes;
-    assert_eq!(routes.port, 2525);
+    assert_eq!((routes.port, routes.private_networks), (2525, true));
     assert_eq!(routes.addresses, queue::route::AddressOrder::Ipv4Only);
     assert_eq!(routes.ca_file, Some(scratch.0.path().join("ca.pem")));
     let fixed: Vec<_> =
@@ -513,6 +514,30 @@ fn routes_are_read_and_checked() {
             "main.toml:7: queue.ca-file: unknown key, did you mean \"ca_file\"?",
         ],
     );
+}
+
+#[test]
+fn the_first_pause_of_the_queue_is_no_longer_than_the_longest() {
+    for (pauses, expected) in [
+        (
+            "lifetime_s = 9\nfirst_retry_s = 61\nlongest_retry_s = 60\n",
+            "main.toml:6: queue.first_retry_s: 61 is more than longest_retry_s, which is 60",
+        ),
+        (
+            "first_retry_s = 14401\n",
+            "main.toml:5: queue.first_retry_s: 14401 is more than longest_retry_s, which is 14400",
+        ),
+        (
+            "longest_retry_s = 299\n",
+            "main.toml:5: queue.longest_retry_s: 299 is less than first_retry_s, which is 300",
+        ),
+    ] {
+        check(&format!("{MAIN}[queue]\n{pauses}"), ORGANIZATION, &[expected]);
+    }
+    let same = format!("{MAIN}[queue]\nfirst_retry_s = 60\nlongest_retry_s = 60\n");
+    let scratch = Scratch::new(&same, ORGANIZATION);
+    let queue = load(&scratch.main(), []).expect("loads").queue;
+    assert_eq!(queue.first_retry, queue.longest_retry);
 }
 
 #[test]

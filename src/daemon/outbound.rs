@@ -14,12 +14,10 @@ use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::pipeline::outcomes::Outcomes;
 use crate::pipeline::snapshot::Snapshot;
-use crate::queue::attempt::ClientSettings;
 use crate::queue::courier::{FindGateway, Roads, SmtpCourier};
 use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
 use crate::queue::route::{Ourselves, Router, Settings};
 use crate::queue::{self, Queue, pki};
-use crate::smtp::client::Timeouts;
 use crate::store::{Memo, Store};
 
 /// The queue of a daemon.
@@ -51,9 +49,8 @@ impl Outbound {
         let ourselves = Ourselves { hostname: hostname.to_string(), listeners };
         let router = router(&resolver, configuration.routes.clone(), &ourselves, &policies);
         let roads = Roads { router, resolver, authorities };
-        let client = ClientSettings { hello_name: hostname.clone(), timeouts: Timeouts::default() };
         let gateways = find_gateway(Arc::clone(snapshot));
-        let courier = Arc::new(SmtpCourier::new(roads, gateways, client));
+        let courier = Arc::new(SmtpCourier::new(roads, gateways, hostname));
         let queue = Queue::new(
             configuration.queue.clone(),
             Arc::clone(store),

@@ -45,7 +45,7 @@ impl Ledger for Outcomes {
         push_events(&mut commit.events, settlement);
         let telling = Telling::about(settlement);
         if !telling.is_empty() {
-            let original = self.original(settlement).await?;
+            let original = self.original(settlement).await;
             let snapshot = self.snapshot.load_full();
             for mail in telling.compose(settlement, &snapshot, &original) {
                 self.place(mail, settlement, &snapshot, &mut commit);
@@ -56,10 +56,14 @@ impl Ledger for Outcomes {
 }
 
 impl Outcomes {
-    async fn original(&self, settlement: &Settlement) -> Result<QueuedContent, StoreError> {
+    /// The message; nothing of it where it cannot be read, which never holds up the outcome.
+    async fn original(&self, settlement: &Settlement) -> QueuedContent {
         let (store, id) = (Arc::clone(&self.store), settlement.mail.id);
         let read = tokio::task::spawn_blocking(move || store.read_queued(id)).await;
-        read.unwrap_or(Err(StoreError::Closed))
+        read.unwrap_or(Err(StoreError::Closed)).unwrap_or_else(|error| {
+            tracing::error!(%error, %id, "a report goes without the message that it is about");
+            QueuedContent::default()
+        })
     }
 
     /// What finds no place is logged; it never holds up the outcome.

@@ -199,11 +199,8 @@ impl ReportedRecipient {
             push_field(status, "Remote-MTA", &format!("dns; {}", mta_name(name)));
         }
         if let Some(diagnostic) = &self.diagnostic {
-            push_field(
-                status,
-                "Diagnostic-Code",
-                &format!("smtp; {}", ascii(&cleaned(diagnostic))),
-            );
+            let words = ascii(&cleaned(diagnostic));
+            push_field(status, "Diagnostic-Code", &format!("{}; {words}", self.diagnostic_type()));
         }
         push_field(status, "Last-Attempt-Date", &self.last_attempt.to_rfc5322());
         if let Outcome::Delayed { until } = self.outcome {
@@ -226,6 +223,12 @@ impl ReportedRecipient {
             Some(_) if numbers == 2 && parts.all(is_number) => self.status.clone(),
             _ => format!("{}.0.0", classes[0]),
         }
+    }
+
+    /// RFC 3464 §2.3.6: `smtp` is for replies of SMTP servers; our own words, which no server has
+    /// said, have a type of their own.
+    fn diagnostic_type(&self) -> &'static str {
+        if self.remote_mta.is_some() { "smtp" } else { "x-mailweir" }
     }
 
     /// A host name or an address literal; what is neither is nobody's.

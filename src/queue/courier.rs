@@ -16,9 +16,11 @@ use super::hop::Hop;
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
 use crate::dns::{LookupError, RecordData, RecordType, Resolver};
-use crate::mail::{Envelope, EnvelopeRecipient, Gateway, GatewayHost};
-use crate::smtp::client::{Connection, EnhancedStatus, Failure, Outcome, Stage, TlsDemand};
-use crate::store::{Destination, QueueEntry, QueuedContent, QueuedMail};
+use crate::mail::{Domain, Envelope, EnvelopeRecipient, Gateway, GatewayHost};
+use crate::smtp::client::{
+    Connection, EnhancedStatus, Failure, Outcome, Stage, Timeouts, TlsDemand,
+};
+use crate::store::{Destination, Purpose, QueueEntry, QueuedContent, QueuedMail};
 
 /// How long the addresses of a gateway are looked for.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,13 +44,35 @@ pub type FindGateway = Box<dyn Fn(&str, &str) -> Option<Arc<Gateway>> + Send + S
 pub struct SmtpCourier {
     roads: ArcSwap<Roads>,
     gateways: FindGateway,
-    client: ClientSettings,
+    clients: Clients,
+}
+
+/// How the client behaves, by what it carries.
+struct Clients {
+    usual: ClientSettings,
+    /// With less patience.
+    for_reports: ClientSettings,
+}
+
+impl Clients {
+    fn new(hello_name: &Domain) -> Self {
+        let client = |timeouts| ClientSettings { hello_name: hello_name.clone(), timeouts };
+        let (usual, for_reports) = (Timeouts::default(), Timeouts::for_reports());
+        Self { usual: client(usual), for_reports: client(for_reports) }
+    }
+
+    fn that_carries(&self, purpose: &Purpose) -> &ClientSettings {
+        match purpose {
+            Purpose::Report => &self.for_reports,
+            Purpose::Message | Purpose::JournalRecord { .. } => &self.usual,
+        }
+    }
 }
 
 impl SmtpCourier {
-    /// A courier with its first roads.
-    pub fn new(roads: Roads, gateways: FindGateway, client: ClientSettings) -> Self {
-        Self { roads: ArcSwap::from_pointee(roads), gateways, client }
+    /// A courier with its first roads, which introduces itself by this name.
+    pub fn new(roads: Roads, gateways: FindGateway, hello_name: &Domain) -> Self {
+        Self { roads: ArcSwap::from_pointee(roads), gateways, clients: Clients::new(hello_name) }
     }
 
     /// Takes other roads from now on.
@@ -205,7 +229,8 @@ impl Courier for SmtpCourier {
         };
         let parts = [content.prefix.as_slice(), &content.content, &content.suffix];
         let job = Job { envelope: &envelope, content: &parts };
-        let attempted = attempt(&route, &job, &self.client, open).await;
+        let client = self.clients.that_carries(&entry.purpose);
+        let attempted = attempt(&route, &job, client, open).await;
         let outcomes = attempted.outcomes.into_iter().map(|outcome| match &entry.destination {
             Destination::Domain(_) => outcome,
             Destination::Gateway(name) => by_gateway(name, outcome),
@@ -240,6 +265,17 @@ mod tests {
             };
             Box::pin(std::future::ready(found.clone().map(answer)))
         }
+    }
+
+    #[test]
+    fn a_report_is_worth_less_patience_than_a_users_message() {
+        let clients = Clients::new(&Domain::parse("mx.example.test").expect("valid"));
+        let waits = |purpose: &Purpose| {
+            let timeouts = &clients.that_carries(purpose).timeouts;
+            [timeouts.banner, timeouts.hello, timeouts.mail].map(|it| it.as_secs())
+        };
+        assert_eq!(waits(&Purpose::Report), [60, 60, 300]);
+        assert_eq!(waits(&Purpose::Message), [300; 3], "RFC 5321 §4.5.3.2");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 pub mod attempt;
 pub mod courier;
 pub mod hop;
+mod lane;
+mod memory;
 pub mod pki;
 pub mod route;
 mod schedule;

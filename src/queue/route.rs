@@ -48,6 +48,9 @@ pub enum RouteError {
     /// No host of the domain has an address.
     #[error("no mail host of {0} has an address")]
     NoHost(Domain),
+    /// All addresses of its hosts are of networks that are not everybody's.
+    #[error("mail for {0} would go to a private network, where this server sends none")]
+    PrivateNetwork(Domain),
     /// The best host is this server, for which the domain is not local.
     #[error("mail for {0} loops back to this server")]
     Loop(Domain),
@@ -71,7 +74,7 @@ impl RouteError {
         match self {
             Self::NoSuchDomain(_) => "5.1.2",
             Self::NullMx(_) => "5.1.10",
-            Self::NoHost(_) => "5.4.4",
+            Self::NoHost(_) | Self::PrivateNetwork(_) => "5.4.4",
             Self::Loop(_) => "5.4.6",
             Self::Dns { .. } => "4.4.3",
             Self::MtaSts(_) => "4.7.0",
@@ -152,7 +155,15 @@ impl Router {
         if hosts.is_empty() {
             return Err(RouteError::Loop(domain.clone()));
         }
-        with_addresses(domain, hosts)
+        if self.settings.private_networks {
+            return with_addresses(domain, hosts);
+        }
+        // Only now: a server may know itself by an inner address.
+        let is_refused = refuse_inner(&mut hosts);
+        with_addresses(domain, hosts).map_err(|error| match error {
+            RouteError::NoHost(domain) if is_refused => RouteError::PrivateNetwork(domain),
+            error => error,
+        })
     }
 
     async fn resolve(&self, exchangers: &[Exchanger], deadline: Instant) -> Vec<Host> {
@@ -273,12 +284,26 @@ impl Router {
         if !hosts::is_of_one_host(address) {
             return Err(RouteError::NoHost(domain.clone()));
         }
+        if hosts::is_inner(address) && !self.settings.private_networks {
+            return Err(RouteError::PrivateNetwork(domain.clone()));
+        }
         Ok(vec![hop(domain.to_string(), vec![address], port, TlsDemand::Opportunistic)])
     }
 }
 
 fn hop(name: String, addresses: Vec<IpAddr>, port: u16, tls: TlsDemand) -> Hop {
     Hop { name, addresses, port, tls, implicit_tls: false, credentials: None }
+}
+
+/// Takes all addresses of inner networks from the hosts; whether there were any.
+fn refuse_inner(hosts: &mut [Host]) -> bool {
+    let mut is_refused = false;
+    for host in hosts {
+        let before = host.addresses.len();
+        host.addresses.retain(|address| !hosts::is_inner(*address));
+        is_refused |= host.addresses.len() < before;
+    }
+    is_refused
 }
 
 /// The hosts that have addresses; if none has, the reason why.

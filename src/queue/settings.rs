@@ -14,11 +14,14 @@ pub struct Settings {
     pub first_retry: Duration,
     /// up to this.
     pub longest_retry: Duration,
-    /// Connections at once to all destinations.
+    /// Connections at once to all destinations: at most half of them to those where no server has
+    /// answered yet, at most a quarter for reports.
     pub connections: usize,
-    /// Connections at once to one destination.
+    /// Connections at once to one destination: one until a server has answered there, at most a
+    /// quarter for reports.
     pub connections_per_destination: usize,
-    /// Octets of messages that are being sent at once.
+    /// Octets of messages that are being sent at once: at most half of them to destinations where
+    /// no server has answered yet, at most a quarter of reports.
     pub in_flight_bytes: u64,
 }
 

@@ -7,6 +7,8 @@ use crate::store::{QueueState, QueuedMail, Settled, SettledOutcome};
 
 /// Delivery not authorized, message refused (RFC 3463 §3.8): here, by the operator.
 const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 7, 1);
+/// Other or undefined mail system status (RFC 3463 §3.4), which may pass.
+const UNREADABLE: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
 /// How much of an outcome's words the entry keeps, in characters: a line or two.
 const MAX_WORDS: usize = 200;
 
@@ -94,17 +96,30 @@ fn settled(
 
 /// What follows when an operator gives an entry up: nobody who still waited gets it.
 pub(super) fn give_up(mail: QueuedMail, now: Timestamp, is_told: bool) -> Settlement {
-    let failure = Failure {
-        stage: Stage::Connect,
-        code: None,
-        enhanced: GIVEN_UP,
-        text: "given up by the administrator".to_owned(),
-        remote: mail.entry.destination.to_string(),
-        address: None,
-        maybe_delivered: false,
-    };
+    let failure = own_failure(&mail, GIVEN_UP, "given up by the administrator");
     let failed = open_places(&mail).into_iter().map(|place| (place, failure.clone())).collect();
     let (sent, delayed) = (Vec::new(), Vec::new());
     let delayed_until = now;
     Settlement { mail, at: now, sent, failed, delayed, delayed_until, state: None, is_told }
+}
+
+/// The outcomes of those who wait for a message that cannot be read: like any that may pass, until
+/// the end of its lifetime.
+pub(super) fn unreadable(mail: &QueuedMail) -> Vec<(usize, Outcome)> {
+    let failure = own_failure(mail, UNREADABLE, "this server cannot read the message at present");
+    let deferred = |place| (place, Outcome::Deferred(failure.clone()));
+    open_places(mail).into_iter().map(deferred).collect()
+}
+
+/// A failure that no server has a part in.
+fn own_failure(mail: &QueuedMail, enhanced: EnhancedStatus, text: &str) -> Failure {
+    Failure {
+        stage: Stage::Connect,
+        code: None,
+        enhanced,
+        text: text.to_owned(),
+        remote: mail.entry.destination.to_string(),
+        address: None,
+        maybe_delivered: false,
+    }
 }

@@ -190,6 +190,10 @@ impl Bench {
 
 impl Running {
     async fn add(&self, domain: &str, recipients: &[&str], text: &str) {
+        self.add_with(Purpose::Message, domain, recipients, text).await;
+    }
+
+    async fn add_with(&self, purpose: Purpose, domain: &str, recipients: &[&str], text: &str) {
         let at = START;
         let recipients = recipients.iter().map(|name| EnvelopeRecipient {
             address: Address::parse(&format!("{name}@{domain}")).expect("an address"),
@@ -198,7 +202,7 @@ impl Running {
         let recipients: Vec<_> = recipients.collect();
         let entry = QueueEntry {
             organization: "m-1".into(),
-            purpose: Purpose::Message,
+            purpose,
             destination: Destination::Domain(recipients[0].address.domain().clone()),
             reverse_path: ReversePath::Null,
             parameters: MailParameters::default(),
@@ -415,8 +419,11 @@ async fn a_reload_changes_the_schedule_of_what_waits() {
 #[tokio::test]
 async fn a_reload_changes_how_many_connections_there_are_at_once() {
     let bench = Bench::new(&[&[Answer::Never]]);
-    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
     let mut running = bench.run();
+    running.add("a.test", &["bob"], "which it answers").await;
+    running.told().await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
     let limit = |connections, connections_per_destination| Settings {
         connections,
         connections_per_destination,
@@ -470,6 +477,62 @@ async fn messages_that_are_sent_at_once_have_so_much_room_also_after_a_reload() 
     for _ in 0..3 {
         running.told().await;
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn reports_and_where_nobody_has_answered_leave_room_for_other_messages() {
+    const MIB: u64 = 1024 * 1024;
+    let bench = Bench::new(&[&[Answer::Never]]);
+    let mut running = bench.run();
+    running.queue.reload(Settings { in_flight_bytes: MIB, ..Settings::default() });
+    running.add("known.test", &["bob"], "which it answers").await;
+    running.told().await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let large = "x".repeat(700 * 1024);
+    for purpose in [Purpose::Report, Purpose::Message] {
+        for name in ["a.test", "b.test"] {
+            running.add_with(purpose.clone(), name, &["bob"], &large).await;
+        }
+        settled_down(&running).await;
+        while running.attempts.try_recv().is_ok() {}
+    }
+    running.add("known.test", &["carol"], &"x".repeat(200 * 1024)).await;
+    let (to, _, _) = soon(running.attempts.recv()).await.expect("an attempt");
+    assert_eq!(to, "known.test");
+    bench.gate.add_permits(5);
+    for _ in 0..5 {
+        running.told().await;
+    }
+    running.stop().await;
+}
+
+/// What it takes to try again is in memory, so it is not tried for ever.
+#[tokio::test]
+async fn a_message_that_cannot_be_read_fails_at_the_end_of_its_lifetime() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], &"x".repeat(4096)).await;
+    let mut settlement = running.told().await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    let log = bench.settings.data_dir.join("log/0000000000000000.log");
+    let mut octets = std::fs::read(&log).expect("reads");
+    octets[2000..2100].fill(0);
+    std::fs::write(&log, octets).expect("writes");
+    let mut attempts = 1;
+    while let Some(state) = &settlement.state {
+        assert_eq!(state.attempts, attempts);
+        running.wait_for_due().await;
+        settlement = running.told().await;
+        attempts += 1;
+    }
+    assert!((30..45).contains(&attempts), "{attempts}");
+    assert!((120.0..120.1).contains(&hours(settlement.at)), "{}", hours(settlement.at));
+    let [(0, failure)] = settlement.failed.as_slice() else { panic!("{:?}", settlement.failed) };
+    let told = "4.3.0 this server cannot read the message at present (far.test, connection)";
+    assert_eq!(failure.to_string(), told);
+    assert!(running.attempts.try_recv().is_err(), "nobody was bothered");
     running.stop().await;
 }
 

@@ -1,40 +1,26 @@
 //! What waits, and whose turn it is: pure, told the time by its caller. Destinations take turns, so
-//! that one with much mail, or one that cannot be reached, holds up nobody else's.
+//! that one with much mail, or one that cannot be reached, holds up nobody else's; and none has
+//! many connections before it has shown what it does with one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
+use super::lane::{Class, Lane, Limits, Open, Proven};
 use crate::clock::Timestamp;
-use crate::store::{Destination, QueueId, QueuedMail};
-
-/// Mail that shares connections: a domain's, or that of an organization's gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Lane {
-    destination: Destination,
-    /// Whose gateway; `None` for a domain, which is the same for all.
-    organization: Option<Arc<str>>,
-}
-
-impl Lane {
-    pub(super) fn of(mail: &QueuedMail) -> Self {
-        let entry = &mail.entry;
-        let organization = match entry.destination {
-            Destination::Domain(_) => None,
-            Destination::Gateway(_) => Some(Arc::clone(&entry.organization)),
-        };
-        Self { destination: entry.destination.clone(), organization }
-    }
-}
+use crate::store::{QueueId, QueuedMail};
 
 /// Everything that is in the queue and not being sent.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    connections_per_lane: usize,
+    limits: Limits,
     mails: HashMap<QueueId, QueuedMail>,
     due: BTreeSet<(Timestamp, QueueId)>,
     lanes: HashMap<Lane, LaneState>,
-    /// Lanes with mail whose time has come and a connection to spare, in turn.
-    turns: VecDeque<Lane>,
+    /// Lanes with mail whose time has come and a connection to spare, in turn; by class, so that
+    /// those whose share is used up need not be looked at.
+    turns: BTreeMap<Class, BTreeMap<u64, Lane>>,
+    next_turn: u64,
+    open: Open,
+    proven: Proven,
     /// When lanes that could not be reached are tried again.
     held: BTreeMap<(Timestamp, Lane), ()>,
 }
@@ -44,29 +30,36 @@ struct LaneState {
     ready: VecDeque<QueueId>,
     connections: usize,
     held_until: Option<Timestamp>,
-    has_turn: bool,
+    turn: Option<u64>,
 }
 
 impl Waiting {
-    pub(super) fn new(connections_per_lane: usize) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
-            connections_per_lane,
+            limits,
             mails: HashMap::new(),
             due: BTreeSet::new(),
             lanes: HashMap::new(),
-            turns: VecDeque::new(),
+            turns: BTreeMap::new(),
+            next_turn: 0,
+            open: Open::default(),
+            proven: Proven::default(),
             held: BTreeMap::new(),
         }
     }
 
-    /// Allows each lane so many connections from now on; those beyond end with the entry that
-    /// they carry.
-    pub(super) fn set_connections_per_lane(&mut self, most: usize) {
-        self.connections_per_lane = most;
+    /// Allows so many connections from now on; those beyond end with the entry that they carry.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
         let lanes: Vec<_> = self.lanes.keys().cloned().collect();
         for lane in &lanes {
             self.give_turn(lane);
         }
+    }
+
+    /// Whether a lane carries reports, and whether a server of its destination has answered.
+    pub(super) fn class(&self, lane: &Lane) -> Class {
+        Class { is_report: lane.is_report(), is_proven: self.proven.has(lane) }
     }
 
     /// Adds an entry, new or tried before.
@@ -100,46 +93,64 @@ impl Waiting {
     /// The next entry whose time has come, of the lane whose turn it is, with a new connection.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<(Lane, QueuedMail)> {
         self.promote(now);
-        while let Some(lane) = self.turns.pop_front() {
-            let state = self.lanes.entry(lane.clone()).or_default();
-            state.has_turn = false;
-            if state.connections >= self.connections_per_lane || state.held_until.is_some() {
-                continue;
-            }
-            let Some(mail) = state.ready.pop_front().and_then(|id| self.mails.remove(&id)) else {
+        while let Some(lane) = self.pop_turn() {
+            let class = self.class(&lane);
+            let may_open = self.may_open(&lane);
+            let state = self.lanes.get_mut(&lane).filter(|_| may_open);
+            let Some((state, id)) = state.and_then(|it| it.ready.pop_front().map(|id| (it, id)))
+            else {
+                self.forget_if_idle(&lane);
                 continue;
             };
+            let Some(mail) = self.mails.remove(&id) else { continue };
             state.connections += 1;
+            self.open.add(class, 1);
             self.give_turn(&lane);
             return Some((lane, mail));
         }
         None
     }
 
-    /// Another entry for a connection that is open, unless its lane has too many.
+    /// Another entry for a connection that is open, unless its lane has too many, is on hold, or
+    /// keeps others from their share.
     pub(super) fn take_more(&mut self, lane: &Lane, now: Timestamp) -> Option<QueuedMail> {
         self.promote(now);
-        let most = self.connections_per_lane;
-        let state = self.lanes.get_mut(lane).filter(|state| state.connections <= most)?;
-        let id = state.ready.pop_front()?;
+        let class = self.class(lane);
+        let most = self.limits.of_lane(class);
+        if self.connections_at(lane) > self.limits.per_destination || self.gives_way(lane, class) {
+            return None;
+        }
+        let may = |state: &&mut LaneState| state.connections <= most && state.held_until.is_none();
+        let id = self.lanes.get_mut(lane).filter(may)?.ready.pop_front()?;
         self.mails.remove(&id)
     }
 
     /// A connection has ended.
     pub(super) fn close(&mut self, lane: &Lane) {
+        let class = self.class(lane);
         if let Some(state) = self.lanes.get_mut(lane) {
             state.connections = state.connections.saturating_sub(1);
-            if state.connections == 0 && state.ready.is_empty() && state.held_until.is_none() {
-                self.lanes.remove(lane);
-                return;
-            }
+            self.open.remove(class, 1);
+        }
+        self.give_turn(lane);
+        self.give_turn(&lane.sibling());
+        self.forget_if_idle(lane);
+    }
+
+    /// A server has answered there: the lane may have as many connections as any.
+    pub(super) fn prove(&mut self, lane: &Lane) {
+        self.set_proven(lane, true);
+        if let Some(oldest) = self.proven.surplus() {
+            self.set_proven(&oldest, false);
         }
         self.give_turn(lane);
     }
 
-    /// Nobody answers there: its mail waits until a moment without being tried.
+    /// Nobody answers there: its mail waits until a moment without being tried, and then goes over
+    /// one connection until somebody does.
     pub(super) fn hold(&mut self, lane: &Lane, until: Timestamp) {
         self.release(lane);
+        self.set_proven(lane, false);
         self.lanes.entry(lane.clone()).or_default().held_until = Some(until);
         self.held.insert((until, lane.clone()), ());
     }
@@ -180,136 +191,95 @@ impl Waiting {
         if let Some(until) = until {
             self.held.remove(&(until, lane.clone()));
             self.give_turn(lane);
+            self.forget_if_idle(lane);
         }
     }
 
     fn give_turn(&mut self, lane: &Lane) {
+        let (may_open, class) = (self.may_open(lane), self.class(lane));
         let Some(state) = self.lanes.get_mut(lane) else { return };
-        let may = state.connections < self.connections_per_lane && state.held_until.is_none();
-        if may && !state.ready.is_empty() && !state.has_turn {
-            state.has_turn = true;
-            self.turns.push_back(lane.clone());
+        if may_open && state.turn.is_none() {
+            state.turn = Some(self.next_turn);
+            self.turns.entry(class).or_default().insert(self.next_turn, lane.clone());
+            self.next_turn += 1;
+        }
+    }
+
+    /// The lane that has waited longest, of those whose share is not used up.
+    fn pop_turn(&mut self) -> Option<Lane> {
+        let with_room = self.turns.iter().filter(|(class, _)| self.has_room(**class));
+        let first = with_room.filter_map(|(class, lanes)| Some((lanes.keys().next()?, class)));
+        let class = *first.min()?.1;
+        let (_, lane) = self.turns.get_mut(&class)?.pop_first()?;
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.turn = None;
+        }
+        Some(lane)
+    }
+
+    fn has_room(&self, class: Class) -> bool {
+        self.open.has_room(class, self.limits)
+    }
+
+    /// Whether the lane and its destination have mail and a connection to spare.
+    fn may_open(&self, lane: &Lane) -> bool {
+        let Some(state) = self.lanes.get(lane) else { return false };
+        !state.ready.is_empty()
+            && state.held_until.is_none()
+            && state.connections < self.limits.of_lane(self.class(lane))
+            && self.connections_at(lane) < self.limits.per_destination
+    }
+
+    /// Whether an open connection ends although its lane has more mail: its share is used up and
+    /// another lane waits for it, or the destination has no connection for its other lane.
+    fn gives_way(&self, lane: &Lane, class: Class) -> bool {
+        let others_wait = self.turns.get(&class).is_some_and(|lanes| !lanes.is_empty());
+        let sibling = self.lanes.get(&lane.sibling());
+        let sibling_waits = sibling.is_some_and(|it| {
+            it.connections == 0 && !it.ready.is_empty() && it.held_until.is_none()
+        });
+        others_wait && !self.has_room(class)
+            || sibling_waits && self.connections_at(lane) >= self.limits.per_destination
+    }
+
+    /// The connections to a lane's destination.
+    fn connections_at(&self, lane: &Lane) -> usize {
+        let of = |lane: &Lane| self.lanes.get(lane).map_or(0, |state| state.connections);
+        of(lane) + of(&lane.sibling())
+    }
+
+    /// Its connections, and its turn, count in its class.
+    fn set_proven(&mut self, lane: &Lane, is_proven: bool) {
+        let before = self.class(lane);
+        if before.is_proven == is_proven {
+            return;
+        }
+        if is_proven {
+            self.proven.add(lane);
+        } else {
+            self.proven.remove(lane);
+        }
+        let Some(state) = self.lanes.get(lane) else { return };
+        let after = self.class(lane);
+        self.open.remove(before, state.connections);
+        self.open.add(after, state.connections);
+        if let Some(turn) = state.turn
+            && let Some(lane) = self.turns.get_mut(&before).and_then(|lanes| lanes.remove(&turn))
+        {
+            self.turns.entry(after).or_default().insert(turn, lane);
+        }
+    }
+
+    fn forget_if_idle(&mut self, lane: &Lane) {
+        let is_idle = |state: &LaneState| {
+            let LaneState { ready, connections, held_until, turn } = state;
+            *connections == 0 && ready.is_empty() && held_until.is_none() && turn.is_none()
+        };
+        if self.lanes.get(lane).is_some_and(is_idle) {
+            self.lanes.remove(lane);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::id::TraceId;
-    use crate::mail::{Address, MailParameters, ReversePath};
-    use crate::store::{Authorship, Purpose, QueueEntry, QueueState};
-    use std::time::Duration;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
-    fn at(seconds: u64) -> Timestamp {
-        NOW.plus(Duration::from_secs(seconds))
-    }
-
-    fn mail(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
-        let address = Address::parse(&format!("x@{destination}")).expect("an address");
-        QueuedMail {
-            id: format!("{number:x}.0.0.0").parse().expect("an id"),
-            trace_id: TraceId::generate(),
-            queued_at: NOW,
-            size: 1,
-            entry: Arc::new(QueueEntry {
-                organization: "m-1".into(),
-                purpose: Purpose::Message,
-                destination: Destination::Domain(address.domain().clone()),
-                reverse_path: ReversePath::Null,
-                parameters: MailParameters::default(),
-                recipients: Vec::new(),
-                authorship: Authorship::default(),
-            }),
-            state: QueueState { next_attempt: due, ..QueueState::default() },
-        }
-    }
-
-    fn take(waiting: &mut Waiting, now: Timestamp) -> Option<String> {
-        waiting.take(now).map(|(_, mail)| mail.id.to_string())
-    }
-
-    #[test]
-    fn destinations_take_turns_within_their_connections() {
-        let mut waiting = Waiting::new(2);
-        for number in 1..=4 {
-            waiting.add(mail(number, "many.test", NOW));
-        }
-        waiting.add(mail(5, "one.test", NOW));
-        let taken: Vec<_> = std::iter::from_fn(|| take(&mut waiting, NOW)).collect();
-        assert_eq!(taken, ["1.0.0.0", "5.0.0.0", "2.0.0.0"], "two connections to many.test");
-        let lane = Lane::of(&mail(1, "many.test", NOW));
-        let more = waiting.take_more(&lane, NOW).expect("a third for an open connection");
-        assert_eq!(more.id.to_string(), "3.0.0.0");
-        waiting.close(&lane);
-        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("4.0.0.0"));
-        assert_eq!(waiting.take_more(&lane, NOW), None);
-    }
-
-    #[test]
-    fn nothing_is_taken_before_its_time() {
-        let mut waiting = Waiting::new(2);
-        waiting.add(mail(1, "a.test", at(60)));
-        waiting.add(mail(2, "b.test", at(30)));
-        assert_eq!((take(&mut waiting, at(29)), waiting.next_due()), (None, Some(at(30))));
-        assert_eq!(take(&mut waiting, at(30)).as_deref(), Some("2.0.0.0"));
-        assert_eq!((take(&mut waiting, at(59)), waiting.next_due()), (None, Some(at(60))));
-        assert!(waiting.hurry("1.0.0.0".parse().expect("an id"), at(31)));
-        assert_eq!(take(&mut waiting, at(31)).as_deref(), Some("1.0.0.0"));
-        assert!(!waiting.hurry("1.0.0.0".parse().expect("an id"), at(31)), "it is being sent");
-    }
-
-    #[test]
-    fn a_held_lane_waits_and_no_other() {
-        let mut waiting = Waiting::new(2);
-        let lane = Lane::of(&mail(1, "down.test", NOW));
-        waiting.hold(&lane, at(60));
-        waiting.add(mail(1, "down.test", NOW));
-        waiting.add(mail(2, "up.test", NOW));
-        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("2.0.0.0"));
-        assert_eq!((take(&mut waiting, NOW), waiting.next_due()), (None, Some(at(60))));
-        assert_eq!(take(&mut waiting, at(60)).as_deref(), Some("1.0.0.0"));
-        waiting.hold(&lane, at(120));
-        waiting.add(mail(3, "down.test", NOW));
-        assert_eq!(take(&mut waiting, at(61)), None);
-        assert!(waiting.hurry("3.0.0.0".parse().expect("an id"), at(61)), "an operator insists");
-        assert_eq!(take(&mut waiting, at(61)).as_deref(), Some("3.0.0.0"));
-    }
-
-    #[test]
-    fn another_number_of_connections_holds_for_those_that_are_open() {
-        let mut waiting = Waiting::new(1);
-        for number in 1..=6 {
-            waiting.add(mail(number, "a.test", NOW));
-        }
-        let lane = Lane::of(&mail(1, "a.test", NOW));
-        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
-        assert_eq!(take(&mut waiting, NOW), None);
-        waiting.set_connections_per_lane(2);
-        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("2.0.0.0"));
-        assert_eq!(take(&mut waiting, NOW), None);
-        waiting.set_connections_per_lane(1);
-        assert_eq!(waiting.take_more(&lane, NOW), None, "one of the two ends");
-        waiting.close(&lane);
-        let more = waiting.take_more(&lane, NOW).expect("the other goes on");
-        assert_eq!(more.id.to_string(), "3.0.0.0");
-        assert_eq!(take(&mut waiting, NOW), None);
-    }
-
-    #[test]
-    fn what_is_removed_is_not_taken() {
-        let mut waiting = Waiting::new(1);
-        let id = |number: usize| format!("{number:x}.0.0.0").parse().expect("an id");
-        for number in 1..=3 {
-            waiting.add(mail(number, "a.test", NOW));
-        }
-        assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
-        assert!(waiting.remove(id(2)).is_some());
-        assert!(waiting.remove(id(2)).is_none());
-        let lane = Lane::of(&mail(1, "a.test", NOW));
-        assert_eq!(waiting.take_more(&lane, NOW).map(|mail| mail.id), Some(id(3)));
-    }
-}
+mod tests;

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::lane::{Lane, Limits};
+use super::memory::Memory;
 use super::settle::{self, Settlement};
-use super::waiting::{Lane, Waiting};
+use super::waiting::Waiting;
 use super::{Chance, Settings};
 use crate::clock::Clock;
 use crate::smtp::client::Outcome;
@@ -25,8 +27,6 @@ pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long transactions under way may go on when the daemon stops.
 const GRACE: Duration = Duration::from_secs(30);
-/// The unit of the memory that messages being sent may take, in octets.
-const MEMORY_UNIT: u64 = 1024;
 
 /// Carries mail to its destination.
 pub trait Courier: Send + Sync + 'static {
@@ -120,13 +120,13 @@ fn told(ended: Result<(), JoinError>) {
 struct Terms {
     settings: Settings,
     /// For the octets of messages that are being sent.
-    memory: Arc<Semaphore>,
+    memory: Arc<Memory>,
 }
 
 impl Terms {
     fn of(settings: Settings) -> Self {
-        let memory = Semaphore::new(memory_units(settings.in_flight_bytes) as usize);
-        Self { settings, memory: Arc::new(memory) }
+        let memory = Arc::new(Memory::new(settings.in_flight_bytes));
+        Self { settings, memory }
     }
 
     /// Other settings; where they leave `in_flight_bytes` as it is, what is in flight still counts.
@@ -149,7 +149,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         chance: Chance,
     ) -> Arc<Self> {
         Arc::new(Self {
-            waiting: Mutex::new(Waiting::new(settings.connections_per_destination)),
+            waiting: Mutex::new(Waiting::new(Limits::of(&settings))),
             changed: Notify::new(),
             courier,
             ledger,
@@ -164,7 +164,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
     /// its next attempt. What is being sent, or waits for room in memory, keeps to the
     /// `in_flight_bytes` of before: until it has ended, the old and the new may both be full.
     pub fn reload(&self, settings: Settings) {
-        self.waiting().set_connections_per_lane(settings.connections_per_destination);
+        self.waiting().set_limits(Limits::of(&settings));
         let terms = self.terms.load().changed_to(settings);
         self.terms.store(Arc::new(terms));
         self.changed.notify_one();
@@ -261,28 +261,43 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         open: Option<C::Connection>,
         stop: &watch::Receiver<bool>,
     ) -> Option<C::Connection> {
-        let terms = self.terms.load_full();
-        let units = memory_units(mail.size).min(memory_units(terms.settings.in_flight_bytes));
-        // An error would say that the semaphore was closed, which nobody does.
-        let _memory = terms.memory.acquire_many(units).await.ok();
-        let content = match self.read(mail.id).await {
-            Ok(content) => content,
+        let memory = Arc::clone(&self.terms.load().memory);
+        let class = self.waiting().class(lane);
+        let room = memory.room(mail.size, class).await;
+        let carried = match self.read(mail.id).await {
+            Ok(content) => self.carry(lane, &mail, &content, open).await,
             Err(error) => {
                 tracing::error!(%error, id = %mail.id, "a message in the queue cannot be read");
-                self.later(mail);
-                return open;
+                Carried { outcomes: settle::unreadable(&mail), open }
             }
         };
-        let places = settle::open_places(&mail);
-        let carried = self.courier.carry(&mail, &places, &content, open).await;
-        if carried.outcomes.iter().all(|(_, outcome)| is_host_trouble(outcome)) {
-            self.waiting().hold(lane, self.clock.now().plus(HOLD));
-        }
+        drop(room);
         let (now, chance) = (self.clock.now(), (self.chance)());
         let settings = &self.terms.load_full().settings;
         let settlement = settle::settle(settings, mail, carried.outcomes, now, chance);
+        log_failure(&settlement);
         self.record(settlement, stop).await;
         carried.open
+    }
+
+    /// Hands a message to the courier, and notes what that says of the destination.
+    async fn carry(
+        &self,
+        lane: &Lane,
+        mail: &QueuedMail,
+        content: &QueuedContent,
+        open: Option<C::Connection>,
+    ) -> Carried<C::Connection> {
+        let places = settle::open_places(mail);
+        let carried = self.courier.carry(mail, &places, content, open).await;
+        let outcomes = || carried.outcomes.iter().map(|(_, outcome)| outcome);
+        if outcomes().all(is_host_trouble) {
+            self.waiting().hold(lane, self.clock.now().plus(HOLD));
+        } else if outcomes().any(is_answer) {
+            self.waiting().prove(lane);
+            self.changed.notify_one();
+        }
+        carried
     }
 
     async fn read(&self, id: QueueId) -> Result<QueuedContent, StoreError> {
@@ -305,17 +320,28 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             self.waiting().add(QueuedMail { state, ..settlement.mail });
         }
     }
-
-    fn later(&self, mut mail: QueuedMail) {
-        mail.state.next_attempt = self.clock.now().plus(HOLD);
-        self.waiting().add(mail);
-    }
 }
 
 fn is_host_trouble(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Deferred(failure) if failure.concerns_host())
 }
 
-fn memory_units(octets: u64) -> u32 {
-    u32::try_from(octets.div_ceil(MEMORY_UNIT).max(1)).unwrap_or(u32::MAX).min(1 << 28)
+/// Whether a server said it.
+fn is_answer(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Sent(_) => true,
+        Outcome::Deferred(failure) | Outcome::Failed(failure) => failure.code.is_some(),
+    }
+}
+
+/// Tells the operator of an attempt after which somebody waits on, or never gets the message.
+fn log_failure(settlement: &Settlement) {
+    let Settlement { mail, failed, state, .. } = settlement;
+    let failed = || failed.first().map(|(_, failure)| failure.to_string());
+    let failure = state.as_ref().and_then(|state| state.last_failure.clone()).or_else(failed);
+    if let Some(failure) = failure {
+        let next_attempt = state.as_ref().map(|state| state.next_attempt.to_string());
+        let (id, destination) = (mail.id, &mail.entry.destination);
+        tracing::info!(%id, %destination, failure, next_attempt, "an attempt has failed");
+    }
 }

@@ -226,7 +226,7 @@ pub struct QueuedMail {
 }
 
 /// The octets of a queued mail, in the order in which they are sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct QueuedContent {
     /// Our header fields.
     pub prefix: Vec<u8>,

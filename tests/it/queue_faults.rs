@@ -1,6 +1,7 @@
 //! The outbound queue when the disk is full, when DNS does not answer, and when its settings change
 //! while it waits.
 
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -93,7 +94,9 @@ fn looking(dns: String, port: u16, zone: &str) -> Daemon {
     let setup = Setup {
         dns,
         zone: format!("{ZONE}{zone}"),
-        sections: format!("[queue]\nport = {port}\naddresses = \"ipv4-only\"\n"),
+        sections: format!(
+            "[queue]\nport = {port}\naddresses = \"ipv4-only\"\nprivate_networks = true\n"
+        ),
         ..Setup::default()
     };
     let mut daemon = prepared(setup);
@@ -207,6 +210,49 @@ fn a_reload_changes_schedule_and_routes() {
     daemon.succeeds(&["queue", "retry", "--all"]);
     assert_eq!(outcomes(&daemon, "by another way", 1), [format!("sent {CAROL}")]);
     assert_eq!(remote.taken().len(), 1);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_bounces_without_it() {
+    let remote = Remote::start(Manners { rcpt: |_, _| "451 4.7.1 later", ..Manners::default() });
+    let route = route("far.test", remote.address.port());
+    let daemon = started(&format!(
+        "[queue]\nfirst_retry_s = 1\nlongest_retry_s = 1\nlifetime_s = 5\n{route}"
+    ));
+    submit(&daemon, &[CAROL], &format!("damaged {}", "x".repeat(500)));
+    waiting(&daemon, "451 4.7.1 later");
+    let log = daemon.data().join("log/0000000000000000.log");
+    let log = std::fs::OpenOptions::new().write(true).open(log).expect("opens");
+    log.write_all_at(&[0; 64], 400).expect("writes into the first record");
+    let report = delivered(&daemon, "alice", "Subject: Undelivered mail").replace("\r\n  ", " ");
+    for expected in [
+        "Final-Recipient: rfc822; carol@far.test\r\n",
+        "Status: 4.3.0\r\n",
+        "Diagnostic-Code: x-mailweir; this server cannot read the message at present\r\n",
+    ] {
+        assert!(report.contains(expected), "no {expected} in\n{report}");
+    }
+    assert!(queue(&daemon).is_empty());
+    // One line for each attempt that failed, with all that an operator needs.
+    let log = daemon.log();
+    let failed: Vec<_> = log.lines().filter(|it| it.contains("an attempt has failed")).collect();
+    assert!(failed[0].contains("INFO"), "{}", failed[0]);
+    for expected in
+        ["id=", "destination=far.test", "failure=\"451 4.7.1 later", "next_attempt=\"20"]
+    {
+        assert!(failed[0].contains(expected), "no {expected} in {}", failed[0]);
+    }
+}
+
+#[test]
+fn a_literal_of_this_machine_is_no_destination() {
+    let remote = Remote::start(Manners::default());
+    let daemon = started(&format!("[queue]\nport = {}\n", remote.address.port()));
+    submit(&daemon, &["carol@[127.0.0.1]"], "to ourselves");
+    assert_eq!(outcomes(&daemon, "to ourselves", 1), ["bounced carol@[127.0.0.1] 5.4.4"]);
+    let report = delivered(&daemon, "alice", "Subject: Undelivered mail").replace("\r\n  ", " ");
+    assert!(report.contains("Diagnostic-Code: x-mailweir; mail for [127.0.0.1]"), "{report}");
+    assert_eq!(remote.connections(), 0);
 }
 
 #[test]

@@ -106,6 +106,25 @@ fn every_outcome_has_its_golden_report() {
     golden("utf8-address", vec![international]);
 }
 
+/// RFC 3464 §2.3.6.
+#[test]
+fn only_a_servers_words_are_an_smtp_diagnostic() {
+    let to = address("alice@example.test");
+    for (name, expected) in [
+        (Some("mx1.good.test"), "Diagnostic-Code: smtp; 550 5.4.6 it loops\r\n"),
+        // A name that cannot be repeated is a server's all the same.
+        (Some("no name"), "Diagnostic-Code: smtp; 550 5.4.6 it loops\r\n"),
+        (None, "Diagnostic-Code: x-mailweir; 550 5.4.6 it loops\r\n"),
+    ] {
+        let said = ReportedRecipient {
+            remote_mta: name.map(str::to_owned),
+            ..refused("bob@good.test", "", "550 5.4.6 it loops")
+        };
+        let [_, status, _] = parts(&report(&to, vec![said]).compose());
+        assert!(status.contains(expected), "{status}");
+    }
+}
+
 #[test]
 fn a_sender_is_told_what_it_asked_for() {
     let all = [

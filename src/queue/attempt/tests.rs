@@ -59,12 +59,19 @@ fn is_send<F: Future + Send>(future: F) -> F {
 }
 
 async fn tried(route: &[Hop], recipients: &[&str], reuse: Option<Connection>) -> Attempt {
+    tried_within(Timeouts::default(), route, recipients, reuse).await
+}
+
+async fn tried_within(
+    timeouts: Timeouts,
+    route: &[Hop],
+    recipients: &[&str],
+    reuse: Option<Connection>,
+) -> Attempt {
     let envelope = envelope(recipients);
     let job = Job { envelope: &envelope, content: &[b"hello\r\n"] };
-    let settings = ClientSettings {
-        hello_name: Domain::parse("client.test").expect("valid"),
-        timeouts: Timeouts::default(),
-    };
+    let settings =
+        ClientSettings { hello_name: Domain::parse("client.test").expect("valid"), timeouts };
     is_send(attempt(route, &job, &settings, reuse)).await
 }
 
@@ -257,6 +264,12 @@ async fn servers_that_accept_and_stay_silent_do_not_hold_an_attempt_for_long() {
     assert_eq!(told(&attempt.outcomes), [expected], "each has the five minutes of RFC 5321");
     let minutes = begun.elapsed().as_secs() / 60;
     assert!((15..18).contains(&minutes), "{minutes}");
+
+    let begun = Instant::now();
+    let attempt = tried_within(Timeouts::for_reports(), &route[3..5], &["b"], None).await;
+    let expected = "deferred: 4.4.2 the server took too long (mx5.test, banner)";
+    assert_eq!(told(&attempt.outcomes), [expected], "a report has one minute for each");
+    assert_eq!(begun.elapsed().as_secs() / 60, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! The addresses of mail hosts, and which of the hosts are we.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::time::Instant;
 
@@ -72,6 +72,37 @@ fn address(record: &RecordData) -> Option<IpAddr> {
 pub(super) fn is_of_one_host(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
+}
+
+/// Whether an address leads into a network that is not everybody's: this machine, its link, or an
+/// organization's or provider's own network (IANA's registries of special-purpose addresses; those
+/// for documentation are no network at all). Who can have mail sent there reaches what no stranger
+/// should: services that trust their neighbours, or a cloud's metadata at 169.254.169.254.
+pub(super) fn is_inner(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => is_inner_v4(v4),
+        IpAddr::V6(v6) => {
+            let is_site_local = v6.segments()[0] & 0xffc0 == 0xfec0; // which came before unique local
+            v6.is_loopback()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || is_site_local
+                || translated(v6).is_some_and(is_inner_v4)
+        }
+    }
+}
+
+fn is_inner_v4(v4: Ipv4Addr) -> bool {
+    let [first, second, ..] = v4.octets();
+    let is_shared = first == 100 && second & 0xc0 == 64; // of a provider with its customers
+    first == 0 || v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared
+}
+
+/// The IPv4 address to which a NAT64 gateway translates this one, under the prefix 64:ff9b::/96 that
+/// all of them know.
+fn translated(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() else { return None };
+    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// How this server is known to others, so that it does not send mail to itself.

@@ -48,6 +48,10 @@ pub struct Settings {
     pub port: u16,
     /// Which of their addresses are tried.
     pub addresses: AddressOrder,
+    /// Whether mail goes to addresses of inner networks because DNS, or an address literal, says
+    /// so. Else only `fixed` leads there, since anybody can make this server write to anybody: by
+    /// an address, or a domain, to which a report is due.
+    pub private_networks: bool,
     /// Certificate authorities beside the system's, a PEM file.
     pub ca_file: Option<PathBuf>,
     /// Domains whose mail goes elsewhere than DNS says.
@@ -57,6 +61,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let addresses = AddressOrder::default();
-        Self { port: 25, addresses, ca_file: None, fixed: BTreeMap::new() }
+        let (private_networks, ca_file, fixed) = (false, None, BTreeMap::new());
+        Self { port: 25, addresses, private_networks, ca_file, fixed }
     }
 }

@@ -51,6 +51,19 @@ pub struct Timeouts {
     pub transaction: Duration,
 }
 
+impl Timeouts {
+    /// For reports: a minute for the banner and for the answers that follow it, where RFC 5321
+    /// §4.5.3.2 says that it should be five. Strangers choose whom reports go to, and a server that
+    /// accepts and stays silent would have a connection of ours for as long; who is slower than
+    /// that gets the report by a later attempt, or loses nothing but a report. Users' mail keeps
+    /// the five minutes, also to a server that has never answered: those exist that delay their
+    /// banner on purpose.
+    pub fn for_reports() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { banner: minute, hello: minute, ..Self::default() }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);

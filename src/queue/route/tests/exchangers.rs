@@ -51,6 +51,17 @@ local.test.      IN MX 10 localhost.us.test.
 mx.us.test.      IN A 192.0.2.98
 other.us.test.   IN A 192.0.2.99
 localhost.us.test. IN A 127.0.0.1
+inner.test.      IN MX 10 inner.hosts.test.
+inner.test.      IN MX 20 localhost.us.test.
+mixed.test.      IN MX 10 inner.hosts.test.
+mixed.test.      IN MX 20 half.hosts.test.
+unsure-inner.test. IN MX 10 inner.hosts.test.
+unsure-inner.test. IN MX 20 broken.hosts.test.
+metadata.test.   IN A 169.254.169.254
+inner.hosts.test. IN A 10.0.0.25
+inner.hosts.test. IN AAAA fd00::25
+half.hosts.test. IN A 192.168.0.1
+half.hosts.test. IN A 192.0.2.5
 ";
 
 async fn check_with(settings: Settings, to: &str, expected: Result<&[(&str, &[&str])], &str>) {
@@ -118,8 +129,10 @@ async fn mail_is_not_sent_to_ourselves_nor_to_those_that_would_send_it_here() {
     check("ours.test", Err("5.4.6")).await;
     check("[192.0.2.99]", Err("5.4.6")).await;
     // On all interfaces we listen at another port.
-    check("local.test", Ok(&[("localhost.us.test", &["127.0.0.1"])])).await;
-    let settings = Settings { port: 2525, ..Settings::default() };
+    let settings = Settings { private_networks: true, ..Settings::default() };
+    let localhost: (&str, &[&str]) = ("localhost.us.test", &["127.0.0.1"]);
+    check_with(settings.clone(), "local.test", Ok(&[localhost])).await;
+    let settings = Settings { port: 2525, ..settings };
     check_with(settings.clone(), "local.test", Err("5.4.6")).await;
     check_with(settings, "ours.test", Ok(&[("other.us.test", &["192.0.2.99"])])).await;
 }
@@ -130,6 +143,41 @@ async fn an_address_literal_is_its_own_host() {
     check("[0.0.0.0]", Err("5.4.4")).await;
     check("[IPv6:ff02::1]", Err("5.4.4")).await;
     check("[IPv6:2001:DB8::1]", Ok(&[("[ipv6:2001:db8::1]", &["2001:db8::1"])])).await;
+}
+
+/// A report to an address or domain of a stranger's choice must not reach our own network.
+#[tokio::test]
+async fn private_networks_are_no_destination_unless_the_operator_says_so() {
+    for to in ["[127.0.0.1]", "[10.1.2.3]", "[172.16.0.1]", "[192.168.0.1]", "[169.254.169.254]"] {
+        check(to, Err("5.4.4")).await;
+    }
+    for to in ["[100.64.0.1]", "[0.0.0.1]", "[IPv6:::1]", "[IPv6:fd00::1]", "[IPv6:fe80::1]"] {
+        check(to, Err("5.4.4")).await;
+    }
+    for to in ["[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]", "[IPv6:fec0::1]"] {
+        check(to, Err("5.4.4")).await;
+    }
+    for to in ["local.test", "inner.test", "metadata.test"] {
+        check(to, Err("5.4.4")).await;
+    }
+    // What is not refused is used, and what DNS does not tell may be that.
+    check("mixed.test", Ok(&[("half.hosts.test", &["192.0.2.5"])])).await;
+    check("unsure-inner.test", Err("4.4.3")).await;
+    check("[100.128.0.1]", Ok(&[("[100.128.0.1]", &["100.128.0.1"])])).await;
+
+    let error = router(&World::new(ZONE)).route(&domain("inner.test")).await.unwrap_err();
+    let told = "mail for inner.test would go to a private network, where this server sends none";
+    assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, true));
+
+    let allowed = Settings { private_networks: true, ..Settings::default() };
+    check_with(allowed.clone(), "[127.0.0.1]", Ok(&[("[127.0.0.1]", &["127.0.0.1"])])).await;
+    let metadata: (&str, &[&str]) = ("metadata.test", &["169.254.169.254"]);
+    check_with(allowed, "metadata.test", Ok(&[metadata])).await;
+    for host in ["10.0.0.25", "inner.hosts.test"] {
+        let route = FixedRoute { host: host.to_owned(), port: None };
+        let fixed = Settings { fixed: [(domain("far.test"), route)].into(), ..Settings::default() };
+        assert!(router_with(&World::new(ZONE), fixed).route(&domain("far.test")).await.is_ok());
+    }
 }
 
 #[tokio::test]
@@ -188,14 +236,14 @@ async fn a_peer_cannot_make_a_route_long() {
     for number in 0..50 {
         zone += &format!("many.test. IN MX {number} h{number}.many.test.\n");
         for address in 1..=5 {
-            zone += &format!("h{number}.many.test. IN A 10.0.{number}.{address}\n");
+            zone += &format!("h{number}.many.test. IN A 198.18.{number}.{address}\n");
         }
     }
     let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
     assert_eq!(hops.len(), 12, "20 hosts are looked up, and 60 addresses are tried");
     assert_eq!(hops.iter().map(|hop| hop.addresses.len()).sum::<usize>(), 60);
-    let zone = zone.replace(".many.test. IN A 10.0.", ".few.test. IN A 10.0.");
-    let zone = format!("{zone}h19.many.test. IN A 10.1.1.1\nh20.many.test. IN A 10.1.1.2\n");
+    let zone = zone.replace(".many.test. IN A 198.18.", ".few.test. IN A 198.18.");
+    let zone = format!("{zone}h19.many.test. IN A 198.19.1.1\nh20.many.test. IN A 198.19.1.2\n");
     let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
     assert_eq!(hops.len(), 1, "the twenty-first is not looked up");
 }
@@ -207,7 +255,7 @@ async fn a_host_that_may_not_be_used_takes_nothing_from_the_others() {
                     _25._tcp.a.big.test. IN CNAME _25._tcp.a.big.test.\n"
         .to_owned();
     for number in 0..100 {
-        zone += &format!("a.big.test. IN A 10.0.0.{number}\n");
+        zone += &format!("a.big.test. IN A 198.18.0.{number}\n");
     }
     let hops = router(&World::new(&zone)).route(&domain("big.test")).await.unwrap();
     let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();

@@ -1,0 +1,143 @@
+//! Mail that shares connections, and how many of them it may have. What strangers can make this
+//! server send, and what goes where nobody has answered yet, has a share of its own, so that
+//! servers that accept and say nothing cannot take all there is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::Settings;
+use crate::store::{Destination, Purpose, QueuedMail};
+
+/// How many lanes are known to be proven; beyond, the one that was proven first begins anew.
+const MAX_PROVEN: usize = 10_000;
+
+/// Mail that shares connections: a domain's, or that of an organization's gateway. Reports, which
+/// strangers can cause, go apart from users' mail to the same destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Lane {
+    destination: Destination,
+    /// Whose gateway; `None` for a domain, which is the same for all.
+    organization: Option<Arc<str>>,
+    is_report: bool,
+}
+
+impl Lane {
+    pub(super) fn of(mail: &QueuedMail) -> Self {
+        let entry = &mail.entry;
+        let organization = match entry.destination {
+            Destination::Domain(_) => None,
+            Destination::Gateway(_) => Some(Arc::clone(&entry.organization)),
+        };
+        let is_report = entry.purpose == Purpose::Report;
+        Self { destination: entry.destination.clone(), organization, is_report }
+    }
+
+    pub(super) fn is_report(&self) -> bool {
+        self.is_report
+    }
+
+    /// The other lane to the same destination.
+    pub(super) fn sibling(&self) -> Self {
+        Self { is_report: !self.is_report, ..self.clone() }
+    }
+}
+
+/// What a lane's share is by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Class {
+    /// Whether it carries reports.
+    pub(super) is_report: bool,
+    /// Whether a server of its destination has answered.
+    pub(super) is_proven: bool,
+}
+
+/// How many connections there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    connections: usize,
+    pub(super) per_destination: usize,
+}
+
+impl Limits {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let Settings { connections, connections_per_destination: per_destination, .. } = *settings;
+        Self { connections, per_destination }
+    }
+
+    /// Of one lane: one until somebody has answered there; of reports a quarter of what the
+    /// destination may have.
+    pub(super) fn of_lane(self, class: Class) -> usize {
+        match class {
+            Class { is_proven: false, .. } => 1,
+            Class { is_report: true, .. } => (self.per_destination / 4).max(1),
+            Class { is_report: false, .. } => self.per_destination,
+        }
+    }
+
+    /// Of all lanes that have not proven themselves: half.
+    fn unproven(self) -> usize {
+        (self.connections / 2).max(1)
+    }
+
+    /// Of all reports: a quarter.
+    fn reports(self) -> usize {
+        (self.connections / 4).max(1)
+    }
+}
+
+/// The connections that are open.
+#[derive(Debug, Default)]
+pub(super) struct Open(BTreeMap<Class, usize>);
+
+impl Open {
+    /// Whether a lane of this class may have one more.
+    pub(super) fn has_room(&self, class: Class, limits: Limits) -> bool {
+        (class.is_proven || self.count(|it| !it.is_proven) < limits.unproven())
+            && (!class.is_report || self.count(|it| it.is_report) < limits.reports())
+    }
+
+    pub(super) fn add(&mut self, class: Class, connections: usize) {
+        *self.0.entry(class).or_default() += connections;
+    }
+
+    pub(super) fn remove(&mut self, class: Class, connections: usize) {
+        let open = self.0.entry(class).or_default();
+        *open = open.saturating_sub(connections);
+    }
+
+    fn count(&self, is_meant: impl Fn(&Class) -> bool) -> usize {
+        self.0.iter().filter(|(class, _)| is_meant(class)).map(|(_, open)| open).sum()
+    }
+}
+
+/// Lanes at whose destination a server has answered, and none was in trouble since.
+#[derive(Debug, Default)]
+pub(super) struct Proven {
+    since: HashMap<Lane, u64>,
+    by_age: BTreeMap<u64, Lane>,
+    next: u64,
+}
+
+impl Proven {
+    pub(super) fn has(&self, lane: &Lane) -> bool {
+        self.since.contains_key(lane)
+    }
+
+    pub(super) fn add(&mut self, lane: &Lane) {
+        self.since.insert(lane.clone(), self.next);
+        self.by_age.insert(self.next, lane.clone());
+        self.next += 1;
+    }
+
+    pub(super) fn remove(&mut self, lane: &Lane) {
+        if let Some(number) = self.since.remove(lane) {
+            self.by_age.remove(&number);
+        }
+    }
+
+    /// The one that has to go, if there are too many.
+    pub(super) fn surplus(&self) -> Option<Lane> {
+        let oldest = self.by_age.first_key_value().filter(|_| self.since.len() > MAX_PROVEN);
+        oldest.map(|(_, lane)| lane.clone())
+    }
+}
