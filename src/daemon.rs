@@ -4,6 +4,7 @@ pub mod control;
 mod outbound;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
-use crate::config::{Configuration, OrganizationConfig};
+use crate::config::{Configuration, OrganizationConfig, Problem, Problems};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::{ArnSettings, AuditLog};
@@ -284,17 +285,32 @@ async fn listen(
 }
 
 /// Everything of a configuration that only shows when it is used: zone file, certificate, key,
-/// certificate authorities.
+/// certificate authorities, master key.
 ///
 /// # Errors
-/// The first thing that is wrong.
-pub fn try_out(configuration: &Configuration) -> Result<(), StartError> {
-    resolver(configuration)?;
-    pki::authorities(configuration.routes.ca_file.as_deref())?;
-    if let Some(files) = configuration.tls.clone() {
-        Tls::load(files)?;
-    }
-    Ok(())
+/// Everything that is wrong, with the keys that name the files.
+pub fn try_out(configuration: &Configuration) -> Result<(), Problems> {
+    let places = &configuration.files;
+    let dns = match &configuration.dns.source {
+        dns::Source::ZoneFile(_) => "dns.zone_file",
+        dns::Source::Servers(_) | dns::Source::System => "dns",
+    };
+    let authorities = pki::authorities(configuration.routes.ca_file.as_deref());
+    let tls = configuration.tls.clone().map_or(Ok(()), |files| Tls::load(files).map(drop));
+    let found = [
+        tried(dns, &places.zone_file, resolver(configuration)),
+        tried("queue.ca_file", &places.ca_file, authorities),
+        tried("tls.certificate", &places.certificate, tls),
+        tried("store.master_key_file", &places.master_key_file, configuration.store.check_key()),
+    ];
+    let problems: Vec<_> = found.into_iter().flatten().collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// What is wrong with what a key names.
+fn tried<T>(key: &str, place: &str, outcome: Result<T, impl Display>) -> Option<Problem> {
+    let message = outcome.err()?.to_string();
+    Some(Problem { place: place.to_owned(), key: key.to_owned(), message })
 }
 
 /// The resolver that a configuration asks for.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::user::FoundUser;
 use super::{ConfigArgument, output};
-use crate::directory::{AccessEffect, AccessProtocol, AccessRequest};
+use crate::directory::{AccessEffect, AccessProtocol, AccessRequest, EntityState};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccessCommand {
@@ -42,6 +42,9 @@ struct TestResult<'a> {
     user: &'a str,
     protocol: AccessProtocol,
     effect: AccessEffect,
+    /// A disabled user cannot log in, whatever the rules say.
+    #[serde(rename = "disabled", skip_serializing_if = "std::ops::Not::not")]
+    is_disabled: bool,
     matched_rules: Vec<&'a str>,
 }
 
@@ -55,19 +58,25 @@ pub(super) fn run(command: &AccessCommand) -> anyhow::Result<()> {
     let user = &*found.user.name;
     let request = AccessRequest { protocol: arguments.protocol, ip: arguments.ip, user };
     let decision = config.access.decide(&request);
+    let is_disabled = found.user.state == EntityState::Disabled;
+    let effect = if is_disabled { AccessEffect::Deny } else { decision.effect };
     let matched_rules: Vec<_> = decision.matched.iter().map(|name| &**name).collect();
     if arguments.json {
         return output::json(&TestResult {
             organization: &found.organization.alias,
             user,
             protocol: arguments.protocol,
-            effect: decision.effect,
+            effect,
+            is_disabled,
             matched_rules,
         });
+    }
+    if is_disabled {
+        return Ok(output::line(&format!("{effect}: {user} cannot log in: disabled"))?);
     }
     let because = match matched_rules.as_slice() {
         [] => "no rule applies".to_owned(),
         names => format!("by {}", names.join(", ")),
     };
-    Ok(output::line(&format!("{}: {because}", decision.effect))?)
+    Ok(output::line(&format!("{effect}: {because}"))?)
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{DEFAULT_CONFIG, load, output, start_failure};
-use crate::config::Configuration;
+use super::{DEFAULT_CONFIG, load, output};
+use crate::config::{Configuration, Problem};
 use crate::daemon;
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,8 @@ pub(super) struct CheckConfigArguments {
 #[serde(rename_all = "camelCase")]
 struct Summary<'a> {
     ok: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<JsonProblem<'a>>,
     listeners: Vec<&'a str>,
     organizations: Vec<OrganizationSummary<'a>>,
 }
@@ -46,6 +48,22 @@ struct OrganizationSummary<'a> {
     dmarc_enforcement: bool,
 }
 
+impl OrganizationSummary<'_> {
+    fn counts(&self) -> String {
+        [
+            (self.users, "user"),
+            (self.groups, "group"),
+            (self.resources, "resource"),
+            (self.permissions, "permission"),
+            (self.inbound_rules, "inbound rule"),
+            (self.outbound_rules, "outbound rule"),
+            (self.smtp_gateways, "SMTP gateway"),
+        ]
+        .map(|(count, what)| output::counted(count as u64, what))
+        .join(", ")
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Failure<'a> {
     ok: bool,
@@ -59,40 +77,38 @@ struct JsonProblem<'a> {
     message: &'a str,
 }
 
+impl<'a> JsonProblem<'a> {
+    fn of(problem: &'a Problem) -> Self {
+        Self { place: &problem.place, key: &problem.key, message: &problem.message }
+    }
+}
+
 pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     let path = arguments.file.as_ref().unwrap_or(&arguments.config);
-    let configuration = match load(path) {
+    let tried = |configuration| daemon::try_out(&configuration).map(|()| configuration);
+    let configuration = match load(path).and_then(tried) {
         Ok(configuration) => configuration,
         Err(problems) => {
             if arguments.json {
-                let listed = problems.0.iter().map(|problem| JsonProblem {
-                    place: &problem.place,
-                    key: &problem.key,
-                    message: &problem.message,
-                });
+                let listed = problems.0.iter().map(JsonProblem::of);
                 output::json(&Failure { ok: false, problems: listed.collect() })?;
             }
             return Err(problems.into());
         }
     };
-    daemon::try_out(&configuration).map_err(start_failure)?;
     let summary = summary(&configuration);
     if arguments.json {
         return output::json(&summary);
     }
+    for warning in &configuration.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     output::line(&format!("{} is fine", path.display()))?;
     for organization in &summary.organizations {
         output::line(&format!(
-            "organization {}: {} users, {} groups, {} resources, {} permissions, {} inbound rules, \
-             {} outbound rules, {} SMTP gateways, journaling {}, DMARC enforcement {}",
+            "organization {}: {}, journaling {}, DMARC enforcement {}",
             organization.alias,
-            organization.users,
-            organization.groups,
-            organization.resources,
-            organization.permissions,
-            organization.inbound_rules,
-            organization.outbound_rules,
-            organization.smtp_gateways,
+            organization.counts(),
             if organization.journaling { "on" } else { "off" },
             if organization.dmarc_enforcement { "on" } else { "off" },
         ))?;
@@ -119,6 +135,7 @@ fn summary(configuration: &Configuration) -> Summary<'_> {
     });
     Summary {
         ok: true,
+        warnings: configuration.warnings.iter().map(JsonProblem::of).collect(),
         listeners: configuration.listeners.iter().map(|listener| &*listener.name).collect(),
         organizations: organizations.collect(),
     }

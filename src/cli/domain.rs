@@ -18,6 +18,11 @@ use crate::store::DomainKeyFolder;
 /// For all lookups of a check together.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What the words of a check mean.
+const WORDS: &str = "Verified: as it should be; Missing: not in DNS; Inconsistent: DNS has another; \
+                     Pending: no answer from DNS, or not published yet; Failed: DNS has another, \
+                     or one that nobody can use";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum DomainCommand {
     /// Make the keys that sign a domain's mail, if it has none, and show the records to publish
@@ -179,6 +184,9 @@ fn check(arguments: &DomainArguments) -> anyhow::Result<()> {
         output::json(&findings)?;
     } else {
         findings.iter().try_for_each(print_finding)?;
+        if findings.iter().any(|finding| finding.status != Status::Verified) {
+            output::line(WORDS)?;
+        }
     }
     if !keys.iter().any(|key| key.stage == Stage::Current) {
         return Err(anyhow!("{domain} has no keys yet: mailweir domain keys {domain}"));

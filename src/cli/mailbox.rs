@@ -1,8 +1,9 @@
 //! `mailweir mailbox list`, `show`, `export`
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use super::output::Lines;
 use super::{ConfigArgument, output};
 use crate::config::Configuration;
+use crate::directory::EntityState;
 use crate::id::TraceId;
 use crate::mail::Address;
 use crate::store::reader::{Reader, StoredMessage};
@@ -102,24 +104,53 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     };
     let messages = reader.messages(&find(&configuration, user)?)?;
     let mut lines = Lines::to_stdout();
+    let mut unreadable = Unreadable::default();
     if arguments.json {
         for message in &messages {
-            lines.json(&line_of(message, subject(&reader, message)?))?;
+            let subject = subject(&reader, message);
+            lines.json(&line_of(message, unreadable.note(message, subject).flatten()))?;
         }
-        return lines.finish();
+        lines.finish()?;
+        return unreadable.outcome();
     }
     for folder in Folder::ALL {
         let inside: Vec<_> = messages.iter().filter(|message| message.folder == folder).collect();
         lines.line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
         for message in inside {
-            let subject = subject(&reader, message)?.unwrap_or_else(|| "(no subject)".into());
+            let subject = match unreadable.note(message, subject(&reader, message)) {
+                Some(subject) => subject.unwrap_or_else(|| "(no subject)".into()),
+                None => "(cannot be read)".into(),
+            };
             lines.line(&format!(
                 "  {}  {}  {:>9} bytes  {subject}",
                 message.id, message.received_at, message.size
             ))?;
         }
     }
-    lines.finish()
+    lines.finish()?;
+    unreadable.outcome()
+}
+
+/// Messages that cannot be read: each is told, and keeps no other from being shown.
+#[derive(Default)]
+struct Unreadable(u64);
+
+impl Unreadable {
+    fn note<T>(&mut self, message: &StoredMessage, read: anyhow::Result<T>) -> Option<T> {
+        read.map_err(|error| {
+            self.0 += 1;
+            output::note(&format!("{}: cannot be read: {}", message.id, output::described(&error)));
+        })
+        .ok()
+    }
+
+    /// An error if there was one.
+    fn outcome(&self) -> anyhow::Result<()> {
+        match self.0 {
+            0 => Ok(()),
+            count => bail!("{} cannot be read", output::counted(count, "message")),
+        }
+    }
 }
 
 fn list_mailboxes(
@@ -132,10 +163,9 @@ fn list_mailboxes(
         .map(|organization| (organization.id.as_str(), organization.alias.as_str()))
         .collect();
     let mut lines = Lines::to_stdout();
-    for mailbox in reader.mailboxes() {
-        let id = &*mailbox.name.organization;
+    for (name, used_bytes) in all_mailboxes(configuration, reader) {
+        let (id, user) = (&*name.organization, &*name.user);
         let organization = aliases.get(id).copied().unwrap_or(id);
-        let (user, used_bytes) = (&*mailbox.name.user, mailbox.used_bytes);
         if json {
             lines.json(&MailboxLine { organization, user, used_bytes })?;
         } else {
@@ -143,6 +173,25 @@ fn list_mailboxes(
         }
     }
     lines.finish()
+}
+
+/// Mailboxes that had mail, be their users still there or not; then those that had none.
+fn all_mailboxes(configuration: &Configuration, reader: &Reader) -> Vec<(MailboxName, u64)> {
+    let stored = reader.mailboxes().into_iter().map(|it| (it.name, it.used_bytes));
+    let mut all: Vec<_> = stored.collect();
+    let known: HashSet<_> = all.iter().map(|(name, _)| name.clone()).collect();
+    for organization in configuration.directory.organizations() {
+        let resources = organization.resources.iter().map(|resource| &resource.mailbox);
+        for user in organization.users.iter().chain(resources) {
+            let id = organization.id.as_str().into();
+            let name = MailboxName { organization: id, user: Arc::clone(&user.name) };
+            let is_here = !matches!(user.state, EntityState::Remote(_));
+            if is_here && !known.contains(&name) {
+                all.push((name, 0));
+            }
+        }
+    }
+    all
 }
 
 fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
@@ -166,10 +215,12 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     let reader = Reader::open(&configuration.store)?;
     let messages = reader.messages(&find(&configuration, &arguments.user)?)?;
+    let mut unreadable = Unreadable::default();
     for message in &messages {
+        let read = reader.read(message).map_err(anyhow::Error::from);
+        let Some(bytes) = unreadable.note(message, read) else { continue };
         let folder = arguments.dir.join(message.folder.as_str());
         let path = folder.join(format!("{}.eml", message.id));
-        let bytes = reader.read(message)?;
         fs::create_dir_all(&folder)
             .and_then(|()| fs::write(&path, bytes))
             .with_context(|| path.display().to_string())?;
@@ -179,10 +230,10 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
         }
     }
     if !arguments.json {
-        let count = output::counted(messages.len() as u64, "message");
+        let count = output::counted(messages.len() as u64 - unreadable.0, "message");
         output::line(&format!("{count} written to {}", arguments.dir.display()))?;
     }
-    Ok(())
+    unreadable.outcome()
 }
 
 fn line_of(message: &StoredMessage, subject: Option<String>) -> MessageLine<'static> {

@@ -95,7 +95,13 @@ impl ConfigArgument {
 }
 
 fn load(path: &Path) -> Result<Configuration, Problems> {
-    config::load(path, std::env::vars())
+    config::load(path, environment())
+}
+
+/// The variables that can be read as text; the configuration's can.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Runs the command that the arguments ask for.

@@ -209,10 +209,16 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     for entry in &shown {
         output::line(&entry.line())?;
     }
-    output::line(&match shown.len() {
-        0 => "the queue is empty".to_owned(),
+    let entries = |count: usize| match count {
         1 => "1 entry".to_owned(),
         count => format!("{count} entries"),
+    };
+    output::line(&match (shown.len(), &arguments.to) {
+        (0, Some(to)) if !queue.is_empty() => {
+            format!("nothing waits for {to}; for others, {}", entries(queue.len()))
+        }
+        (0, _) => "the queue is empty".to_owned(),
+        (count, _) => entries(count),
     })?;
     Ok(())
 }

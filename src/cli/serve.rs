@@ -5,16 +5,20 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigArgument, output, runtime, start_failure, start_log};
+use super::{ConfigArgument, environment, output, runtime, start_failure, start_log};
 use crate::config::{self, OrganizationConfig};
-use crate::daemon::Daemon;
+use crate::daemon::{self, Daemon};
 
 /// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
 const FILE_SIZE_EXCEEDED: i32 = 25;
 
 pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     let configuration = arguments.load()?;
+    daemon::try_out(&configuration)?;
     start_log(&configuration.log);
+    for warning in &configuration.warnings {
+        tracing::warn!("{warning}");
+    }
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -60,7 +64,7 @@ async fn try_reload(
     known: &mut Vec<Arc<OrganizationConfig>>,
 ) -> anyhow::Result<()> {
     let before = known.clone();
-    let load = move || config::load_again(&arguments.config, std::env::vars(), &before);
+    let load = move || config::load_again(&arguments.config, environment(), &before);
     // Files are read where nobody waits for it.
     let configuration = tokio::task::spawn_blocking(load).await??;
     let organizations = configuration.organizations.clone();

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::events::joins::{Joined, Relation};
 use crate::clock::Timestamp;
 use crate::pipeline::refusals::RefusalLine;
+use crate::store::QueuedMail;
 
 /// A trace: its events in order, and what they were decided from.
 #[derive(Debug, Serialize)]
@@ -20,9 +21,36 @@ pub(super) struct Trace {
     /// Traces that belong to it, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) joined: Vec<Joined>,
+    /// What of it waits in the queue.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) waiting: Vec<Waiting>,
     /// Reports that came of it, as its records have them.
     #[serde(skip)]
     pub(super) reports: Vec<Report>,
+}
+
+/// An entry of the queue, which is tried again.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Waiting {
+    id: String,
+    destination: String,
+    attempts: u32,
+    next_attempt: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+}
+
+impl Waiting {
+    pub(super) fn of(mail: &QueuedMail) -> Self {
+        Self {
+            id: mail.id.to_string(),
+            destination: mail.entry.destination.to_string(),
+            attempts: mail.state.attempts,
+            next_attempt: mail.state.next_attempt.max(mail.queued_at),
+            last_failure: mail.state.last_failure.clone(),
+        }
+    }
 }
 
 /// A delivery status notification.
@@ -41,6 +69,7 @@ impl Trace {
             story: None,
             refusals: Vec::new(),
             joined: Vec::new(),
+            waiting: Vec::new(),
             reports: Vec::new(),
         }
     }
@@ -124,6 +153,7 @@ pub(super) fn tell(trace: &Trace) -> String {
             refusal.timestamp, refusal.about, refusal.reply, refusal.reason, refusal.ip
         ));
     }
+    trace.waiting.iter().for_each(|waiting| text.waiting(waiting));
     for joined in &trace.joined {
         text.joined(joined);
     }
@@ -230,7 +260,11 @@ impl Text {
             at(dmarc, "/result"),
             at(dmarc, "/domain")
         ));
-        self.line(&format!("  spam {}", at(story, "/spam/verdict")));
+        let (verdict, detail) = (at(story, "/spam/verdict"), at(story, "/spam/detail"));
+        self.line(&match verdict {
+            "PROCESSING_FAILED" => format!("  spam {verdict}: {detail}"),
+            _ => format!("  spam {verdict}"),
+        });
     }
 
     fn decisions(&mut self, story: &Value) {
@@ -239,22 +273,34 @@ impl Text {
             self.line(&format!("DMARC policy {applied} applied"));
         }
         for recipient in list(story, "/recipients") {
-            self.line(&format!(
-                "{}: {}, because {}",
-                at(recipient, "/address"),
-                disposition(recipient.pointer("/disposition").unwrap_or(&Value::Null)),
-                basis(recipient.pointer("/basis").unwrap_or(&Value::Null)),
-            ));
+            let basis = || basis(recipient.pointer("/basis").unwrap_or(&Value::Null));
+            self.decision(recipient, disposition, basis);
         }
         for recipient in list(story, "/outboundRecipients") {
             let rule = recipient.pointer("/rule");
-            self.line(&format!(
-                "{}: {}, because {}",
-                at(recipient, "/address"),
-                outbound(recipient.pointer("/disposition").unwrap_or(&Value::Null)),
-                rule.map_or_else(|| "no rule matches".to_owned(), matching),
-            ));
+            let basis = || rule.map_or_else(|| "no rule matches".to_owned(), matching);
+            self.decision(recipient, outbound, basis);
         }
+    }
+
+    /// What was decided for a recipient, and from what: a bounce that no rule says is its own
+    /// reason.
+    fn decision(
+        &mut self,
+        recipient: &Value,
+        what: fn(&Value) -> String,
+        basis: impl FnOnce() -> String,
+    ) {
+        let disposition = recipient.pointer("/disposition").unwrap_or(&Value::Null);
+        let detail = at(recipient, "/detail");
+        let because = match at(disposition, "/bounce") {
+            "" | "rule-bounce" | "outbound-rule-bounce" | "dmarc-reject" => {
+                format!(", because {}", basis())
+            }
+            _ if !detail.is_empty() => format!(", because {detail}"),
+            reason => own_reason(reason).map_or_else(String::new, |it| format!(", because {it}")),
+        };
+        self.line(&format!("{}: {}{because}", at(recipient, "/address"), what(disposition)));
     }
 
     /// What became of it in each mailbox, by the rules of its owner.
@@ -297,6 +343,15 @@ impl Text {
         if !refused.is_empty() {
             self.line(&format!("refused in session [{refused}]: the sender's server reports it"));
         }
+    }
+
+    fn waiting(&mut self, waiting: &Waiting) {
+        let Waiting { id, destination, attempts, next_attempt, last_failure } = waiting;
+        let failure = last_failure.iter().map(|it| format!(", last failure {it}"));
+        self.line(&format!(
+            "waits: queue entry {id} for {destination}, attempts {attempts}, next {next_attempt}{}",
+            failure.collect::<String>()
+        ));
     }
 
     fn joined(&mut self, joined: &Joined) {
@@ -350,6 +405,20 @@ fn disposition(value: &Value) -> String {
         Some(reason) => format!("bounced [{reason}]"),
         None => "dropped".to_owned(),
     }
+}
+
+/// What a reason word means that speaks for itself, as far as the story does not say more.
+fn own_reason(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "mailbox-full" => "the mailbox is full",
+        "sender-not-allowed" => "the user may not send as the message's author",
+        "blocked-attachment" => "an attachment is of a kind that may not be sent",
+        "user-quota-exceeded" => "the user has written to too many recipients that day",
+        "organization-quota-exceeded" => {
+            "the organization has written to too many recipients that day"
+        }
+        _ => return None,
+    })
 }
 
 /// What becomes of a submitted message.
@@ -429,6 +498,45 @@ mod tests {
             assert!(told.contains(expected), "no {expected} in\n{told}");
         }
         assert_eq!(told.matches("trace 2").count(), 1, "{told}");
+    }
+
+    #[test]
+    fn a_bounce_has_the_reason_that_it_has() {
+        let spam = json!({ "spam": { "because": "not-spam" } });
+        let inbound = |reason: &str, basis: &Value| {
+            let recipient = json!({ "address": "a@x.test", "disposition": { "bounce": reason },
+                                    "basis": basis });
+            told(json!({ "recipients": [recipient] }), vec![])
+        };
+        let full = inbound("mailbox-full", &spam);
+        assert!(full.contains("bounced [mailbox-full], because the mailbox is full\n"), "{full}");
+        let dmarc = inbound("dmarc-reject", &json!("dmarc"));
+        assert!(dmarc.contains("[dmarc-reject], because the DMARC policy of"), "{dmarc}");
+        let outbound = |reason: &str, detail: Option<&str>| {
+            let recipient = json!({ "address": "a@x.test", "disposition": { "bounce": reason },
+                                    "detail": detail });
+            told(json!({ "outboundRecipients": [recipient] }), vec![])
+        };
+        for (reason, detail, expected) in [
+            ("sender-not-allowed", None, ", because the user may not send as the message's author"),
+            ("blocked-attachment", Some("a.exe is one"), ", because a.exe is one"),
+            ("too-many-hops", None, ""),
+            ("outbound-rule-bounce", None, ", because no rule matches"),
+        ] {
+            let told = outbound(reason, detail);
+            let expected = format!("\n  a@x.test: bounced [{reason}]{expected}\n");
+            assert!(told.contains(&expected), "no {expected} in\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_scanner_that_failed_is_told_with_its_error() {
+        let story =
+            |verdict: &str| json!({ "spam": { "verdict": verdict, "detail": "it is down" } });
+        let failed = told(story("PROCESSING_FAILED"), vec![]);
+        assert!(failed.contains("  spam PROCESSING_FAILED: it is down\n"), "{failed}");
+        let passed = told(story("PASS"), vec![]);
+        assert!(passed.contains("  spam PASS\n"), "{passed}");
     }
 
     #[test]

@@ -42,7 +42,11 @@ pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
     let store = CredentialStore::open(&configuration.store.data_dir)?;
     store.set_password(&found.owner(), hash.as_str(), SystemClock.now())?;
     give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])?;
-    Ok(output::line(&format!("the password of {found} is set"))?)
+    output::line(&format!("the password of {found} is set"))?;
+    if found.user.state == EntityState::Disabled {
+        output::note(&format!("{found} is disabled, and cannot log in until that changes"));
+    }
+    Ok(())
 }
 
 fn read_password(user: &FoundUser) -> anyhow::Result<Secret> {

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{routes, schedule};
-use super::{Configuration, LogFormat, LogSettings, OrganizationConfig};
-use super::{outbound, tree};
+use super::{Configuration, FilePlaces, LogFormat, LogSettings, OrganizationConfig};
+use super::{outbound, tree, warnings};
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
@@ -24,6 +24,8 @@ use crate::{dns, events, msgauth, pipeline, scan, store};
 const DEFAULT_DATA_DIR: &str = "/var/lib/mailweir";
 const DEFAULT_BIND: &str = "0.0.0.0:25";
 const HOUR_S: u64 = 3600;
+/// The words of `log.level`.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const MB: u64 = 1024 * 1024;
 
 /// Reads everything; `None` where a problem leaves too little to go on with.
@@ -34,6 +36,7 @@ pub(super) fn read(
     reader: &Reader,
 ) -> Option<Configuration> {
     let mut node = read_file(path, reader)?;
+    warnings::misspelt_variables(&environment, reader);
     if let Err(error) = tree::overlay(&mut node, environment) {
         reader.problem("environment", "", error);
     }
@@ -66,9 +69,13 @@ pub(super) fn read(
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),
+        files: file_places(&root),
+        warnings: Vec::new(),
     };
     configuration.organizations = organizations(&root, path, known, reader);
     root.finish();
+    warnings::own_routes(&root, &configuration.organizations);
+    warnings::open_key(&root, &configuration.store);
     let organizations = &configuration.organizations;
     let all = organizations.iter().map(|config| Arc::clone(&config.indexed)).collect();
     match Directory::new(all) {
@@ -80,6 +87,17 @@ pub(super) fn read(
         Err(_) => {}
     }
     Some(configuration)
+}
+
+/// Where the keys stand that name other files than organizations'.
+fn file_places(root: &Section<'_>) -> FilePlaces {
+    let place = |section, key| root.section(section).place_of(key);
+    FilePlaces {
+        zone_file: place("dns", "zone_file"),
+        ca_file: place("queue", "ca_file"),
+        certificate: place("tls", "certificate"),
+        master_key_file: place("store", "master_key_file"),
+    }
 }
 
 fn hostname(root: &Section<'_>) -> String {
@@ -99,6 +117,9 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
         if let (Some(name), Some(bind)) = (name, section.required("bind", bind)) {
             if listeners.iter().any(|known| known.name == name) {
                 section.problem("name", format!("there is another listener \"{name}\""));
+            }
+            if let Some(known) = listeners.iter().find(|known| collide(known.bind, bind)) {
+                section.problem("bind", format!("{bind} is taken by listener \"{}\"", known.name));
             }
             listeners.push(ListenerSettings {
                 name,
@@ -121,6 +142,15 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
     listeners
 }
 
+/// Whether the system refuses the second of two listeners; it finds a port for each that asks for
+/// port 0.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || (is_any && one.is_ipv4() == other.is_ipv4()))
+}
+
 fn protocol(section: &Section<'_>) -> Option<Protocol> {
     let protocol = section.text("protocol");
     match section.required("protocol", protocol)?.as_str() {
@@ -128,10 +158,8 @@ fn protocol(section: &Section<'_>) -> Option<Protocol> {
         "submission" => return Some(Protocol::Submission),
         "submissions" => return Some(Protocol::Submissions),
         "lmtp" => section.problem("protocol", "\"lmtp\" is not served by this version"),
-        other => section.problem(
-            "protocol",
-            format!("\"{other}\" is not one of mx, submission, submissions, lmtp"),
-        ),
+        other => section
+            .problem("protocol", format!("\"{other}\" is not one of mx, submission, submissions")),
     }
     None
 }
@@ -377,11 +405,22 @@ fn level(section: &Section<'_>) -> Option<String> {
 struct Filter(String);
 
 impl std::str::FromStr for Filter {
-    type Err = tracing_subscriber::filter::ParseError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        tracing_subscriber::EnvFilter::builder().parse(text)?;
-        Ok(Self(text.to_owned()))
+        tracing_subscriber::EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+        // To tracing a lone word may also be a module, of which the rest is silent.
+        let is_told = |part: &str| {
+            part.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()))
+        };
+        match text.split(',').find(|part| !is_told(part)) {
+            None => Ok(Self(text.to_owned())),
+            Some(part) => Err(format!(
+                "\"{}\" is not one of {}, nor a directive such as mailweir::smtp=debug",
+                part.trim(),
+                LEVELS.join(", ")
+            )),
+        }
     }
 }
 

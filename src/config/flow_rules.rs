@@ -84,27 +84,30 @@ enum Word<A> {
     Action(A),
     /// Names a gateway with a key of its own.
     Route,
-    /// One that this version does not have.
-    RunLambda,
 }
+
+/// An action of the guide that this version does not have.
+const RUN_LAMBDA: &str = "RUN_LAMBDA";
 
 fn word<A: Action>(
     section: &Section<'_>,
     words: impl IntoIterator<Item = (&'static str, Word<A>)>,
 ) -> Option<Word<A>> {
-    let words: Vec<_> = words.into_iter().chain([("RUN_LAMBDA", Word::RunLambda)]).collect();
-    let word = section.required("action", section.word("action", &words));
-    if let Some(Word::RunLambda) = word {
-        section.problem("action", "RUN_LAMBDA is not supported by this version");
+    let text = section.text("action");
+    let text = section.required("action", text)?;
+    if text == RUN_LAMBDA {
+        section.problem("action", format!("{RUN_LAMBDA} is not supported by this version"));
+        return None;
     }
-    word
+    let words: Vec<_> = words.into_iter().collect();
+    section.one_of("action", &text, &words)
 }
 
 fn inbound_action(section: &Section<'_>) -> Option<InboundAction> {
     let words = InboundAction::ALL.map(|action| (action.as_str(), Word::Action(action)));
     match word(section, words)? {
         Word::Action(action) => Some(action),
-        Word::Route | Word::RunLambda => None,
+        Word::Route => None,
     }
 }
 
@@ -126,7 +129,6 @@ fn outbound_action(section: &Section<'_>, gateways: &HashSet<String>) -> Option<
             let gateway = section.required("gateway", gateway)?.into();
             Some(OutboundAction::RouteToSmtpGateway { gateway })
         }
-        Word::RunLambda => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::reader::Section;
+use crate::directory::{Directory, ResolveError};
 use crate::mail::Address;
 use crate::rules::mailbox::{
     AddressTest, Condition, Fold, MailboxAction, MailboxRule, MailboxRuleError, MailboxRules,
@@ -96,6 +97,58 @@ pub(super) fn check(
             user.problem("mailbox_rule", message);
         }
     }
+}
+
+/// Targets in the organization must be there, and not lead back by a group or a plus tag.
+pub(super) fn check_targets(root: &Section<'_>, rules: &MailboxRulesByUser, directory: &Directory) {
+    for user in root.sections("user").into_iter().chain(root.sections("resource")) {
+        let Some((name, rules)) = user.text("name").and_then(|name| rules.get_key_value(&*name))
+        else {
+            continue;
+        };
+        for rule in rules.rules() {
+            let Some(target) = rule.action.target_recipient() else { continue };
+            match target_problem(name, target, directory) {
+                Target::Fine => {}
+                Target::Idle(why) => {
+                    let message = format!("rule {} sends mail to {target}: {why}", rule.name);
+                    user.warning("mailbox_rule", message);
+                }
+                Target::Wrong(why) => {
+                    let message = format!("rule {} sends mail to {target}, {why}", rule.name);
+                    user.problem("mailbox_rule", message);
+                }
+            }
+        }
+    }
+}
+
+/// What a rule's target comes to.
+enum Target {
+    Fine,
+    /// Nobody gets it at present; that may change without this user.
+    Idle(ResolveError),
+    Wrong(&'static str),
+}
+
+fn target_problem(owner: &str, target: &Address, directory: &Directory) -> Target {
+    let found = match directory.resolve(target, usize::MAX) {
+        Ok(found) => found,
+        Err(ResolveError::NotOurDomain) => return Target::Fine,
+        Err(ResolveError::Unknown) => return Target::Wrong("which is nobody's"),
+        Err(error) => return Target::Idle(error),
+    };
+    let [member] = found.members.as_slice() else { return Target::Fine };
+    let resources = found.organization.resources.iter().map(|resource| &resource.mailbox);
+    // Its own addresses have been told by `check`.
+    let is_told = found.organization.users.iter().chain(resources).any(|user| {
+        let mut own = std::iter::once(&user.email).chain(&user.aliases);
+        *user.name == *owner && own.any(|address| address.key() == target.key())
+    });
+    if *member.mailbox != *owner || !found.remote.is_empty() || is_told {
+        return Target::Fine;
+    }
+    Target::Wrong("which leads back to the mailbox that it is in")
 }
 
 fn rule(section: &Section<'_>) -> Option<MailboxRule> {

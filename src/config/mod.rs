@@ -15,6 +15,7 @@ mod reader;
 mod routes;
 mod stamp;
 mod tree;
+mod warnings;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -89,6 +90,24 @@ pub struct Configuration {
     pub organizations: Vec<Arc<OrganizationConfig>>,
     /// All organizations, indexed.
     pub directory: Directory,
+    /// Where the keys stand that name files.
+    pub files: FilePlaces,
+    /// What is valid, but hardly meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where the keys of the main file stand that name other files: `file:line`, or the environment's
+/// variable; empty where a file is not named.
+#[derive(Clone, Debug, Default)]
+pub struct FilePlaces {
+    /// `dns.zone_file`.
+    pub zone_file: String,
+    /// `queue.ca_file`.
+    pub ca_file: String,
+    /// `tls.certificate`.
+    pub certificate: String,
+    /// `store.master_key_file`.
+    pub master_key_file: String,
 }
 
 /// An organization as its file has it.
@@ -165,9 +184,11 @@ pub fn load_again(
 ) -> Result<Configuration, Problems> {
     let reader = reader::Reader::default();
     let loaded = daemon_file::read(path, environment.into_iter().collect(), known, &reader);
-    let problems = reader.into_problems();
+    let (problems, warnings) = reader.into_findings();
     match loaded {
-        Some(configuration) if problems.is_empty() => Ok(configuration),
+        Some(configuration) if problems.is_empty() => {
+            Ok(Configuration { warnings, ..configuration })
+        }
         _ => Err(Problems(problems)),
     }
 }

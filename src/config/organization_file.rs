@@ -13,7 +13,7 @@ use super::tree::{Node, Place};
 use super::{flow_rules, outbound, permissions};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
-    Resource, ResourceKind, User,
+    ResolveError, Resource, ResourceKind, User,
 };
 use crate::journal;
 use crate::mail::{Address, Domain};
@@ -120,7 +120,7 @@ pub(super) fn organization(
         permissions,
     });
     let indexed = index(&root, &organization, reader)?;
-    check_postmaster(&root, &indexed);
+    check_targets(&root, &indexed, members.journaling.as_ref(), &members.mailbox_rules);
     Some(OrganizationConfig {
         file: path.into(),
         stamps,
@@ -238,11 +238,38 @@ fn index(
     }
 }
 
-/// RFC 5321 §4.5.1: mail for postmaster of every domain is taken. Whoever gets it, by the
-/// `postmaster` key or by an address of that name, must be able to.
-fn check_postmaster(root: &Section<'_>, organization: &Arc<IndexedOrganization>) {
+/// Who is named in the file to get mail must be able to.
+fn check_targets(
+    root: &Section<'_>,
+    organization: &Arc<IndexedOrganization>,
+    journaling: Option<&journal::Settings>,
+    rules: &MailboxRulesByUser,
+) {
     // With conflicts, which are told already, there is no saying who gets it.
     let Ok(directory) = Directory::new(vec![Arc::clone(organization)]) else { return };
+    check_postmaster(root, organization, &directory);
+    journaling.iter().for_each(|journaling| check_journaling(root, journaling, &directory));
+    mailbox_rules::check_targets(root, rules, &directory);
+}
+
+/// Journal records and reports of a domain of the organization must not go to nobody (guide 7303).
+fn check_journaling(root: &Section<'_>, journaling: &journal::Settings, directory: &Directory) {
+    let section = root.section("journaling");
+    for (key, address) in [
+        ("journaling_address", &journaling.journaling_address),
+        ("report_address", &journaling.report_address),
+    ] {
+        match directory.resolve(address, usize::MAX) {
+            Ok(_) | Err(ResolveError::NotOurDomain) => {}
+            Err(ResolveError::Unknown) => section.problem(key, format!("there is no {address}")),
+            Err(error) => section.problem(key, format!("nobody gets mail for {address}: {error}")),
+        }
+    }
+}
+
+/// RFC 5321 §4.5.1: mail for postmaster of every domain is taken. Whoever gets it, by the
+/// `postmaster` key or by an address of that name, must be able to.
+fn check_postmaster(root: &Section<'_>, organization: &IndexedOrganization, directory: &Directory) {
     for domain in organization.domains() {
         let Ok(address) = Address::from_parts("postmaster", domain.as_str()) else { continue };
         if let Err(error) = directory.resolve(&address, usize::MAX) {

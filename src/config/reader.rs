@@ -34,6 +34,8 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     problems: RefCell<Vec<Problem>>,
+    /// What is valid, but hardly meant.
+    warnings: RefCell<Vec<Problem>>,
     /// Every key that was asked for, whether or not it was there.
     #[cfg(test)]
     known: RefCell<BTreeSet<String>>,
@@ -53,8 +55,23 @@ impl Reader {
         self.problems.borrow().is_empty()
     }
 
+    #[cfg(any(test, fuzzing))]
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+        self.into_findings().0
+    }
+
+    /// The problems, and the warnings.
+    pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
+    }
+
+    /// Notes what is valid, but hardly meant.
+    pub(super) fn warning(&self, place: impl fmt::Display, key: &str, message: impl fmt::Display) {
+        self.warnings.borrow_mut().push(Problem {
+            place: place.to_string(),
+            key: key.to_owned(),
+            message: message.to_string(),
+        });
     }
 
     #[cfg(test)]
@@ -122,6 +139,11 @@ impl<'a> Section<'a> {
         self.reader.problem(self.place_of(key), &self.path_of(key), message);
     }
 
+    /// Notes that a key's value is valid, but hardly meant.
+    pub(super) fn warning(&self, key: &str, message: impl fmt::Display) {
+        self.reader.warning(self.place_of(key), &self.path_of(key), message);
+    }
+
     fn mistyped(&self, key: &str, node: &Node, expected: &str) {
         let message = format!("expected {expected}, found {}", node.value.kind());
         self.reader.problem(&node.place, &self.path_of(key), message);
@@ -185,6 +207,16 @@ impl<'a> Section<'a> {
     /// One of some words.
     pub(super) fn word<T: Clone>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
+        self.one_of(key, &text, words)
+    }
+
+    /// The same of a text that has been read.
+    pub(super) fn one_of<T: Clone>(
+        &self,
+        key: &'static str,
+        text: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();

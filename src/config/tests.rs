@@ -1,4 +1,5 @@
 mod access;
+mod meant;
 mod outbound;
 
 use std::fs;
@@ -98,7 +99,7 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
             "main.toml:12: limits.errors: expected a number, found a text",
             "main.toml:5: listener[0].protocol: \"smtp\" is not one of mx, submission, \
-             submissions, lmtp",
+             submissions",
             "main.toml:6: listener[0].bind: \"localhost\": invalid socket address syntax",
             "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": invalid IP address syntax",
             "main.toml:9: tls.certificate: needs a private_key beside it",
@@ -114,11 +115,11 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "org.toml:12: group[0].members: there is no user, resource or group \"nobody\"",
             "org.toml:3: plus_addressing: expected true or false, found a number",
             "org.toml:15: inbound_rule[0].action: \"DELETE\" is not one of DROP, BOUNCE, \
-             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
+             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
             "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
             "org.toml:25: outbound_rule[0].action: \"MOVE_TO_JUNK\" is not one of DEFAULT, DROP, \
-             BOUNCE, ROUTE_TO_SMTP_GATEWAY, RUN_LAMBDA",
+             BOUNCE, ROUTE_TO_SMTP_GATEWAY",
             "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
         ],
     );
@@ -180,7 +181,7 @@ fn one_problem_hides_no_other() {
             "org.toml:6: journaling.journaling_address: is missing",
             "org.toml:6: journaling.report_address: is missing",
             "org.toml:11: inbound_rule[0].action: \"EXPLODE\" is not one of DROP, BOUNCE, \
-             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
+             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
              pattern",
             "org.toml:14: outbound_rule[0].name: is missing",

@@ -35,7 +35,7 @@ pub enum BrokenRule {
     #[error("it is empty")]
     Empty,
     /// It has few characters.
-    #[error("it has {0} characters; at least 8 are needed")]
+    #[error("it has {0} character{s}; at least 8 are needed", s = if *.0 == 1 { "" } else { "s" })]
     TooShort(usize),
     /// It has many characters.
     #[error("it has {0} characters; less than 64 are allowed")]

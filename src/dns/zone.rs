@@ -18,7 +18,7 @@ const MAX_CNAMES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum ZoneError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::dns::Resolver;
 use crate::mail::{Address, Verdict};
 use crate::msgauth::{Authentication, Authenticator, Request};
-use crate::scan::{self, ScanOutcome};
+use crate::scan::{self, ScanFaults, ScanOutcome};
 use crate::smtp::reason::Reason;
 use std::sync::Arc;
 
@@ -53,11 +53,15 @@ impl Verdicts {
 /// The two kinds of checks, which run side by side.
 pub(super) struct Checks {
     authenticator: Authenticator,
+    faults: ScanFaults,
 }
 
 impl Checks {
     pub(super) fn new(resolver: Arc<dyn Resolver>, settings: crate::msgauth::Settings) -> Self {
-        Self { authenticator: Authenticator::new(resolver, settings) }
+        Self {
+            authenticator: Authenticator::new(resolver, settings),
+            faults: ScanFaults::default(),
+        }
     }
 
     /// Makes the verdicts. Bounded in time by the settings of either kind: what did not answer is
@@ -98,6 +102,7 @@ impl Checks {
             self.authenticator.authenticate(&request),
             scan::scan(transaction.snapshot.scanner.as_ref(), &scanned),
         );
+        self.faults.tell(&spam, now);
         if !is_author(&headers, authentication.dmarc.domain.as_deref()) {
             return Err(Reason::AmbiguousAuthor);
         }

@@ -29,6 +29,8 @@ use throttle::{Account as ThrottledAccount, Throttle};
 
 /// Passwords verified at once, at most: each takes a processor and 19 MiB.
 const MAX_TURNS: usize = 4;
+/// So many characters of a user name are told.
+const MAX_TOLD: usize = 64;
 /// How long a login waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -97,6 +99,22 @@ fn nobodys_name(directory: &Directory, user_name: &str) -> String {
     address.map_or_else(|_| user_name.to_lowercase(), |address| address.key())
 }
 
+/// A login that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// What the peer is told.
+    pub reason: Reason,
+    /// What the operator is told: whose login it is, as the client names it, and what is wrong.
+    pub about: String,
+}
+
+impl Denied {
+    fn new(reason: Reason, user_name: &str, why: &str) -> Self {
+        let name = user_name.chars().filter(|c| !c.is_control()).take(MAX_TOLD);
+        Self { reason, about: format!("AUTH as <{}> ({why})", name.collect::<String>()) }
+    }
+}
+
 /// What came of looking at a password or token.
 struct Proof {
     outcome: Result<(), AuthFailure>,
@@ -143,7 +161,7 @@ impl Logins {
         trace_id: TraceId,
         peer: &Peer,
         credentials: Credentials,
-    ) -> Result<Login, Reason> {
+    ) -> Result<Login, Denied> {
         let Credentials { user_name, password } = credentials;
         let account = Account::of(&snapshot.directory, &user_name, &self.throttle());
         let proof = match is_token(password.expose()) {
@@ -155,8 +173,11 @@ impl Logins {
         let (ip, token) = (peer.ip.to_canonical(), proof.token.as_deref());
         let told = Authentication::smtp(occasion.clone(), &user_name, ip, proof.outcome, token);
         self.audit.record(told);
-        proof.outcome.map_err(reason_of)?;
-        self.check_access(snapshot, &account, peer, occasion)?;
+        proof
+            .outcome
+            .map_err(|failure| Denied::new(reason_of(failure), &user_name, failure.word()))?;
+        self.check_access(snapshot, &account, peer, occasion)
+            .map_err(|reason| Denied::new(reason, &user_name, reason.word()))?;
         let MailboxName { organization, user } = account.owner;
         Ok(Login { organization, user, token: proof.token })
     }

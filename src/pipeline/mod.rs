@@ -267,11 +267,7 @@ impl Handler for Pipeline {
     ) -> Result<Login, Refusal> {
         let snapshot = self.snapshot.load_full();
         let login = self.logins.authenticate(&snapshot, trace_id, peer, credentials).await;
-        login.map_err(|reason| {
-            let refusal = Refusal { reason, trace_id };
-            self.refused(SessionRefusal { refusal, peer, about: "AUTH ..." });
-            refusal
-        })
+        login.map_err(|denied| self.refuse(denied.reason, trace_id, peer, &denied.about))
     }
 
     async fn mail(
@@ -286,7 +282,7 @@ impl Handler for Pipeline {
             let begun = Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
             return Ok(MailTransaction::Relayed(begun));
         };
-        let about = format!("MAIL FROM:{reverse_path}");
+        let about = format!("MAIL FROM:{reverse_path} by user {}", login.user);
         Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
             .map(MailTransaction::Submitted)
             .map_err(|reason| self.refuse(reason, trace_id, peer, &about))

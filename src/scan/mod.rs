@@ -1,6 +1,7 @@
 //! Spam scanners: rspamd over HTTP, SpamAssassin's spamd, and GTUBE when none is configured.
 //! Knows messages and envelopes, no organization and no rule.
 
+mod faults;
 mod gtube;
 mod outcome;
 mod rspamd;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use crate::id::TraceId;
 use crate::mail::{Address, Peer, ReversePath, Verdict};
 
+pub use faults::ScanFaults;
 use outcome::ScanError;
 pub use outcome::ScanOutcome;
 pub use settings::{ScannerKind, Settings};

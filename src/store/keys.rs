@@ -2,6 +2,7 @@
 //! the organization's, which is derived from the master key (guide 460–570).
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -133,7 +134,13 @@ pub(super) struct Keyring {
 impl Keyring {
     /// Reads the master key from its file: 64 hexadecimal digits.
     pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
-        let text = fs::read_to_string(path).map_err(StoreError::file(path))?;
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Key(format!(
+                "{}: there is no such file; put the master key there",
+                path.display()
+            )),
+            _ => StoreError::file(path)(error),
+        })?;
         let key = from_hex(text.trim())
             .and_then(|bytes| <[u8; KEY_LEN]>::try_from(bytes).ok())
             .ok_or_else(|| {

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::StoreError;
+use super::keys::Keyring;
+
 /// Settings of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -26,5 +29,13 @@ impl Settings {
             segment_bytes: 64 * 1024 * 1024,
             housekeeping_interval: Duration::from_secs(3600),
         }
+    }
+
+    /// Whether the master key's file, if it is named, holds one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not 64 hexadecimal digits.
+    pub fn check_key(&self) -> Result<(), StoreError> {
+        self.master_key_file.as_deref().map_or(Ok(()), |path| Keyring::load(path).map(drop))
     }
 }

@@ -50,6 +50,39 @@ fn a_bad_zone_file_or_certificate_is_bad_configuration() {
 }
 
 #[test]
+fn every_file_that_cannot_be_used_is_told_with_its_key() {
+    let daemon = Setup::default().prepare();
+    let config = daemon.path("files.toml");
+    let organization = daemon.path("org.toml");
+    std::fs::write(
+        &organization,
+        "alias = \"a\"\ndomains = [\"a.test\"]\n[[user]]\nname = \"u\"\n",
+    )
+    .expect("writes");
+    std::fs::write(daemon.path("short.key"), "0123\n").expect("writes");
+    let main = "hostname = \"mx.a.test\"\n[[organization]]\nfile = \"org.toml\"\n\
+                [dns]\nzone_file = \"none.zone\"\n\
+                [tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.key\"\n\
+                [store]\nmaster_key_file = \"short.key\"\n";
+    std::fs::write(&config, main).expect("writes");
+    for command in ["check-config", "serve"] {
+        let output =
+            Command::new(BINARY).args([command, "--config"]).arg(&config).output().expect("runs");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{command}: {told}");
+        for expected in [
+            "files.toml:5: dns.zone_file: ",
+            "none.zone: cannot be read: ",
+            "files.toml:7: tls.certificate: ",
+            "files.toml:10: store.master_key_file: ",
+            "short.key: a master key is 64 hexadecimal digits",
+        ] {
+            assert!(told.contains(expected), "{command}: {expected} is not in\n{told}");
+        }
+    }
+}
+
+#[test]
 fn rules_test_tells_who_wins_and_why_the_others_lost() {
     let rules = [
         rule("spoofers", "DROP", "*.bad.test", "*"),

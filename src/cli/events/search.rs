@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::files::{EventFiles, Wanted};
 use super::joins::{belong_together, joined};
 use super::read_lines;
-use crate::cli::story::{Report, Trace};
+use crate::cli::story::{Report, Trace, Waiting};
 use crate::events::{EventId, Lsn};
 use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
@@ -52,6 +52,7 @@ pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Resul
         }
     }
     search.join()?;
+    search.add_waiting()?;
     Ok(Found { traces: search.traces.into_values().collect(), left_out })
 }
 
@@ -120,6 +121,17 @@ impl Search {
         let joins: Vec<_> = self.traces.values().map(|of| joined(of, self.others(of))).collect();
         for (trace, joins) in self.traces.values_mut().zip(joins) {
             trace.joined = joins;
+        }
+        Ok(())
+    }
+
+    /// Tells each trace what of it is in the queue.
+    fn add_waiting(&mut self) -> anyhow::Result<()> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        for mail in reader.queue()? {
+            if let Some(trace) = self.traces.get_mut(&mail.trace_id.to_string()) {
+                trace.waiting.push(Waiting::of(&mail));
+            }
         }
         Ok(())
     }

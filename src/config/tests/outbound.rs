@@ -176,7 +176,7 @@ fn problems_of_outbound_rules_are_told_with_their_lines() {
             "org.toml:8: smtp_gateway[0].port: 0 is not between 1 and 65535",
             "org.toml:45: inbound_rule[0].gateway: unknown key",
             "org.toml:50: inbound_rule[1].action: \"ROUTE_TO_SMTP_GATEWAY\" is not one of DROP, \
-             BOUNCE, MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, RUN_LAMBDA",
+             BOUNCE, MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:12: outbound_rule[0].gateway: there is no smtp_gateway \"filtre\"",
             "org.toml:15: outbound_rule[1].gateway: is missing",
             "org.toml:23: outbound_rule[2].gateway: only ROUTE_TO_SMTP_GATEWAY has one",

@@ -98,6 +98,23 @@ pub enum AuthFailure {
     Unavailable,
 }
 
+impl AuthFailure {
+    /// Its word, as the audit log has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown-user",
+            Self::UserDisabled => "user-disabled",
+            Self::RemoteUser => "remote-user",
+            Self::NoPassword => "no-password",
+            Self::WrongPassword => "wrong-password",
+            Self::UnknownToken => "unknown-token",
+            Self::ExpiredToken => "expired-token",
+            Self::TooManyFailures => "too-many-failures",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// An authentication line (guide 1668–1690). SMTP has no user agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Authentication {

@@ -116,7 +116,9 @@ impl Scene {
     async fn login_from(&self, ip: &str, name: &str, password: &str) -> Result<Login, Reason> {
         let peer = peer(ip);
         let credentials = credentials(name, password);
-        self.logins.authenticate(&self.snapshot, TraceId::generate(), &peer, credentials).await
+        let login =
+            self.logins.authenticate(&self.snapshot, TraceId::generate(), &peer, credentials);
+        login.await.map_err(|denied| denied.reason)
     }
 
     fn new_token(&self, user: &str, expires_at: Option<Timestamp>) -> (String, Token) {

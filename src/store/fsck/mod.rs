@@ -94,7 +94,8 @@ impl Report {
 /// Checks the store of a data folder. Without a daemon, none can start meanwhile.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] if there is none; files that cannot be read at all. What is wrong with
+/// [`StoreError::NotFound`] if there is none; [`StoreError::Key`] if the master key is missing or
+/// another store's; files that cannot be read at all. What is wrong with
 /// their content is in the report.
 pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     let layout = Layout(settings);
@@ -102,6 +103,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
+    let keyring = Keyring::load(&layout.master_key())?;
     let is_at_rest = lock_folder(&settings.data_dir);
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
@@ -110,6 +112,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         true => Some(Index::open_to_read(&layout.index())?),
         false => None,
     };
+    index.iter().try_for_each(|index| check_key(index, &keyring, &layout))?;
     let catalog = match Catalog::read(&layout.log()) {
         Ok(catalog) => catalog,
         Err(error @ StoreError::Damaged { .. }) => {
@@ -122,7 +125,7 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     domain_keys(settings, &mut report)?;
     let indexed = index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(Cursor::Indexed))?;
     let mut checker = Checker {
-        keyring: Keyring::load(&layout.master_key())?,
+        keyring,
         depth,
         births: HashMap::new(),
         shadow: Shadow::new(indexed)?,
@@ -141,6 +144,22 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
         None => report.records_to_index = report.records,
     }
     Ok(report)
+}
+
+/// With another master key nothing opens, and nothing is wrong with it.
+fn check_key(index: &Index, keyring: &Keyring, layout: &Layout<'_>) -> Result<(), StoreError> {
+    let births = index.mailboxes()?;
+    let opens = |birth: &NewMailbox| {
+        keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key).is_ok()
+    };
+    if births.is_empty() || births.iter().any(|(birth, _)| opens(birth)) {
+        return Ok(());
+    }
+    let path = layout.master_key();
+    let path = path.display();
+    Err(StoreError::Key(format!(
+        "{path} is not the key of these mailboxes: put the right one there"
+    )))
 }
 
 fn check_credentials(data_dir: &Path, report: &mut Report) {

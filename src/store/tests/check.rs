@@ -139,11 +139,13 @@ async fn event_files_that_differ_are_told() {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_open_is_told() {
+async fn another_master_key_is_told_and_nothing_else() {
     let scratch = Scratch::filled().await;
     fs::write(scratch.path("keys/master.key"), "cd".repeat(32)).expect("writes");
-    let problems = scratch.problems();
-    assert!(problems.contains("does not open with this master key"), "{problems}");
+    let checked = || check(&scratch.settings, Depth::Contents).expect_err("no key").to_string();
+    assert!(checked().contains("master.key is not the key of these mailboxes"), "{}", checked());
+    fs::remove_file(scratch.path("keys/master.key")).expect("removes");
+    assert!(checked().contains("master.key: there is no such file; put"), "{}", checked());
 }
 
 #[tokio::test]
