@@ -234,7 +234,7 @@ fn nothing_is_lost_where_redirects_lead_nowhere() {
         + "[[group]]\nname = \"circle\"\nmembers = [\"selfish\"]\n"
         + &rule("not-to-bob", "BOUNCE", "*", "bob@example.test");
     let daemon = daemon(&organization, &far);
-    let big = vec![b'x'; 76].repeat(13_000).chunks(76).collect::<Vec<_>>().join(&b"\r\n"[..]);
+    let big = format!("{}\r\n", "x".repeat(76)).repeat(13_000).into_bytes();
     let mut client = daemon.client();
     client.envelope(CAROL, &["small@example.test"]);
     client.data(&[message(CAROL, "fills it"), big.clone()].concat());
