@@ -152,7 +152,7 @@ fn fields<'m>(part: MessagePart<'m>, name: &'static str) -> impl Iterator<Item =
 
 /// Why readers do not agree on what a part is.
 fn malformed(part: MessagePart<'_>) -> Option<&'static str> {
-    let header = part.raw_headers();
+    let header = part.raw();
     let is_hidden = |(name, range): (&[u8], Range<usize>)| {
         let field = header.get(range).unwrap_or_default();
         DESCRIBING.iter().any(|wanted| hides(name, field, wanted))
@@ -332,8 +332,8 @@ mod tests {
             twice("Content-Type: text/plain"),
             twice("content-transfer-encoding : 7bit"),
             format!("Content-Type: text/plain\r\n{}", with_part("Content-Type: text/plain")),
-            with_part("x\r\n Content-Disposition: attachment; filename=a.exe"),
-            with_part("\tContent-Type: text/plain; name=a.exe"),
+            with_part("x\r\n Content-Disposition: attachment; filename=a.txt"),
+            with_part("\tContent-Type: text/plain; name=a.txt"),
             with_part("x").replace("boundary=b", "boundary=c; boundary=b"),
             with_part("x").replace("boundary=b", "boundary=\"b \""),
             encoded("message/rfc822", "base64"),
