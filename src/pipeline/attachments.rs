@@ -32,7 +32,7 @@ const UNSUPPORTED: [&str; 90] = [
 const MAX_PARTS: usize = 400_000;
 /// How much of a name is repeated to the sender, in characters.
 const MAX_NAME: usize = 255;
-/// The fields that say what a part is (RFC 2045 §3, RFC 2183 §2); each stands once.
+/// The fields that say what a part is (RFC 2045 §3); each stands once.
 const DESCRIBING: [&str; 3] = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"];
 
 /// An extension of file names: lower-case, without its dot.
