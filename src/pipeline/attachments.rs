@@ -4,13 +4,14 @@
 mod names;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use mail_parser::{ContentType, MessageParser, MessagePart, PartFlags};
 
 use self::names::{is_invisible, lenient, parameters, uuencoded};
-use crate::mail::unfolded;
+use crate::mail::{FieldLines, hides, unfolded};
 
 /// What is never sent where an organization does not say otherwise: the list of the guide of 2016,
 /// "Unsupported Attachment Types".
@@ -31,6 +32,8 @@ const UNSUPPORTED: [&str; 90] = [
 const MAX_PARTS: usize = 400_000;
 /// How much of a name is repeated to the sender, in characters.
 const MAX_NAME: usize = 255;
+/// The fields that say what a part is (RFC 2045 §3); each stands once.
+const DESCRIBING: [&str; 3] = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"];
 
 /// An extension of file names: lower-case, without its dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,18 +152,27 @@ fn fields<'m>(part: MessagePart<'m>, name: &'static str) -> impl Iterator<Item =
 
 /// Why readers do not agree on what a part is.
 fn malformed(part: MessagePart<'_>) -> Option<&'static str> {
+    let header = part.raw();
+    let is_hidden = |(name, range): (&[u8], Range<usize>)| {
+        let field = header.get(range).unwrap_or_default();
+        DESCRIBING.iter().any(|wanted| hides(name, field, wanted))
+    };
+    if FieldLines::new(header).any(is_hidden) {
+        return Some("a part has a field that only some readers find");
+    }
     let types: Vec<String> = fields(part, "Content-Type").collect();
     let encodings: Vec<String> = fields(part, "Content-Transfer-Encoding").collect();
     if types.len() > 1 || encodings.len() > 1 || fields(part, "Content-Disposition").count() > 1 {
         return Some("a part has a field twice");
     }
     let kind = types.first().map(|value| value.to_ascii_lowercase()).unwrap_or_default();
+    let is = |word: &str| kind.split(';').next().is_some_and(|kind| kind.contains(word));
     let encoding = encodings.first().map(|value| value.to_ascii_lowercase()).unwrap_or_default();
-    if kind.contains("message/partial") {
+    if is("message/partial") {
         return Some("a file may be in several messages");
     }
     // RFC 2045 §6.4
-    let is_composite = kind.contains("multipart/") || kind.contains("message/");
+    let is_composite = is("multipart/") || is("message/");
     if is_composite && ["base64", "quoted-printable"].iter().any(|word| encoding.contains(word)) {
         return Some("a multipart or message is encoded as a whole");
     }
@@ -320,6 +332,8 @@ mod tests {
             twice("Content-Type: text/plain"),
             twice("content-transfer-encoding : 7bit"),
             format!("Content-Type: text/plain\r\n{}", with_part("Content-Type: text/plain")),
+            with_part("x\r\n Content-Disposition: attachment; filename=a.txt"),
+            with_part("\tContent-Type: text/plain; name=a.txt"),
             with_part("x").replace("boundary=b", "boundary=c; boundary=b"),
             with_part("x").replace("boundary=b", "boundary=\"b \""),
             encoded("message/rfc822", "base64"),
@@ -335,6 +349,7 @@ mod tests {
         }
         check(&encoded("message/rfc822", "8bit"), None);
         check(&encoded("text/plain", "base64"), None);
+        check(&encoded("text/plain; name=\"a message/multipart/x\"", "base64"), None);
     }
 
     fn nested_messages(depth: usize) -> String {

@@ -227,6 +227,27 @@ fn files_of_kinds_that_are_not_sent_go_nowhere_however_they_are_named() {
 }
 
 #[test]
+fn a_message_that_can_be_taken_apart_in_two_ways_goes_nowhere() {
+    const MALFORMED: (&str, &str) =
+        ("550 5.6.0 The parts of the message can be read in more than one way", "malformed-mime");
+    let twice = with_part("Content-Type: text/plain\r\nContent-Type: text/html", "x");
+    let encoded = "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64";
+    let encoded = with_part(encoded, "U3ViamVjdDogeA0KDQp4");
+    let boundaries = named("filename=a.txt").replace("boundary=b", "boundary=c; boundary=b");
+    let messages = [("twice", twice), ("encoded", encoded), ("boundaries", boundaries)];
+    let blocking = daemon("", "");
+    for (subject, message) in &messages {
+        send(&blocking, subject, message).refused(MALFORMED.0, MALFORMED.1);
+        is_told_as_bounced(&blocking, subject, &["carol@far.test", BOB], MALFORMED);
+    }
+    assert!(blocking.mailbox("bob").is_empty());
+    let none = daemon("blocked_attachments = []", "");
+    for (subject, message) in &messages {
+        send(&none, subject, message).accepted();
+    }
+}
+
+#[test]
 fn an_organization_has_its_own_list_of_kinds_or_none() {
     let own = daemon("blocked_attachments = [\"zip\", \".Docm\"]", "");
     send(&own, "zip", &named("filename=a.zip")).refused(BLOCKED.0, BLOCKED.1);
