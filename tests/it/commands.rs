@@ -119,7 +119,7 @@ fn rules_test_tells_of_outbound_rules_too() {
                  senders = [\"bob@example.test\"]\ndestinations = [\"*\"]\n";
     let daemon = Setup::with(&format!("{rules}{}", rule("in", "DROP", "*", "*"))).prepare();
     let told = daemon.succeeds(&["check-config"]);
-    assert!(told.contains("1 inbound rules, 2 outbound rules, 1 SMTP gateways"), "{told}");
+    assert!(told.contains("1 inbound rule, 2 outbound rules, 1 SMTP gateway,"), "{told}");
     let ask = |sender: &str, recipient: &str, more: &[&str]| {
         let direction = ["rules", "test", "--direction", "outbound"];
         let addresses = ["--sender", sender, "--recipient", recipient];
@@ -249,9 +249,49 @@ fn a_mailbox_can_be_listed_shown_and_exported() {
     assert!(shown.contains("the body"));
     assert_eq!(message["sizeBytes"].as_u64(), Some(shown.len() as u64));
     let mailboxes = daemon.succeeds(&["mailbox", "list"]);
-    assert_eq!(mailboxes, format!("example/alice: {} bytes\n", shown.len()));
+    let first = mailboxes.lines().next().expect("a line");
+    assert_eq!(first, format!("example/alice: {} bytes", shown.len()));
     assert_eq!(daemon.mailbox("alice")[0].1, shown.as_bytes());
     assert_eq!(daemon.command(&["mailbox", "list", "nobody"]).status.code(), Some(1));
+}
+
+#[test]
+fn all_mailboxes_are_listed_also_those_without_mail() {
+    let daemon = Setup::with("[[user]]\nname = \"dave\"\nremote = \"dave@else.test\"\n").start();
+    swaks(&daemon, "bob@good.test", ALICE, "one", &[]).accepted();
+    let list = daemon.succeeds(&["mailbox", "list"]);
+    let lines: Vec<_> = list.lines().collect();
+    assert!(lines[0].starts_with("example/alice: ") && lines[0] != "example/alice: 0 bytes");
+    for expected in ["example/bob: 0 bytes", "example/carol: 0 bytes", "example/room: 0 bytes"] {
+        assert!(lines.contains(&expected), "no {expected} in\n{list}");
+    }
+    assert!(!list.contains("dave"), "the mailbox is elsewhere: {list}");
+    assert_eq!(lines.len(), 8, "each once: {list}");
+}
+
+#[test]
+fn a_damaged_message_keeps_no_other_from_being_read() {
+    let mut daemon = Setup::default().start();
+    swaks(&daemon, "bob@good.test", ALICE, "harmed", &[]).accepted();
+    swaks(&daemon, "bob@good.test", ALICE, "whole", &[]).accepted();
+    assert!(daemon.stop().success());
+    let segments = std::fs::read_dir(daemon.data().join("log")).expect("lists");
+    let segment = segments.map(|it| it.expect("an entry").path()).min().expect("a segment");
+    let mut bytes = std::fs::read(&segment).expect("reads");
+    let subject = bytes.windows(6).position(|it| it == b"harmed").expect("its event");
+    bytes[subject..subject + 200].iter_mut().for_each(|byte| *byte ^= 0xff);
+    std::fs::write(&segment, bytes).expect("writes");
+    let out = daemon.path("out").display().to_string();
+    for arguments in [&["mailbox", "list", "alice"][..], &["mailbox", "export", "alice", &out]] {
+        let output = daemon.command(arguments);
+        let (shown, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{shown}{told}");
+        assert!(told.contains(": cannot be read: "), "{told}");
+        assert!(told.contains("1 message cannot be read"), "{told}");
+        assert!(shown.contains("whole") || shown.contains("1 message written"), "{shown}");
+    }
+    let files = std::fs::read_dir(daemon.path("out/INBOX")).expect("lists").count();
+    assert_eq!(files, 1, "the other one is written");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::smtp::message;
 
 const PASSWORD: &str = "Lemon-tree1";
@@ -58,7 +58,9 @@ fn a_password_is_set_from_standard_input() {
     for user in ["alice", "a.liddell@example.test", "example/bob", "carol"] {
         let output = set_password(&daemon, user, &format!("{PASSWORD}\n"));
         assert!(output.status.success(), "{user}: {}", said(&output));
-        assert!(said(&output).ends_with(" is set\n"), "{}", said(&output));
+        let is_disabled = said(&output).contains("carol is disabled, and cannot log in until");
+        assert_eq!(is_disabled, user == "carol", "{}", said(&output));
+        assert!(text(&output.stdout).ends_with(" is set\n"), "{}", said(&output));
     }
     let file = daemon.data().join("credentials.sqlite");
     let database = rusqlite::Connection::open(&file).expect("opens");
@@ -235,6 +237,10 @@ fn access_rules_are_tried_out() {
     let told = closed.succeeds(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
     assert_eq!(told, "DENY: no rule applies\n");
     let open = Setup::default().prepare();
+    let of_carol = ["access", "test", "--user", "carol", "--ip", "192.0.2.1"];
+    assert_eq!(open.succeeds(&of_carol), "DENY: carol cannot log in: disabled\n");
+    let of_carol = &json(&open.succeeds(&[&of_carol[..], &["--json"]].concat()))[0];
+    assert_eq!((&of_carol["effect"], &of_carol["disabled"]), (&"DENY".into(), &true.into()));
     let told = open.succeeds(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
     assert_eq!(told, "ALLOW: by default\n");
 }

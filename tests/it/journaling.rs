@@ -62,14 +62,17 @@ fn journal_mail_is_not_journaled() {
 
 #[test]
 fn a_record_that_cannot_be_delivered_is_reported_and_the_mail_flows() {
-    let nobody = JOURNALING.replace("archive@", "nobody@");
-    let daemon = Setup::with(&nobody).start();
+    // Of another organization, whose file says nothing of what this one names.
+    let nobody = JOURNALING.replace("archive@example.test", "nobody@other.test");
+    let other = "alias = \"other\"\ndomains = [\"other.test\"]\n[[user]]\nname = \"eve\"\n";
+    let more_organizations = vec![other.to_owned()];
+    let daemon = Setup { more_organizations, ..Setup::with(&nobody) }.start();
     swaks(&daemon, "bob@good.test", "alice@example.test", "unjournaled", &[]).accepted();
     assert_eq!(daemon.folders("alice", "unjournaled"), ["INBOX"]);
     assert_eq!(daemon.folders("admin", "Journal record not delivered"), ["INBOX"]);
     let notice = text(&daemon.mailbox("admin")[0].1);
     assert!(
-        notice.contains("nobody@example.test") && notice.contains("Subject: unjournaled"),
+        notice.contains("nobody@other.test") && notice.contains("Subject: unjournaled"),
         "{notice}"
     );
     assert!(!daemon.names("unjournaled").contains(&"JOURNALING_INITIATED".to_owned()));

@@ -156,7 +156,7 @@ fn what_goes_on_to_users_here_is_inbound_mail_with_one_journal_record() {
                       report_address = \"admin@example.test\"\n";
     let organization = journaling.to_owned()
         + &user("red", &["action = \"REDIRECT\"\nto = \"bob@example.test\""])
-        + &user("lost", &["action = \"REDIRECT\"\nto = \"not.there@example.test\""]);
+        + &user("lost", &["action = \"REDIRECT\"\nto = \"carol@example.test\""]);
     let daemon = daemon(&organization, &far);
     swaks(&daemon, CAROL, "red@example.test", "over to bob", &[]).accepted();
     assert!(daemon.mailbox("red").is_empty());

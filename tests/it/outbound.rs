@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::credentials::set_password;
-use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::swaks::{Transcript, swaks};
 use crate::support::wait_for;
 
@@ -160,6 +160,14 @@ fn nobody_writes_as_somebody_else() {
     let daemon = daemon("", far.address().port());
     submit(&daemon, "carol@far.test", "as bob", &["--header", &format!("From: {BOB}")])
         .refused("550 5.7.1", "sender-not-allowed");
+    submit(&daemon, "carol@far.test", "from bob", &["--from", BOB])
+        .refused("550 5.7.1", "sender-not-allowed");
+    let told = wait_for("the refusal", || {
+        let output = daemon.command(&["events", "trace", BOB]);
+        output.status.success().then(|| text(&output.stdout))
+    });
+    let expected = format!("refused MAIL FROM:<{BOB}> by user alice: 550");
+    assert!(told.contains(&expected), "{told}");
     let names = daemon.names("as bob");
     assert_eq!(names, ["OUTGOING_EMAIL_SUBMITTED", "OUTGOING_EMAIL_BOUNCED"]);
     assert!(far.mailbox("carol").is_empty());
@@ -219,6 +227,9 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
     };
     let (later, never) = (id("later"), id("never"));
     assert!(daemon.succeeds(&["queue", "show", &later]).contains("carol@far.test"));
+    let others = daemon.succeeds(&["queue", "list", "--to", "nothing.test"]);
+    assert_eq!(others, "nothing waits for nothing.test; for others, 2 entries\n");
+    check_that_it_waits(&daemon, &queue, &later);
     daemon.succeeds(&["queue", "drop", &never, "--bounce"]);
     let bounced = told(&daemon, "never", "OUTGOING_EMAIL_BOUNCED");
     assert_eq!(bounced.last().expect("one")["reason"], "given up by the administrator");
@@ -227,6 +238,20 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
     let output = daemon.command(&["queue", "drop", &never]);
     assert!(!output.status.success(), "it is gone");
     assert!(daemon.succeeds(&["queue", "list"]).contains("1 entry"));
+}
+
+/// The trace of an entry says that it waits, and for what.
+fn check_that_it_waits(daemon: &Daemon, queue: &[Value], id: &str) {
+    let entry = queue.iter().find(|entry| entry["id"] == id).expect("waits");
+    let trace = entry["traceId"].as_str().expect("an id");
+    let told = daemon.succeeds(&["events", "trace", trace]);
+    let expected = format!("\n  waits: queue entry {id} for far.test, attempts ");
+    assert!(told.contains(&expected), "{told}");
+    let told = daemon.succeeds(&["events", "trace", trace, "--json"]);
+    let first = told.lines().next().expect("a trace");
+    let told: Value = serde_json::from_str(first).expect("JSON");
+    assert_eq!(told["waiting"][0]["id"], id, "{told:#}");
+    assert!(told["waiting"][0]["nextAttempt"].is_u64(), "{told:#}");
 }
 
 #[test]

@@ -84,5 +84,9 @@ fn a_scanner_that_fails_does_not_stop_mail() {
         swaks(&daemon, "bob@good.test", ALICE, "flows", &[]).accepted();
         assert_eq!(daemon.folders("alice", "flows"), ["INBOX"], "{scanner} {address}");
         assert_eq!(daemon.trace("flows")[0]["spamVerdict"], "PROCESSING_FAILED");
+        let told = daemon.succeeds(&["events", "trace", ALICE]);
+        assert!(told.contains("  spam PROCESSING_FAILED: the scanner"), "{told}");
+        let log = daemon.log();
+        assert!(log.contains("WARN") && log.contains("mail is not scanned for spam"), "{log}");
     }
 }

@@ -72,7 +72,7 @@ fn a_wrong_password_is_refused_and_seen_nowhere() {
     for entry in fs::read_dir(daemon.data().join("refusals")).expect("lists") {
         records += &fs::read_to_string(entry.expect("an entry").path()).expect("reads");
     }
-    assert!(records.contains("AUTH ...") && records.contains("bad-credentials"), "{records}");
+    assert!(records.contains("AUTH as <") && records.contains("bad-credentials"), "{records}");
     for text in [&[PASSWORD], ENCODED.as_slice()].concat() {
         assert!(!records.contains(text), "{text} in {records}");
     }

@@ -1,0 +1,93 @@
+use serde_json::json;
+
+use super::*;
+
+fn told(story: Value, joined: Vec<Joined>) -> String {
+    tell(&Trace { story: Some(story), joined, ..Trace::new("1") })
+}
+
+#[test]
+fn what_mailbox_rules_did_is_told() {
+    let story = json!({
+        "mailboxRules": [
+            { "mailbox": "alice", "rule": "lists", "action": "MOVE", "targetFolder": "DRAFTS" },
+            { "mailbox": "alice", "rule": "out", "action": "FORWARD",
+              "targetRecipient": "erin@elsewhere.test" },
+            { "mailbox": "bob", "rule": "noise", "action": "DELETE" },
+        ],
+        "withheld": [{ "mailbox": "bob", "reason": "loop" }],
+        "sentOn": [{ "from": "alice@example.test", "to": "erin@elsewhere.test", "trace": "2" }],
+    });
+    let on = Joined { relation: Relation::SentOn, trace_id: "2".into(), to: Vec::new() };
+    let told = told(story, vec![on]);
+    for expected in [
+        "\n  mailbox alice: its rule \"lists\" says MOVE to folder DRAFTS\n",
+        "\n  mailbox alice: its rule \"out\" says FORWARD to erin@elsewhere.test\n",
+        "\n  mailbox bob: its rule \"noise\" says DELETE\n",
+        "\n  mailbox bob: not sent on [loop]\n",
+        "\n  sent on from alice@example.test to erin@elsewhere.test in trace 2\n",
+    ] {
+        assert!(told.contains(expected), "no {expected} in\n{told}");
+    }
+    assert_eq!(told.matches("trace 2").count(), 1, "{told}");
+}
+
+#[test]
+fn a_bounce_has_the_reason_that_it_has() {
+    let spam = json!({ "spam": { "because": "not-spam" } });
+    let inbound = |reason: &str, basis: &Value| {
+        let recipient = json!({ "address": "a@x.test", "disposition": { "bounce": reason },
+                                "basis": basis });
+        told(json!({ "recipients": [recipient] }), vec![])
+    };
+    let full = inbound("mailbox-full", &spam);
+    assert!(full.contains("bounced [mailbox-full], because the mailbox is full\n"), "{full}");
+    let dmarc = inbound("dmarc-reject", &json!("dmarc"));
+    assert!(dmarc.contains("[dmarc-reject], because the DMARC policy of"), "{dmarc}");
+    let outbound = |reason: &str, detail: Option<&str>| {
+        let recipient = json!({ "address": "a@x.test", "disposition": { "bounce": reason },
+                                "detail": detail });
+        told(json!({ "outboundRecipients": [recipient] }), vec![])
+    };
+    for (reason, detail, expected) in [
+        ("sender-not-allowed", None, ", because the user may not send as the message's author"),
+        ("blocked-attachment", Some("a.exe is one"), ", because a.exe is one"),
+        ("too-many-hops", None, ""),
+        ("outbound-rule-bounce", None, ", because no rule matches"),
+    ] {
+        let told = outbound(reason, detail);
+        let expected = format!("\n  a@x.test: bounced [{reason}]{expected}\n");
+        assert!(told.contains(&expected), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
+fn a_scanner_that_failed_is_told_with_its_error() {
+    let story = |verdict: &str| json!({ "spam": { "verdict": verdict, "detail": "it is down" } });
+    let failed = told(story("PROCESSING_FAILED"), vec![]);
+    assert!(failed.contains("  spam PROCESSING_FAILED: it is down\n"), "{failed}");
+    let passed = told(story("PASS"), vec![]);
+    assert!(passed.contains("  spam PASS\n"), "{passed}");
+}
+
+#[test]
+fn a_story_without_mailbox_rules_says_nothing_of_them() {
+    let told = told(json!({ "deliveries": [{ "mailbox": "alice", "folder": "INBOX" }] }), vec![]);
+    assert!(told.contains("mailbox alice: INBOX"), "{told}");
+    assert!(!told.contains("rule") && !told.contains("sent on"), "{told}");
+}
+
+#[test]
+fn what_belongs_to_a_trace_is_told() {
+    for (relation, to, expected) in [
+        (Relation::Outbound, "", "submitted in trace 2"),
+        (Relation::Inbound, "bob@x.test", "received here in trace 2 for bob@x.test"),
+        (Relation::SentOnFrom, "", "sent on from trace 2"),
+        (Relation::Report, "ann@x.test", "reported to ann@x.test in trace 2"),
+        (Relation::About, "", "reports on trace 2"),
+    ] {
+        let to = Some(to.to_owned()).filter(|to| !to.is_empty()).into_iter().collect();
+        let told = told(json!({}), vec![Joined { relation, trace_id: "2".into(), to }]);
+        assert!(told.contains(&format!("\n  {expected}\n")), "no {expected} in\n{told}");
+    }
+}
