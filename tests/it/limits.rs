@@ -1,6 +1,6 @@
 //! Quotas, recipients, PROXY.
 
-use crate::support::daemon::Setup;
+use crate::support::daemon::{Setup, zone_of_senders_here};
 use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 
@@ -156,7 +156,7 @@ fn without_the_setting_a_proxy_header_is_just_early_talk() {
 #[test]
 fn a_full_group_member_bounces_alone_and_the_sender_is_told() {
     let group = "[[group]]\nname = \"mixed\"\nmembers = [\"small\", \"alice\"]\n";
-    let daemon = Setup::with(group).start();
+    let daemon = Setup { zone: zone_of_senders_here(), ..Setup::with(group) }.start();
     let mut client = daemon.client();
     client.envelope("admin@example.test", &["mixed@example.test", "small@example.test"]);
     let content = [b"From: x@example.org\r\n".to_vec(), of_size("x", 1_100_000)].concat();

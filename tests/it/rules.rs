@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, Setup, rule};
+use crate::support::daemon::{Daemon, Setup, rule, zone_of_senders_here};
 use crate::support::swaks::swaks;
 
 const ALICE: &str = "alice@example.test";
 const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
 
 fn daemon(rules: &[String]) -> Daemon {
-    Setup::with(&rules.concat()).start()
+    Setup { zone: zone_of_senders_here(), ..Setup::with(&rules.concat()) }.start()
 }
 
 fn applied(name: &str, action: &str, recipients: &[&str]) -> Value {

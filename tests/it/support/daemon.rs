@@ -50,6 +50,14 @@ members = ["bob", "sales", "room"]
 
 pub const ZONE: &str = include_str!("../../../fixtures/dns/demo.zone");
 
+/// A zone in which senders of the organization's own domain pass SPF, so that they are told of what
+/// bounces.
+pub fn zone_of_senders_here() -> String {
+    let (closed, open) = ("\"v=spf1 -all\"", "\"v=spf1 ip4:127.0.0.0/8 -all\"");
+    let name = "\nexample.test. IN TXT ";
+    ZONE.replace(&format!("{name}{closed}"), &format!("{name}{open}"))
+}
+
 /// What a daemon is started with.
 pub struct Setup {
     pub organization: String,
