@@ -253,7 +253,7 @@ mod tests {
             "SRS1=ryl6idfe=first.test==HHH=TT=good.test=bob@example.test",
         );
         check(
-            "SRS1+XXXX=first.test=-HHH=TT=good.test=bob@second.test",
+            "SRS1+b7q2=first.test=-HHH=TT=good.test=bob@second.test",
             "SRS1=ifmjnvo5=first.test=-HHH=TT=good.test=bob@example.test",
         );
         check("carol@example.test", "carol@example.test");
