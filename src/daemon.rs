@@ -21,6 +21,7 @@ use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::{ArnSettings, AuditLog};
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::login::Logins;
+use crate::pipeline::outcomes::Outcomes;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::pipeline::{self, Pipeline};
@@ -176,8 +177,10 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         let addresses = listen(&configuration.listeners, &shared, &stopped, &mut tasks).await?;
         let bound = addresses.values().copied().collect();
+        let outcomes =
+            Outcomes::new(Arc::clone(&store), Arc::clone(&domain_keys), Arc::clone(&snapshot));
         let outbound =
-            Outbound::new(&configuration, resolver, &store, &snapshot, bound, &hostname)?;
+            Outbound::new(&configuration, resolver, &store, &snapshot, outcomes, bound, &hostname)?;
         let mut daemon = Self {
             shared,
             store,

@@ -38,6 +38,7 @@ impl Outbound {
         resolver: Arc<dyn Resolver>,
         store: &Arc<Store>,
         snapshot: &Arc<ArcSwap<Snapshot>>,
+        outcomes: Outcomes,
         listeners: Vec<SocketAddr>,
         hostname: &Domain,
     ) -> Result<Self, StartError> {
@@ -55,7 +56,7 @@ impl Outbound {
             configuration.queue.clone(),
             Arc::clone(store),
             Arc::clone(&courier),
-            Outcomes::new(Arc::clone(store), Arc::clone(snapshot)),
+            outcomes,
             clock,
             Box::new(chance),
         );

@@ -181,10 +181,12 @@ impl Checker<'_> {
     async fn judge(&self, wanted: &DnsRecord, found: &[RecordData]) -> Outcome {
         match wanted.purpose {
             Purpose::Mx | Purpose::MailFromMx => self.mail_exchangers(found),
-            Purpose::Spf | Purpose::MailFromSpf => match published::spf(found, &wanted.value) {
-                Published::Other(record) => self.permits(&wanted.hostname, &record).await,
-                published => published.into(),
-            },
+            Purpose::Spf | Purpose::HeloSpf | Purpose::MailFromSpf => {
+                match published::spf(found, &wanted.value) {
+                    Published::Other(record) => self.permits(&wanted.hostname, &record).await,
+                    published => published.into(),
+                }
+            }
             Purpose::Dkim => self.key(wanted, found).into(),
             Purpose::Dmarc => published::dmarc(found).into(),
             Purpose::TlsRpt => published::tls_reporting(found).into(),

@@ -235,6 +235,22 @@ impl DomainKeys {
         self.current.load().get(domain).cloned()
     }
 
+    /// Who signs mail that we make ourselves, whose author is at `author`: the nearest domain above
+    /// it that has keys, because a signature by it counts for DMARC as the author's own (RFC 9989
+    /// §4.10.2, relaxed alignment), else the first of the organization's `domains` that has keys.
+    pub fn signer_of_our_own_mail(&self, author: &str, domains: &[Domain]) -> Option<Arc<Signer>> {
+        let mut name = author;
+        loop {
+            if let Some(signer) = Domain::parse(name).ok().and_then(|it| self.signer_for(&it)) {
+                return Some(signer);
+            }
+            match name.split_once('.') {
+                Some((_, above)) => name = above,
+                None => return domains.iter().find_map(|domain| self.signer_for(domain)),
+            }
+        }
+    }
+
     /// Takes up what changed in the folder: one listing, and reading only if a name is new or
     /// gone. Whether there was anything. On an error all remains as it was.
     ///

@@ -25,6 +25,9 @@ pub enum Purpose {
     Mx,
     /// Mail from our host counts as the domain's (RFC 7208).
     Spf,
+    /// Our host may call itself by its name, which is all that SPF has to look at where the
+    /// envelope has no sender: of reports and journal records (RFC 7208 §2.4).
+    HeloSpf,
     /// Our signatures count as the domain's (RFC 6376).
     Dkim,
     /// What is neither is to be quarantined (RFC 9989).
@@ -45,6 +48,7 @@ impl Purpose {
         match self {
             Self::Mx => "MX",
             Self::Spf => "SPF",
+            Self::HeloSpf => "HELO SPF",
             Self::Dkim => "DKIM",
             Self::Dmarc => "DMARC",
             Self::TlsRpt => "TLSRPT",
@@ -114,6 +118,11 @@ pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsR
         mx(Purpose::Mx, domain.to_string(), hostname),
         DnsRecord::txt(Purpose::Spf, domain.to_string(), spf(hostname)),
     ];
+    if hostname != domain.as_str() {
+        // Nobody else ever has this name, so nothing is lost by forbidding it to them.
+        let only_itself = format!("v=spf1 a:{hostname} -all");
+        records.push(DnsRecord::txt(Purpose::HeloSpf, hostname.to_owned(), only_itself));
+    }
     for key in keys.iter().filter(|key| key.stage != Stage::Previous) {
         let name = format!("{}._domainkey.{domain}", key.selector);
         let record = DnsRecord::txt(Purpose::Dkim, name, key.key.record());
@@ -195,6 +204,10 @@ fn comment(purpose: Purpose, domain: &Domain, hostname: &str) -> String {
         Purpose::Mx => format!("{domain}: mail comes to {hostname}"),
         Purpose::Spf => {
             "SPF: mail from that host is the domain's; add what else sends it, such as a gateway"
+                .into()
+        }
+        Purpose::HeloSpf => {
+            "HELO SPF: reports and journal records have no envelope sender, so this name stands for it"
                 .into()
         }
         Purpose::Dkim => "DKIM: signatures by these keys are the domain's".into(),

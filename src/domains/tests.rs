@@ -154,6 +154,24 @@ fn the_records_are_a_zone_file() {
 }
 
 #[test]
+fn mail_of_our_own_is_signed_by_the_nearest_domain_above() {
+    let scratch = Scratch::with_keys();
+    let keys = DomainKeys::load(&scratch.settings).expect("loads");
+    let other = Domain::parse("other.test").expect("a domain");
+    let signs = |author: &str, domains: &[Domain]| {
+        let signer = keys.signer_of_our_own_mail(author, domains);
+        signer.map(|signer| signer.domain().to_string())
+    };
+    for author in ["example.test", "mx.example.test", "MX.a.example.test"] {
+        assert_eq!(signs(author, &[]).as_deref(), Some("example.test"), "{author}");
+    }
+    assert_eq!(signs("mx.notexample.test", &[]), None);
+    let ours = [other.clone(), domain()];
+    assert_eq!(signs("mx.host.test", &ours).as_deref(), Some("example.test"), "the organization's");
+    assert_eq!(signs("localhost", &[other]), None);
+}
+
+#[test]
 fn a_domain_without_keys_is_told_how_to_get_them() {
     let text = zone_file(&domain(), HOST, &[]);
     assert!(text.contains("; DKIM: there are no keys yet; `mailweir domain keys example.test`"));

@@ -8,6 +8,7 @@ use super::onward;
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::directory::{OrganizationId, Resolved};
+use crate::domains::DomainKeys;
 use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::journal::Wrapping;
@@ -64,6 +65,19 @@ pub(super) struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// The domain in its From field.
+    fn author<'a>(&self, snapshot: &'a Snapshot) -> &'a str {
+        let policy = match self.purpose {
+            Purpose::JournalRecord { .. } => snapshot.policies.get(self.organization),
+            Purpose::Message | Purpose::Report => None,
+        };
+        let journaling = policy.and_then(|policy| policy.journaling.as_ref());
+        match journaling {
+            Some(journaling) => journaling.sender_address.domain().as_str(),
+            None => &snapshot.settings.hostname,
+        }
+    }
+
     fn entry(&self, to: Address) -> QueueEntry {
         QueueEntry {
             organization: self.organization.as_str().into(),
@@ -85,28 +99,37 @@ impl Sending<'_> {
 pub(super) struct About<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) at: Timestamp,
-    /// Octets of the original, around which a journal record stands.
-    pub(super) original_length: usize,
+    /// The original, around which a journal record stands.
+    pub(super) original: &'a [u8],
 }
 
 impl<'a> About<'a> {
     pub(super) fn message(original: &'a Judged) -> Self {
-        Self {
-            snapshot: &original.snapshot,
-            at: original.received_at,
-            original_length: original.content.len(),
-        }
+        Self { snapshot: &original.snapshot, at: original.received_at, original: &original.content }
     }
 }
 
-/// Finds a place for internal mail: mailboxes for a local address, else the queue.
+/// Where internal mail goes, and what it is signed with on the way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlets<'a> {
+    pub(super) store: &'a Store,
+    pub(super) keys: &'a DomainKeys,
+}
+
+/// Finds a place for internal mail: mailboxes for a local address, else the queue. What leaves is
+/// signed.
 pub(super) fn place(
     mail: InternalMail,
     sending: Sending<'_>,
     about: About<'_>,
-    store: &Store,
+    outlets: Outlets<'_>,
 ) -> Result<Placed, Unplaced> {
-    let About { snapshot, at: now, original_length } = about;
+    let About { snapshot, at: now, original } = about;
+    let store = outlets.store;
+    let local = match snapshot.directory.is_local(mail.to.domain()) {
+        true => Some(resolve(&mail.to, about, store)?),
+        false => None,
+    };
     let mut prefix = format!(
         "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
@@ -114,6 +137,10 @@ pub(super) fn place(
         now.to_rfc5322()
     )
     .into_bytes();
+    let leaves = local.as_ref().is_none_or(|resolved| !resolved.remote.is_empty());
+    if leaves {
+        prefix.extend(signature(&mail, &sending, about, outlets.keys));
+    }
     let (own, suffix) = match mail.content {
         Content::Own(content) => (Some(content), Vec::new()),
         Content::Around(Wrapping { before, after }) => {
@@ -121,17 +148,16 @@ pub(super) fn place(
             (None, after)
         }
     };
-    let content_length = own.as_ref().map_or(original_length, Vec::len);
+    let content_length = own.as_ref().map_or(original.len(), Vec::len);
     let size = (prefix.len() + content_length + suffix.len()) as u64;
     let deliveries = Vec::new();
     let mut stored =
         Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: Vec::new() };
     let mut events = Vec::new();
-    if !snapshot.directory.is_local(mail.to.domain()) {
+    let Some(resolved) = local else {
         stored.queued.push(sending.entry(mail.to));
         return Ok(Placed { mail: stored, own, events });
-    }
-    let resolved = resolve(&mail.to, about, store)?;
+    };
     stored.queued.extend(resolved.remote.into_iter().map(|it| sending.entry(it.forward_to)));
     for member in resolved.members {
         let name = MailboxName {
@@ -156,6 +182,34 @@ pub(super) fn place(
         return Err(Unplaced::Full(mail.to));
     }
     Ok(Placed { mail: stored, own, events })
+}
+
+/// The signatures of internal mail; none if nobody has keys, or if it cannot be signed: a report
+/// that a server may take for forged is better than none.
+fn signature(
+    mail: &InternalMail,
+    sending: &Sending<'_>,
+    about: About<'_>,
+    keys: &DomainKeys,
+) -> Vec<u8> {
+    let organizations = about.snapshot.directory.organizations();
+    let domains = organizations
+        .filter(|organization| organization.id == *sending.organization)
+        .flat_map(|organization| organization.domains.iter().cloned())
+        .collect::<Vec<_>>();
+    let author = sending.author(about.snapshot);
+    let Some(signer) = keys.signer_of_our_own_mail(author, &domains) else { return Vec::new() };
+    let parts: [&[u8]; 3] = match &mail.content {
+        Content::Own(content) => [content, &[], &[]],
+        Content::Around(Wrapping { before, after }) => [before, about.original, after],
+    };
+    match signer.sign(&parts, about.at) {
+        Ok(fields) => fields.into_bytes(),
+        Err(error) => {
+            tracing::error!(%error, id = %mail.id, "mail of our own leaves unsigned");
+            Vec::new()
+        }
+    }
 }
 
 /// The mailboxes and remote users behind an address here, or whoever sent first what was forwarded

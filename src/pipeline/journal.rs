@@ -3,7 +3,7 @@
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::{Disposition, Judged};
-use super::internal::{self, About, Content, InternalMail, Placed, Sending};
+use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::{Outgoing, OutgoingDisposition, authorship};
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
@@ -14,7 +14,7 @@ use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
 use crate::smtp::reason::Reason;
-use crate::store::{Authorship, Purpose, Store};
+use crate::store::{Authorship, Purpose};
 
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(super) struct Journaled {
 
 /// Composes and places what goes beside an accepted message. What finds no place is logged and
 /// told to the report address; it never holds up the message.
-pub(super) fn journal(admitted: Admitted, store: &Store) -> Journaled {
-    let mut beside = Beside { mail: &admitted.mail, store, placed: Vec::new() };
+pub(super) fn journal(admitted: Admitted, outlets: Outlets<'_>) -> Journaled {
+    let mut beside = Beside { mail: &admitted.mail, outlets, placed: Vec::new() };
     let initiated = admitted.shares.iter().map(|share| beside.record_of(share, &admitted));
     let initiated = initiated.collect();
     let outgoing = admitted.mail.outgoing.as_deref();
@@ -48,7 +48,7 @@ pub(super) fn journal(admitted: Admitted, store: &Store) -> Journaled {
 
 struct Beside<'a> {
     mail: &'a Judged,
-    store: &'a Store,
+    outlets: Outlets<'a>,
     placed: Vec<Placed>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Beside<'a> {
             Purpose::Message | Purpose::Report => Authorship::default(),
         };
         let sending = Sending { organization, purpose, about };
-        let placed = internal::place(mail, sending, About::message(self.mail), self.store)?;
+        let placed = internal::place(mail, sending, About::message(self.mail), self.outlets)?;
         self.placed.push(placed);
         Ok(())
     }

@@ -53,6 +53,7 @@ use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use admit::Admitted;
 use authenticate::{Authenticated, Checks};
+use internal::Outlets;
 use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
@@ -154,7 +155,8 @@ impl Pipeline {
         }
         let Admitted { mail, leaving, .. } = &mut admitted;
         outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
-        let journaled = journal::journal(admitted, &self.store);
+        let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
+        let journaled = journal::journal(admitted, outlets);
         let accesses = accesses::accesses(&journaled);
         let committed = commit::commit(journaled, &self.store).await.map_err(store_failure)?;
         accesses.into_iter().for_each(|access| self.audit.record(access));

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::internal::{self, About, Content, InternalMail, Placed, Sending};
+use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::sent;
 use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
+use crate::domains::DomainKeys;
 use crate::events::{BouncedRecipient, Event, EventLine, OutgoingBounced};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, ReversePath};
@@ -24,13 +25,18 @@ use crate::store::{
 /// Makes outcomes durable.
 pub struct Outcomes {
     store: Arc<Store>,
+    domain_keys: Arc<DomainKeys>,
     snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Outcomes {
     /// Outcomes of mail in this store, told as the newest snapshot wants it.
-    pub fn new(store: Arc<Store>, snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { store, snapshot }
+    pub fn new(
+        store: Arc<Store>,
+        domain_keys: Arc<DomainKeys>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        Self { store, domain_keys, snapshot }
     }
 }
 
@@ -79,8 +85,9 @@ impl Outcomes {
         };
         let (organization, about) = (&organization, Authorship::default());
         let sending = Sending { organization, purpose: Purpose::Report, about };
-        let about = About { snapshot, at: settlement.at, original_length: 0 };
-        match internal::place(mail, sending, about, &self.store) {
+        let about = About { snapshot, at: settlement.at, original: &[] };
+        let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
+        match internal::place(mail, sending, about, outlets) {
             Ok(Placed { mail, own, events }) => {
                 commit.events.extend(events);
                 let content = own.unwrap_or_default();

@@ -11,9 +11,11 @@ use mailweir::mail::Domain;
 use mailweir::store::Settings;
 use serde_json::Value;
 
-use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::outbound::{delivered, far, prepared};
+use crate::support::daemon::{BINARY, Daemon, Setup, ZONE, rule, text};
 use crate::support::dns::{Nsd, Responder, servers};
 use crate::support::smtp::message;
+use crate::support::wait_for;
 
 const DOMAIN: &str = "example.test";
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python");
@@ -143,10 +145,10 @@ fn a_domain_is_set_up_as_the_commands_say() {
 
     publish(&daemon, "");
     let (found, is_right) = check(&daemon);
-    let names = ["", "", "mw1e._domainkey.", "mw1r._domainkey.", "_dmarc."];
+    let names = ["", "", "mx.", "mw1e._domainkey.", "mw1r._domainkey.", "_dmarc."];
     let all = |status: &str| names.map(|name| (format!("{name}{DOMAIN}"), status.to_owned()));
     let statuses: Vec<_> = found.iter().map(|(_, status)| &**status).collect();
-    assert_eq!(statuses, ["MISSING", "MISSING", "PENDING", "PENDING", "MISSING"]);
+    assert_eq!(statuses, ["MISSING", "MISSING", "MISSING", "PENDING", "PENDING", "MISSING"]);
     assert!(!is_right);
     let records = daemon.succeeds(&["domain", "records", DOMAIN]);
     publish(&daemon, &records);
@@ -220,4 +222,33 @@ fn a_backup_carries_the_keys() {
     std::fs::copy(daemon.data().join("keys/master.key"), other.data().join("keys/master.key"))
         .expect("copies");
     assert_eq!(other.succeeds(&["domain", "keys", DOMAIN]), keys);
+}
+
+/// What we make ourselves has no envelope sender. A server that knows the published records, and
+/// nothing else of us, takes it for genuine all the same.
+#[test]
+fn reports_and_journal_records_are_genuine_elsewhere() {
+    let far = far();
+    let organization = "[journaling]\njournaling_address = \"carol@far.test\"\n\
+                        report_address = \"admin@example.test\"\n"
+        .to_owned()
+        + &rule("one-bounces", "BOUNCE", "*", "small@example.test");
+    let zone = format!("{ZONE}far.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n");
+    let mut daemon = prepared(Setup { zone, ..Setup::with(&organization) }, far.address().port());
+    publish(&far, &daemon.succeeds(&["domain", "records", DOMAIN]));
+    far.signal("HUP");
+    wait_for("the reload", || far.log().contains("configuration reloaded").then_some(()));
+    daemon.launch(Command::new(BINARY));
+
+    let mut client = daemon.client();
+    client.envelope("dave@far.test", &["bob@example.test", "small@example.test"]);
+    let reply = client.data(&message("dave@far.test", "for one of two"));
+    assert!(reply.starts_with("250"), "{reply}");
+    for (user, subject) in [("carol", "for one of two"), ("dave", "Undelivered mail")] {
+        delivered(&far, user, subject);
+        let received = &far.trace(subject)[0];
+        for verdict in ["spfVerdict", "dkimVerdict", "dmarcVerdict"] {
+            assert_eq!(received[verdict], "PASS", "{verdict} of {received}");
+        }
+    }
 }
