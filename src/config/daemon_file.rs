@@ -268,6 +268,15 @@ fn pipeline_settings(
             .number("mailbox_full_grace_s", 0..=7 * 24 * HOUR_S)
             .map_or(default.mailbox_full_grace, Duration::from_secs),
         recipient_quotas: outbound::quotas(root),
+        bounces: pipeline::BounceLimits {
+            per_network: count(
+                limits,
+                "bounces_per_network",
+                1_000_000,
+                default.bounces.per_network,
+            ),
+            per_sender: count(limits, "bounces_per_sender", 1_000_000, default.bounces.per_sender),
+        },
     }
 }
 

@@ -20,5 +20,5 @@ pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hides, unfolded};
 pub use mailbox_list::MailboxList;
 pub use secret::Secret;
-pub use srs::{Srs, SrsError};
+pub use srs::{FirstSender, Srs, SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use verdict::{DmarcPolicy, Verdict};

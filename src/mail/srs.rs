@@ -7,17 +7,20 @@
 //!
 //! ```text
 //! SRS0=hash=day=their.domain=local-part@our.domain            their mail, forwarded by us
-//! SRS1=hash=first.domain==hash=day=their.domain=local-part@our.domain   forwarded before, by first.domain
+//! SRS1=hash+day=first.domain==hash=day=their.domain=local-part@our.domain   forwarded before, by first.domain
+//! SRS0=hash=day=1=place@our.domain                    a sender that fits into no such address
 //! ```
 //!
-//! Without the hash we would relay to anybody; without the day, to whoever ever got a forward.
+//! Without the hash we would relay to anybody; without the day, to whoever ever got a forward. The
+//! last form is a token: the sender itself is kept with the forwarded message, at that place. To
+//! other forwarders it looks as any `SRS0` does, and they carry it as they carry those.
 
 use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, hmac};
 
-use super::{Address, Domain, ReversePath};
+use super::{Address, Domain};
 use crate::clock::Timestamp;
 
 /// Characters of the hash: 40 bits of HMAC-SHA256. A guess costs a connection's worth of work, and
@@ -25,7 +28,11 @@ use crate::clock::Timestamp;
 const HASH_LENGTH: usize = 8;
 /// Days that a rewritten address takes bounces for. Queues give up after five (RFC 5321
 /// §4.5.4.1), and a forward may pass through a few of them.
-const VALID_DAYS: u64 = 21;
+pub const VALID_DAYS: u64 = 21;
+/// Octets of a local-part that every server takes (RFC 5321 §4.5.3.1.1).
+const MAX_LOCAL_PART: usize = 64;
+/// What stands in the place of a token's domain; a sender of a domain of that name has a token.
+const TOKEN: &str = "1";
 /// The two characters of a day count to this, then begin again.
 const DAYS: u64 = 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -48,6 +55,15 @@ pub enum SrsError {
     Expired,
 }
 
+/// Who sent first what was forwarded under an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstSender {
+    /// This address, or who forwarded it before us.
+    Address(Address),
+    /// An address that is kept with the message, at this place.
+    KeptAt(u64),
+}
+
 /// Rewrites senders to addresses of one domain, and back.
 #[derive(Clone)]
 pub struct Srs {
@@ -66,6 +82,7 @@ impl fmt::Debug for Srs {
 enum Kind {
     Srs0,
     Srs1,
+    Token,
 }
 
 impl Srs {
@@ -75,32 +92,48 @@ impl Srs {
         Self { domain, key: hmac::Key::new(hmac::HMAC_SHA256, key) }
     }
 
-    /// The envelope sender under which a mailbox's mail is forwarded.
-    ///
-    /// The null path stays null (RFC 5321 §6.1: what reports a failure is never answered), and a
-    /// sender of our own domain stays as it is. A sender that does not fit into a local-part (64
-    /// octets, RFC 5321 §4.5.3.1.1), or is quoted or an address literal, gives way to `forwarder`,
-    /// the mailbox's own address: bounces are then for whoever set the forwarding up.
-    pub fn forward(
-        &self,
-        reverse_path: &ReversePath,
-        forwarder: &Address,
-        now: Timestamp,
-    ) -> ReversePath {
-        let Some(sender) = reverse_path.address() else { return ReversePath::Null };
+    /// The envelope sender under which mail of `sender` is forwarded. `None` if it fits into no
+    /// local-part that every server takes: it is too long, quoted, or an address literal. Then a
+    /// [`token`](Self::token) has to stand for it.
+    pub fn forward(&self, sender: &Address, now: Timestamp) -> Option<Address> {
         if *sender.domain() == self.domain {
-            return reverse_path.clone();
+            return Some(sender.clone());
+        }
+        if sender.domain().as_str() == TOKEN {
+            return None;
         }
         let local_part = self.rewritten(sender, now);
-        let rewritten = Address::from_parts(&local_part, self.domain.as_str());
-        ReversePath::Address(rewritten.unwrap_or_else(|_| forwarder.clone()))
+        fits(&local_part).then(|| Address::from_parts(&local_part, self.domain.as_str()).ok())?
+    }
+
+    /// The address that stands for a sender kept at `place`, with a message that came at `at`.
+    pub fn token(&self, place: u64, at: Timestamp) -> Option<Address> {
+        let day = encoded_day(at);
+        let place = format!("{place:x}");
+        let hash = self.hash(Kind::Token, &[&day, TOKEN, &place]);
+        let local_part = format!("SRS0={hash}={day}={TOKEN}={place}");
+        Address::from_parts(&local_part, self.domain.as_str()).ok()
+    }
+
+    /// Whether an address has the form of one that this scheme makes, here or elsewhere.
+    pub fn is_rewritten(address: &Address) -> bool {
+        let local_part = address.local_part();
+        tagged(local_part, "SRS0").or_else(|| tagged(local_part, "SRS1")).is_some()
+    }
+
+    /// What a sender that was forwarded more than once was to the first forwarder: `SRS0` with
+    /// that one's domain. Only the first forwarder can say whether it is right.
+    pub fn of_first_forwarder(sender: &Address) -> Option<Address> {
+        tagged(sender.local_part(), "SRS1")?;
+        let (first, rest) = forwarded_before(sender)?;
+        Address::from_parts(&format!("SRS0{rest}"), first).ok()
     }
 
     /// Where a bounce to `address` belongs.
     ///
     /// # Errors
     /// [`SrsError`]: then there is no such address here.
-    pub fn reverse(&self, address: &Address, now: Timestamp) -> Result<Address, SrsError> {
+    pub fn reverse(&self, address: &Address, now: Timestamp) -> Result<FirstSender, SrsError> {
         if *address.domain() != self.domain {
             return Err(SrsError::NotSrs);
         }
@@ -108,40 +141,48 @@ impl Srs {
             return self.reverse_first(rest, now);
         }
         let rest = tagged(address.local_part(), "SRS1").ok_or(SrsError::NotSrs)?;
-        self.reverse_again(rest)
+        self.reverse_again(rest, now).map(FirstSender::Address)
     }
 
     fn rewritten(&self, sender: &Address, now: Timestamp) -> String {
-        if let Some((first, rest)) = forwarded_before(sender) {
-            let hash = self.hash(Kind::Srs1, &[first, rest]);
-            return format!("SRS1={hash}={first}={rest}");
-        }
-        let (domain, local_part) = (sender.domain().as_str(), sender.local_part());
         let day = encoded_day(now);
+        if let Some((first, rest)) = forwarded_before(sender) {
+            let hash = self.hash(Kind::Srs1, &[&day, first, rest]);
+            return format!("SRS1={hash}{day}={first}={rest}");
+        }
+        let domain = sender.domain().as_str();
+        let local_part = sender.local_part();
         let hash = self.hash(Kind::Srs0, &[&day, domain, local_part]);
         format!("SRS0={hash}={day}={domain}={local_part}")
     }
 
-    /// `hash=day=domain=local-part`
-    fn reverse_first(&self, rest: &str, now: Timestamp) -> Result<Address, SrsError> {
+    /// `hash=day=domain=local-part`, or a token's `hash=day=1=place`.
+    fn reverse_first(&self, rest: &str, now: Timestamp) -> Result<FirstSender, SrsError> {
         let mut parts = rest.splitn(4, '=');
         let mut next = || parts.next().ok_or(SrsError::NotSrs);
-        let (hash, day, domain, local_part) = (next()?, next()?, next()?, next()?);
-        self.check(hash, Kind::Srs0, &[day, domain, local_part])?;
-        let made = decoded_day(day).ok_or(SrsError::NotSrs)?;
-        let age = (today(now) + DAYS - made) % DAYS;
-        if age > VALID_DAYS {
-            return Err(SrsError::Expired);
+        let hash = next()?;
+        let day = next()?;
+        let domain = next()?;
+        let local_part = next()?;
+        let kind = if domain == TOKEN { Kind::Token } else { Kind::Srs0 };
+        self.check(hash, kind, &[day, domain, local_part])?;
+        check_age(day, now)?;
+        if domain == TOKEN {
+            let place = u64::from_str_radix(local_part, 16);
+            return place.map(FirstSender::KeptAt).map_err(|_| SrsError::NotSrs);
         }
-        Address::from_parts(local_part, domain).map_err(|_| SrsError::NotSrs)
+        let sender = Address::from_parts(local_part, domain).map_err(|_| SrsError::NotSrs)?;
+        Ok(FirstSender::Address(sender))
     }
 
-    /// `hash=domain=rest`, where the rest is what followed the first forwarder's `SRS0`. That one
-    /// checks its hash and its day; ours is that we have written the two together.
-    fn reverse_again(&self, text: &str) -> Result<Address, SrsError> {
-        let (hash, text) = text.split_once('=').ok_or(SrsError::NotSrs)?;
+    /// `hash+day=domain=rest`, where the rest is what followed the first forwarder's `SRS0`. That
+    /// one checks its own hash and day; ours say that we have written the two together, and when.
+    fn reverse_again(&self, text: &str, now: Timestamp) -> Result<Address, SrsError> {
+        let (mark, text) = text.split_once('=').ok_or(SrsError::NotSrs)?;
         let (first, rest) = text.split_once('=').ok_or(SrsError::NotSrs)?;
-        self.check(hash, Kind::Srs1, &[first, rest])?;
+        let (hash, day) = mark.split_at_checked(HASH_LENGTH).ok_or(SrsError::Forged)?;
+        self.check(hash, Kind::Srs1, &[day, first, rest])?;
+        check_age(day, now)?;
         Address::from_parts(&format!("SRS0{rest}"), first).map_err(|_| SrsError::NotSrs)
     }
 
@@ -158,6 +199,7 @@ impl Srs {
         context.update(match kind {
             Kind::Srs0 => b"SRS0",
             Kind::Srs1 => b"SRS1",
+            Kind::Token => b"token",
         });
         for part in parts {
             context.update(b"\0");
@@ -165,6 +207,12 @@ impl Srs {
         }
         base32(context.sign().as_ref())
     }
+}
+
+/// Whether every server takes it as a local-part; what we take ourselves may be odder.
+fn fits(local_part: &str) -> bool {
+    let is_dot_string = local_part.split('.').all(|atom| !atom.is_empty());
+    is_dot_string && local_part.len() <= MAX_LOCAL_PART
 }
 
 /// What follows `SRS0=` or `SRS1=`, with any of the separators, in any case.
@@ -200,6 +248,12 @@ fn today(now: Timestamp) -> u64 {
     now.as_secs() / DAY.as_secs() % DAYS
 }
 
+fn check_age(day: &str, now: Timestamp) -> Result<(), SrsError> {
+    let made = decoded_day(day).ok_or(SrsError::NotSrs)?;
+    let age_days = (today(now) + DAYS - made) % DAYS;
+    if age_days > VALID_DAYS { Err(SrsError::Expired) } else { Ok(()) }
+}
+
 fn encoded_day(now: Timestamp) -> String {
     let day = today(now);
     [digit(day >> 5), digit(day)].into_iter().collect()
@@ -225,20 +279,19 @@ mod tests {
         Address::parse(text).expect("an address")
     }
 
-    fn path(text: &str) -> ReversePath {
-        ReversePath::try_from(text.to_owned()).expect("a path")
-    }
-
     fn of(domain: &str, key: u8) -> Srs {
         Srs::new(Domain::parse(domain).expect("a domain"), &[key; 32])
     }
 
     fn forwarded(srs: &Srs, sender: &str) -> Address {
-        let forwarder = address("alice@example.test");
-        match srs.forward(&path(sender), &forwarder, NOW) {
-            ReversePath::Address(address) => address,
-            ReversePath::Null => panic!("{sender} is not null"),
-        }
+        srs.forward(&address(sender), NOW).expect("fits")
+    }
+
+    fn reversed(srs: &Srs, of: &Address, now: Timestamp) -> Result<Address, SrsError> {
+        srs.reverse(of, now).map(|first| match first {
+            FirstSender::Address(address) => address,
+            FirstSender::KeptAt(place) => panic!("{of} is kept at {place}"),
+        })
     }
 
     #[test]
@@ -250,19 +303,45 @@ mod tests {
         check("bob@good.test", "SRS0=g5ouzocp=jk=good.test=bob@example.test");
         check(
             "SRS0=HHH=TT=good.test=bob@first.test",
-            "SRS1=ryl6idfe=first.test==HHH=TT=good.test=bob@example.test",
+            "SRS1=42gdrfyijk=first.test==HHH=TT=good.test=bob@example.test",
         );
         check(
             "SRS1+b7q2=first.test=-HHH=TT=good.test=bob@second.test",
-            "SRS1=ifmjnvo5=first.test=-HHH=TT=good.test=bob@example.test",
+            "SRS1=46qiaz27jk=first.test=-HHH=TT=good.test=bob@example.test",
         );
         check("carol@example.test", "carol@example.test");
-        // What fits into no local-part goes out under the forwarder's own address.
-        check(&format!("{}@good.test", "b".repeat(64)), "alice@example.test");
-        check("\"a b\"@good.test", "alice@example.test");
-        check("bob@[192.0.2.1]", "alice@example.test");
-        let null = srs.forward(&ReversePath::Null, &address("alice@example.test"), NOW);
-        assert_eq!(null, ReversePath::Null);
+        let long = format!("{}@good.test", "b".repeat(64));
+        for sender in [long.as_str(), "\"a b\"@good.test", "bob@[192.0.2.1]", "bob@1"] {
+            assert_eq!(srs.forward(&address(sender), NOW), None, "{sender}");
+        }
+    }
+
+    #[test]
+    fn a_token_says_where_its_sender_is_kept() {
+        let srs = of("example.test", 1);
+        for place in [0, 0x1f40, u64::MAX] {
+            let token = srs.token(place, NOW).expect("fits");
+            assert!(token.local_part().len() <= 40, "{token}");
+            let check = |text: &str, later_days: u32, expected| {
+                let found = srs.reverse(&address(text), NOW.plus(DAY * later_days));
+                assert_eq!(found, expected, "{text} after {later_days} days");
+            };
+            let text = token.to_string();
+            check(&text, 0, Ok(FirstSender::KeptAt(place)));
+            check(&text.to_lowercase(), 21, Ok(FirstSender::KeptAt(place)));
+            check(
+                &text.to_uppercase().replace("EXAMPLE.TEST", "example.test"),
+                21,
+                Ok(FirstSender::KeptAt(place)),
+            );
+            check(&text, 22, Err(SrsError::Expired));
+            check(&text.replace("=1=", "=1=1"), 0, Err(SrsError::Forged));
+            check(&text.replace("=1=", "=2="), 0, Err(SrsError::Forged));
+            // Another forwarder carries it as any other, and it comes back as it was.
+            let other = of("two.test", 2);
+            let carried = forwarded(&other, &text);
+            assert_eq!(reversed(&other, &carried, NOW), Ok(token));
+        }
     }
 
     #[test]
@@ -273,9 +352,15 @@ mod tests {
         let third = forwarded(&three, &second.to_string());
         assert!(third.to_string().starts_with("SRS1="), "{third}");
         // The third sends it to the first, past the second.
-        assert_eq!(three.reverse(&third, NOW).as_ref(), Ok(&first));
-        assert_eq!(two.reverse(&second, NOW).as_ref(), Ok(&first));
-        assert_eq!(one.reverse(&first, NOW), Ok(address("Bob=x@good.test")));
+        assert_eq!(reversed(&three, &third, NOW).as_ref(), Ok(&first));
+        assert_eq!(reversed(&two, &second, NOW).as_ref(), Ok(&first));
+        assert_eq!(reversed(&one, &first, NOW), Ok(address("Bob=x@good.test")));
+        // What we have written of another forwarder's has its day too.
+        assert_eq!(reversed(&three, &third, NOW.plus(DAY * 22)), Err(SrsError::Expired));
+        assert_eq!(Srs::of_first_forwarder(&third), Some(first.clone()));
+        assert_eq!(Srs::of_first_forwarder(&first), None);
+        assert!(Srs::is_rewritten(&first) && Srs::is_rewritten(&third));
+        assert!(!Srs::is_rewritten(&address("srs1@one.test")));
     }
 
     #[test]
@@ -283,7 +368,7 @@ mod tests {
         let srs = of("example.test", 1);
         let rewritten = forwarded(&srs, "bob@good.test").to_string();
         let check = |text: &str, later_days: u32, expected: Result<&str, SrsError>| {
-            let found = srs.reverse(&address(text), NOW.plus(DAY * later_days));
+            let found = reversed(&srs, &address(text), NOW.plus(DAY * later_days));
             assert_eq!(found, expected.map(address), "{text} after {later_days} days");
         };
         check(&rewritten, 0, Ok("bob@good.test"));
@@ -316,17 +401,13 @@ mod tests {
         ) {
             let srs = of("our.example", 9);
             let sender = address(&format!("{local_part}@{domain}"));
-            let forwarder = address("alice@our.example");
             let now = Timestamp::from_millis(start);
-            let path = srs.forward(&ReversePath::Address(sender.clone()), &forwarder, now);
-            let rewritten = path.address().expect("no null path").clone();
-            prop_assert!(rewritten.local_part().len() <= 64);
-            if rewritten == forwarder {
+            let Some(rewritten) = srs.forward(&sender, now) else {
                 prop_assert!(local_part.len() + domain.len() > 40, "{sender} would have fitted");
-            } else {
-                let back = srs.reverse(&rewritten, now.plus(DAY * days));
-                prop_assert_eq!(back, Ok(sender));
-            }
+                return Ok(());
+            };
+            prop_assert!(rewritten.local_part().len() <= 64);
+            prop_assert_eq!(reversed(&srs, &rewritten, now.plus(DAY * days)), Ok(sender));
         }
 
         #[test]
@@ -350,7 +431,8 @@ mod tests {
                 prop_assert!(srs.reverse(&address, NOW).is_err());
             }
             if let Ok(other) = Address::from_parts(&local_part, "other.example") {
-                forwarded(&srs, &other.to_string());
+                srs.forward(&other, NOW);
+                Srs::of_first_forwarder(&other);
             }
         }
     }

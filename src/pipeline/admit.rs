@@ -13,11 +13,13 @@ use super::outgoing::Outgoing;
 use super::sort::{Sorted, Sorter};
 use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
-use crate::mail::{Address, EnvelopeRecipient};
+use crate::mail::{Address, EnvelopeRecipient, ReversePath, Srs};
 use crate::rules::Withheld;
 use crate::rules::mailbox::AppliedMailboxRule;
 use crate::smtp::reason::Reason;
-use crate::store::{Folder, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold};
+use crate::store::{
+    Folder, Keeper, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold,
+};
 
 /// How full a mailbox is when its user is warned, in percent of its quota.
 const WARN_PERCENT: u64 = 90;
@@ -172,10 +174,28 @@ struct Sender {
     targets: Vec<Target>,
     /// Where the message is kept if nobody takes it, unless it is kept anyhow.
     fallback: Option<(Member, Folder)>,
+    /// Who keeps it if it comes back from elsewhere.
+    keeper: Option<Keeper>,
     /// The shares that it went on as.
     further: Range<usize>,
     /// Whether it has left for somebody elsewhere.
     leaves: bool,
+}
+
+impl Sender {
+    fn new(name: MailboxName, from: &Address, share: usize, targets: Vec<Target>) -> Self {
+        let from = from.clone();
+        Self {
+            name,
+            from,
+            share,
+            targets,
+            fallback: None,
+            keeper: None,
+            further: 0..0,
+            leaves: false,
+        }
+    }
 }
 
 impl<'a> Admission<'a> {
@@ -211,7 +231,7 @@ impl<'a> Admission<'a> {
                 self.reach_mailbox(share, member, &addressee.recipient, folder)?;
             }
             for remote in &addressee.remote {
-                self.reach_remote(share, remote, &addressee.recipient);
+                self.reach_remote(share, remote, &addressee.recipient, folder);
             }
         }
         self.shares[share].decided.recipients = recipients;
@@ -250,24 +270,40 @@ impl<'a> Admission<'a> {
             Reach::Not(Reason::MailboxFull)
         };
         if !matches!(reach, Reach::Not(_)) {
-            let fallback = (reach == Reach::Open).then(|| (member.clone(), folder));
             self.shares[share].ruled.extend(ruled);
             self.usage.extend(usage);
-            self.goes_on(share, name.clone(), &member.address, targets, fallback);
+            let mut sender = Sender::new(name.clone(), &member.address, share, targets);
+            if reach == Reach::Open {
+                sender.fallback = Some((member.clone(), folder));
+                sender.keeper = Some(Keeper::Mailbox {
+                    user: Arc::clone(&member.mailbox),
+                    address: member.address.clone(),
+                    folder,
+                });
+            }
+            self.goes_on(sender);
         }
         self.seen.insert(name, reach);
         Ok(())
     }
 
     /// Routes the message on to a remote user.
-    fn reach_remote(&mut self, share: usize, remote: &RemoteMember, came_for: &EnvelopeRecipient) {
+    fn reach_remote(
+        &mut self,
+        share: usize,
+        remote: &RemoteMember,
+        came_for: &EnvelopeRecipient,
+        folder: Folder,
+    ) {
         let name = self.name(share, remote.address.key().into());
         if self.seen.contains_key(&name) {
             return;
         }
         let reach = match self.sorter.route_on(&self.shares[share].decided, remote, came_for) {
             Ok(target) => {
-                self.goes_on(share, name.clone(), &remote.address, vec![target], None);
+                let mut sender = Sender::new(name.clone(), &remote.address, share, vec![target]);
+                sender.keeper = self.keeper_for_remote(remote, folder);
+                self.goes_on(sender);
                 Reach::Open
             }
             Err(withheld) => Reach::Not(reason_of(withheld)),
@@ -275,18 +311,17 @@ impl<'a> Admission<'a> {
         self.seen.insert(name, reach);
     }
 
-    fn goes_on(
-        &mut self,
-        share: usize,
-        name: MailboxName,
-        from: &Address,
-        targets: Vec<Target>,
-        fallback: Option<(Member, Folder)>,
-    ) {
-        if !targets.is_empty() {
-            let from = from.clone();
-            let (further, leaves) = (0..0, false);
-            self.onward.push(Sender { name, from, share, targets, fallback, further, leaves });
+    /// Who keeps what a remote user's server refuses: usually its sender is told, and nobody here
+    /// has to. Spam, and a bounce on its way back, are worth nobody's trouble.
+    fn keeper_for_remote(&self, remote: &RemoteMember, folder: Folder) -> Option<Keeper> {
+        let is_told = self.mail.reverse_path != ReversePath::Null && self.mail.may_tell_sender();
+        let is_wanted = folder == Folder::Inbox && !Srs::is_rewritten(&remote.address);
+        (!is_told && is_wanted).then_some(Keeper::Postmaster)
+    }
+
+    fn goes_on(&mut self, sender: Sender) {
+        if !sender.targets.is_empty() {
+            self.onward.push(sender);
         }
     }
 
@@ -298,8 +333,9 @@ impl<'a> Admission<'a> {
         let decided = &self.shares[share].decided;
         let onward = onward::send_on(self.mail, decided, from, targets, self.store);
         sender.leaves = onward.leaving.is_some();
+        let keeper = sender.keeper.take();
         self.shares[share].sent_on.extend(onward.told);
-        self.leaving.extend(onward.leaving);
+        self.leaving.extend(onward.leaving.map(|leaving| Outgoing { keeper, ..leaving }));
         let first = self.shares.len();
         for share in onward.here {
             self.arrive(decide_share(share, self.mail))?;

@@ -52,6 +52,9 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     }
     push_full(&mut commit.events, &mail.full, mail.received_at);
     let received_at = mail.received_at;
+    if leaving.iter().any(|onward| onward.token_domain.is_some()) {
+        commit.first_sender = mail.reverse_path.address().cloned();
+    }
     for onward in &leaving {
         commit.stories.push(story::tell_outgoing(&mail, onward, None, None));
         onward.push_events(&mut commit.events, received_at, None, None);

@@ -90,6 +90,8 @@ impl Sending<'_> {
                 parameters: RcptParameters::default(),
             }],
             authorship: self.about.clone(),
+            token_domain: None,
+            keeper: None,
         }
     }
 }
@@ -216,10 +218,10 @@ fn signature(
 /// under it.
 fn resolve(to: &Address, about: About<'_>, store: &Store) -> Result<Resolved, Unplaced> {
     let directory = &about.snapshot.directory;
-    directory.resolve(to, about.snapshot.settings.max_group_members).or_else(|error| {
-        directory
-            .organization_of(to.domain())
-            .and_then(|organization| onward::first_sender(organization, to, store, about.at))
-            .ok_or_else(|| Unplaced::Unresolved(to.clone(), error.to_string()))
-    })
+    let error = match directory.resolve(to, about.snapshot.settings.max_group_members) {
+        Ok(resolved) => return Ok(resolved),
+        Err(error) => error,
+    };
+    let first = onward::first_sender(directory, to, store, about.at)?;
+    first.ok_or_else(|| Unplaced::Unresolved(to.clone(), error.to_string()))
 }

@@ -6,6 +6,7 @@ mod admit;
 pub mod attachments;
 mod authenticate;
 pub mod authors;
+mod bounces;
 mod commit;
 mod decide;
 pub mod fixups;
@@ -36,7 +37,7 @@ use arc_swap::ArcSwap;
 
 pub use attachments::Extensions;
 pub use commit::Committed;
-pub use settings::{OnReject, OwnQuotas, RecipientQuotas, Settings};
+pub use settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use submission::Submission;
 pub use transaction::{MailTransaction, Transaction};
 
@@ -46,13 +47,14 @@ use crate::dns::Resolver;
 use crate::domains::DomainKeys;
 use crate::events::audit::AuditLog;
 use crate::id::TraceId;
-use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
 use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use admit::Admitted;
 use authenticate::{Authenticated, Checks};
+use bounces::Bounces;
 use internal::Outlets;
 use login::Logins;
 use refusals::RefusalLog;
@@ -68,6 +70,8 @@ pub struct Pipeline {
     audit: Arc<AuditLog>,
     domain_keys: Arc<DomainKeys>,
     refusals: RefusalLog,
+    /// Of what was forwarded.
+    bounces: Bounces,
     clock: Arc<dyn Clock>,
 }
 
@@ -103,6 +107,7 @@ impl Pipeline {
             audit,
             domain_keys,
             refusals,
+            bounces: Bounces::default(),
             clock,
         }
     }
@@ -196,16 +201,16 @@ impl Pipeline {
         Err(Reason::MailboxFull)
     }
 
-    fn admit_recipient(
+    async fn admit_recipient(
         &self,
         transaction: &mut Transaction,
         recipient: EnvelopeRecipient,
     ) -> Result<(), Reason> {
         let snapshot = Arc::clone(&transaction.snapshot);
         let resolved = match snapshot.resolve(&recipient.address) {
-            Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => self
-                .bounced_forward(&snapshot, &recipient)
-                .ok_or_else(|| reason_of(&ResolveError::Unknown))?,
+            Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => {
+                self.bounced_forward(&snapshot, &transaction.peer, &recipient.address).await?
+            }
             resolved => resolved.map_err(|error| reason_of(&error))?,
         };
         self.check_room(transaction, &resolved, &recipient)?;
@@ -213,15 +218,31 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Where a bounce of what was forwarded belongs.
-    fn bounced_forward(
+    /// Where a bounce of what was forwarded belongs. There may be so many of them: whoever has one
+    /// such address could otherwise write to its sender through us without end.
+    async fn bounced_forward(
         &self,
-        snapshot: &Snapshot,
-        recipient: &EnvelopeRecipient,
-    ) -> Option<Resolved> {
-        let address = &recipient.address;
-        let organization = snapshot.directory.organization_of(address.domain())?;
-        onward::first_sender(organization, address, &self.store, self.clock.now())
+        snapshot: &Arc<Snapshot>,
+        peer: &Peer,
+        address: &Address,
+    ) -> Result<Resolved, Reason> {
+        if !Srs::is_rewritten(address) {
+            return Err(reason_of(&ResolveError::Unknown));
+        }
+        let (snapshot, store) = (Arc::clone(snapshot), Arc::clone(&self.store));
+        let (settings, now, ip) = (snapshot.settings.bounces, self.clock.now(), peer.ip);
+        let address = address.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            onward::first_sender(&snapshot.directory, &address, &store, now)
+        });
+        let found = found.await.unwrap_or(Err(StoreError::Closed)).map_err(store_failure)?;
+        let resolved = found.ok_or_else(|| reason_of(&ResolveError::Unknown))?;
+        for remote in &resolved.remote {
+            if !self.bounces.count(ip, &remote.forward_to, settings) {
+                return Err(Reason::TooManyBounces);
+            }
+        }
+        Ok(resolved)
     }
 }
 
@@ -297,7 +318,7 @@ impl Handler for Pipeline {
     ) -> Result<(), Refusal> {
         let address = recipient.address.clone();
         let added = match transaction {
-            MailTransaction::Relayed(relayed) => self.admit_recipient(relayed, recipient),
+            MailTransaction::Relayed(relayed) => self.admit_recipient(relayed, recipient).await,
             MailTransaction::Submitted(submitted) => submitted.add(recipient),
         };
         added.map_err(|reason| {

@@ -8,11 +8,16 @@ use super::headers;
 use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient, authorship};
 use super::transaction::{Addressee, Share};
 use crate::clock::Timestamp;
-use crate::directory::{Organization, RemoteMember, ResolveError, Resolved};
+use crate::directory::{Directory, Organization, RemoteMember, ResolveError, Resolved};
 use crate::id::TraceId;
-use crate::mail::{Address, DsnNotify, EnvelopeRecipient, RcptParameters, ReversePath, Srs};
+use crate::mail::{
+    Address, Domain, DsnNotify, EnvelopeRecipient, FirstSender, RcptParameters, ReversePath, Srs,
+};
 use crate::rules::{Authors, OutboundAction, Winner, Withheld};
-use crate::store::{Destination, Store};
+use crate::store::{Destination, Store, StoreError};
+
+/// How many forwards by domains here a bounce is led back through.
+const MAX_FORWARDS: usize = 10;
 
 /// Somebody who a message goes on to.
 #[derive(Debug)]
@@ -172,12 +177,20 @@ impl Onward {
 }
 
 fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -> Outgoing {
+    let mut reverse_path = mail.reverse_path.clone();
+    let mut token_domain = None;
+    match sent_as(mail, &share.organization, store) {
+        SentAs::Path(path) => reverse_path = path,
+        SentAs::Token(domain) => token_domain = Some(domain),
+    }
     Outgoing {
         trace_id: TraceId::generate(),
         organization: Arc::clone(&share.organization),
         email: from.clone(),
         authorship: authorship(&mail.headers),
-        reverse_path: reverse_path(mail, &share.organization, from, store),
+        reverse_path,
+        token_domain,
+        keeper: None,
         parameters: mail.parameters.clone(),
         recipients: Vec::new(),
         prefix: headers::onward_prefix(mail, share, from),
@@ -186,36 +199,72 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
     }
 }
 
-/// The envelope sender under which it leaves. A sender of a domain here passes SPF as it is; one
-/// that was not sent from there gives way to the mailbox's own address.
-fn reverse_path(
-    mail: &Judged,
-    organization: &Organization,
-    from: &Address,
-    store: &Store,
-) -> ReversePath {
-    let is_here = |sender: &Address| mail.snapshot.directory.is_local(sender.domain());
-    let Some(domain) = organization.domains.first() else { return mail.reverse_path.clone() };
-    if mail.reverse_path.address().is_none_or(is_here) {
-        let is_proven = mail.reverse_path == ReversePath::Null || mail.is_sender_proven();
-        let path = || ReversePath::Address(from.clone());
-        return if is_proven { mail.reverse_path.clone() } else { path() };
+/// Under which envelope sender a message leaves that is sent on.
+enum SentAs {
+    /// This one.
+    Path(ReversePath),
+    /// A token of this domain, which stands for the sender as it is: nothing shorter leads back.
+    Token(Domain),
+}
+
+fn sent_as(mail: &Judged, organization: &Organization, store: &Store) -> SentAs {
+    let as_it_is = || SentAs::Path(mail.reverse_path.clone());
+    // RFC 5321 §6.1: what reports a failure is never answered, so it stays null.
+    let Some(sender) = mail.reverse_path.address() else { return as_it_is() };
+    let Some(domain) = organization.domains.first() else { return as_it_is() };
+    let is_here = |address: &Address| mail.snapshot.directory.is_local(address.domain());
+    let has_our_mark = |address: &Address| {
+        store.sender_rewriting(address.domain()).reverse(address, mail.received_at).is_ok()
+    };
+    if is_here(sender) {
+        // It passes SPF as it is, which a sender does not get by saying so.
+        let is_sure = mail.is_sender_proven() || has_our_mark(sender);
+        return if is_sure { as_it_is() } else { SentAs::Token(domain.clone()) };
     }
-    let srs = Srs::new(domain.clone(), &store.sender_rewriting_key(domain));
-    srs.forward(&mail.reverse_path, from, mail.received_at)
+    let first = Srs::of_first_forwarder(sender).filter(is_here);
+    if let Some(first) = first {
+        // Another server says that we have forwarded it before.
+        let is_true = has_our_mark(&first);
+        let path = SentAs::Path(ReversePath::Address(first));
+        return if is_true { path } else { SentAs::Token(domain.clone()) };
+    }
+    match store.sender_rewriting(domain).forward(sender, mail.received_at) {
+        Some(address) => SentAs::Path(ReversePath::Address(address)),
+        None => SentAs::Token(domain.clone()),
+    }
 }
 
 /// The first sender of a message that was forwarded under `address`, if we made that address: where
-/// a bounce to it belongs.
+/// a bounce to it belongs. Blocks.
+///
+/// # Errors
+/// What is kept of the sender cannot be read.
 pub(super) fn first_sender(
-    organization: &Arc<Organization>,
+    directory: &Directory,
     address: &Address,
     store: &Store,
     now: Timestamp,
-) -> Option<Resolved> {
-    let srs = Srs::new(address.domain().clone(), &store.sender_rewriting_key(address.domain()));
-    let forward_to = srs.reverse(address, now).ok()?;
-    let returned = RemoteMember { address: address.clone(), forward_to, expanded_from: None };
-    let organization = Arc::clone(organization);
-    Some(Resolved { organization, members: Vec::new(), remote: vec![returned] })
+) -> Result<Option<Resolved>, StoreError> {
+    let Some(organization) = directory.organization_of(address.domain()) else { return Ok(None) };
+    let mut sender = address.clone();
+    for _ in 0..MAX_FORWARDS {
+        let Ok(found) = store.sender_rewriting(sender.domain()).reverse(&sender, now) else {
+            return Ok(None);
+        };
+        sender = match found {
+            FirstSender::Address(address) => address,
+            FirstSender::KeptAt(place) => match store.first_sender(place)? {
+                Some(address) => address,
+                None => return Ok(None),
+            },
+        };
+        // What was forwarded from one domain here to another here leads back through both.
+        if !Srs::is_rewritten(&sender) || !directory.is_local(sender.domain()) {
+            let address = address.clone();
+            let returned = RemoteMember { address, forward_to: sender, expanded_from: None };
+            let organization = Arc::clone(organization);
+            return Ok(Some(Resolved { organization, members: vec![], remote: vec![returned] }));
+        }
+    }
+    Ok(None)
 }

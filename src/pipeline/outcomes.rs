@@ -2,8 +2,11 @@
 //! change, made durable in one step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use moka::sync::Cache;
 
 use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
@@ -13,20 +16,27 @@ use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
 use crate::domains::DomainKeys;
-use crate::events::{BouncedRecipient, Event, EventLine, OutgoingBounced};
+use crate::events::{BouncedRecipient, Event, EventLine, MailboxDelivered, OutgoingBounced};
 use crate::id::TraceId;
-use crate::mail::{Address, EnvelopeRecipient, ReversePath};
+use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::queue::{Ledger, Settlement};
 use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
-    Authorship, Blob, Commit, Purpose, QueueChange, QueueEntry, QueuedContent, Store, StoreError,
+    Authorship, Blob, Commit, Delivery, Folder, Keeper, Mail, MailboxName, Purpose, QueueChange,
+    QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
 };
+
+/// Bounced messages that nobody else has, which an organization's postmaster gets in an hour:
+/// strangers cause them.
+const MAX_FOR_POSTMASTER: usize = 100;
 
 /// Makes outcomes durable.
 pub struct Outcomes {
     store: Arc<Store>,
     domain_keys: Arc<DomainKeys>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What postmasters have got in an hour, by organization.
+    for_postmasters: Cache<Arc<str>, Arc<AtomicUsize>>,
 }
 
 impl Outcomes {
@@ -36,7 +46,9 @@ impl Outcomes {
         domain_keys: Arc<DomainKeys>,
         snapshot: Arc<ArcSwap<Snapshot>>,
     ) -> Self {
-        Self { store, domain_keys, snapshot }
+        let window = Duration::from_secs(60 * 60);
+        let for_postmasters = Cache::builder().max_capacity(10_000).time_to_live(window).build();
+        Self { store, domain_keys, snapshot, for_postmasters }
     }
 }
 
@@ -50,11 +62,15 @@ impl Ledger for Outcomes {
         });
         push_events(&mut commit.events, settlement);
         let telling = Telling::about(settlement);
-        if !telling.is_empty() {
+        let keeper = keeper(settlement);
+        if !telling.is_empty() || keeper.is_some() {
             let original = self.original(settlement).await;
             let snapshot = self.snapshot.load_full();
             for mail in telling.compose(settlement, &snapshot, &original) {
                 self.place(mail, settlement, &snapshot, &mut commit);
+            }
+            if let Some(keeper) = keeper {
+                self.keep(keeper, settlement, &snapshot, original, &mut commit);
             }
         }
         self.store.commit(commit).await.map(drop)
@@ -70,6 +86,42 @@ impl Outcomes {
             tracing::error!(%error, %id, "a report goes without the message that it is about");
             QueuedContent::default()
         })
+    }
+
+    /// Keeps a message here that was sent on, and that its destination has not taken.
+    fn keep(
+        &self,
+        keeper: &Keeper,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: QueuedContent,
+        commit: &mut Commit,
+    ) {
+        if let Keeper::Mailbox { user, address, folder } = keeper
+            && !original.content.is_empty()
+        {
+            let place = KeptIn { user, address, folder: *folder };
+            if let Some(kept) = place.keep(settlement, snapshot, &original, &self.store) {
+                commit.events.push(kept.event);
+                let content = original.content;
+                commit.blobs.push(Blob { content, mails: vec![kept.mail] });
+                return;
+            }
+        }
+        if !self.has_postmaster_room(&settlement.mail.entry.organization) {
+            tracing::warn!(trace_id = %settlement.mail.trace_id,
+                "a bounced message is not kept: the postmaster has had enough of them this hour");
+            return;
+        }
+        if let Some(mail) = for_postmaster(settlement, snapshot, &original) {
+            self.place(mail, settlement, snapshot, commit);
+        }
+    }
+
+    /// Whether the postmaster of an organization gets another message that nobody else has.
+    fn has_postmaster_room(&self, organization: &Arc<str>) -> bool {
+        let count = self.for_postmasters.get_with(Arc::clone(organization), Arc::default);
+        count.fetch_add(1, Ordering::Relaxed) < MAX_FOR_POSTMASTER
     }
 
     /// What finds no place is logged; it never holds up the outcome.
@@ -99,6 +151,103 @@ impl Outcomes {
             }
         }
     }
+}
+
+/// Who keeps a message because of this outcome: the first failure of an entry is enough, and what
+/// an operator gives up in silence is gone.
+fn keeper(settlement: &Settlement) -> Option<&Keeper> {
+    let has_failed_before = settlement
+        .mail
+        .state
+        .settled
+        .iter()
+        .any(|settled| matches!(settled.outcome, Some(SettledOutcome::Bounced(_))));
+    let is_first = !settlement.failed.is_empty() && !has_failed_before && settlement.is_told;
+    settlement.mail.entry.keeper.as_ref().filter(|_| is_first)
+}
+
+/// The mailbox that keeps a message after all.
+struct KeptIn<'a> {
+    user: &'a Arc<str>,
+    address: &'a Address,
+    folder: Folder,
+}
+
+/// A message that a mailbox keeps after all.
+struct Kept {
+    mail: Mail,
+    event: EventLine,
+}
+
+impl KeptIn<'_> {
+    /// `None` if the mailbox is no more, or full.
+    fn keep(
+        &self,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: &QueuedContent,
+        store: &Store,
+    ) -> Option<Kept> {
+        let QueuedMail { trace_id, entry, .. } = &settlement.mail;
+        let resolved = snapshot.resolve(self.address).ok()?;
+        let member = resolved.members.iter().find(|member| member.mailbox == *self.user)?;
+        let organization = Arc::clone(&entry.organization);
+        let name = MailboxName { organization, user: Arc::clone(self.user) };
+        let mut prefix = format!("Return-Path: {}\r\n", entry.reverse_path).into_bytes();
+        prefix.extend_from_slice(&original.prefix);
+        let size = (prefix.len() + original.content.len()) as u64;
+        let mailbox = store.mailbox(&name).inspect_err(|error| {
+            tracing::error!(%error, %trace_id, "a bounced message has no mailbox to be kept in");
+        });
+        let room = mailbox.ok()?.reserve(size, member.quota_bytes)?;
+        let event = Event::MailboxDelivered(MailboxDelivered {
+            recipient: self.address.to_string(),
+            folder: self.folder.to_string(),
+        });
+        let mail = Mail {
+            id: *trace_id,
+            received_at: settlement.at,
+            prefix,
+            suffix: Vec::new(),
+            deliveries: vec![Delivery { room, folder: self.folder }],
+            queued: Vec::new(),
+        };
+        let organization_id = entry.organization.to_string();
+        let event_timestamp = settlement.at;
+        let event = EventLine { trace_id: *trace_id, event, event_timestamp, organization_id };
+        Some(Kept { mail, event })
+    }
+}
+
+/// The whole message with what became of it, for whoever looks after the organization's mail.
+fn for_postmaster(
+    settlement: &Settlement,
+    snapshot: &Snapshot,
+    original: &QueuedContent,
+) -> Option<InternalMail> {
+    let QueuedMail { entry, queued_at, .. } = &settlement.mail;
+    let mut organizations = snapshot.directory.organizations();
+    let organization = organizations.find(|known| known.id.as_str() == &*entry.organization)?;
+    let domain = organization.domains.first()?;
+    let to = Address::from_parts("postmaster", domain.as_str()).ok()?;
+    let failures = settlement.failed.iter().filter_map(|(place, failure)| {
+        Some(failed(recipient(entry, *place)?, failure, Outcome::Failed, settlement.at))
+    });
+    let id = TraceId::generate();
+    let parts = [original.prefix.as_slice(), &original.content, &original.suffix];
+    let report = StatusReport {
+        id,
+        hostname: &snapshot.settings.hostname,
+        at: settlement.at,
+        to: &to,
+        envid: entry.parameters.envid.as_deref(),
+        arrived_at: *queued_at,
+        ret: Some(DsnReturn::Full),
+        original: Original::Whole(&parts),
+        recipients: failures.collect(),
+    };
+    let content = Content::Own(report.compose());
+    Some(InternalMail { id, to, content })
 }
 
 fn recipient(entry: &QueueEntry, place: usize) -> Option<&EnvelopeRecipient> {

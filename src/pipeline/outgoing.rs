@@ -19,12 +19,12 @@ use crate::events::{
     RuleActionApplied, RuleApplied, RuleType,
 };
 use crate::id::TraceId;
-use crate::mail::{Address, EnvelopeRecipient, MailParameters, ReversePath};
+use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
 use crate::msgauth::SignError;
 use crate::rules::{Action, Authors, OutboundAction, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
-    Authorship, Destination, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
+    Authorship, Destination, Keeper, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
     UsageHold, UsageLimits,
 };
 
@@ -37,6 +37,10 @@ pub(super) struct Outgoing {
     pub(super) email: Address,
     pub(super) authorship: Authorship,
     pub(super) reverse_path: ReversePath,
+    /// The domain under which a token stands for the reverse-path.
+    pub(super) token_domain: Option<Domain>,
+    /// Who keeps it if it bounces.
+    pub(super) keeper: Option<Keeper>,
     pub(super) parameters: MailParameters,
     pub(super) recipients: Vec<OutgoingRecipient>,
     /// The fields put on top of what leaves.
@@ -104,6 +108,8 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
         email: submission.email,
         authorship: authorship(&headers),
         reverse_path: submission.reverse_path,
+        token_domain: None,
+        keeper: None,
         parameters: submission.parameters,
         recipients,
         prefix: Vec::new(),
@@ -309,6 +315,8 @@ impl Outgoing {
             parameters: self.parameters.clone(),
             recipients: vec![recipient.clone()],
             authorship: self.authorship.clone(),
+            token_domain: self.token_domain.clone(),
+            keeper: self.keeper.clone(),
         }
     }
 

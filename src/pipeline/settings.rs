@@ -36,6 +36,25 @@ pub struct Settings {
     pub mailbox_full_grace: Duration,
     /// `[outbound]`; an organization's own numbers win.
     pub recipient_quotas: RecipientQuotas,
+    /// Of what was forwarded, back to its first senders.
+    pub bounces: BounceLimits,
+}
+
+/// How many bounces of forwarded mail are led back to its senders in an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BounceLimits {
+    /// `limits.bounces_per_network`: from a client network.
+    pub per_network: usize,
+    /// `limits.bounces_per_sender`: to one address.
+    pub per_sender: usize,
+}
+
+impl Default for BounceLimits {
+    /// A large provider that refuses a newsletter after having taken it, and whose sender has an
+    /// address for all copies; what is too much comes again later.
+    fn default() -> Self {
+        Self { per_network: 1000, per_sender: 200 }
+    }
 }
 
 /// How many recipients outside their organization users may write to in a day (UTC), counting each
@@ -85,6 +104,7 @@ impl Default for Settings {
             max_group_members: 10_000,
             mailbox_full_grace: Duration::ZERO,
             recipient_quotas: RecipientQuotas::default(),
+            bounces: BounceLimits::default(),
         }
     }
 }

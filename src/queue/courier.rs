@@ -16,7 +16,7 @@ use super::hop::Hop;
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
 use crate::dns::{LookupError, RecordData, RecordType, Resolver};
-use crate::mail::{Domain, Envelope, EnvelopeRecipient, Gateway, GatewayHost};
+use crate::mail::{Domain, Envelope, EnvelopeRecipient, Gateway, GatewayHost, ReversePath};
 use crate::smtp::client::{
     Connection, EnhancedStatus, Failure, Outcome, Stage, Timeouts, TlsDemand,
 };
@@ -35,6 +35,12 @@ pub struct Roads {
     pub resolver: Arc<dyn Resolver>,
     /// Whom to trust for gateways that name no authorities of their own.
     pub authorities: Arc<RootCertStore>,
+}
+
+/// The envelope's sender: the token that stands for the entry's own, if there is one.
+fn reverse_path(entry: &QueueEntry, content: &QueuedContent) -> ReversePath {
+    let token = content.token.clone().map(ReversePath::Address);
+    token.unwrap_or_else(|| entry.reverse_path.clone())
 }
 
 /// Finds an organization's gateway, by the organization's id and the gateway's name.
@@ -223,7 +229,7 @@ impl Courier for SmtpCourier {
         let recipients: Vec<EnvelopeRecipient> =
             places.iter().filter_map(|place| entry.recipients.get(*place).cloned()).collect();
         let envelope = Envelope {
-            reverse_path: entry.reverse_path.clone(),
+            reverse_path: reverse_path(entry, content),
             parameters: entry.parameters.clone(),
             recipients,
         };

@@ -208,6 +208,8 @@ impl Running {
             parameters: MailParameters::default(),
             recipients,
             authorship: Authorship::default(),
+            token_domain: None,
+            keeper: None,
         };
         let mail = Mail {
             id: TraceId::generate(),

@@ -30,6 +30,8 @@ mod tls;
 mod turns;
 mod wire;
 
+pub(crate) use budget::network_of;
+
 pub use authorities::{AuthoritiesError, certificate_authorities};
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};

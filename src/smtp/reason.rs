@@ -119,6 +119,9 @@ reasons! {
     TooManyRecipients = "too-many-recipients", 452, "4.5.3", "Too many recipients";
     /// The mailbox has reached its quota.
     MailboxFull = "mailbox-full", 552, "5.2.2", "Mailbox full";
+    /// More bounces of forwarded mail than are led back in an hour, from this network or to this
+    /// sender.
+    TooManyBounces = "too-many-bounces", 450, "4.7.1", "Too many bounces of forwarded mail, try again later";
     /// The mailbox has reached its quota, and the grace has not ended.
     MailboxFullGrace = "mailbox-full-grace", 452, "4.2.2", "Mailbox full, try again later";
     // The message.

@@ -10,13 +10,15 @@ use std::sync::atomic::Ordering;
 
 use super::StoreError;
 use super::entry::{
-    Blob, Change, Commit, Delivery, Mail, RecordHead, SealedBlob, SealedDelivery, SealedMail,
+    Blob, Change, Commit, Delivery, KeptSender, Mail, RecordHead, SealedBlob, SealedDelivery,
+    SealedMail,
 };
 use super::keys::{Key, Keyring};
 use super::log::Frame;
 use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::usage::UsageHold;
+use crate::clock::Timestamp;
 
 /// The content is the first sealed piece of a blob, its mails' prefixes the following ones.
 const CONTENT_PART: u32 = 0;
@@ -69,6 +71,10 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
     encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
     encoder.head.stories = commit.stories;
     encoder.head.queue_changes = commit.queue_changes;
+    encoder.head.first_sender = commit.first_sender.map(|address| KeptSender {
+        address,
+        at: commit.events.first().map_or_else(Timestamp::default, |event| event.event_timestamp),
+    });
     encoder.head.usage = commit.usage.iter().filter_map(UsageHold::used).cloned().collect();
     for blob in commit.blobs {
         encoder.blob(blob)?;
@@ -277,7 +283,7 @@ pub(super) fn open(
     content: Vec<u8>,
 ) -> Result<Vec<u8>, StoreError> {
     let opened = open_parts(key, mail, suffix_length, prefix, content)?;
-    let QueuedContent { mut prefix, mut content, suffix } = opened;
+    let QueuedContent { mut prefix, mut content, suffix, .. } = opened;
     prefix.reserve_exact(content.len() + suffix.len());
     prefix.append(&mut content);
     prefix.extend_from_slice(&suffix);
@@ -297,5 +303,5 @@ pub(super) fn open_parts(
     key.open(CONTENT_PART, &mut content)?;
     let suffix_length = usize::try_from(suffix_length).unwrap_or(usize::MAX);
     let suffix = prefix.split_off(prefix.len().saturating_sub(suffix_length));
-    Ok(QueuedContent { prefix, content, suffix })
+    Ok(QueuedContent { prefix, content, suffix, token: None })
 }

@@ -29,7 +29,7 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::{EventFile, EventSink, RecordedEvents};
-use crate::mail::Domain;
+use crate::mail::{Address, Domain, Srs};
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const QUEUE: usize = 1024;
@@ -234,10 +234,25 @@ impl Store {
         self.mailboxes.get(name, &self.keyring)
     }
 
-    /// The secret key with which senders are rewritten to addresses of `domain`; always the same
-    /// for the same master key.
-    pub fn sender_rewriting_key(&self, domain: &Domain) -> [u8; 32] {
-        self.keyring.sender_rewriting(domain.as_str())
+    /// How senders are rewritten to addresses of `domain`; always in the same way for the same
+    /// master key.
+    pub fn sender_rewriting(&self, domain: &Domain) -> Srs {
+        Srs::new(domain.clone(), &self.keyring.sender_rewriting(domain.as_str()))
+    }
+
+    /// The envelope sender that is kept with a forwarded message, for whom a token stands. `None`
+    /// if there is none at this place, or none any more. Blocks.
+    ///
+    /// # Errors
+    /// Damage, those of the file system.
+    pub fn first_sender(&self, place: u64) -> Result<Option<Address>, StoreError> {
+        let _log_stays = compact::keep_files(&self.log_dir);
+        let record = Catalog::read(&self.log_dir)?.frame(Lsn(place)).and_then(|it| it.record());
+        match record {
+            Ok(record) => Ok(record.head.first_sender.map(|kept| kept.address)),
+            Err(StoreError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does
@@ -289,7 +304,14 @@ impl Store {
         let key = self.keyring.queue().unwrap_key(&queued.wrapped_key, &[])?;
         let (prefix, content) = record.ranges(id.blob, id.mail).ok_or_else(missing)?;
         let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
-        codec::open_parts(&key, id.mail, mail.suffix_length, prefix, content)
+        let mut opened = codec::open_parts(&key, id.mail, mail.suffix_length, prefix, content)?;
+        let entry = queued.entries.get(id.entry).ok_or_else(missing)?;
+        opened.token = entry
+            .entry
+            .token_domain
+            .as_ref()
+            .and_then(|domain| self.sender_rewriting(domain).token(id.lsn.0, mail.received_at));
+        Ok(opened)
     }
 
     /// Writes what is under way and stops the threads; commits fail from now on.

@@ -61,6 +61,8 @@ pub(super) struct Compactor<'a> {
     pub(super) index: &'a mut Index,
     /// Events and stories from before this moment are not kept.
     pub(super) expired_before: Timestamp,
+    /// Envelope senders of forwarded mail from before this moment are not kept.
+    pub(super) senders_before: Timestamp,
     /// What a file should grow to.
     pub(super) segment_bytes: u64,
     /// Ends the work early.
@@ -124,6 +126,7 @@ impl Compactor<'_> {
             positions: positions.clone(),
             changes,
             expired_before: self.expired_before,
+            senders_before: self.senders_before,
         };
         let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
         let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
@@ -226,6 +229,7 @@ struct Job<'a> {
     positions: Range<u64>,
     changes: Changes,
     expired_before: Timestamp,
+    senders_before: Timestamp,
 }
 
 impl Job<'_> {
@@ -249,7 +253,16 @@ impl Job<'_> {
         pieces.insert(0, &start);
         pack.push(lsn, next, &pieces)?;
         let has_told = has_events || !head.stories.is_empty();
-        Ok(if has_told { at } else { Timestamp::default() })
+        let told_at = if has_told { at } else { Timestamp::default() };
+        Ok(told_at.max(self.sender_as_event(&head)))
+    }
+
+    /// The moment of an event that would expire when the record's kept sender does.
+    fn sender_as_event(&self, head: &RecordHead) -> Timestamp {
+        let Some(kept) = &head.first_sender else { return Timestamp::default() };
+        let longer =
+            self.expired_before.as_millis().saturating_sub(self.senders_before.as_millis());
+        kept.at.plus(Duration::from_millis(longer))
     }
 
     fn prune(&self, lsn: Lsn, head: &RecordHead, is_expired: bool) -> RecordHead {
@@ -262,6 +275,7 @@ impl Job<'_> {
         }
         head.changes.retain(|change| !self.is_worked_in(lsn, change.message.lsn));
         head.queue_changes.retain(|change| self.keeps(lsn, change));
+        head.first_sender = head.first_sender.filter(|kept| kept.at >= self.senders_before);
         if is_expired {
             head.stories.clear();
             head.events_at = None;

@@ -12,6 +12,7 @@ use super::usage::{UsageHold, Used};
 use crate::clock::Timestamp;
 use crate::events::{EventLine, Lsn};
 use crate::id::{MailboxId, TraceId};
+use crate::mail::Address;
 
 /// The folders of a new mailbox, as the API's `FolderName` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +77,8 @@ pub struct Commit {
     pub queue_changes: Vec<QueueChange>,
     /// Recipients that were counted for it, for each user who writes to them.
     pub usage: Vec<UsageHold>,
+    /// The envelope sender for whom a token stands where the message is forwarded to.
+    pub first_sender: Option<Address>,
 }
 
 /// One content, stored once however many get it.
@@ -142,6 +145,10 @@ pub(super) struct RecordHead {
     /// Recipients outside of the organization that a user wrote to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) usage: Vec<Used>,
+    /// The envelope sender for whom a token stands in forwarded mail, kept for as long as bounces
+    /// may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) first_sender: Option<KeptSender>,
     /// The events' time, for the file's rotation; absent without events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
@@ -156,8 +163,16 @@ impl RecordHead {
             && self.changes.is_empty()
             && self.queue_changes.is_empty()
             && self.usage.is_empty()
+            && self.first_sender.is_none()
             && self.events_at.is_none()
     }
+}
+
+/// An envelope sender, and when its message came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptSender {
+    pub(super) address: Address,
+    pub(super) at: Timestamp,
 }
 
 /// One sealed content and its mails.

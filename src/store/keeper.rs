@@ -15,9 +15,13 @@ use super::mailbox::MailboxHandle;
 use super::{StoreError, codec};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::events::Lsn;
+use crate::mail::SRS_VALID_DAYS;
 
 /// Changes of one commit.
 const CHANGES: usize = 500;
+/// How long the envelope senders of forwarded mail are kept: for as long as their tokens are
+/// valid, whose day may have begun up to a day before the message.
+const SENDERS_KEPT: Duration = Duration::from_secs((SRS_VALID_DAYS + 2) * 24 * 60 * 60);
 /// How often the keeper looks whether the index has come to its changes.
 const INDEX_POLL: Duration = Duration::from_millis(20);
 
@@ -74,6 +78,7 @@ impl Keeper {
             wal: self.index.with_extension("sqlite-wal"),
             index: &mut index,
             expired_before: now.minus(self.event_retention),
+            senders_before: now.minus(SENDERS_KEPT),
             segment_bytes: self.segment_bytes,
             stop: &self.stop,
         };

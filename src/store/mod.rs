@@ -40,8 +40,8 @@ pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};
 pub use memo::Memo;
 pub use queued::{
-    Authorship, Destination, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId, QueueState,
-    QueuedContent, QueuedMail, Settled, SettledOutcome,
+    Authorship, Destination, Keeper, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId,
+    QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome,
 };
 pub use settings::Settings;
 pub use usage::{UsageExceeded, UsageHold, UsageLimits};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::Folder;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::TraceId;
@@ -129,6 +130,31 @@ pub struct QueueEntry {
     pub recipients: Vec<EnvelopeRecipient>,
     /// What events repeat.
     pub authorship: Authorship,
+    /// The domain here under which a token stands for the reverse-path, which fits into no
+    /// rewritten address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_domain: Option<Domain>,
+    /// Who keeps the message if it bounces and nobody else has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<Keeper>,
+}
+
+/// Who keeps a message that was sent on and comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Keeper {
+    /// The mailbox whose rule has sent it on without keeping it.
+    #[serde(rename_all = "camelCase")]
+    Mailbox {
+        /// The mailbox's user.
+        user: Arc<str>,
+        /// The mailbox's primary address.
+        address: Address,
+        /// Where it would have been without the rule.
+        folder: Folder,
+    },
+    /// The organization's postmaster: its sender cannot be told, and no mailbox here has it.
+    Postmaster,
 }
 
 /// How far an entry has come.
@@ -234,6 +260,8 @@ pub struct QueuedContent {
     pub content: Vec<u8>,
     /// What closes a journal record around it, else nothing.
     pub suffix: Vec<u8>,
+    /// The envelope sender that stands for the entry's own, if one has to.
+    pub token: Option<Address>,
 }
 
 /// Everything that waits at start, and everything that comes into the queue from then on.

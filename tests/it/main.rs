@@ -32,6 +32,7 @@ mod queue_peers;
 mod rules;
 mod scanners;
 mod sending_limits;
+mod sent_on;
 mod service;
 mod smtp_client;
 mod spf_suite;

@@ -30,6 +30,8 @@ fn mail(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
             parameters: MailParameters::default(),
             recipients: Vec::new(),
             authorship: Authorship::default(),
+            token_domain: None,
+            keeper: None,
         }),
         state: QueueState { next_attempt: due, ..QueueState::default() },
     }

@@ -38,12 +38,22 @@ impl Scratch {
 
     /// Compacts until nothing is worth it, on a closed store.
     pub(super) fn compact(&self, expired_before: Timestamp) -> Vec<Compacted> {
+        self.compact_senders(expired_before, expired_before)
+    }
+
+    /// The same, with another moment for the senders of what was forwarded.
+    pub(super) fn compact_senders(
+        &self,
+        expired_before: Timestamp,
+        senders_before: Timestamp,
+    ) -> Vec<Compacted> {
         let mut index = Index::open(&self.settings.data_dir.join("index.sqlite")).expect("opens");
         let mut compactor = Compactor {
             log_dir: self.settings.data_dir.join("log"),
             wal: self.settings.data_dir.join("index.sqlite-wal"),
             index: &mut index,
             expired_before,
+            senders_before,
             segment_bytes: self.settings.segment_bytes,
             stop: &AtomicBool::new(false),
         };

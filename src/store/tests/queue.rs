@@ -1,7 +1,9 @@
 //! What leaves waits until every recipient has an outcome, whatever happens between.
 
 use super::*;
-use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+use crate::mail::{
+    Address, EnvelopeRecipient, FirstSender, MailParameters, RcptParameters, ReversePath,
+};
 
 impl Scratch {
     fn queue(&self) -> Vec<QueuedMail> {
@@ -26,6 +28,8 @@ fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
         parameters: MailParameters::default(),
         recipients: recipients.iter().map(recipient).collect(),
         authorship: Authorship::default(),
+        token_domain: None,
+        keeper: None,
     }
 }
 
@@ -164,4 +168,46 @@ async fn counted_recipients_are_durable_with_their_message() {
         store.close();
         forget_index_and_events(&scratch.settings.data_dir);
     }
+}
+
+#[tokio::test]
+async fn a_token_stands_for_a_sender_until_it_is_too_old() {
+    let scratch = Scratch::with_small_segments(1);
+    let store = scratch.open();
+    let mut feed = store.take_queue().expect("the queue");
+    let far = || QueueEntry {
+        token_domain: Some(address("x@example.test").domain().clone()),
+        ..entry("far.test", &["bob"])
+    };
+    let mut commit = commit_of(&store, &[], "one");
+    commit.blobs[0].mails[0].queued = vec![far()];
+    commit.first_sender = Some(address("bounce-1@lists.test"));
+    store.commit(commit).await.expect("commits");
+    queue(&store, &["alice"], "two").await;
+    let mail = feed.new.recv().await.expect("comes");
+    let token = store.read_queued(mail.id).expect("reads").token.expect("has one");
+    let srs = store.sender_rewriting(token.domain());
+    let place = match srs.reverse(&token, NOW) {
+        Ok(FirstSender::KeptAt(place)) => place,
+        other => panic!("{other:?}"),
+    };
+    let kept = |store: &Store| store.first_sender(place).expect("reads");
+    assert_eq!(kept(&store), Some(address("bounce-1@lists.test")));
+    change(&store, mail.id, None).await;
+    queue(&store, &["alice"], "three").await;
+    store.close();
+    drop(store);
+
+    // The message is gone and its events have expired; its sender has not.
+    let later = NOW.plus(std::time::Duration::from_secs(100 * 365 * 86_400));
+    scratch.compact_senders(later, NOW);
+    let store = scratch.open();
+    assert_eq!(kept(&store), Some(address("bounce-1@lists.test")));
+    store.close();
+    drop(store);
+    let last = later.plus(std::time::Duration::from_secs(1));
+    scratch.compact_senders(last, last);
+    let store = scratch.open();
+    assert_eq!(kept(&store), None);
+    store.close();
 }
