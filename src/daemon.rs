@@ -2,9 +2,10 @@
 
 pub mod control;
 mod outbound;
+mod readers;
+mod trial;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
-use crate::config::{Configuration, OrganizationConfig, Problem, Problems};
+use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::{ArnSettings, AuditLog};
@@ -31,6 +32,7 @@ use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
 use outbound::{Change, Outbound};
 
 pub use outbound::MailQueue;
+pub use trial::{Outlook, ask_resolver, look_around, try_out};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -285,35 +287,6 @@ async fn listen(
         tasks.spawn(listener.run(stopped.clone()));
     }
     Ok(addresses)
-}
-
-/// Everything of a configuration that only shows when it is used: zone file, certificate, key,
-/// certificate authorities, master key.
-///
-/// # Errors
-/// Everything that is wrong, with the keys that name the files.
-pub fn try_out(configuration: &Configuration) -> Result<(), Problems> {
-    let places = &configuration.files;
-    let dns = match &configuration.dns.source {
-        dns::Source::ZoneFile(_) => "dns.zone_file",
-        dns::Source::Servers(_) | dns::Source::System => "dns",
-    };
-    let authorities = pki::authorities(configuration.routes.ca_file.as_deref());
-    let tls = configuration.tls.clone().map_or(Ok(()), |files| Tls::load(files).map(drop));
-    let found = [
-        tried(dns, &places.zone_file, resolver(configuration)),
-        tried("queue.ca_file", &places.ca_file, authorities),
-        tried("tls.certificate", &places.certificate, tls),
-        tried("store.master_key_file", &places.master_key_file, configuration.store.check_key()),
-    ];
-    let problems: Vec<_> = found.into_iter().flatten().collect();
-    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
-}
-
-/// What is wrong with what a key names.
-fn tried<T>(key: &str, place: &str, outcome: Result<T, impl Display>) -> Option<Problem> {
-    let message = outcome.err()?.to_string();
-    Some(Problem { place: place.to_owned(), key: key.to_owned(), message })
 }
 
 /// The resolver that a configuration asks for.

@@ -1,11 +1,11 @@
 //! `mailweir check-config`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{DEFAULT_CONFIG, load, output};
-use crate::config::{Configuration, Problem};
+use super::{DEFAULT_CONFIG, environment, output, runtime};
+use crate::config::{self, Configuration, Examined, Problem, Problems};
 use crate::daemon;
 
 #[derive(Debug, clap::Args)]
@@ -85,15 +85,15 @@ impl<'a> JsonProblem<'a> {
 
 pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     let path = arguments.file.as_ref().unwrap_or(&arguments.config);
-    let tried = |configuration| daemon::try_out(&configuration).map(|()| configuration);
-    let configuration = match load(path).and_then(tried) {
-        Ok(configuration) => configuration,
-        Err(problems) => {
+    let (configuration, problems) = examine(path)?;
+    let configuration = match configuration {
+        Some(configuration) if problems.is_empty() => configuration,
+        _ => {
             if arguments.json {
-                let listed = problems.0.iter().map(JsonProblem::of);
+                let listed = problems.iter().map(JsonProblem::of);
                 output::json(&Failure { ok: false, problems: listed.collect() })?;
             }
-            return Err(problems.into());
+            return Err(Problems(problems).into());
         }
     };
     let summary = summary(&configuration);
@@ -103,7 +103,11 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     for warning in &configuration.warnings {
         output::note(&format!("warning: {warning}"));
     }
-    output::line(&format!("{} is fine", path.display()))?;
+    let verdict = match configuration.warnings.len() {
+        0 => "is fine".to_owned(),
+        count => format!("can be used, with {}", output::counted(count as u64, "warning")),
+    };
+    output::line(&format!("{} {verdict}", path.display()))?;
     for organization in &summary.organizations {
         output::line(&format!(
             "organization {}: {}, journaling {}, DMARC enforcement {}",
@@ -114,6 +118,20 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Reads the files, and tries out what they name; a mistake in one hides none in another.
+fn examine(path: &Path) -> anyhow::Result<(Option<Configuration>, Vec<Problem>)> {
+    let Examined { configuration, mut problems } = config::examine(path, environment());
+    let Some(mut configuration) = configuration else { return Ok((None, problems)) };
+    if let Err(Problems(found)) = daemon::try_out(&configuration) {
+        problems.extend(found);
+    }
+    let outlook = daemon::look_around(&configuration);
+    problems.extend(outlook.problems);
+    configuration.warnings.extend(outlook.warnings);
+    problems.extend(runtime()?.block_on(daemon::ask_resolver(&configuration)));
+    Ok((Some(configuration), problems))
 }
 
 fn summary(configuration: &Configuration) -> Summary<'_> {

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgument, environment, output, runtime, start_failure, start_log};
-use crate::config::{self, OrganizationConfig};
+use crate::config::{self, Configuration, OrganizationConfig};
 use crate::daemon::{self, Daemon};
 
 /// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
@@ -16,9 +16,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     let configuration = arguments.load()?;
     daemon::try_out(&configuration)?;
     start_log(&configuration.log);
-    for warning in &configuration.warnings {
-        tracing::warn!("{warning}");
-    }
+    tell_findings(&configuration);
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -42,6 +40,17 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
         daemon.stop().await;
         Ok(())
     })
+}
+
+/// What is wrong around the daemon, or hardly meant, without keeping it from its work.
+fn tell_findings(configuration: &Configuration) {
+    let outlook = daemon::look_around(configuration);
+    for problem in &outlook.problems {
+        tracing::error!("{problem}");
+    }
+    for warning in configuration.warnings.iter().chain(&outlook.warnings) {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// All or nothing: whatever is wrong is logged, and the old configuration goes on.

@@ -5,6 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use super::endpoint::Network;
 use super::reader::Section;
 use crate::directory::{AccessEffect, AccessRule, AccessRules, User};
 
@@ -78,8 +81,8 @@ fn rule(
         effect: effect.unwrap_or(AccessEffect::Deny),
         protocols: list(section, "protocols", usize::MAX),
         not_protocols: list(section, "not_protocols", usize::MAX),
-        ip_ranges: list(section, "ip_ranges", MAX_RANGES),
-        not_ip_ranges: list(section, "not_ip_ranges", MAX_RANGES),
+        ip_ranges: networks(section, "ip_ranges"),
+        not_ip_ranges: networks(section, "not_ip_ranges"),
         users: named(section, "users", users),
         not_users: named(section, "not_users", users),
     };
@@ -124,6 +127,11 @@ fn list<T: FromStr<Err: fmt::Display>>(
         section.problem(key, format!("{} entries; at most {max} are allowed", list.len()));
     }
     list.into_iter().map(|(value, _)| value).collect()
+}
+
+fn networks(section: &Section<'_>, key: &'static str) -> Vec<IpNet> {
+    let networks: Vec<Network> = list(section, key, MAX_RANGES);
+    networks.into_iter().map(|Network(network)| network).collect()
 }
 
 fn named(section: &Section<'_>, key: &'static str, users: &Users<'_>) -> Vec<Arc<str>> {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::endpoint::{Endpoint, HostAndPort, Network};
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{routes, schedule};
-use super::{Configuration, FilePlaces, LogFormat, LogSettings, OrganizationConfig};
+use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, Places};
 use super::{outbound, tree, warnings};
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
@@ -69,7 +70,7 @@ pub(super) fn read(
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),
-        files: file_places(&root),
+        places: places(&root),
         warnings: Vec::new(),
     };
     configuration.organizations = organizations(&root, path, known, reader);
@@ -89,15 +90,23 @@ pub(super) fn read(
     Some(configuration)
 }
 
-/// Where the keys stand that name other files than organizations'.
-fn file_places(root: &Section<'_>) -> FilePlaces {
-    let place = |section, key| root.section(section).place_of(key);
-    FilePlaces {
-        zone_file: place("dns", "zone_file"),
-        ca_file: place("queue", "ca_file"),
-        certificate: place("tls", "certificate"),
-        master_key_file: place("store", "master_key_file"),
+/// Where the keys stand that are looked at again.
+fn places(root: &Section<'_>) -> Places {
+    let mut places = HashMap::new();
+    for key in ["hostname", "data_dir"] {
+        places.insert(key, root.place_of(key));
     }
+    for (name, section, key) in [
+        ("dns.zone_file", "dns", "zone_file"),
+        ("dns.servers", "dns", "servers"),
+        ("queue.ca_file", "queue", "ca_file"),
+        ("tls.certificate", "tls", "certificate"),
+        ("tls.private_key", "tls", "private_key"),
+        ("store.master_key_file", "store", "master_key_file"),
+    ] {
+        places.insert(name, root.section(section).place_of(key));
+    }
+    Places(places)
 }
 
 fn hostname(root: &Section<'_>) -> String {
@@ -111,8 +120,8 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
     for section in &sections {
         let protocol = protocol(section);
         let name = section.text("name");
-        let bind: Option<SocketAddr> = section.parsed("bind");
-        let networks: Option<Vec<IpNet>> = section.list("proxy_protocol_from").map(values);
+        let bind = section.parsed("bind").map(|Endpoint(bind)| bind);
+        let networks = networks(section, "proxy_protocol_from");
         let name = section.required("name", name);
         if let (Some(name), Some(bind)) = (name, section.required("bind", bind)) {
             if listeners.iter().any(|known| known.name == name) {
@@ -164,8 +173,9 @@ fn protocol(section: &Section<'_>) -> Option<Protocol> {
     None
 }
 
-fn values<T, P>(list: Vec<(T, P)>) -> Vec<T> {
-    list.into_iter().map(|(value, _)| value).collect()
+fn networks(section: &Section<'_>, key: &'static str) -> Option<Vec<IpNet>> {
+    let listed = section.list(key)?;
+    Some(listed.into_iter().map(|(Network(network), _)| network).collect())
 }
 
 fn tls(root: &Section<'_>, path: &Path) -> Option<TlsSettings> {
@@ -250,7 +260,8 @@ fn pipeline_settings(
 ) -> pipeline::Settings {
     let default = pipeline::Settings::default();
     let access = root.section("access");
-    let (allow, deny) = (access.list("allow").map(values), access.list("deny").map(values));
+    let allow = networks(&access, "allow");
+    let deny = networks(&access, "deny");
     access.finish();
     let dmarc = root.section("dmarc");
     let on_reject = on_reject(&dmarc, "on_reject").unwrap_or(default.on_reject);
@@ -283,7 +294,10 @@ fn pipeline_settings(
 fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
     let section = root.section("dns");
     let default = dns::Settings::default();
-    let servers = section.list("servers").map(values);
+    let servers = section.list("servers").map(|servers| {
+        let addresses = servers.into_iter().map(|(Endpoint(address), _)| address);
+        addresses.collect::<Vec<_>>()
+    });
     let zone_file = section.text("zone_file");
     if servers.is_some() && zone_file.is_some() {
         section.problem("zone_file", "cannot stand beside servers: answers come from one of them");
@@ -325,7 +339,7 @@ fn spam(root: &Section<'_>) -> Option<scan::Settings> {
     let section = root.section("spam");
     let words = [("rspamd", ScannerKind::Rspamd), ("spamd", ScannerKind::Spamd)];
     let kind = section.word("scanner", &words);
-    let address = section.text("address");
+    let address = section.parsed("address").map(|HostAndPort(address)| address);
     let timeout = section.number("timeout_ms", 1..=300_000).map(Duration::from_millis);
     let max_bytes = section.number("max_bytes", 1..=1024 * MB);
     section.finish();

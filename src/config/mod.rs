@@ -6,6 +6,7 @@
 
 mod access;
 mod daemon_file;
+mod endpoint;
 mod flow_rules;
 mod mailbox_rules;
 mod organization_file;
@@ -90,24 +91,43 @@ pub struct Configuration {
     pub organizations: Vec<Arc<OrganizationConfig>>,
     /// All organizations, indexed.
     pub directory: Directory,
-    /// Where the keys stand that name files.
-    pub files: FilePlaces,
+    /// Where the keys stand that are looked at again.
+    pub places: Places,
     /// What is valid, but hardly meant.
     pub warnings: Vec<Problem>,
 }
 
-/// Where the keys of the main file stand that name other files: `file:line`, or the environment's
-/// variable; empty where a file is not named.
+impl Configuration {
+    /// Every file that the daemon reads, with the key that names it.
+    pub fn named_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut files = vec![("", self.path.clone())];
+        if let dns::Source::ZoneFile(file) = &self.dns.source {
+            files.push(("dns.zone_file", file.clone()));
+        }
+        if let Some(tls) = &self.tls {
+            files.push(("tls.certificate", tls.certificate.clone()));
+            files.push(("tls.private_key", tls.private_key.clone()));
+        }
+        files.extend(self.routes.ca_file.clone().map(|file| ("queue.ca_file", file)));
+        let master_key = self.store.master_key_file.clone();
+        files.extend(master_key.map(|file| ("store.master_key_file", file)));
+        for organization in &self.organizations {
+            files.extend(organization.stamps.files().map(|file| ("organization", file.to_owned())));
+        }
+        files
+    }
+}
+
+/// Where the keys of the main file stand: `file:line`, or the environment's variable. For those
+/// that are looked at again when the files have been read.
 #[derive(Clone, Debug, Default)]
-pub struct FilePlaces {
-    /// `dns.zone_file`.
-    pub zone_file: String,
-    /// `queue.ca_file`.
-    pub ca_file: String,
-    /// `tls.certificate`.
-    pub certificate: String,
-    /// `store.master_key_file`.
-    pub master_key_file: String,
+pub struct Places(HashMap<&'static str, String>);
+
+impl Places {
+    /// The place of a key, written as `section.key`; empty where it is not in the file.
+    pub fn of(&self, key: &str) -> String {
+        self.0.get(key).cloned().unwrap_or_default()
+    }
 }
 
 /// An organization as its file has it.
@@ -160,6 +180,15 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// What was found in the files, right or wrong.
+#[derive(Debug)]
+pub struct Examined {
+    /// As far as it could be read; what has a problem has its default there.
+    pub configuration: Option<Configuration>,
+    /// Every problem there is. With any, nothing of the configuration may be used.
+    pub problems: Vec<Problem>,
+}
+
 /// Reads the main file, the environment (variables that begin with `MAILWEIR__`) and the
 /// organization files.
 ///
@@ -182,15 +211,30 @@ pub fn load_again(
     environment: impl IntoIterator<Item = (String, String)>,
     known: &[Arc<OrganizationConfig>],
 ) -> Result<Configuration, Problems> {
+    match read(path, environment, known) {
+        Examined { configuration: Some(configuration), problems } if problems.is_empty() => {
+            Ok(configuration)
+        }
+        Examined { problems, .. } => Err(Problems(problems)),
+    }
+}
+
+/// Reads all that [`load`] reads, and keeps what is right beside what is wrong, so that the rest can
+/// be looked at too.
+pub fn examine(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Examined {
+    read(path, environment, &[])
+}
+
+fn read(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    known: &[Arc<OrganizationConfig>],
+) -> Examined {
     let reader = reader::Reader::default();
     let loaded = daemon_file::read(path, environment.into_iter().collect(), known, &reader);
     let (problems, warnings) = reader.into_findings();
-    match loaded {
-        Some(configuration) if problems.is_empty() => {
-            Ok(Configuration { warnings, ..configuration })
-        }
-        _ => Err(Problems(problems)),
-    }
+    let configuration = loaded.map(|configuration| Configuration { warnings, ..configuration });
+    Examined { configuration, problems }
 }
 
 #[cfg(any(test, fuzzing))]

@@ -1,6 +1,6 @@
 //! An organization's file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -248,6 +248,7 @@ fn check_targets(
     // With conflicts, which are told already, there is no saying who gets it.
     let Ok(directory) = Directory::new(vec![Arc::clone(organization)]) else { return };
     check_postmaster(root, organization, &directory);
+    check_groups(root, &directory);
     journaling.iter().for_each(|journaling| check_journaling(root, journaling, &directory));
     mailbox_rules::check_targets(root, rules, &directory);
 }
@@ -274,6 +275,25 @@ fn check_postmaster(root: &Section<'_>, organization: &IndexedOrganization, dire
         let Ok(address) = Address::from_parts("postmaster", domain.as_str()) else { continue };
         if let Err(error) = directory.resolve(&address, usize::MAX) {
             root.problem("postmaster", format!("nobody gets mail for {address}: {error}"));
+        }
+    }
+}
+
+/// A group may be empty, also for now, but mail for it is refused then. It need not look empty: its
+/// members may be disabled, or groups that contain only each other.
+fn check_groups(root: &Section<'_>, directory: &Directory) {
+    let organizations: Vec<_> = directory.organizations().cloned().collect();
+    let groups = organizations.iter().flat_map(|organization| &organization.groups);
+    let mut empty = HashSet::new();
+    for group in groups.filter(|group| group.is_enabled) {
+        let reached = directory.resolve(&group.email, usize::MAX);
+        if matches!(reached, Err(ResolveError::EmptyGroup)) {
+            empty.insert(&*group.name);
+        }
+    }
+    for section in root.sections("group") {
+        if section.text("name").is_some_and(|name| empty.contains(name.as_str())) {
+            section.warning("members", "lead to nobody who takes mail, so mail for it is refused");
         }
     }
 }

@@ -54,6 +54,11 @@ impl Stamps {
         self.0.push((path.into(), Stamp::of(path)));
     }
 
+    /// The files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Whether all files look as they did.
     pub(super) fn are_current(&self) -> bool {
         self.0.iter().all(|(path, stamp)| stamp.is_some() && *stamp == Stamp::of(path))

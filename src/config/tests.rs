@@ -100,8 +100,10 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "main.toml:12: limits.errors: expected a number, found a text",
             "main.toml:5: listener[0].protocol: \"smtp\" is not one of mx, submission, \
              submissions",
-            "main.toml:6: listener[0].bind: \"localhost\": invalid socket address syntax",
-            "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": invalid IP address syntax",
+            "main.toml:6: listener[0].bind: \"localhost\": is not an IP address and a port, \
+             such as 127.0.0.1:25 or [::1]:25",
+            "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": is not a network, \
+             such as 192.0.2.0/24 or 2001:db8::/32, nor an IP address",
             "main.toml:9: tls.certificate: needs a private_key beside it",
             "main.toml:15: dns.zone_file: cannot stand beside servers: answers come from one of them",
             "main.toml:14: dns.servers: is empty; leave it out for the system's servers",

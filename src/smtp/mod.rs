@@ -17,6 +17,7 @@ mod auth;
 mod authorities;
 mod body;
 mod budget;
+mod certificate;
 mod command;
 mod connection;
 mod gate;
@@ -33,6 +34,7 @@ mod wire;
 pub(crate) use budget::network_of;
 
 pub use authorities::{AuthoritiesError, certificate_authorities};
+pub use certificate::ServerCertificate;
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
 pub use tls::{Tls, TlsError, WATCH_INTERVAL};

@@ -7,6 +7,7 @@
 mod backup;
 mod bad_input;
 mod bdat;
+mod check_config;
 mod commands;
 mod crash;
 mod credentials;

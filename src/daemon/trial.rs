@@ -1,0 +1,185 @@
+//! What of a configuration only shows when it is used: files that it names, the certificate, the
+//! data folder, the resolver.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::readers::{Access, Reading};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Configuration, Problem, Problems};
+use crate::dns::{LookupError, RecordType, Resolver, Source};
+use crate::queue::pki;
+use crate::smtp::{ServerCertificate, Tls};
+
+/// How long before a certificate's end its administrator is told.
+const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long the resolver may take to answer a first question.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What works, but not as it is meant, and what soon will not.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    /// The daemon runs with these, but somebody outside will turn away or nothing will be stored.
+    pub problems: Vec<Problem>,
+    /// Nothing is wrong yet.
+    pub warnings: Vec<Problem>,
+}
+
+/// Everything without which the daemon does not start: zone file, certificate, key, certificate
+/// authorities, master key.
+///
+/// # Errors
+/// Everything that is wrong, with the keys that name the files.
+pub fn try_out(configuration: &Configuration) -> Result<(), Problems> {
+    let places = &configuration.places;
+    let dns = match &configuration.dns.source {
+        Source::ZoneFile(_) => "dns.zone_file",
+        Source::Servers(_) | Source::System => "dns",
+    };
+    let authorities = pki::authorities(configuration.routes.ca_file.as_deref());
+    let tls = configuration.tls.clone().map_or(Ok(()), |files| Tls::load(files).map(drop));
+    let found = [
+        tried(dns, places, super::resolver(configuration)),
+        tried("queue.ca_file", places, authorities),
+        tried("tls.certificate", places, tls),
+        tried("store.master_key_file", places, configuration.store.check_key()),
+    ];
+    let problems: Vec<_> = found.into_iter().flatten().collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// What is wrong with what a key names.
+fn tried<T>(
+    key: &str,
+    places: &crate::config::Places,
+    outcome: Result<T, impl Display>,
+) -> Option<Problem> {
+    let message = outcome.err()?.to_string();
+    Some(Problem { place: places.of(key), key: key.to_owned(), message })
+}
+
+/// Looks at what the daemon would meet: its name, its certificate, its folder, its files.
+pub fn look_around(configuration: &Configuration) -> Outlook {
+    let mut outlook = Outlook::default();
+    let mut found = Found { configuration, outlook: &mut outlook };
+    found.hostname();
+    found.certificate();
+    found.data_folder();
+    found.files();
+    outlook
+}
+
+/// Asks the resolver a first question: the mail exchangers of a domain, of which any answer will do,
+/// also that there is no such name. What is wrong if there is none.
+pub async fn ask_resolver(configuration: &Configuration) -> Option<Problem> {
+    if let Source::ZoneFile(_) = &configuration.dns.source {
+        return None;
+    }
+    // A resolver that cannot be set up is told by `try_out`.
+    let resolver: Arc<dyn Resolver> = super::resolver(configuration).ok()?;
+    let first = configuration.organizations.iter().flat_map(|it| &it.organization.domains).next();
+    let question = first?.as_str();
+    let answered = timeout(RESOLVER_PATIENCE, resolver.lookup(question, RecordType::Mx)).await;
+    let silence = match answered {
+        Ok(Err(LookupError::Transient(problem))) => problem,
+        Ok(_) => return None,
+        Err(_) => format!("no answer within {} s", RESOLVER_PATIENCE.as_secs()),
+    };
+    let servers = match &configuration.dns.source {
+        Source::Servers(servers) => {
+            let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+            servers.join(", ")
+        }
+        Source::System | Source::ZoneFile(_) => "the servers of /etc/resolv.conf".to_owned(),
+    };
+    let message = format!("{servers} did not say where mail for {question} goes: {silence}");
+    let key = "dns.servers".to_owned();
+    Some(Problem { place: configuration.places.of(&key), key, message })
+}
+
+/// Notes what it finds.
+struct Found<'a> {
+    configuration: &'a Configuration,
+    outlook: &'a mut Outlook,
+}
+
+impl Found<'_> {
+    fn problem(&mut self, key: &str, message: String) {
+        let place = self.configuration.places.of(key);
+        self.outlook.problems.push(Problem { place, key: key.to_owned(), message });
+    }
+
+    fn warning(&mut self, key: &str, message: String) {
+        let place = self.configuration.places.of(key);
+        self.outlook.warnings.push(Problem { place, key: key.to_owned(), message });
+    }
+
+    /// Other servers look the name up, and many refuse mail from one that means nothing to them.
+    fn hostname(&mut self) {
+        let name = self.configuration.pipeline.hostname.clone();
+        let is_local = ["localhost", "localdomain", "local", "internal", "lan"]
+            .iter()
+            .any(|word| name == *word || name.ends_with(&format!(".{word}")));
+        // One that could not be read is a problem of its own.
+        if name.is_empty() || name.starts_with('[') || (!is_local && name.contains('.')) {
+            return;
+        }
+        let meant = "write the name that DNS has for this host, such as mx.example.com";
+        self.problem("hostname", format!("\"{name}\" means nothing to other servers: {meant}"));
+    }
+
+    fn certificate(&mut self) {
+        let Some(files) = &self.configuration.tls else { return };
+        // A file that cannot be read or parsed keeps the daemon from starting: `try_out`.
+        let Ok(pem) = std::fs::read(&files.certificate) else { return };
+        let Ok(certificate) = ServerCertificate::from_pem(&pem) else { return };
+        let now = SystemClock.now();
+        let file = files.certificate.display();
+        let from = certificate.not_before.to_rfc3339();
+        let until = certificate.not_after.to_rfc3339();
+        if now < certificate.not_before {
+            self.problem("tls.certificate", format!("{file} is valid only from {from} on"));
+        } else if now >= certificate.not_after {
+            self.problem("tls.certificate", format!("{file} expired at {until}"));
+        } else if now.plus(CERTIFICATE_WARNING) >= certificate.not_after {
+            self.warning("tls.certificate", format!("{file} expires at {until}"));
+        }
+        let hostname = &self.configuration.pipeline.hostname;
+        if !hostname.is_empty() && !certificate.is_for(hostname) {
+            let names = match certificate.names.as_slice() {
+                [] => "no name".to_owned(),
+                names => names.join(", "),
+            };
+            self.problem("tls.certificate", format!("{file} is for {names}, not for {hostname}"));
+        }
+    }
+
+    /// The data folder, or the nearest folder above it in which it would be made.
+    fn data_folder(&mut self) {
+        let data_dir = &self.configuration.store.data_dir;
+        let nearest = data_dir.ancestors().find(|folder| folder.exists());
+        let nearest = nearest.unwrap_or(Path::new(".")).to_owned();
+        let shown = data_dir.display();
+        if !nearest.is_dir() {
+            self.problem("data_dir", format!("{} is not a folder", nearest.display()));
+        } else if let Err(why) = Access::of_daemon(data_dir).write_in(&nearest) {
+            let what = if nearest == *data_dir { "written to" } else { "made" };
+            self.problem("data_dir", format!("{shown} cannot be {what}: {why}"));
+        }
+    }
+
+    fn files(&mut self) {
+        let access = Access::of_daemon(&self.configuration.store.data_dir);
+        for (key, file) in self.configuration.named_files() {
+            // One that is not there is told by who opens it.
+            if let Reading::Denied(why) = access.read(&file) {
+                let message = format!("{} cannot be read by the daemon: {why}", file.display());
+                self.problem(key, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What `check-config` calls fine works: it looks at everything that a configuration names.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::dns::{Responder, servers};
+
+/// What `check-config` says, and its exit status.
+fn checked(daemon: &Daemon) -> (String, Option<i32>) {
+    let output = daemon.command(&["check-config"]);
+    (text(&output.stderr) + &text(&output.stdout), output.status.code())
+}
+
+/// A pair for these names with these days left, below the daemon's folder.
+fn certificate(daemon: &Daemon, names: &[&str], days_left: i64) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut parameters = rcgen::CertificateParams::new(names).expect("names");
+    let now = std::time::SystemTime::now();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let left = day * u32::try_from(days_left.unsigned_abs()).expect("few");
+    let end = if days_left < 0 { now - left } else { now + left };
+    parameters.not_before = (now - 400 * day).into();
+    parameters.not_after = end.into();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let made = parameters.self_signed(&key).expect("signs");
+    fs::write(daemon.path("mx.pem"), made.pem()).expect("writes");
+    fs::write(daemon.path("mx.key"), key.serialize_pem()).expect("writes");
+}
+
+const TLS: &str = "[tls]\ncertificate = \"mx.pem\"\nprivate_key = \"mx.key\"\n";
+
+#[test]
+fn a_certificate_is_for_the_host_and_for_today() {
+    let mut daemon = Setup { sections: TLS.into(), ..Setup::default() }.prepare();
+    for (names, days_left, expected, status) in [
+        (["mx.example.test"].as_slice(), 60, " is fine\n", 0),
+        (&["*.example.test"], 60, " is fine\n", 0),
+        (&["mx.example.test"], 5, "mx.pem expires at ", 0),
+        (&["mx.example.test"], -2, "mx.pem expired at ", 78),
+        (
+            &["www.example.test", "b.test"],
+            60,
+            "is for www.example.test, b.test, not for mx.example.test",
+            78,
+        ),
+    ] {
+        certificate(&daemon, names, days_left);
+        let (told, found) = checked(&daemon);
+        assert!(told.contains(expected), "{names:?} {days_left}: {told}");
+        assert_eq!(found, Some(status), "{told}");
+        assert_eq!(told.contains(" is fine"), expected.contains(" is fine"), "{told}");
+        assert!(expected.contains(" is fine") || told.contains("tls.certificate: "), "{told}");
+    }
+    // Mail must flow all the same: most servers never look.
+    certificate(&daemon, &["mx.example.test"], -2);
+    daemon.launch(Command::new(BINARY));
+    assert!(daemon.log().contains("mx.pem expired at "), "{}", daemon.log());
+}
+
+#[test]
+fn a_name_that_means_nothing_outside_is_told() {
+    for name in ["localhost", "mail", "mx.localdomain", "server.local"] {
+        let daemon = Setup::default().prepare();
+        let config = fs::read_to_string(daemon.config()).expect("reads");
+        let config = config.replace("\"mx.example.test\"", &format!("\"{name}\""));
+        fs::write(daemon.config(), config).expect("writes");
+        let (told, status) = checked(&daemon);
+        let expected =
+            format!("mailweir.toml:2: hostname: \"{name}\" means nothing to other servers");
+        assert!(told.contains(&expected), "{told}");
+        assert_eq!(status, Some(78));
+    }
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_is_told() {
+    let daemon = Setup::default().prepare();
+    fs::write(daemon.data(), "a file stands in the way").expect("writes");
+    let (told, status) = checked(&daemon);
+    assert!(told.contains("mailweir.toml:1: data_dir: "), "{told}");
+    assert!(told.contains("data is not a folder"), "{told}");
+    assert_eq!(status, Some(78));
+}
+
+/// As root for a daemon that is somebody else, or as somebody who may not read it either.
+#[test]
+fn a_key_that_the_daemon_cannot_read_is_told() {
+    let sections = "[store]\nmaster_key_file = \"master.key\"\n".to_owned();
+    let daemon = Setup { sections, ..Setup::default() }.prepare();
+    let key = daemon.path("master.key");
+    fs::write(&key, "0123456789abcdef".repeat(4) + "\n").expect("writes");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("closes");
+    assert!(checked(&daemon).0.contains(" is fine"), "{}", checked(&daemon).0);
+
+    let is_root = rustix::process::geteuid().is_root();
+    fs::create_dir_all(daemon.data()).expect("makes");
+    if is_root {
+        std::os::unix::fs::chown(daemon.data(), Some(65_533), Some(65_533)).expect("gives away");
+        fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o755)).expect("opens");
+    }
+    let mode = if is_root { 0o600 } else { 0 };
+    fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("closes");
+    let (told, status) = checked(&daemon);
+    assert!(told.contains("store.master_key_file: "), "{told}");
+    assert!(told.contains("master.key cannot be read"), "{told}");
+    assert_eq!(status, Some(78));
+}
+
+#[test]
+fn a_resolver_that_does_not_answer_is_told() {
+    let silent = Responder::silent();
+    let dns = servers(silent.address) + "\ntimeout_ms = 200\nattempts = 1";
+    let (told, status) = checked(&Setup { dns, ..Setup::default() }.prepare());
+    assert!(told.contains("dns.servers: "), "{told}");
+    assert!(told.contains("did not say where mail for example.test goes"), "{told}");
+    assert_eq!(status, Some(78));
+}
+
+#[test]
+fn a_mistake_in_one_file_hides_none_in_another() {
+    let second =
+        "alias = \"two\"\ndomains = [\"two.test\"]\n[[user]]\nname = \"u\"\nquota_mb = 0\n";
+    let setup = Setup {
+        more_organizations: vec![second.into(), "alias = ".into()],
+        keys: "nonsense = 1\n".into(),
+        sections: "[spam]\nscanner = \"rspamd\"\naddress = \"127.0.0.1\"\n[tls]\n\
+                   certificate = \"none.pem\"\nprivate_key = \"none.key\"\n"
+            .into(),
+        zone: "$TTL 60\nx.test. IN A 300.1.1.1\n".into(),
+        ..Setup::with("[[group]]\nname = \"broken\"\nmembers = [\"nobody\"]\n")
+    };
+    let (told, status) = checked(&setup.prepare());
+    assert_eq!(status, Some(78));
+    for expected in [
+        "nonsense: unknown key",
+        "there is no user, resource or group \"nobody\"",
+        "org0.toml:5: user[0].quota_mb: 0 is not between",
+        "org1.toml:1: ",
+        "spam.address: \"127.0.0.1\": has no port, such as 11333 in 127.0.0.1:11333",
+        "tls.certificate: ",
+        "demo.zone:2: ",
+    ] {
+        assert!(told.contains(expected), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
+fn groups_that_reach_nobody_are_no_reason_to_say_fine() {
+    let groups = "[[group]]\nname = \"one\"\nmembers = [\"two\"]\n\
+                  [[group]]\nname = \"two\"\nmembers = [\"one\"]\n\
+                  [[group]]\nname = \"gone\"\nmembers = [\"carol\"]\n";
+    let (told, status) = checked(&Setup::with(groups).prepare());
+    assert_eq!(status, Some(0), "{told}");
+    assert_eq!(told.matches("members: lead to nobody who takes mail").count(), 3, "{told}");
+    assert!(told.contains("can be used, with 3 warnings") && !told.contains("is fine"), "{told}");
+}
