@@ -1,6 +1,8 @@
 //! The daemon: builds the rooms from a configuration, binds, reports ready, reloads, drains.
 
+mod changes;
 pub mod control;
+mod fixed;
 mod outbound;
 mod readers;
 mod trial;
@@ -12,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::SystemClock;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
-use crate::events::audit::{ArnSettings, AuditLog};
+use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
 use crate::pipeline::login::Logins;
 use crate::pipeline::outcomes::Outcomes;
@@ -29,8 +31,11 @@ use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
+use control::ReloadRequest;
+use fixed::Fixed;
 use outbound::{Change, Outbound};
 
+pub use changes::Changes;
 pub use outbound::MailQueue;
 pub use trial::{Outlook, ask_resolver, look_around, try_out};
 
@@ -90,7 +95,9 @@ pub struct Daemon {
     domain_keys: Arc<DomainKeys>,
     outbound: Outbound,
     addresses: BTreeMap<String, SocketAddr>,
-    started_with: Fixed,
+    fixed: Fixed,
+    current: ArcSwap<Configuration>,
+    reload_requests: Option<mpsc::Receiver<ReloadRequest>>,
     version: AtomicU64,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -98,34 +105,6 @@ pub struct Daemon {
 
 /// The version of the snapshot that a daemon starts with.
 const FIRST_VERSION: u64 = 1;
-
-/// What a reload cannot change.
-#[derive(Debug, PartialEq, Eq)]
-struct Fixed {
-    data_dir: PathBuf,
-    hostname: String,
-    listeners: Vec<ListenerSettings>,
-    tls: Option<crate::smtp::TlsSettings>,
-    store: crate::store::Settings,
-    events: crate::events::Settings,
-    arns: ArnSettings,
-    log: crate::config::LogSettings,
-}
-
-impl Fixed {
-    fn of(configuration: &Configuration) -> Self {
-        Self {
-            data_dir: configuration.store.data_dir.clone(),
-            hostname: configuration.pipeline.hostname.clone(),
-            listeners: configuration.listeners.clone(),
-            tls: configuration.tls.clone(),
-            store: configuration.store.clone(),
-            events: configuration.events,
-            arns: configuration.arns.clone(),
-            log: configuration.log.clone(),
-        }
-    }
-}
 
 /// What is open before anything listens.
 struct Opened {
@@ -190,13 +169,16 @@ impl Daemon {
             domain_keys,
             outbound,
             addresses,
-            started_with: Fixed::of(&configuration),
+            fixed: Fixed::of(&configuration),
+            current: ArcSwap::from_pointee(configuration),
+            reload_requests: None,
             version: AtomicU64::new(FIRST_VERSION),
             stop,
             tasks,
         };
-        daemon.spawn_watches_and_queue(&configuration.store.data_dir, &stopped)?;
-        write_addresses(&configuration.store.data_dir.join("run"), &daemon.addresses)?;
+        let data_dir = daemon.current.load().store.data_dir.clone();
+        daemon.spawn_watches_and_queue(&data_dir, &stopped)?;
+        write_addresses(&data_dir.join("run"), &daemon.addresses)?;
         Ok(daemon)
     }
 
@@ -212,7 +194,10 @@ impl Daemon {
         let queue = &self.outbound.queue;
         let control = control::bind(data_dir)
             .map_err(|source| StartError::File { path: control::path(data_dir), source })?;
-        self.tasks.spawn(control::run(control, Arc::clone(queue), stopped.clone()));
+        let (reloads, requests) = mpsc::channel(1);
+        self.reload_requests = Some(requests);
+        let door = control::Door { queue: Arc::clone(queue), reloads };
+        self.tasks.spawn(control::run(control, door, stopped.clone()));
         if let Some(feed) = self.store.take_queue() {
             self.tasks.spawn(Arc::clone(queue).run(feed, stopped.clone()));
         }
@@ -224,33 +209,60 @@ impl Daemon {
         &self.addresses
     }
 
-    /// Takes a new configuration for messages that begin from now on; on an error the old one
-    /// goes on.
+    /// Takes a new configuration for messages that begin from now on: all of it, or on an error
+    /// nothing, and the old one goes on. Says what has changed.
     ///
     /// # Errors
     /// What is wrong with the new one.
-    pub async fn reload(&self, configuration: Configuration) -> Result<(), StartError> {
+    pub async fn reload(&self, configuration: Configuration) -> Result<Changes, StartError> {
+        // Whatever can fail comes first.
         let resolver = resolver(&configuration)?;
-        let change = Change::to(&configuration)?;
-        if Fixed::of(&configuration) != self.started_with {
-            tracing::warn!(
-                "data_dir, hostname, listeners, tls files, [store], [events], [arn] and [log] change \
-                 with a restart only"
-            );
-        }
+        let outbound = Change::to(&configuration)?;
+        let certificate = self.tls.read_again().await?;
+        self.refresh_domain_keys().await?;
+
+        let changes = Changes::between(&self.fixed, &self.current.load(), &configuration);
+        let mut configuration = configuration;
+        self.fixed.keep_hostname(&mut configuration);
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let msgauth = configuration.msgauth.clone();
         self.shared.set_limits(configuration.limits.clone());
         self.store.set_retention(retention(&configuration));
-        self.tls.reload().await;
-        let domain_keys = Arc::clone(&self.domain_keys);
-        if tokio::task::spawn_blocking(move || domain_keys.refresh()).await.is_err() {
-            tracing::error!("the keys of domains could not be looked at");
-        }
-        self.outbound.reload(change, Arc::clone(&resolver));
+        self.tls.take(certificate);
+        self.outbound.reload(outbound, Arc::clone(&resolver));
+        let msgauth = configuration.msgauth.clone();
         self.shared.handler().reload(snapshot(&configuration, version), resolver, msgauth);
-        tracing::info!(version, "configuration reloaded");
-        Ok(())
+        self.current.store(Arc::new(configuration));
+        for change in &changes.after_restart {
+            tracing::warn!("only a restart changes {change}");
+        }
+        let changed = match changes.in_force.as_slice() {
+            [] => "nothing".to_owned(),
+            changes => changes.join("; "),
+        };
+        tracing::info!(version, changed, "configuration reloaded");
+        Ok(changes)
+    }
+
+    async fn refresh_domain_keys(&self) -> Result<(), StartError> {
+        let domain_keys = Arc::clone(&self.domain_keys);
+        match tokio::task::spawn_blocking(move || domain_keys.refresh()).await {
+            Ok(refreshed) => refreshed.map(drop).map_err(StartError::DomainKeys),
+            Err(panic) => {
+                tracing::error!(%panic, "the keys of domains could not be looked at");
+                Ok(())
+            }
+        }
+    }
+
+    /// The organizations in force.
+    pub fn organizations(&self) -> Vec<Arc<OrganizationConfig>> {
+        self.current.load().organizations.clone()
+    }
+
+    /// What operators ask of whoever reads the configuration files. Nobody but the first caller
+    /// gets it.
+    pub fn take_reload_requests(&mut self) -> Option<mpsc::Receiver<ReloadRequest>> {
+        self.reload_requests.take()
     }
 
     /// Stops listening, lets messages under way finish, and closes the store.

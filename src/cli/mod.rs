@@ -10,6 +10,7 @@ mod mailbox;
 mod output;
 mod owner;
 mod queue;
+mod reload;
 mod rules;
 mod serve;
 mod store;
@@ -42,6 +43,8 @@ struct Arguments {
 enum Command {
     /// Run the daemon: SIGTERM drains and stops, SIGHUP reloads
     Serve(ConfigArgument),
+    /// Have the daemon read its configuration again, and tell what became of it
+    Reload(reload::ReloadArguments),
     /// Start throw-away daemons, send mail in and out over SMTP, and show what became of it
     Demo(demo::DemoArguments),
     /// Check the configuration and organization files, and print every problem
@@ -89,6 +92,13 @@ struct ConfigArgument {
 }
 
 impl ConfigArgument {
+    /// The data folder, also where something else is wrong with the files.
+    fn data_dir(&self) -> Result<PathBuf, Problems> {
+        let examined = config::examine(&self.config, environment());
+        let configuration = examined.configuration.ok_or(Problems(examined.problems))?;
+        Ok(configuration.store.data_dir)
+    }
+
     fn load(&self) -> Result<Configuration, Problems> {
         load(&self.config)
     }
@@ -109,6 +119,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Rules(command) => rules::run(&command),

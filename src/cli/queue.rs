@@ -1,9 +1,5 @@
 //! `mailweir queue`: what waits to leave, and an operator's word on it.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
@@ -270,7 +266,7 @@ fn drop_entries(arguments: &DropArguments) -> anyhow::Result<()> {
 /// Asks the daemon, and prints what came of it.
 fn tell(config: &ConfigArgument, request: &Request, done: &str, json: bool) -> anyhow::Result<()> {
     let data_dir = config.load()?.store.data_dir;
-    let answer = ask(&data_dir, request)?;
+    let answer: Answer = control::ask(&data_dir, request)?;
     if let Some(problem) = &answer.problem {
         bail!("the daemon says: {problem}");
     }
@@ -288,19 +284,4 @@ fn tell(config: &ConfigArgument, request: &Request, done: &str, json: bool) -> a
             bail!("not waiting, or being sent at this moment: {}", ids.join(", "))
         }
     }
-}
-
-fn ask(data_dir: &Path, request: &Request) -> anyhow::Result<Answer> {
-    let path = control::path(data_dir);
-    let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            anyhow::anyhow!("no daemon is running on {}", data_dir.display())
-        }
-        _ => anyhow::Error::new(error).context(path.display().to_string()),
-    })?;
-    let line = serde_json::json!(request).to_string() + "\n";
-    stream.write_all(line.as_bytes())?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    serde_json::from_str(&answer).context("the daemon's answer cannot be read")
 }

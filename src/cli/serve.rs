@@ -1,13 +1,13 @@
 //! `mailweir serve`
 
-use std::sync::Arc;
-
+use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgument, environment, output, runtime, start_failure, start_log};
-use crate::config::{self, Configuration, OrganizationConfig};
-use crate::daemon::{self, Daemon};
+use crate::config::{self, Configuration};
+use crate::daemon::control::ReloadAnswer;
+use crate::daemon::{self, Changes, Daemon};
 
 /// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
 const FILE_SIZE_EXCEEDED: i32 = 25;
@@ -24,15 +24,20 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
         // With a handler, a write past the limit is an error like a full disk, not the end of the
         // process. The handler stays after its stream is dropped.
         drop(signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?);
-        let mut known = configuration.organizations.clone();
-        let daemon = Daemon::start(configuration).await.map_err(start_failure)?;
+        let mut daemon = Daemon::start(configuration).await.map_err(start_failure)?;
+        let mut requests = daemon.take_reload_requests().context("nobody has them yet")?;
         notify(&[NotifyState::Ready]);
         loop {
-            // All three branches only wait for a signal, so none loses anything when cancelled.
+            // All branches only wait for a signal or a request, so none loses anything when
+            // cancelled.
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => reload(&daemon, arguments, &mut known).await,
+                _ = hang_up.recv() => drop(reload(&daemon, arguments).await),
+                Some(request) = requests.recv() => {
+                    // The operator may have gone meanwhile.
+                    drop(request.send(reload(&daemon, arguments).await));
+                }
             }
         }
         tracing::info!("stopping: messages under way are finished");
@@ -53,33 +58,32 @@ fn tell_findings(configuration: &Configuration) {
     }
 }
 
-/// All or nothing: whatever is wrong is logged, and the old configuration goes on.
-async fn reload(
-    daemon: &Daemon,
-    arguments: &ConfigArgument,
-    known: &mut Vec<Arc<OrganizationConfig>>,
-) {
+/// All or nothing: whatever is wrong is logged and told, and the old configuration goes on.
+async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
     notify(&[NotifyState::Reloading]);
-    if let Err(error) = try_reload(daemon, arguments.clone(), known).await {
-        let error = output::described(&error);
-        tracing::error!("not reloaded, the old configuration goes on: {error}");
-    }
+    let reloaded = try_reload(daemon, arguments.clone()).await;
     notify(&[NotifyState::Ready]);
+    match reloaded {
+        Ok(changes) => ReloadAnswer { changes, problem: None },
+        Err(error) => {
+            let error = output::described(&error);
+            tracing::error!("not reloaded, the old configuration goes on: {error}");
+            ReloadAnswer { problem: Some(error), ..ReloadAnswer::default() }
+        }
+    }
 }
 
-async fn try_reload(
-    daemon: &Daemon,
-    arguments: ConfigArgument,
-    known: &mut Vec<Arc<OrganizationConfig>>,
-) -> anyhow::Result<()> {
-    let before = known.clone();
-    let load = move || config::load_again(&arguments.config, environment(), &before);
+async fn try_reload(daemon: &Daemon, arguments: ConfigArgument) -> anyhow::Result<Changes> {
+    let known = daemon.organizations();
+    let read = move || {
+        let configuration = config::load_again(&arguments.config, environment(), &known)?;
+        daemon::try_out(&configuration)?;
+        tell_findings(&configuration);
+        anyhow::Ok(configuration)
+    };
     // Files are read where nobody waits for it.
-    let configuration = tokio::task::spawn_blocking(load).await??;
-    let organizations = configuration.organizations.clone();
-    daemon.reload(configuration).await?;
-    *known = organizations;
-    Ok(())
+    let configuration = tokio::task::spawn_blocking(read).await??;
+    Ok(daemon.reload(configuration).await?)
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -2,18 +2,21 @@
 //! of JSON, and so is its answer.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::changes::Changes;
 use super::outbound::MailQueue;
 use crate::store::QueueId;
 
@@ -41,6 +44,29 @@ pub enum Request {
         /// Whether their senders get a DSN.
         bounces: bool,
     },
+    /// Read the configuration again.
+    Reload,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadAnswer {
+    /// What has changed; nothing where there is a problem.
+    #[serde(flatten)]
+    pub changes: Changes,
+    /// Why the old configuration goes on: all of the reasons, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Asks whoever reads the configuration files to do so again.
+pub type ReloadRequest = oneshot::Sender<ReloadAnswer>;
+
+/// What an operator can reach.
+pub(super) struct Door {
+    pub(super) queue: Arc<MailQueue>,
+    pub(super) reloads: mpsc::Sender<ReloadRequest>,
 }
 
 /// What came of it.
@@ -78,17 +104,14 @@ pub(super) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves operators until told to stop.
-pub(super) async fn run(
-    listener: UnixListener,
-    queue: Arc<MailQueue>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) async fn run(listener: UnixListener, door: Door, mut stop: watch::Receiver<bool>) {
+    let door = Arc::new(door);
     let mut tasks = JoinSet::new();
     while !*stop.borrow() {
         // Accepting and joining can be begun again; nothing is lost.
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tasks.spawn(serve(stream, Arc::clone(&queue)))),
+                Ok((stream, _)) => drop(tasks.spawn(serve(stream, Arc::clone(&door)))),
                 Err(error) => {
                     tracing::warn!(%error, "the control socket cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -100,7 +123,7 @@ pub(super) async fn run(
     }
 }
 
-async fn serve(mut stream: UnixStream, queue: Arc<MailQueue>) {
+async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(MAX_REQUEST));
@@ -109,18 +132,54 @@ async fn serve(mut stream: UnixStream, queue: Arc<MailQueue>) {
         return;
     }
     let answer = match serde_json::from_str(&line) {
-        Ok(request) => answer(request, &queue).await,
-        Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
+        Ok(Request::Reload) => json!(reload(&door.reloads).await),
+        Ok(request) => json!(answer(request, &door.queue).await),
+        Err(error) => json!(Answer { problem: Some(error.to_string()), ..Answer::default() }),
     };
-    let text = serde_json::json!(answer).to_string() + "\n";
+    let text = answer.to_string() + "\n";
     if let Err(error) = writer.write_all(text.as_bytes()).await {
         tracing::debug!(%error, "an operator has gone");
     }
 }
 
+async fn reload(reloads: &mpsc::Sender<ReloadRequest>) -> ReloadAnswer {
+    let (request, answer) = oneshot::channel();
+    // The daemon drops the request, or the door, only when it stops.
+    let sent = reloads.send(request).await.is_ok();
+    let answered = if sent { answer.await.ok() } else { None };
+    answered.unwrap_or_else(|| ReloadAnswer {
+        problem: Some("the daemon is stopping".to_owned()),
+        ..ReloadAnswer::default()
+    })
+}
+
+/// Asks the daemon of a data folder, and waits for its answer.
+///
+/// # Errors
+/// There is no daemon, or no answer that can be read.
+pub fn ask<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> io::Result<T> {
+    let path = path(data_dir);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                format!("no daemon is running on {}", data_dir.display())
+            }
+            _ => format!("{}: {error}", path.display()),
+        };
+        io::Error::new(error.kind(), message)
+    })?;
+    stream.write_all((json!(request).to_string() + "\n").as_bytes())?;
+    let mut answer = String::new();
+    io::BufReader::new(stream).read_line(&mut answer)?;
+    serde_json::from_str(&answer)
+        .map_err(|error| io::Error::other(format!("the daemon's answer cannot be read: {error}")))
+}
+
 async fn answer(request: Request, queue: &MailQueue) -> Answer {
     let mut answer = Answer::default();
     match request {
+        // It has an answer of its own.
+        Request::Reload => {}
         Request::QueueRetry { ids } => {
             for id in ids {
                 let list = if queue.retry(id) { &mut answer.done } else { &mut answer.missed };

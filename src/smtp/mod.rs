@@ -37,7 +37,7 @@ pub use authorities::{AuthoritiesError, certificate_authorities};
 pub use certificate::ServerCertificate;
 pub use listener::{Listener, Shared};
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
-pub use tls::{Tls, TlsError, WATCH_INTERVAL};
+pub use tls::{ServerPair, Tls, TlsError, WATCH_INTERVAL};
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

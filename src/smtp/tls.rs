@@ -126,25 +126,40 @@ impl Tls {
     }
 
     /// Takes the pair that is now in the files into use, or logs why not.
-    pub async fn reload(&self) {
+    async fn reload(&self) {
+        match self.read_again().await {
+            Ok(pair) => self.take(pair),
+            Err(error) => tracing::error!(%error, "the present certificate stays in use"),
+        }
+    }
+
+    /// The pair that is now in the files.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that is missing or wrong.
+    pub async fn read_again(&self) -> Result<ServerPair, TlsError> {
         let files = self.files.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             load_pair(&files, &rustls::crypto::aws_lc_rs::default_provider())
         });
-        match loaded.await {
-            Ok(Ok(pair)) => {
-                self.current.0.store(Arc::new(pair));
-                tracing::info!(certificate = %self.files.certificate.display(), "certificate loaded");
-            }
-            Ok(Err(error)) => tracing::error!(%error, "the present certificate stays in use"),
-            Err(error) => tracing::error!(%error, "the certificate could not be loaded"),
-        }
+        let pair = loaded.await.map_err(|panic| TlsError::Setup(panic.to_string()))??;
+        Ok(ServerPair(pair))
+    }
+
+    /// Serves a pair from now on.
+    pub fn take(&self, ServerPair(pair): ServerPair) {
+        self.current.0.store(Arc::new(pair));
+        tracing::info!(certificate = %self.files.certificate.display(), "certificate loaded");
     }
 
     pub(crate) fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
 }
+
+/// A certificate with its key, read and found to belong together.
+#[derive(Debug)]
+pub struct ServerPair(CertifiedKey);
 
 /// Protocol version and cipher suite, as in `TLSv1.3 TLS13_AES_256_GCM_SHA384`.
 pub(crate) fn description(connection: &CommonState) -> String {

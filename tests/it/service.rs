@@ -1,8 +1,9 @@
 //! The daemon as a service: reload, drain, connection limits.
 
 use std::fs;
+use std::process::Command;
 
-use crate::support::daemon::{Setup, rule};
+use crate::support::daemon::{BINARY, Setup, rule, text};
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
 use crate::support::wait_for;
@@ -33,6 +34,69 @@ fn a_reload_is_all_or_nothing() {
     swaks(&daemon, BOB, ALICE, "after", &[]).accepted();
     assert!(daemon.folders("alice", "after").is_empty(), "the new rule drops it");
     assert_eq!(daemon.folders("new", "now"), ["INBOX"]);
+}
+
+/// Also what is not in the organization's file can spoil a reload, and then nothing of it counts.
+#[test]
+fn a_reload_takes_nothing_beside_a_broken_file() {
+    let sections = "[store]\nmaster_key_file = \"master.key\"\n".to_owned();
+    let setup = Setup { sections, ..Setup::default() };
+    let mut daemon = setup.prepare();
+    fs::write(daemon.path("master.key"), "0123456789abcdef".repeat(4) + "\n").expect("writes");
+    daemon.launch(Command::new(BINARY));
+    let organization = fs::read_to_string(daemon.path("org.toml")).expect("reads");
+    let more = organization + "[[user]]\nname = \"new\"\n";
+    fs::write(daemon.path("org.toml"), more).expect("writes");
+    let certificate = daemon.data().join("tls/certificate.pem");
+    for broken in [certificate, daemon.path("master.key"), daemon.path("demo.zone")] {
+        let whole = fs::read(&broken).expect("reads");
+        fs::write(&broken, "$TTL 60\nx.test. IN A 300.1.1.1\n").expect("writes");
+        let output = daemon.command(&["reload"]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{told}");
+        assert!(told.starts_with("not reloaded, the old configuration goes on:\n"), "{told}");
+        let name = broken.file_name().expect("has a name").to_string_lossy();
+        assert!(told.contains(&*name), "no {name} in {told}");
+        swaks(&daemon, BOB, "new@example.test", "x", &[]).refused("550 5.1.1", "unknown-user");
+        fs::write(&broken, whole).expect("writes");
+    }
+    let told = daemon.succeeds(&["reload"]);
+    assert_eq!(told, "reloaded: organization example was read again, 8 users after 7\n");
+    swaks(&daemon, BOB, "new@example.test", "now", &[]).accepted();
+    assert!(daemon.log().contains("8 users after 7"), "{}", daemon.log());
+}
+
+#[test]
+fn a_reload_says_what_only_a_restart_changes_and_keeps_it_whole() {
+    let daemon = Setup::default().start();
+    let config = fs::read_to_string(daemon.config()).expect("reads");
+    let config = config.replace("\"mx.example.test\"", "\"other.example.test\"");
+    let config = config.replace("banner_delay_ms = 0", "banner_delay_ms = 0\nerrors = 7");
+    fs::write(daemon.config(), config).expect("writes");
+    let answer: serde_json::Value =
+        serde_json::from_str(&daemon.succeeds(&["reload", "--json"])).expect("JSON");
+    assert_eq!(answer["inForce"][0], "[limits]");
+    assert_eq!(answer["afterRestart"][0], "hostname");
+    assert!(daemon.log().contains("only a restart changes hostname"), "{}", daemon.log());
+    swaks(&daemon, BOB, ALICE, "by the old name", &[]).accepted();
+    let mails = daemon.mailbox("alice");
+    let mail = text(&mails[0].1);
+    assert!(mail.contains("by mx.example.test ") && !mail.contains("other.example.test"), "{mail}");
+}
+
+#[test]
+fn a_reload_needs_a_daemon_not_a_right_configuration() {
+    let daemon = Setup::default().prepare();
+    let output = daemon.command(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no daemon is running on "), "{}", text(&output.stderr));
+
+    let daemon = Setup::default().start();
+    fs::write(daemon.path("org.toml"), "alias = 3\n").expect("writes");
+    let output = daemon.command(&["reload"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.contains("org.toml:1: alias: expected a text"), "{told}");
 }
 
 #[test]
