@@ -1,6 +1,6 @@
 //! `mailweir rules test`: the guide's "Test configuration" (4397–4416).
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context as _, anyhow};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{ConfigArgument, output};
 use crate::config::{Configuration, OrganizationConfig};
 use crate::directory::{ResolveError, Resolved};
 use crate::mail::Address;
-use crate::rules::{Action, AuthorField, Authors, Explanation, RuleSet};
+use crate::rules::{Action, AuthorField, Authors, Explanation, Party, RuleSet, Sender};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RulesCommand {
@@ -18,12 +18,18 @@ pub(super) enum RulesCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TestArguments {
-    /// The address in the From field
+    /// The sender: the address in the From field or, with --from, that in the Sender field
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "from")]
+    sender: Option<Address>,
+    /// The address in the From field; again for each further author
     #[arg(long, value_name = "ADDRESS")]
-    sender: Address,
-    /// The address in the Sender field, if the message has one
-    #[arg(long, value_name = "ADDRESS")]
+    from: Vec<Address>,
+    /// The address in the Sender field, if the message has one, as --sender with --from
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "from")]
     sender_field: Option<Address>,
+    /// SPF or DKIM proves the Sender's domain; without it a rule for Sender restricts only
+    #[arg(long)]
+    sender_authenticated: bool,
     /// The recipient
     #[arg(long, value_name = "ADDRESS")]
     recipient: Address,
@@ -54,6 +60,22 @@ struct TestResult<'a, A> {
     explanation: &'a Explanation<A>,
 }
 
+impl TestArguments {
+    /// The authors, then the `Sender`.
+    fn addresses(&self) -> (Vec<&Address>, Option<&Address>) {
+        match self.from.as_slice() {
+            [] => (self.sender.iter().collect(), self.sender_field.as_ref()),
+            from => (from.iter().collect(), self.sender.as_ref()),
+        }
+    }
+
+    /// Whose organization's outbound rules are asked: who sends for somebody is the `Sender`.
+    fn submitter(&self) -> anyhow::Result<&Address> {
+        let (from, sender) = self.addresses();
+        sender.or(from.first().copied()).context("--sender or --from is needed")
+    }
+}
+
 pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
     let RulesCommand::Test(arguments) = command;
     let configuration = arguments.config.load()?;
@@ -63,15 +85,15 @@ pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
             let recipient = &arguments.recipient;
             resolve(&configuration, recipient)
                 .with_context(|| format!("mail for {recipient} is refused before any rule"))?;
-            test(arguments, config, &config.rules)
+            test(arguments, &configuration, config, &config.rules)
         }
         Direction::Outbound => {
-            let config = organization_of(&configuration, &arguments.sender)?;
-            let sender = &arguments.sender;
+            let sender = arguments.submitter()?;
+            let config = organization_of(&configuration, sender)?;
             match resolve(&configuration, sender) {
                 Err(error @ (ResolveError::Unknown | ResolveError::Disabled)) => Err(error)
                     .with_context(|| format!("mail from {sender} is refused before any rule")),
-                Ok(_) | Err(_) => test(arguments, config, &config.outbound),
+                Ok(_) | Err(_) => test(arguments, &configuration, config, &config.outbound),
             }
         }
     }
@@ -94,13 +116,20 @@ fn resolve(configuration: &Configuration, address: &Address) -> Result<Resolved,
 
 fn test<A: Action + Serialize>(
     arguments: &TestArguments,
+    configuration: &Configuration,
     config: &OrganizationConfig,
     rules: &RuleSet<A>,
 ) -> anyhow::Result<()> {
-    let authors =
-        Authors { sender: arguments.sender_field.as_ref(), from: Some(&arguments.sender) };
-    let explanation = rules.explain(&authors, &arguments.recipient);
-    let action = explanation.winner.as_ref().map_or("DEFAULT", |winner| winner.action.as_str());
+    let directory = &configuration.directory;
+    let recipient = Party::of(&arguments.recipient, directory);
+    let explain = |is_proven: bool| {
+        let (from, sender) = arguments.addresses();
+        let sender = sender.map(|it| Sender { party: Party::of(it, directory), is_proven });
+        let from = from.into_iter().map(|author| Party::of(author, directory)).collect();
+        rules.explain(&Authors { sender, from }, &recipient)
+    };
+    let explanation = explain(arguments.sender_authenticated);
+    let action = action_of(&explanation);
     if arguments.json {
         return output::json(&TestResult {
             organization: &config.organization.alias,
@@ -108,7 +137,24 @@ fn test<A: Action + Serialize>(
             explanation: &explanation,
         });
     }
-    print(&explanation)
+    print(&explanation)?;
+    let other = explain(!arguments.sender_authenticated);
+    if other.winner.as_ref().map(|it| &it.name) != explanation.winner.as_ref().map(|it| &it.name) {
+        let not = if arguments.sender_authenticated { "not " } else { "" };
+        let winner = other
+            .winner
+            .as_ref()
+            .map_or("no rule".to_owned(), |it| format!("rule \"{}\"", it.name));
+        output::line(&format!(
+            "If the Sender is {not}authenticated: {}, {winner} wins",
+            action_of(&other)
+        ))?;
+    }
+    Ok(())
+}
+
+fn action_of<A: Action>(explanation: &Explanation<A>) -> &'static str {
+    explanation.winner.as_ref().map_or("DEFAULT", |winner| winner.action.as_str())
 }
 
 fn print<A: Action>(explanation: &Explanation<A>) -> anyhow::Result<()> {

@@ -260,10 +260,24 @@ impl Text {
             at(dmarc, "/result"),
             at(dmarc, "/domain")
         ));
+        self.sender(story);
         let (verdict, detail) = (at(story, "/spam/verdict"), at(story, "/spam/detail"));
         self.line(&match verdict {
             "PROCESSING_FAILED" => format!("  spam {verdict}: {detail}"),
             _ => format!("  spam {verdict}"),
+        });
+    }
+
+    /// Whether the `Sender` field tells the truth, and so what rules for it may do.
+    fn sender(&mut self, story: &Value) {
+        if at(story, "/headers/sender").is_empty() {
+            return;
+        }
+        self.line(match at(story, "/senderProof") {
+            "dkim" => "  Sender authenticated by DKIM",
+            "spf" => "  Sender authenticated by SPF",
+            "dmarc" => "  Sender authenticated: its domain is that of the author, by DMARC",
+            _ => "  Sender not authenticated: a rule for it may restrict, and not relax",
         });
     }
 
@@ -273,7 +287,10 @@ impl Text {
             self.line(&format!("DMARC policy {applied} applied"));
         }
         for recipient in list(story, "/recipients") {
-            let basis = || basis(recipient.pointer("/basis").unwrap_or(&Value::Null));
+            let basis = || {
+                let basis = basis(recipient.pointer("/basis").unwrap_or(&Value::Null));
+                basis + &passed_over(recipient)
+            };
             self.decision(recipient, disposition, basis);
         }
         for recipient in list(story, "/outboundRecipients") {
@@ -444,6 +461,16 @@ fn matching(rule: &Value) -> String {
         at(rule, "/senderPattern"),
         at(rule, "/destinationPattern")
     )
+}
+
+/// Which rule did not count, where nothing proves the `Sender`.
+fn passed_over(recipient: &Value) -> String {
+    let Some(rule) = recipient.get("passedOver") else { return String::new() };
+    let because = match at(rule, "/author") {
+        "Sender" => "but the Sender is not authenticated and may not relax this",
+        _ => "but the rule for the Sender is at least as strict",
+    };
+    format!("; {}, {because}", matching(rule))
 }
 
 fn basis(value: &Value) -> String {

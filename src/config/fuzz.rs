@@ -9,7 +9,7 @@ use super::stamp::Stamps;
 use crate::directory::{Directory, EntityState, IndexedOrganization, Organization, SendRight};
 use crate::fuzz::pieces;
 use crate::mail::Address;
-use crate::rules::{self, Action};
+use crate::rules::{self, Action, Party};
 
 /// How many mailboxes a group may have here.
 const MAX_MEMBERS: usize = 20;
@@ -36,12 +36,19 @@ pub fn organization_file(input: &[u8]) {
     let mut addresses = addresses.lines().map(|line| Address::parse(line).ok());
     let mut next = || addresses.next().flatten();
     let (sender, from, recipient) = (next(), next(), next());
-    let authors = rules::Authors { sender: sender.as_ref(), from: from.as_ref() };
-    for recipient in recipient.iter().chain(read.organization.users.iter().map(|user| &user.email))
-    {
-        use rules::fuzz::{INBOUND, OUTBOUND, assert_evaluates};
-        assert_evaluates(&read.rules, INBOUND, &authors, recipient);
-        assert_evaluates(&read.outbound, OUTBOUND, &authors, recipient);
+    for is_proven in [true, false] {
+        let party = sender.as_ref().map(Party::new);
+        let authors = rules::Authors {
+            sender: party.map(|party| rules::Sender { party, is_proven }),
+            from: from.iter().map(Party::new).collect(),
+        };
+        let users = read.organization.users.iter().map(|user| &user.email);
+        for recipient in recipient.iter().chain(users) {
+            use rules::fuzz::{INBOUND, OUTBOUND, assert_evaluates};
+            let recipient = Party::new(recipient);
+            assert_evaluates(&read.rules, INBOUND, &authors, &recipient);
+            assert_evaluates(&read.outbound, OUTBOUND, &authors, &recipient);
+        }
     }
     let names: Vec<_> = read.gateways.iter().map(|gateway| &*gateway.name).collect();
     let mut routed = read.outbound.rules().iter().filter_map(|rule| rule.action.gateway());

@@ -1,6 +1,5 @@
 //! From an address to mailboxes, here and elsewhere.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -116,14 +115,14 @@ pub(super) enum Entity {
 }
 
 impl Directory {
-    /// The spelling under which rules know an address: without its tag, where an organization here
-    /// wants tags to be passed over and nobody has the address as it stands. No pattern has a `+`
-    /// (guide 3771), so whatever means the address with its tag means this one too.
-    pub fn untagged<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
-        let place = self.domains.get(address.domain());
-        match place.and_then(|place| self.organizations.get(*place)) {
-            Some(organization) => organization.untagged(address),
-            None => Cow::Borrowed(address),
+    /// The other keys by which rules may name whom an address leads to: the address without its tag,
+    /// and the main address of the user, resource or group here that it is an alias of, or of the
+    /// postmaster. No pattern has a `+` (guide 3771), so whatever means an address with its tag
+    /// means it without; how mail systems elsewhere see it is not known, and most have tags.
+    pub fn other_keys(&self, address: &Address) -> Vec<String> {
+        match self.of_domain(address.domain()) {
+            Some(organization) => organization.other_keys(address),
+            None => address.without_tag().iter().map(Address::key).collect(),
         }
     }
 
@@ -369,15 +368,24 @@ impl IndexedOrganization {
         }
     }
 
-    fn untagged<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
-        let is_tagged = self.organization.plus_addressing
-            && !self.addresses.contains_key(address.key().as_str());
-        let untagged = address.without_tag().filter(|_| is_tagged);
-        untagged.map_or(Cow::Borrowed(address), Cow::Owned)
+    fn other_keys(&self, address: &Address) -> Vec<String> {
+        let own = address.key();
+        let is_tagged =
+            self.organization.plus_addressing && !self.addresses.contains_key(own.as_str());
+        let untagged = address.without_tag().filter(|_| is_tagged).map(|it| it.key());
+        let main =
+            self.find(address).and_then(|entity| self.entity(entity)).map(|found| match found {
+                Found::Mailbox(user) => user.email.key(),
+                Found::Group(group) => group.email.key(),
+            });
+        let mut others: Vec<String> = untagged.into_iter().chain(main).collect();
+        others.dedup();
+        others.retain(|other| *other != own);
+        others
     }
 
     /// The exact address first; then without its tag, if the organization wants that; then
-    /// `postmaster` of any domain.
+    /// `postmaster` of any domain (RFC 5321 §4.5.1), and `abuse` (RFC 2142 §2), where complaints go.
     pub(super) fn find(&self, address: &Address) -> Option<Entity> {
         let key = address.key();
         if let Some(entity) = self.addresses.get(key.as_str()) {
@@ -390,7 +398,7 @@ impl IndexedOrganization {
         {
             return Some(*entity);
         }
-        (local_part == "postmaster")
+        matches!(local_part, "postmaster" | "abuse")
             .then(|| self.names.get(&self.organization.postmaster).copied())
             .flatten()
     }

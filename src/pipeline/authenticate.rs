@@ -1,15 +1,19 @@
 //! Stage: what the checks say of a message.
 
+use std::sync::Arc;
+
+use serde::Serialize;
+
 use super::outgoing::{Dispatched, Outgoing};
 use super::receive::Headers;
 use super::transaction::Transaction;
 use crate::clock::Timestamp;
 use crate::dns::Resolver;
-use crate::mail::{Address, Verdict};
-use crate::msgauth::{Authentication, Authenticator, Request};
+use crate::mail::{Address, Domain, Verdict};
+use crate::msgauth::spf::SpfResult;
+use crate::msgauth::{Authentication, Authenticator, DkimResult, DmarcResult, Request};
 use crate::scan::{self, ScanFaults, ScanOutcome};
 use crate::smtp::reason::Reason;
-use std::sync::Arc;
 
 /// A message whose verdicts are made. Nothing but this file makes one.
 #[derive(Debug)]
@@ -48,6 +52,52 @@ impl Verdicts {
     pub(super) fn is_spam(&self) -> bool {
         self.spam.verdict == Verdict::Fail
     }
+}
+
+/// What proves that the `Sender` field tells the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Proof {
+    /// A user here has logged in, and may send as whom the field names.
+    Login,
+    /// A valid signature of the domain.
+    Dkim,
+    /// The domain's SPF record has the client.
+    Spf,
+    /// The domain is that of the author, who passed DMARC.
+    Dmarc,
+}
+
+impl Verdicts {
+    /// What proves that a message comes from a domain, if anything does: an identifier that is
+    /// aligned with it (RFC 9989 §4.4). Unlike DMARC this asks nobody for organizational domains:
+    /// one of the two is the other, or is below it.
+    pub(super) fn proof_of(&self, domain: &Domain) -> Option<Proof> {
+        let Some(authentication) = &self.authentication else { return Some(Proof::Login) };
+        let signatures = authentication.dkim.iter();
+        let mut valid = signatures.filter(|signature| signature.result == DkimResult::Pass);
+        let spf = &authentication.spf;
+        let dmarc = &authentication.dmarc;
+        let author = dmarc.domain.as_deref().filter(|_| dmarc.result == DmarcResult::Pass);
+        if valid.any(|signature| is_aligned(&signature.domain, domain)) {
+            Some(Proof::Dkim)
+        } else if spf.result == SpfResult::Pass && is_aligned(&spf.domain, domain) {
+            Some(Proof::Spf)
+        } else if author.is_some_and(|author| is_aligned(author, domain)) {
+            Some(Proof::Dmarc)
+        } else {
+            None
+        }
+    }
+}
+
+/// Nobody speaks for all names below a domain of one label.
+fn is_aligned(identifier: &str, domain: &Domain) -> bool {
+    let Ok(identifier) = Domain::parse(identifier) else { return false };
+    let has_owner = |domain: &Domain| !domain.is_literal() && domain.as_str().contains('.');
+    has_owner(&identifier)
+        && has_owner(domain)
+        && (identifier.is_within(domain) || domain.is_within(&identifier))
 }
 
 /// The two kinds of checks, which run side by side.
@@ -155,5 +205,25 @@ mod tests {
         check("", None, true);
         check("a@b.test", Some("c.test"), false);
         check("a@b.test", None, false);
+    }
+
+    #[test]
+    fn who_vouches_for_a_name_owns_it_or_one_of_its_parents() {
+        let check = |identifier: &str, domain: &str, expected: bool| {
+            let domain = Domain::parse(domain).expect("a domain");
+            assert_eq!(is_aligned(identifier, &domain), expected, "{identifier} {domain}");
+        };
+        check("b.test", "b.test", true);
+        check("B.test", "b.test", true);
+        check("xn--bcher-kva.test", "bücher.test", true);
+        check("bounce.b.test", "b.test", true);
+        check("b.test", "news.b.test", true);
+        check("news.b.test", "mail.b.test", false);
+        check("xb.test", "b.test", false);
+        check("b.test", "xb.test", false);
+        check("test", "b.test", false);
+        check("b.test", "test", false);
+        check("", "b.test", false);
+        check("[192.0.2.1]", "[192.0.2.1]", false);
     }
 }

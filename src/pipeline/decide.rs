@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::OnReject;
-use super::authenticate::{Authenticated, Verdicts};
+use super::authenticate::{Authenticated, Proof, Verdicts};
 use super::outgoing::Outgoing;
 use super::receive::Headers;
 use super::snapshot::{Policy, Snapshot};
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::directory::Organization;
 use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, MailParameters, Peer, ReversePath, Verdict};
-use crate::rules::{Authors, InboundAction, Winner};
+use crate::rules::{Authors, Evaluation, InboundAction, Party, RuleSet, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::Folder;
 
@@ -38,12 +38,25 @@ pub(super) struct Judged {
     pub(super) headers: Headers,
     pub(super) received_at: Timestamp,
     pub(super) verdicts: Verdicts,
+    /// What proves that the `Sender` field, if there is one, tells the truth.
+    pub(super) sender_proof: Option<Proof>,
     pub(super) full: Vec<FullMailbox>,
     /// The outbound half of a submitted message.
     pub(super) outgoing: Option<Box<Outgoing>>,
 }
 
 impl Judged {
+    /// Whom the header says that it is from, as inbound rules know them.
+    fn authors(&self) -> Authors<'_> {
+        let directory = &self.snapshot.directory;
+        let sender = self.headers.sender.as_ref().map(|sender| Sender {
+            party: Party::of(sender, directory),
+            is_proven: self.sender_proof.is_some(),
+        });
+        let from = self.headers.from.iter().map(|from| Party::of(from, directory)).collect();
+        Authors { sender, from }
+    }
+
     /// Whether the sender may be told of what becomes of it: not if the author or the reverse-path
     /// is found to be forged, because then somebody else would be told.
     pub(super) fn may_tell_sender(&self) -> bool {
@@ -84,6 +97,8 @@ pub(super) struct DecidedRecipient {
     pub(super) addressee: Addressee,
     pub(super) disposition: Disposition,
     pub(super) basis: Basis,
+    /// The rule of the other field, where nothing proves the `Sender` and it changes the outcome.
+    pub(super) passed_over: Option<Winner<InboundAction>>,
 }
 
 /// What becomes of the message for a recipient.
@@ -142,6 +157,8 @@ impl Basis {
 /// Decides for every recipient.
 pub(super) fn decide(message: Authenticated) -> Decided {
     let Authenticated { transaction, content, headers, received_at, verdicts, outgoing } = message;
+    let sender = headers.sender.as_ref();
+    let sender_proof = sender.and_then(|sender| verdicts.proof_of(sender.domain()));
     let mail = Judged {
         trace_id: transaction.trace_id,
         snapshot: transaction.snapshot,
@@ -152,6 +169,7 @@ pub(super) fn decide(message: Authenticated) -> Decided {
         headers,
         received_at,
         verdicts,
+        sender_proof,
         full: transaction.full,
         outgoing,
     };
@@ -161,7 +179,7 @@ pub(super) fn decide(message: Authenticated) -> Decided {
 
 /// Decides for the recipients of one organization.
 pub(super) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
-    let Judged { snapshot, headers, verdicts, .. } = mail;
+    let Judged { snapshot, verdicts, .. } = mail;
     let policy = snapshot.policies.get(&share.organization.id);
     let dmarc = policy.and_then(|policy| applied_dmarc(policy, verdicts));
     let refused = (dmarc == Some(DmarcPolicy::Reject)).then(|| {
@@ -176,19 +194,38 @@ pub(super) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
         Some(DmarcPolicy::Quarantine) => SpamBasis::DmarcQuarantine,
         _ => SpamBasis::NotSpam,
     };
-    let recipients = share
-        .addressees
-        .into_iter()
-        .map(|addressee| {
-            let (disposition, basis) = match refused {
-                Some(disposition) => (disposition, Basis::Dmarc),
-                None => by_rule(policy, headers, &addressee, spam),
-            };
-            DecidedRecipient { addressee, disposition, basis }
-        })
-        .collect();
+    let rules = policy.map(|policy| &*policy.rules).filter(|rules| !rules.is_empty());
+    let rules = rules.filter(|_| refused.is_none()).map(|rules| (rules, mail.authors()));
+    let mut recipients = Vec::with_capacity(share.addressees.len());
+    for addressee in share.addressees {
+        recipients.push(match (refused, &rules) {
+            (Some(disposition), _) => {
+                DecidedRecipient { addressee, disposition, basis: Basis::Dmarc, passed_over: None }
+            }
+            (None, None) => by_rule(addressee, None, spam),
+            (None, Some((rules, authors))) => {
+                let Evaluation { winner, passed_over } =
+                    evaluate(rules, authors, &addressee, snapshot);
+                DecidedRecipient { passed_over, ..by_rule(addressee, winner, spam) }
+            }
+        });
+    }
     let Share { organization, trace_id, forwarders, .. } = share;
     DecidedShare { organization, trace_id, forwarders, dmarc, recipients }
+}
+
+/// The rule that wins for a recipient; one is passed over only if it is another.
+fn evaluate(
+    rules: &RuleSet<InboundAction>,
+    authors: &Authors<'_>,
+    addressee: &Addressee,
+    snapshot: &Snapshot,
+) -> Evaluation<InboundAction> {
+    let recipient = Party::of(&addressee.recipient.address, &snapshot.directory);
+    let mut evaluation = rules.evaluate(authors, &recipient);
+    let won = evaluation.winner.as_ref().map(|winner| &winner.name);
+    evaluation.passed_over.take_if(|other| Some(&other.name) == won);
+    evaluation
 }
 
 /// The policy that applies to this message, `pct` taken into account, if it is enforced.
@@ -199,30 +236,29 @@ fn applied_dmarc(policy: &Policy, verdicts: &Verdicts) -> Option<DmarcPolicy> {
 }
 
 fn by_rule(
-    policy: Option<&Policy>,
-    headers: &Headers,
-    addressee: &Addressee,
+    addressee: Addressee,
+    winner: Option<Winner<InboundAction>>,
     spam: SpamBasis,
-) -> (Disposition, Basis) {
-    let authors = Authors { sender: headers.sender.as_ref(), from: headers.from.as_ref() };
-    let winner =
-        policy.and_then(|policy| policy.rules.evaluate(&authors, &addressee.recipient.address));
+) -> DecidedRecipient {
     let by_spam = match spam {
         SpamBasis::NotSpam => Folder::Inbox,
         SpamBasis::SpamVerdict | SpamBasis::DmarcQuarantine => Folder::JunkEmail,
     };
-    let Some(winner) = winner else {
-        return (Disposition::Deliver(by_spam), Basis::Spam { rule: None, because: spam });
+    let (disposition, basis) = match winner {
+        None => (Disposition::Deliver(by_spam), Basis::Spam { rule: None, because: spam }),
+        Some(winner) => match winner.action {
+            InboundAction::Drop => (Disposition::Drop, Basis::Rule(winner)),
+            InboundAction::Bounce => (Disposition::Bounce(Reason::RuleBounce), Basis::Rule(winner)),
+            InboundAction::MoveToJunk => {
+                (Disposition::Deliver(Folder::JunkEmail), Basis::Rule(winner))
+            }
+            InboundAction::BypassSpamCheck => {
+                (Disposition::Deliver(Folder::Inbox), Basis::Rule(winner))
+            }
+            InboundAction::Default => {
+                (Disposition::Deliver(by_spam), Basis::Spam { rule: Some(winner), because: spam })
+            }
+        },
     };
-    match winner.action {
-        InboundAction::Drop => (Disposition::Drop, Basis::Rule(winner)),
-        InboundAction::Bounce => (Disposition::Bounce(Reason::RuleBounce), Basis::Rule(winner)),
-        InboundAction::MoveToJunk => (Disposition::Deliver(Folder::JunkEmail), Basis::Rule(winner)),
-        InboundAction::BypassSpamCheck => {
-            (Disposition::Deliver(Folder::Inbox), Basis::Rule(winner))
-        }
-        InboundAction::Default => {
-            (Disposition::Deliver(by_spam), Basis::Spam { rule: Some(winner), because: spam })
-        }
-    }
+    DecidedRecipient { addressee, disposition, basis, passed_over: None }
 }

@@ -13,7 +13,7 @@ use crate::id::TraceId;
 use crate::mail::{
     Address, Domain, DsnNotify, EnvelopeRecipient, FirstSender, RcptParameters, ReversePath, Srs,
 };
-use crate::rules::{Authors, OutboundAction, Winner, Withheld};
+use crate::rules::{Authors, OutboundAction, Party, RuleSet, Sender, Winner, Withheld};
 use crate::store::{Destination, Store, StoreError};
 
 /// How many forwards by domains here a bounce is led back through.
@@ -86,10 +86,8 @@ pub(super) fn target(
     if mail.is_author_unproven() {
         return Err(Withheld::DoubtfulAuthor);
     }
-    // Who sends it on is its sender to the organization's rules, which are for whatever leaves.
-    let authors = Authors { sender: Some(from), from: mail.headers.from.as_ref() };
     let policy = snapshot.policies.get(&organization.id);
-    let rule = policy.and_then(|policy| policy.outbound_rules.evaluate(&authors, to));
+    let rule = policy.and_then(|policy| rule_for(&policy.outbound_rules, mail, from, to));
     let destination = match rule.as_ref().map(|rule| &rule.action) {
         Some(OutboundAction::Drop | OutboundAction::Bounce) => return Err(Withheld::OutboundRule),
         Some(OutboundAction::RouteToSmtpGateway { gateway }) => {
@@ -98,6 +96,35 @@ pub(super) fn target(
         Some(OutboundAction::Default) | None => Destination::Domain(to.domain().clone()),
     };
     Ok(Target { recipient, way: Way::Elsewhere(destination, rule) })
+}
+
+/// The outbound rule for a message that `from` sends on: who does is its sender to the organization's
+/// rules, which are for whatever leaves. An author whom nothing proves may make the outcome stricter
+/// than it is for who sends it on, and not milder.
+fn rule_for(
+    rules: &RuleSet<OutboundAction>,
+    mail: &Judged,
+    from: &Address,
+    to: &Address,
+) -> Option<Winner<OutboundAction>> {
+    if rules.is_empty() {
+        return None;
+    }
+    let directory = &mail.snapshot.directory;
+    let recipient = Party::of(to, directory);
+    let sender = || Some(Sender { party: Party::of(from, directory), is_proven: true });
+    let author = mail.headers.from.as_ref();
+    let parties = author.iter().map(|author| Party::of(author, directory)).collect();
+    let authors = Authors { sender: sender(), from: parties };
+    let winner = rules.evaluate(&authors, &recipient).winner;
+    let is_strict = winner.as_ref().is_some_and(|winner| {
+        matches!(winner.action, OutboundAction::Drop | OutboundAction::Bounce)
+    });
+    let is_proven = author.is_none_or(|author| mail.verdicts.proof_of(author.domain()).is_some());
+    if is_strict || is_proven {
+        return winner;
+    }
+    rules.evaluate(&Authors { sender: sender(), from: Vec::new() }, &recipient).winner
 }
 
 /// How much the sender is to learn of what becomes of a message that goes on (RFC 3461 §5.2.7).

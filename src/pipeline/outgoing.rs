@@ -12,7 +12,7 @@ use super::snapshot::Policy;
 use super::submission::{Composed, Submission, SubmittedRecipient, Way};
 use super::transaction::{Addressee, Share, Transaction};
 use crate::clock::Timestamp;
-use crate::directory::{Organization, Resolved};
+use crate::directory::{Directory, Organization, Resolved};
 use crate::domains::DomainKeys;
 use crate::events::{
     BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
@@ -21,7 +21,7 @@ use crate::events::{
 use crate::id::TraceId;
 use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
 use crate::msgauth::SignError;
-use crate::rules::{Action, Authors, OutboundAction, Winner};
+use crate::rules::{Action, Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
     Authorship, Destination, Keeper, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
@@ -90,8 +90,15 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
     let veto = veto.or(quota.as_ref().err().copied());
     let mut recipients = Vec::with_capacity(submission.recipients.len());
     let mut here = Vec::new();
-    for SubmittedRecipient { recipient, way } in std::mem::take(&mut submission.recipients) {
-        let rule = rule_for(&submission, &headers, &recipient).filter(|_| veto.is_none());
+    let submitted = std::mem::take(&mut submission.recipients);
+    let directory = &submission.snapshot.directory;
+    let rules = submission.policy().map(|policy| &*policy.outbound_rules);
+    let rules = rules.filter(|rules| veto.is_none() && !rules.is_empty());
+    let rules = rules.map(|rules| (rules, authors(&headers, directory)));
+    for SubmittedRecipient { recipient, way } in submitted {
+        let rule = rules.as_ref().and_then(|(rules, authors)| {
+            rules.evaluate(authors, &Party::of(&recipient.address, directory)).winner
+        });
         let disposition = match veto {
             Some(reason) => OutgoingDisposition::Bounce(reason),
             None => disposition(rule.as_ref(), &recipient.address, &way),
@@ -167,21 +174,14 @@ fn count_submitted(
     }
 }
 
-/// Outbound rules look at the sender and the recipient as inbound ones do (guide 3778); a tag does
-/// not lead past them.
-fn rule_for(
-    submission: &Submission,
-    headers: &Headers,
-    recipient: &EnvelopeRecipient,
-) -> Option<Winner<OutboundAction>> {
-    let directory = &submission.snapshot.directory;
-    let untagged = |address: &Option<Address>| {
-        address.as_ref().map(|address| directory.untagged(address).into_owned())
-    };
-    let (sender, from) = (untagged(&headers.sender), untagged(&headers.from));
-    let authors = Authors { sender: sender.as_ref(), from: from.as_ref() };
-    let recipient = directory.untagged(&recipient.address);
-    submission.policy()?.outbound_rules.evaluate(&authors, &recipient)
+/// Whom a submitted message says it is from, as outbound rules know them.
+fn authors<'a>(headers: &'a Headers, directory: &Directory) -> Authors<'a> {
+    let party = |address: &'a Address| Party::of(address, directory);
+    Authors {
+        // Who may send as whom was asked before.
+        sender: headers.sender.as_ref().map(|it| Sender { party: party(it), is_proven: true }),
+        from: headers.from.iter().map(party).collect(),
+    }
 }
 
 fn disposition(

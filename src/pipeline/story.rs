@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::admit::{AdmittedShare, Ruled};
+use super::authenticate::Proof;
 use super::decide::{Basis, Disposition, Judged};
 use super::onward::SentOn;
 use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
@@ -12,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
 use crate::msgauth::Authentication;
-use crate::rules::{OutboundAction, Winner, Withheld};
+use crate::rules::{InboundAction, OutboundAction, Winner, Withheld};
 use crate::scan::ScanOutcome;
 use crate::store::{Folder, Story};
 
@@ -30,6 +31,9 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     authentication: Option<&'a Authentication>,
     spam: &'a ScanOutcome,
+    /// Absent if there is no `Sender` field, or nothing proves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender_proof: Option<Proof>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dmarc_applied: Option<DmarcPolicy>,
     recipients: Vec<ToldRecipient<'a>>,
@@ -53,6 +57,9 @@ struct ToldRecipient<'a> {
     address: &'a Address,
     disposition: Disposition,
     basis: &'a Basis,
+    /// The rule of the other field, where nothing proves the `Sender`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_over: Option<&'a Winner<InboundAction>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -174,6 +181,7 @@ pub(super) fn tell(
         headers: &mail.headers,
         authentication: mail.verdicts.authentication.as_ref(),
         spam: &mail.verdicts.spam,
+        sender_proof: mail.sender_proof,
         dmarc_applied: share.decided.dmarc,
         recipients: share
             .decided
@@ -183,6 +191,7 @@ pub(super) fn tell(
                 address: &recipient.addressee.recipient.address,
                 disposition: recipient.disposition,
                 basis: &recipient.basis,
+                passed_over: recipient.passed_over.as_ref(),
             })
             .collect(),
         deliveries: share

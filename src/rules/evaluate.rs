@@ -1,15 +1,15 @@
-//! The rule that wins for one recipient, found through an index, and the explanation of why the
-//! others lost; for both directions alike.
+//! The rule that wins for one recipient, found through an index; for both directions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::Loss;
 use super::order::{Breadth, Rank};
-use super::pattern::{Pattern, Subject};
-use super::rule::{Action, Rule, RuleError};
-use crate::mail::{Address, Domain};
+use super::pattern::{Party, Pattern};
+use super::rule::{Action, FieldOrder, Rule, RuleError};
+use crate::mail::Domain;
 
 /// Sender patterns of a rule, and of an organization's rules of both directions together (product
 /// contract §7, guide 3436–3437).
@@ -17,12 +17,22 @@ const MAX_SENDERS: usize = 250;
 const MAX_SENDERS_IN_ALL: usize = 1000;
 
 /// Whom a message says it is from. Never the envelope's sender (product contract §7).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Authors<'a> {
     /// The `Sender` field's address, if the field is there.
-    pub sender: Option<&'a Address>,
-    /// The `From` field's address.
-    pub from: Option<&'a Address>,
+    pub sender: Option<Sender<'a>>,
+    /// All addresses of the `From` field. Where there is none, `*` alone matches.
+    pub from: Vec<Party<'a>>,
+}
+
+/// Who a `Sender` field says has sent the message.
+#[derive(Debug)]
+pub struct Sender<'a> {
+    /// Who it is.
+    pub party: Party<'a>,
+    /// Whether it is known that the field tells the truth: the guide's order is for senders who
+    /// are who they say. Else anybody could choose the rule by a line in the header.
+    pub is_proven: bool,
 }
 
 /// Which field a rule matched.
@@ -108,129 +118,151 @@ impl<A: Action> RuleSet<A> {
         &self.rules
     }
 
-    /// The rule that wins for a recipient. Guide 3774: the `Sender` field is matched first, the
-    /// `From` field if there is none or it matches no rule. A rule matches when both its sides
-    /// do, so a `Sender` that only matches rules for other recipients leaves it to `From`.
-    pub fn evaluate(&self, authors: &Authors<'_>, recipient: &Address) -> Option<Winner<A>> {
-        let recipient = Subject::new(recipient);
-        self.by_author(authors.sender, AuthorField::Sender, &recipient)
-            .or_else(|| self.by_author(authors.from, AuthorField::From, &recipient))
+    /// Whether there are no rules, so that nobody need be held against them.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
-    fn by_author(
+    /// The rule that wins for a recipient.
+    ///
+    /// Inbound (guide 3774): the `Sender` field is matched first, the `From` field if there is none
+    /// or it matches no rule. A rule matches when both its sides do, so a `Sender` that only matches
+    /// rules for other recipients leaves it to `From`. A `Sender` that nothing proves may make the
+    /// outcome stricter than it is by `From` alone, and not milder.
+    ///
+    /// Outbound: the most specific rule that matches either.
+    pub fn evaluate(&self, authors: &Authors<'_>, recipient: &Party<'_>) -> Evaluation<A> {
+        let from = || self.of_authors(&authors.from, recipient);
+        let Some(sender) = &authors.sender else {
+            return Evaluation::of(from(), AuthorField::From);
+        };
+        let by_sender = self.of_author(&sender.party, recipient);
+        let Some(by_sender) = by_sender else {
+            return Evaluation::of(from(), AuthorField::From);
+        };
+        match A::FIELDS {
+            FieldOrder::Either => match from() {
+                Some(by_from) if by_from.rank < by_sender.rank => {
+                    Evaluation::of(Some(by_from), AuthorField::From)
+                }
+                Some(_) | None => Evaluation::of(Some(by_sender), AuthorField::Sender),
+            },
+            FieldOrder::SenderFirst { .. } if sender.is_proven => {
+                Evaluation::of(Some(by_sender), AuthorField::Sender)
+            }
+            FieldOrder::SenderFirst { without_rule } => {
+                Evaluation::weighed(by_sender, from(), without_rule)
+            }
+        }
+    }
+
+    /// The most specific rule for any of several authors.
+    pub(super) fn of_authors(
         &self,
-        author: Option<&Address>,
-        field: AuthorField,
-        recipient: &Subject<'_>,
-    ) -> Option<Winner<A>> {
-        let author = Subject::new(author?);
-        // From the most specific kind of sender pattern to the least: the first kind of which a
-        // rule's destination matches too has the winner, since that comes first in the order.
-        self.candidates(&author).find_map(|places| {
-            let matching =
-                places.iter().filter_map(|place| self.match_of(*place, &author, recipient));
-            matching.min_by_key(|found| found.rank).map(|found| found.winner(field))
-        })
+        authors: &[Party<'_>],
+        recipient: &Party<'_>,
+    ) -> Option<Match<'_, A>> {
+        if authors.is_empty() {
+            return self.best(&self.by_star, None, recipient);
+        }
+        let matching = authors.iter().filter_map(|author| self.of_author(author, recipient));
+        matching.min_by_key(|found| found.rank)
     }
 
-    /// Rules that have a sender pattern for `author`, in groups of equally specific patterns, the
-    /// most specific first.
-    fn candidates<'a>(&'a self, author: &'a Subject<'_>) -> impl Iterator<Item = &'a [usize]> {
-        let domain = author.address.domain();
-        let by_address = self.by_address.get(author.key());
+    /// From the most specific kind of sender pattern to the least: the first kind of which a rule's
+    /// destination matches too has the winner, since that comes first in the order.
+    pub(super) fn of_author(
+        &self,
+        author: &Party<'_>,
+        recipient: &Party<'_>,
+    ) -> Option<Match<'_, A>> {
+        let named = author.keys().filter_map(|key| self.by_address.get(key)).flatten();
+        if let Some(found) = self.best(named, Some(author), recipient) {
+            return Some(found);
+        }
+        let domain = author.address().domain();
         let by_domain = self.by_domain.get(domain);
         let parents =
             std::iter::successors(Some(domain.as_str()), |name| Some(name.split_once('.')?.1));
         let by_wildcard = parents.filter_map(|name| self.by_wildcard.get(name));
-        by_address
-            .into_iter()
-            .chain(by_domain)
-            .chain(by_wildcard)
-            .map(Vec::as_slice)
-            .chain(std::iter::once(self.by_star.as_slice()))
+        let mut groups = by_domain.into_iter().chain(by_wildcard).chain([&self.by_star]);
+        groups.find_map(|places| self.best(places, Some(author), recipient))
     }
 
-    fn match_of(
+    fn best<'p>(
+        &self,
+        places: impl IntoIterator<Item = &'p usize>,
+        author: Option<&Party<'_>>,
+        recipient: &Party<'_>,
+    ) -> Option<Match<'_, A>> {
+        let matching =
+            places.into_iter().filter_map(|place| self.match_of(*place, author, recipient).ok());
+        matching.min_by_key(|found| found.rank)
+    }
+
+    /// Whether a rule matches; a message without an author has `None`.
+    ///
+    /// # Errors
+    /// Which side does not match.
+    pub(super) fn match_of(
         &self,
         place: usize,
-        author: &Subject<'_>,
-        recipient: &Subject<'_>,
-    ) -> Option<Match<'_, A>> {
-        let rule = self.rules.get(place)?;
-        let sender = most_specific(&rule.senders, author)?;
-        let destination = most_specific(&rule.destinations, recipient)?;
+        author: Option<&Party<'_>>,
+        recipient: &Party<'_>,
+    ) -> Result<Match<'_, A>, Loss> {
+        let rule = self.rules.get(place).ok_or(Loss::SenderDoesNotMatch)?;
+        let sender = most_specific(&rule.senders, author).ok_or(Loss::SenderDoesNotMatch)?;
+        let destination = most_specific(&rule.destinations, Some(recipient));
+        let destination = destination.ok_or(Loss::DestinationDoesNotMatch)?;
+        // Mail between users here has no need to leave. Who wants it to, names the domain.
+        if recipient.is_here() && *destination == Pattern::Star && rule.action.gateway().is_some() {
+            return Err(Loss::NotBetweenUsersHere);
+        }
         let rank = Rank {
             sender: Breadth::of(sender),
             destination: Breadth::of(destination),
             action: rule.action.precedence(),
             place,
         };
-        Some(Match { rule, sender, destination, rank })
-    }
-
-    /// The winner, and for every other rule why it lost.
-    pub fn explain(&self, authors: &Authors<'_>, recipient: &Address) -> Explanation<A> {
-        let winner = self.evaluate(authors, recipient);
-        // Where `From` was asked, `Sender` had been asked before: a rule that fits it by its sender
-        // side lost by its destination.
-        let asked = match winner.as_ref().map(|winner| winner.author) {
-            Some(AuthorField::Sender) => [authors.sender, None],
-            Some(AuthorField::From) | None => [authors.from, authors.sender],
-        };
-        let asked = asked.map(|author| author.map(Subject::new));
-        let recipient = Subject::new(recipient);
-        let lost = (0..self.rules.len())
-            .filter(|place| {
-                let name = self.rules.get(*place).map(|rule| &rule.name);
-                name != winner.as_ref().map(|winner| &winner.name)
-            })
-            .filter_map(|place| self.loss_of(place, &asked, &recipient, winner.as_ref()))
-            .collect();
-        Explanation { winner, lost }
-    }
-
-    fn loss_of(
-        &self,
-        place: usize,
-        asked: &[Option<Subject<'_>>; 2],
-        recipient: &Subject<'_>,
-        winner: Option<&Winner<A>>,
-    ) -> Option<Lost<A>> {
-        let rule = self.rules.get(place)?;
-        let mut asked = asked.iter().flatten();
-        let loss = match asked.find_map(|author| most_specific(&rule.senders, author)) {
-            None => Loss::SenderDoesNotMatch,
-            Some(sender) => match most_specific(&rule.destinations, recipient) {
-                None => Loss::DestinationDoesNotMatch,
-                Some(destination) => lost_to(rule, sender, destination, winner?),
-            },
-        };
-        Some(Lost { name: Arc::clone(&rule.name), action: rule.action.clone(), loss })
+        Ok(Match { rule, sender, destination, rank })
     }
 }
 
-fn lost_to<A: Action>(
-    rule: &Rule<A>,
-    sender: &Pattern,
-    destination: &Pattern,
-    winner: &Winner<A>,
-) -> Loss {
-    if Breadth::of(sender) != Breadth::of(&winner.sender_pattern) {
-        Loss::LessSpecificSender
-    } else if Breadth::of(destination) != Breadth::of(&winner.destination_pattern) {
-        Loss::LessSpecificDestination
-    } else if rule.action.precedence() != winner.action.precedence() {
-        Loss::LessRestrictiveAction
-    } else {
-        Loss::LaterInFile
+/// What rules say of a message for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation<A> {
+    /// The rule that wins, if one matches.
+    pub winner: Option<Winner<A>>,
+    /// Where nothing proves the `Sender`: the rule of the other field, which would have won if its
+    /// field had counted.
+    pub passed_over: Option<Winner<A>>,
+}
+
+impl<A: Action> Evaluation<A> {
+    fn of(winner: Option<Match<'_, A>>, field: AuthorField) -> Self {
+        Self { winner: winner.map(|found| found.winner(field)), passed_over: None }
+    }
+
+    /// The stricter of what an unproven `Sender` and `From` come to.
+    fn weighed(by_sender: Match<'_, A>, by_from: Option<Match<'_, A>>, without_rule: u8) -> Self {
+        let of_from = by_from.as_ref().map_or(without_rule, |found| found.rank.action);
+        let may_count = by_sender.rank.action <= of_from;
+        let by_sender = Some(by_sender.winner(AuthorField::Sender));
+        let by_from = by_from.map(|found| found.winner(AuthorField::From));
+        if may_count {
+            Self { winner: by_sender, passed_over: by_from }
+        } else {
+            Self { winner: by_from, passed_over: by_sender }
+        }
     }
 }
 
-struct Match<'a, A> {
+/// A rule of which both sides match.
+pub(super) struct Match<'a, A> {
     rule: &'a Rule<A>,
-    sender: &'a Pattern,
-    destination: &'a Pattern,
-    rank: Rank,
+    pub(super) sender: &'a Pattern,
+    pub(super) destination: &'a Pattern,
+    pub(super) rank: Rank,
 }
 
 impl<A: Action> Match<'_, A> {
@@ -245,9 +277,12 @@ impl<A: Action> Match<'_, A> {
     }
 }
 
-fn most_specific<'a>(patterns: &'a [Pattern], subject: &Subject<'_>) -> Option<&'a Pattern> {
-    let matching = patterns.iter().filter(|pattern| pattern.meets(subject));
-    matching.min_by_key(|pattern| Breadth::of(pattern))
+fn most_specific<'a>(patterns: &'a [Pattern], party: Option<&Party<'_>>) -> Option<&'a Pattern> {
+    let matches = |pattern: &&Pattern| match party {
+        Some(party) => pattern.matches(party),
+        None => **pattern == Pattern::Star,
+    };
+    patterns.iter().filter(matches).min_by_key(|pattern| Breadth::of(pattern))
 }
 
 fn check<A>(rules: &[Rule<A>]) -> Vec<RuleError> {
@@ -277,57 +312,4 @@ pub fn check_together<A, B>(one: &[Rule<A>], other: &[Rule<B>]) -> Result<(), Ru
     let senders = one.iter().map(|rule| rule.senders.len());
     let in_all = senders.chain(other.iter().map(|rule| rule.senders.len())).sum();
     if in_all > MAX_SENDERS_IN_ALL { Err(RuleError::TooManyInAll(in_all)) } else { Ok(()) }
-}
-
-/// The outcome for a sender and a recipient, with every rule accounted for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation<A> {
-    /// The rule that wins, if one matches.
-    pub winner: Option<Winner<A>>,
-    /// The others, as they stand in the file.
-    pub lost: Vec<Lost<A>>,
-}
-
-/// A rule that did not win.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Lost<A> {
-    /// Its name.
-    pub name: Arc<str>,
-    /// What it would have done.
-    #[serde(flatten)]
-    pub action: A,
-    /// Why it lost.
-    pub loss: Loss,
-}
-
-/// Why a rule lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    /// No sender pattern matches.
-    SenderDoesNotMatch,
-    /// No destination pattern matches.
-    DestinationDoesNotMatch,
-    /// Both match, but the winner's sender pattern is more specific.
-    LessSpecificSender,
-    /// As specific in the sender, less so in the destination.
-    LessSpecificDestination,
-    /// As specific, but the winner's action stands earlier in the guide's list.
-    LessRestrictiveAction,
-    /// Equal in all, but later in the file.
-    LaterInFile,
-}
-
-impl Loss {
-    /// The reason in words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SenderDoesNotMatch => "no sender pattern matches",
-            Self::DestinationDoesNotMatch => "no destination pattern matches",
-            Self::LessSpecificSender => "its sender pattern is less specific",
-            Self::LessSpecificDestination => "its destination pattern is less specific",
-            Self::LessRestrictiveAction => "its action comes later in the order of precedence",
-            Self::LaterInFile => "it stands later in the file",
-        }
-    }
 }

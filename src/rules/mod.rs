@@ -2,18 +2,20 @@
 //! rules that users have for their mailboxes. Pure.
 
 mod evaluate;
+mod explain;
 mod forwarding;
 pub mod mailbox;
 mod order;
 mod pattern;
 mod rule;
 
-pub use evaluate::{
-    AuthorField, Authors, Explanation, Loss, Lost, RuleSet, Winner, check_together,
-};
+pub use evaluate::{AuthorField, Authors, Evaluation, RuleSet, Sender, Winner, check_together};
+pub use explain::{Explanation, Loss, Lost};
 pub use forwarding::{Withheld, delivered_to, may_go_on};
-pub use pattern::{Pattern, PatternError};
-pub use rule::{Action, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError};
+pub use pattern::{Party, Pattern, PatternError};
+pub use rule::{
+    Action, FieldOrder, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError,
+};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

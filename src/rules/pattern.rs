@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::directory::Directory;
 use crate::mail::{Address, AddressError, Domain};
 
 /// Which addresses a rule is for.
@@ -63,17 +64,11 @@ impl Pattern {
         })
     }
 
-    /// Whether an address is meant.
-    pub fn matches(&self, address: &Address) -> bool {
-        self.meets(&Subject::new(address))
-    }
-
-    /// The same, for an address that many patterns are held against.
-    pub(super) fn meets(&self, subject: &Subject<'_>) -> bool {
-        let domain = subject.address.domain();
+    /// Whether somebody is meant.
+    pub fn matches(&self, party: &Party<'_>) -> bool {
+        let domain = party.address.domain();
         match self {
-            // Most patterns are of other domains; a key is made only where it can be equal.
-            Self::Address(key) => key.ends_with(domain.as_str()) && **key == *subject.key(),
+            Self::Address(key) => party.has_key(key),
             Self::Domain(of) => of == domain,
             Self::Wildcard(of) => domain.is_within(of),
             Self::Star => true,
@@ -81,19 +76,71 @@ impl Pattern {
     }
 }
 
-/// An address that patterns are held against. Its key is made when the first needs it.
-pub(super) struct Subject<'a> {
-    pub(super) address: &'a Address,
+/// Somebody whom patterns are held against: an address as it is written, and the others by which a
+/// rule may name the same mailbox. A tag and an alias do not lead past a rule for the mailbox
+/// (product contract §7), so a pattern that is an address means all of them; one that is a domain
+/// means the address as it is written.
+#[derive(Debug)]
+pub struct Party<'a> {
+    address: &'a Address,
+    /// Made when the first pattern needs it.
     key: OnceCell<String>,
+    /// Keys of the other addresses.
+    others: Vec<String>,
+    is_here: bool,
 }
 
-impl<'a> Subject<'a> {
-    pub(super) fn new(address: &'a Address) -> Self {
-        Self { address, key: OnceCell::new() }
+impl<'a> Party<'a> {
+    /// Somebody of whom nothing but an address is known.
+    pub fn new(address: &'a Address) -> Self {
+        Self { address, key: OnceCell::new(), others: Vec::new(), is_here: false }
     }
 
-    pub(super) fn key(&self) -> &str {
+    /// Somebody as the directory knows an address.
+    pub fn of(address: &'a Address, directory: &Directory) -> Self {
+        Self {
+            others: directory.other_keys(address),
+            is_here: directory.is_local(address.domain()),
+            ..Self::new(address)
+        }
+    }
+
+    /// Somebody who is known by these keys too.
+    #[cfg(test)]
+    pub(super) fn named(address: &'a Address, others: &[&str]) -> Self {
+        let others = others.iter().map(|&other| other.to_owned()).collect();
+        Self { others, ..Self::new(address) }
+    }
+
+    /// Somebody in a domain that is here, or is not.
+    #[cfg(test)]
+    pub(super) fn placed(address: &'a Address, is_here: bool) -> Self {
+        Self { is_here, ..Self::new(address) }
+    }
+
+    /// The address as it is written.
+    pub(super) fn address(&self) -> &'a Address {
+        self.address
+    }
+
+    /// Whether the domain is some organization's here.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_here
+    }
+
+    /// The keys of all addresses.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.key()).chain(self.others.iter().map(String::as_str))
+    }
+
+    fn key(&self) -> &str {
         self.key.get_or_init(|| self.address.key())
+    }
+
+    fn has_key(&self, key: &str) -> bool {
+        // Most patterns are of other domains; a key is made only where it can be equal.
+        let may_be_equal = key.ends_with(self.address.domain().as_str());
+        may_be_equal && key == self.key() || self.others.iter().any(|other| other == key)
     }
 }
 

@@ -7,8 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 
+/// How the rules of a direction are held against the two fields that say who a message is from
+/// (guide 3774).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldOrder {
+    /// Inbound: the `Sender` first; the `From` if there is none or it matches no rule.
+    SenderFirst {
+        /// The precedence of the action that is what happens where no rule matches.
+        without_rule: u8,
+    },
+    /// Outbound: either of them, whichever rule is the most specific.
+    Either,
+}
+
 /// What the rules of one direction can do.
 pub trait Action: Clone + fmt::Debug + fmt::Display + PartialEq {
+    /// How the direction's rules are held against `Sender` and `From`.
+    const FIELDS: FieldOrder;
+
     /// The action's name in configuration and events.
     fn as_str(&self) -> &'static str;
 
@@ -45,6 +61,8 @@ impl InboundAction {
 }
 
 impl Action for InboundAction {
+    const FIELDS: FieldOrder = FieldOrder::SenderFirst { without_rule: Self::Default as u8 };
+
     fn as_str(&self) -> &'static str {
         match self {
             Self::Drop => "DROP",
@@ -85,6 +103,8 @@ pub enum OutboundAction {
 }
 
 impl Action for OutboundAction {
+    const FIELDS: FieldOrder = FieldOrder::Either;
+
     fn as_str(&self) -> &'static str {
         match self {
             Self::Default => "DEFAULT",

@@ -156,6 +156,49 @@ fn rules_test_tells_of_outbound_rules_too() {
 }
 
 #[test]
+fn rules_test_takes_both_fields() {
+    let rules = rule("never", "BYPASS_SPAM_CHECK", "good.test", "*")
+        + &rule("drop", "DROP", "evil.test", "*");
+    let daemon = Setup::with(&rules).prepare();
+    let ask = |more: &[&str]| {
+        let command = ["rules", "test", "--recipient", ALICE];
+        daemon.command(&[&command, more].concat())
+    };
+    let told = |more: &[&str]| text(&ask(more).stdout);
+    let both = ["--sender", "s@good.test", "--from", "x@evil.test"];
+    let forged = told(&both);
+    assert!(
+        forged.starts_with("DROP: rule \"drop\" wins, its sender pattern evil.test matches From")
+    );
+    assert!(
+        forged.contains(
+            "not \"never\" (BYPASS_SPAM_CHECK): it matches Sender, which is not authenticated, and \
+             so may not relax what From comes to\n"
+        ),
+        "{forged}"
+    );
+    let other = "If the Sender is authenticated: BYPASS_SPAM_CHECK, rule \"never\" wins\n";
+    assert!(forged.ends_with(other), "{forged}");
+    let proven = told(&[&both[..], &["--sender-authenticated"]].concat());
+    assert!(proven.starts_with("BYPASS_SPAM_CHECK: rule \"never\" wins"), "{proven}");
+    assert!(proven.contains("not \"drop\" (DROP): it matches From, and Sender is matched first\n"));
+    let other = "If the Sender is not authenticated: DROP, rule \"drop\" wins\n";
+    assert!(proven.ends_with(other), "{proven}");
+    // One author of several is enough; a single address is the author's.
+    let several = told(&["--from", "x@plain.test", "--from", "x@evil.test"]);
+    assert!(several.starts_with("DROP: rule \"drop\" wins"), "{several}");
+    let one = told(&["--sender", "s@good.test"]);
+    assert!(
+        one.starts_with(
+            "BYPASS_SPAM_CHECK: rule \"never\" wins, its sender pattern good.test matches From"
+        ),
+        "{one}"
+    );
+    assert!(!one.contains("If the Sender"), "{one}");
+    assert_eq!(ask(&[]).status.code(), Some(2), "somebody must have written it");
+}
+
+#[test]
 fn a_message_can_be_traced_by_id_message_id_and_recipient() {
     let daemon = Setup::with(&rule("junk", "MOVE_TO_JUNK", "good.test", "*")).start();
     let mut client = daemon.client();

@@ -7,9 +7,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::credentials::set_password;
-use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::daemon::{BINARY, Daemon, Setup, rule, text};
 use crate::support::swaks::{Transcript, swaks};
-use crate::support::wait_for;
+use crate::support::{refusing_port, wait_for};
 
 pub const ALICE: &str = "alice@example.test";
 pub const BOB: &str = "bob@example.test";
@@ -307,4 +307,61 @@ fn the_report_of_a_lost_record_says_which_message_it_is_about() {
     for expected in ["Subject: not archived", "From: alice@example.test", "Message-ID: <"] {
         assert!(report.contains(expected), "no {expected} in\n{report}");
     }
+}
+
+fn outbound_rule(name: &str, action: &str, sender: &str, destination: &str) -> String {
+    rule(name, action, sender, destination).replace("inbound_rule", "outbound_rule")
+}
+
+/// What a trace says of the rule that an outbound recipient had.
+fn outbound_rule_of(daemon: &Daemon, subject: &str) -> Value {
+    daemon.trace(subject)[1]["ruleName"].clone()
+}
+
+#[test]
+fn neither_an_alias_nor_a_tag_leads_past_an_outbound_rule() {
+    let rules = outbound_rule("mute", "DROP", ALICE, "*")
+        + &outbound_rule("never-to", "BOUNCE", "*", "boss@far.test")
+        + &outbound_rule("catch-all", "DEFAULT", "*", "*");
+    let daemon = daemon(&rules, refusing_port());
+    for author in ["a.liddell@example.test", "alice+x@example.test", "A.Liddell+y@example.test"] {
+        submit(&daemon, "carol@far.test", author, &["--h-From", author]).accepted();
+        assert_eq!(outbound_rule_of(&daemon, author), "mute", "{author}");
+    }
+    let to = "boss+x@far.test";
+    submit_as(&daemon, BOB, to, "tagged", &[]).refused("550 5.7.1", "outbound-rule-bounce");
+    let sender = ["--sender", "a.liddell@example.test", "--recipient", "x@far.test"];
+    let test = [&["rules", "test", "--direction", "outbound"][..], &sender].concat();
+    assert!(daemon.succeeds(&test).starts_with("DROP: rule \"mute\" wins"));
+}
+
+#[test]
+fn a_catch_all_does_not_switch_off_rules_on_the_author_of_delegated_mail() {
+    let rules = "[[permission]]\nowner = \"alice\"\ngrantee = \"bob\"\nsend_on_behalf = true\n"
+        .to_owned()
+        + &outbound_rule("mute", "DROP", ALICE, "*")
+        + &outbound_rule("catch-all", "DEFAULT", "*", "*");
+    let daemon = daemon(&rules, refusing_port());
+    submit_as(&daemon, BOB, "carol@far.test", "delegated", &["--h-From", ALICE]).accepted();
+    assert_eq!(outbound_rule_of(&daemon, "delegated"), "mute");
+    assert_eq!(daemon.trace("delegated")[0]["sender"], BOB);
+    submit_as(&daemon, BOB, BOB, "my own", &[]).accepted();
+    assert_eq!(outbound_rule_of(&daemon, "my own"), "catch-all");
+}
+
+#[test]
+fn a_gateway_for_all_leaves_users_here_alone() {
+    let gateway = |to: &str| {
+        "[[smtp_gateway]]\nname = \"filter\"\naddress = \"127.0.0.1\"\nport = 1\n".to_owned()
+            + &outbound_rule("via", "ROUTE_TO_SMTP_GATEWAY\"\ngateway = \"filter", "*", to)
+    };
+    let all = daemon(&gateway("*"), refusing_port());
+    submit(&all, &format!("{BOB},carol@far.test"), "for all", &[]).accepted();
+    assert_eq!(all.folders("bob", "for all"), ["INBOX"]);
+    let applied = &all.trace("for all")[1]["ruleActions"][0]["recipients"];
+    assert_eq!(*applied, serde_json::json!(["carol@far.test"]));
+    let ours = daemon(&gateway("example.test"), refusing_port());
+    submit(&ours, BOB, "for ours", &[]).accepted();
+    assert!(ours.folders("bob", "for ours").is_empty());
+    assert_eq!(outbound_rule_of(&ours, "for ours"), "via");
 }

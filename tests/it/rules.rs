@@ -137,3 +137,101 @@ fn the_header_decides_not_the_envelope() {
     assert!(daemon.folders("alice", "sender").is_empty());
     assert_eq!(daemon.trace("sender")[0]["sender"], "s@sender.test");
 }
+
+/// From, Sender, MAIL FROM, and where it ends: MAIL FROM passes SPF, and proves the Sender only if
+/// it is of the Sender's domain.
+#[test]
+fn a_sender_that_nothing_proves_may_restrict_and_not_relax() {
+    let daemon = daemon(&[
+        rule("drop", "DROP", "evil.test", "*"),
+        rule("never", "BYPASS_SPAM_CHECK", "good.test", "*"),
+        rule("junk", "MOVE_TO_JUNK", "newsletter.test", "*"),
+        rule("lifted", "BYPASS_SPAM_CHECK", "boss@quarantine.test", "*"),
+    ]);
+    let (forger, proven) = ("x@bad.test", "bounce@good.test");
+    for (from, sender, path, folder) in [
+        // One line does not turn a drop into an inbox, nor lift a quarantine.
+        ("x@evil.test", "s@good.test", forger, None),
+        ("x@quarantine.test", "s@good.test", forger, Some("JUNK_EMAIL")),
+        ("x@quarantine.test", "s@sub.good.test", forger, Some("JUNK_EMAIL")),
+        ("x@quarantine.test", "boss@quarantine.test", forger, Some("JUNK_EMAIL")),
+        ("x@newsletter.test", "s@good.test", forger, Some("JUNK_EMAIL")),
+        // It may make things stricter.
+        ("x@good.test", "s@newsletter.test", proven, Some("JUNK_EMAIL")),
+        ("x@plain.test", "s@evil.test", forger, None),
+        // Who is who it says comes first.
+        ("x@evil.test", "s@good.test", proven, Some("INBOX")),
+        ("x@quarantine.test", "s@good.test", proven, Some("INBOX")),
+        ("x@newsletter.test", "s@good.test", proven, Some("INBOX")),
+        ("x@quarantine.test", "s@good.test", "b@mail.good.test", Some("JUNK_EMAIL")),
+        // The guide lets BYPASS_SPAM_CHECK lift a quarantine.
+        ("boss@quarantine.test", "s@plain.test", forger, Some("INBOX")),
+    ] {
+        let subject = format!("{from} {sender} {path}");
+        let sender = format!("Sender: {sender}");
+        let more = ["--h-From", from, "--add-header", &sender];
+        swaks(&daemon, path, ALICE, &subject, &more).accepted();
+        assert_eq!(daemon.folders("alice", &subject), Vec::from_iter(folder), "{subject}");
+    }
+    // No policy of DMARC gives way to either.
+    let more = ["--h-From", "x@reject.test", "--add-header", "Sender: s@good.test"];
+    swaks(&daemon, proven, ALICE, "refused", &more).refused("550 5.7.1", "dmarc-reject");
+}
+
+#[test]
+fn the_trace_tells_which_field_counted() {
+    let daemon = daemon(&[rule("never", "BYPASS_SPAM_CHECK", "good.test", "*")]);
+    let more = ["--h-From", "x@quarantine.test", "--add-header", "Sender: s@good.test"];
+    let told = |path: &str, id: &str| {
+        let id = format!("<{id}@x.test>");
+        let more = [&more[..], &["--h-Message-Id", &id]].concat();
+        swaks(&daemon, path, ALICE, "which field", &more).accepted();
+        daemon.succeeds(&["events", "trace", &id])
+    };
+    let forged = told("x@bad.test", "forged");
+    for expected in [
+        "Sender not authenticated: a rule for it may restrict, and not relax",
+        "rule \"never\" (BYPASS_SPAM_CHECK) matches Sender good.test and *, but the Sender is not \
+         authenticated and may not relax this",
+    ] {
+        assert!(forged.contains(expected), "no {expected} in\n{forged}");
+    }
+    let proven = told("bounce@good.test", "proven");
+    for expected in [
+        "Sender authenticated by SPF",
+        "because rule \"never\" (BYPASS_SPAM_CHECK) matches Sender good.test and *\n",
+    ] {
+        assert!(proven.contains(expected), "no {expected} in\n{proven}");
+    }
+}
+
+#[test]
+fn a_tag_and_an_alias_do_not_lead_past_a_rule_for_the_mailbox() {
+    let daemon = daemon(&[
+        rule("to", "DROP", "*", "alice@example.test"),
+        rule("group", "DROP", "*", "sales@example.test"),
+        rule("from", "DROP", "spam@plain.test", "*"),
+        rule("postmaster", "DROP", "*", "admin@example.test"),
+    ]);
+    for to in [
+        "alice+a@example.test",
+        "ALICE+a+b@example.test",
+        "a.liddell@example.test",
+        "a.liddell+x@example.test",
+        "sales+x@example.test",
+        "verkauf@example.org",
+        "postmaster@example.org",
+        "abuse@example.test",
+    ] {
+        swaks(&daemon, "bob@good.test", to, to, &[]).accepted();
+        let action = &daemon.trace(to)[1]["ruleActions"];
+        assert_eq!(*action, json!([{ "action": "DROP", "recipients": [to] }]), "{to}");
+        let test = ["rules", "test", "--json", "--sender", "bob@good.test", "--recipient", to];
+        let told: Value = serde_json::from_str(&daemon.succeeds(&test)).expect("JSON");
+        assert_eq!(told["action"], "DROP", "{to}");
+    }
+    let from = ["--h-From", "spam+1@plain.test"];
+    swaks(&daemon, "x@good.test", "bob@example.test", "tagged author", &from).accepted();
+    assert!(daemon.mailbox("bob").is_empty());
+    assert!(daemon.mailbox("alice").is_empty() && daemon.mailbox("admin").is_empty());
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use mailweir::config;
 use mailweir::mail::Address;
-use mailweir::rules::Authors;
+use mailweir::rules::{Authors, Party};
 
 use super::{SECTIONS, ms, row, send, us};
 use crate::daemon::Daemon;
@@ -71,11 +71,12 @@ fn evaluate(main: &Path, what: &str) -> anyhow::Result<()> {
     let author: Address = "someone@good.test".parse().map_err(anyhow::Error::msg)?;
     let recipient: Address = "user1@org0.test".parse().map_err(anyhow::Error::msg)?;
     let rules = &first.organizations.first().context("there is one")?.rules;
-    let authors = Authors { from: Some(&author), sender: None };
+    let authors = Authors { sender: None, from: vec![Party::new(&author)] };
     let rounds = 2000;
     let started = Instant::now();
     for _ in 0..rounds {
-        black_box(rules.evaluate(black_box(&authors), black_box(&recipient)));
+        let recipient = Party::of(black_box(&recipient), &first.directory);
+        black_box(rules.evaluate(black_box(&authors), &recipient));
     }
     let figure = format!("a rule decision among {PATTERNS} sender patterns");
     row(&figure, "20 µs", &us(started.elapsed() / rounds));

@@ -62,6 +62,45 @@ fn a_bounce_has_the_reason_that_it_has() {
 }
 
 #[test]
+fn which_field_counted_is_told_and_why() {
+    let rule = |name: &str, action: &str, author: &str| {
+        json!({ "name": name, "action": action, "author": author, "senderPattern": "s.test",
+                "destinationPattern": "*" })
+    };
+    let check = |proof: Option<&str>, basis: Value, passed_over: Option<Value>, expected: &str| {
+        let mut recipient = json!({ "address": "a@x.test", "disposition": { "deliver": "INBOX" },
+                                    "basis": basis });
+        let mut story = json!({ "headers": { "sender": "s@s.test" } });
+        passed_over.into_iter().for_each(|rule| recipient["passedOver"] = rule);
+        proof.into_iter().for_each(|proof| story["senderProof"] = proof.into());
+        story["recipients"] = json!([recipient]);
+        let told = told(story, vec![]);
+        assert!(told.contains(expected), "no {expected} in\n{told}");
+    };
+    let by_sender = json!({ "rule": rule("never", "BYPASS_SPAM_CHECK", "Sender") });
+    check(Some("dkim"), by_sender, None, "\n    Sender authenticated by DKIM\n");
+    let no_rule = json!({ "spam": { "because": "not-spam" } });
+    let never = Some(rule("never", "BYPASS_SPAM_CHECK", "Sender"));
+    check(None, no_rule.clone(), never.clone(), "\n    Sender not authenticated: a rule");
+    check(
+        None,
+        no_rule,
+        never,
+        "because no rule matches, and it is not spam; rule \"never\" (BYPASS_SPAM_CHECK) matches \
+         Sender s.test and *, but the Sender is not authenticated and may not relax this\n",
+    );
+    let junk = json!({ "rule": rule("junk", "MOVE_TO_JUNK", "Sender") });
+    let mild = Some(rule("mild", "DEFAULT", "From"));
+    check(
+        None,
+        junk,
+        mild,
+        "because rule \"junk\" (MOVE_TO_JUNK) matches Sender s.test and *; rule \"mild\" (DEFAULT) \
+         matches From s.test and *, but the rule for the Sender is at least as strict\n",
+    );
+}
+
+#[test]
 fn a_scanner_that_failed_is_told_with_its_error() {
     let story = |verdict: &str| json!({ "spam": { "verdict": verdict, "detail": "it is down" } });
     let failed = told(story("PROCESSING_FAILED"), vec![]);
