@@ -227,6 +227,8 @@ impl Daemon {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.set_limits(configuration.limits.clone());
         self.store.set_retention(retention(&configuration));
+        self.store.reopen_events();
+        self.shared.handler().reopen_logs();
         self.tls.take(certificate);
         self.outbound.reload(outbound, Arc::clone(&resolver));
         let msgauth = configuration.msgauth.clone();

@@ -5,7 +5,7 @@ pub(super) mod joins;
 mod search;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::Value;
 
 use super::{ConfigArgument, output, story};
+use crate::events::follow::Follower;
 use crate::events::{EventId, sink};
 use crate::store::Settings;
 use search::Found;
@@ -86,13 +87,18 @@ fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
         bail!("{} holds no events yet", settings.data_dir.display());
     }
     let mut lines: Vec<String> = Vec::new();
-    for path in sink::files(&dir)?.into_iter().rev() {
-        let mut older: Vec<_> = read_lines(&path)?;
-        older.append(&mut lines);
-        lines = older;
+    let sink::FilesAtOnce { rotated, current } = sink::files_at_once(&dir)?;
+    if let Some((path, file)) = current {
+        lines = read_lines(&path, file)?;
+    }
+    for path in rotated.into_iter().rev() {
         if lines.len() >= arguments.lines {
             break;
         }
+        let file = File::open(&path).with_context(|| path.display().to_string())?;
+        let mut older: Vec<_> = read_lines(&path, file)?;
+        older.append(&mut lines);
+        lines = older;
     }
     for line in lines.iter().skip(lines.len().saturating_sub(arguments.lines)) {
         output::line(line)?;
@@ -100,33 +106,25 @@ fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
     if arguments.follow { follow(&dir, lines.last()) } else { Ok(()) }
 }
 
-fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    Ok(BufReader::new(file).lines().collect::<Result<_, _>>()?)
+/// The whole lines of a file: the last one may still be written.
+fn read_lines(path: &Path, file: File) -> anyhow::Result<Vec<String>> {
+    let mut reader = BufReader::new(file);
+    let mut lines = Vec::new();
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).with_context(|| path.display().to_string())? > 0
+        && line.ends_with(b"\n")
+    {
+        lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
+    }
+    Ok(lines)
 }
 
-/// Prints whole lines as they come; a rotated file is read to its end before the new one.
+/// Prints whole lines as they come, also where they are written to other files meanwhile.
 fn follow(dir: &Path, last: Option<&String>) -> anyhow::Result<()> {
-    let current = dir.join("email-events.jsonl");
-    let mut printed = last.and_then(|line| event_id(line));
-    let mut position = 0;
+    let mut follower = Follower::after(dir.into(), last.and_then(|line| event_id(line)));
     loop {
-        let mut file = File::open(&current).with_context(|| current.display().to_string())?;
-        if file.metadata()?.len() < position {
-            position = 0;
-        }
-        file.seek(SeekFrom::Start(position))?;
-        let mut reader = BufReader::new(file);
-        let mut line = String::new();
-        while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
-            position += line.len() as u64;
-            let id = event_id(&line);
-            if id > printed {
-                output::line(line.trim_end())?;
-                printed = id;
-            }
-            line.clear();
-        }
+        follower.look(output::line)?;
         pause(FOLLOW_EVERY);
     }
 }

@@ -43,9 +43,10 @@ pub(super) struct RestoreArguments {
 }
 
 pub(super) fn fsck(arguments: &FsckArguments) -> anyhow::Result<()> {
-    let settings = arguments.config.load()?.store;
+    let configuration = arguments.config.load()?;
+    let settings = &configuration.store;
     let depth = if arguments.quick { Depth::Records } else { Depth::Contents };
-    let report = fsck::check(&settings, depth)?;
+    let report = fsck::check(settings, &configuration.events, depth)?;
     if arguments.json {
         output::json(&report)?
     } else {

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::clock::Timestamp;
@@ -83,6 +84,16 @@ fn first_day(path: &Path, key: &str) -> io::Result<Option<String>> {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
     let millis = parsed.and_then(|line| line.get(key)?.as_u64());
     Ok(millis.map(|millis| Timestamp::from_millis(millis).day()))
+}
+
+/// Whether a name leads to a file that is open; not if somebody has moved or deleted it.
+pub(super) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found.map_err(|error| named(path, error))?,
+    };
+    let here = file.metadata().map_err(|error| named(path, error))?;
+    Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
 }
 
 /// An error that says which file it is about.

@@ -4,6 +4,7 @@
 pub mod audit;
 mod dated;
 mod event;
+pub mod follow;
 #[cfg(test)]
 mod golden;
 mod line;

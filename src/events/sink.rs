@@ -7,13 +7,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Settings;
-use super::dated::{DatedFiles, named};
+use super::dated::{DatedFiles, leads_to, named};
 use super::line::{EventId, Lsn, finish_line, id_of_line};
 use crate::clock::Timestamp;
 
@@ -74,6 +73,8 @@ pub struct EventSink {
     last: Option<EventId>,
     /// A failed write may have left part of a line behind the whole ones.
     is_ragged: bool,
+    /// The second in which it was last looked whether the file still has its name.
+    looked_at_s: u64,
     buffer: Vec<u8>,
 }
 
@@ -101,7 +102,17 @@ impl EventSink {
         }
         let day = FILES.newest_day(&dir, "eventTimestamp")?;
         let file = EventFile::new(file);
-        Ok(Self { dir, settings, file, size, day, last, is_ragged: false, buffer: Vec::new() })
+        Ok(Self {
+            dir,
+            settings,
+            file,
+            size,
+            day,
+            last,
+            is_ragged: false,
+            looked_at_s: 0,
+            buffer: Vec::new(),
+        })
     }
 
     /// The last event that is in the files, if there is any.
@@ -141,6 +152,10 @@ impl EventSink {
             }
         }
         let Some(at) = first_at else { return Ok(()) };
+        if at.as_secs() != self.looked_at_s {
+            self.looked_at_s = at.as_secs();
+            self.reopen_if_moved()?;
+        }
         // A line that is not whole must not stand before the next one.
         if self.is_ragged {
             self.file.file.set_len(self.size)?;
@@ -152,6 +167,42 @@ impl EventSink {
         self.size += self.buffer.len() as u64;
         self.last = newest;
         Ok(())
+    }
+
+    /// Opens the file by its name again if somebody has moved or deleted it; whether that was so.
+    /// Its events are where it is now; the next ones go where others look for them.
+    ///
+    /// # Errors
+    /// Those of the file system; then the old file is written on.
+    pub fn reopen_if_moved(&mut self) -> io::Result<bool> {
+        let path = self.dir.join(CURRENT);
+        if leads_to(&path, &self.file.file)? {
+            return Ok(false);
+        }
+        // What is in it counts as written from now on.
+        self.file.sync()?;
+        let file = open_append(&path)?;
+        sync_dir(&self.dir)?;
+        self.size = file.metadata().map_err(|error| named(&path, error))?.len();
+        self.file = EventFile::new(file);
+        self.is_ragged = false;
+        tracing::warn!(path = %path.display(),
+            "the event file was moved away or deleted, and is begun anew; it rotates itself, and \
+             nothing else should");
+        Ok(true)
+    }
+
+    /// Deletes the files whose time has come, the current one among them: where no events come, no
+    /// rotation does it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn delete_expired(&mut self, now: Timestamp) -> io::Result<()> {
+        let oldest = now.minus(self.settings.retention());
+        if self.size > 0 && self.day.as_ref().is_some_and(|day| *day < oldest.day()) {
+            return self.rotate_if_due(now);
+        }
+        FILES.delete_before(&self.dir, oldest)
     }
 
     fn rotate_if_due(&mut self, at: Timestamp) -> io::Result<()> {
@@ -241,11 +292,11 @@ pub fn files_at_once(dir: &Path) -> io::Result<FilesAtOnce> {
         let current = unless_missing(File::open(&path)).map_err(|error| named(&path, error))?;
         let mut rotated = files(dir)?;
         rotated.retain(|file| *file != path);
-        let file_there =
-            unless_missing(fs::metadata(&path)).map_err(|error| named(&path, error))?;
-        let file_here = current.as_ref().map(File::metadata).transpose()?;
-        let inode = |metadata: Option<fs::Metadata>| metadata.map(|it| (it.dev(), it.ino()));
-        if inode(file_here) == inode(file_there) {
+        let is_still_current = match &current {
+            Some(file) => leads_to(&path, file)?,
+            None => !path.exists(),
+        };
+        if is_still_current {
             return Ok(FilesAtOnce { rotated, current: current.map(|file| (path, file)) });
         }
     }

@@ -123,6 +123,11 @@ impl Pipeline {
         self.snapshot.store(Arc::new(snapshot));
     }
 
+    /// Opens the audit logs again that somebody has moved away.
+    pub fn reopen_logs(&self) {
+        self.audit.reopen();
+    }
+
     /// The snapshot that the next message begins with.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()

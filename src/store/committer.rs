@@ -115,6 +115,10 @@ enum Request {
     Commit(Box<Waiting>),
     /// Bring the event file up to the log, if it is behind.
     CatchUp,
+    /// See whether the event file still has its name.
+    Look,
+    /// Delete the event files whose time has come.
+    DeleteExpired(Timestamp),
 }
 
 /// A commit and who waits for it.
@@ -312,6 +316,23 @@ impl Store {
             .as_ref()
             .and_then(|domain| self.sender_rewriting(domain).token(id.lsn.0, mail.received_at));
         Ok(opened)
+    }
+
+    /// Opens the event file by its name again, if somebody has moved it away.
+    pub fn reopen_events(&self) {
+        self.ask(Request::Look);
+    }
+
+    /// Deletes the event files whose time has come.
+    pub(super) fn delete_expired_events(&self, now: Timestamp) {
+        self.ask(Request::DeleteExpired(now));
+    }
+
+    /// Asks the committer for what comes round again: where it has no time, nothing is lost.
+    fn ask(&self, request: Request) {
+        if let Some(requests) = &*lock(&self.requests) {
+            requests.try_send(request).ok();
+        }
     }
 
     /// Writes what is under way and stops the threads; commits fail from now on.
@@ -532,9 +553,14 @@ impl Committer {
         while let Some(first) = requests.blocking_recv() {
             let (mut bytes, mut next) = (0, Ok(first));
             while let Ok(request) = next {
-                if let Request::Commit(waiting) = request {
-                    bytes += waiting.encoded.frame.length();
-                    batch.push(*waiting);
+                match request {
+                    Request::Commit(waiting) => {
+                        bytes += waiting.encoded.frame.length();
+                        batch.push(*waiting);
+                    }
+                    Request::CatchUp => {}
+                    Request::Look => self.look(),
+                    Request::DeleteExpired(now) => self.delete_expired(now),
                 }
                 if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
                     break;
@@ -553,6 +579,18 @@ impl Committer {
         }
         if let Err(error) = self.sink.file().sync() {
             tracing::warn!(%error, "the event file cannot be synced");
+        }
+    }
+
+    fn look(&mut self) {
+        if let Err(error) = self.sink.reopen_if_moved() {
+            tracing::error!(%error, "the event file is not where it should be");
+        }
+    }
+
+    fn delete_expired(&mut self, now: Timestamp) {
+        if let Err(error) = self.sink.delete_expired(now) {
+            tracing::warn!(%error, "old event files are not deleted");
         }
     }
 
@@ -672,9 +710,17 @@ impl Indexer {
             self.nudge();
             if self.synced_at.elapsed() >= EVENT_SYNC {
                 self.sync_events();
+                self.ask_to_look();
             }
         }
         self.sync_events();
+    }
+
+    /// A file that was moved away is noticed when it is written to; without mail, by this.
+    fn ask_to_look(&self) {
+        if let Some(committer) = self.committer.upgrade() {
+            committer.try_send(Request::Look).ok();
+        }
     }
 
     /// The committer learns of a disk that has room again when it writes; without mail, from here.

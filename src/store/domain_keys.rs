@@ -262,7 +262,8 @@ mod tests {
         let key = name("mw1e.example.test");
         folder.add(&key, b"a key").expect("adds");
         drop(lock);
-        let report = fsck::check(&settings, Depth::Records).expect("checks");
+        let report = fsck::check(&settings, &crate::events::Settings::default(), Depth::Records)
+            .expect("checks");
         assert!(report.is_sound(), "{report:?}");
         assert_eq!(report.domain_keys, 1);
 
@@ -276,7 +277,8 @@ mod tests {
         assert_eq!(folder.read(&key).expect("opens"), b"a key");
 
         fs::write(restored.data_dir.join("keys/dkim/mw1e.example.test"), "00\n").expect("writes");
-        let report = fsck::check(&restored, Depth::Records).expect("checks");
+        let report = fsck::check(&restored, &crate::events::Settings::default(), Depth::Records)
+            .expect("checks");
         let problem = "mw1e.example.test does not open with this master key";
         assert!(report.problems[0].ends_with(problem), "{report:?}");
     }

@@ -71,6 +71,9 @@ impl Keeper {
     fn work(&self) -> Result<(), StoreError> {
         let now = SystemClock.now();
         let mut index = Index::open(&self.index)?;
+        if let Some(store) = self.store.upgrade() {
+            store.delete_expired_events(now);
+        }
         // A disk too full for a removal's record is one on which room is to be made.
         let expired = self.expire(&index, now);
         let mut compactor = Compactor {

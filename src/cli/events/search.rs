@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::files::{EventFiles, Wanted};
 use super::joins::{belong_together, joined};
 use super::read_lines;
+use anyhow::Context;
+
 use crate::cli::story::{Report, Trace, Waiting};
 use crate::events::{EventId, Lsn};
 use crate::pipeline::refusals::{self, RefusalLine};
@@ -257,7 +259,8 @@ fn refusals_of(
     };
     let mut found = Vec::new();
     for path in refusals::files(&settings.data_dir.join("refusals")) {
-        let lines = read_lines(&path)?;
+        let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
+        let lines = read_lines(&path, file)?;
         let refusals = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
         found.extend(refusals.filter(is_meant));
     }

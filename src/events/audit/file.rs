@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::LogType;
 use crate::clock::Timestamp;
 use crate::events::Settings;
-use crate::events::dated::{DatedFiles, named};
+use crate::events::dated::{DatedFiles, leads_to, named};
 
 /// The current file of a log, which the daemon alone rotates and to which commands append too.
 #[derive(Debug)]
@@ -31,8 +31,32 @@ impl AuditFile {
         Ok(Self { dir: dir.into(), names, settings, file, day, is_ragged: false })
     }
 
+    /// Opens the file by its name again if somebody has moved or deleted it.
+    pub(super) fn reopen_if_moved(&mut self) -> io::Result<()> {
+        let path = self.names.current(&self.dir);
+        if leads_to(&path, &self.file)? {
+            return Ok(());
+        }
+        self.file = open_append(&self.dir, self.names)?;
+        self.is_ragged = false;
+        tracing::warn!(path = %path.display(),
+            "an audit log was moved away or deleted, and is begun anew; it rotates itself, and \
+             nothing else should");
+        Ok(())
+    }
+
+    /// Deletes the files whose time has come, the current one among them.
+    pub(super) fn delete_expired(&mut self, now: Timestamp) -> io::Result<()> {
+        let oldest = now.minus(self.settings.retention());
+        if self.day.as_ref().is_some_and(|day| *day < oldest.day()) {
+            return self.rotate_if_due(now);
+        }
+        self.names.delete_before(&self.dir, oldest)
+    }
+
     /// Appends whole lines, the newest of them made at `at`.
     pub(super) fn append(&mut self, lines: &[u8], at: Timestamp) -> io::Result<()> {
+        self.reopen_if_moved()?;
         self.rotate_if_due(at)?;
         if self.is_ragged {
             self.file.write_all(b"\n")?;

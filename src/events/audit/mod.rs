@@ -17,9 +17,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use arn::{AccountId, ArnSettings, NotARegion, NotAnAccountId, Region};
 pub use line::{
@@ -28,7 +28,7 @@ pub use line::{
 };
 
 use super::Settings;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use file::AuditFile;
 
 /// Lines that wait for the disk; more are dropped and counted in the operational log.
@@ -37,12 +37,23 @@ const WAITING: usize = 4096;
 const KEPT: usize = 64 * 1024;
 /// How long the writer gathers lines, since waking it for each would cost more than writing it.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often it is looked whether the files still have their names, where no lines come.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked for files whose time has come.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+enum Request {
+    Write(Box<AuditLine>),
+    /// Look at once whether the files still have their names.
+    Look,
+}
 
 /// Takes audit lines, and writes what waits when it is dropped.
 #[derive(Debug)]
 pub struct AuditLog {
     /// Absent only while it is dropped.
-    lines: Option<SyncSender<AuditLine>>,
+    requests: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
     lost: Arc<AtomicU64>,
 }
@@ -57,29 +68,35 @@ impl AuditLog {
         for kind in LogType::ALL {
             books.push(Book::new(kind, AuditFile::open(dir, kind, settings)?));
         }
-        let (lines, waiting) = sync_channel(WAITING);
+        let (requests, waiting) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         let not_taken = Arc::clone(&lost);
         let writer = std::thread::Builder::new()
             .name("audit".into())
             .spawn(move || write_all(books, &arns, &waiting, &not_taken))?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), lost })
+        Ok(Self { requests: Some(requests), writer: Some(writer), lost })
     }
 
     /// Takes a line, unless too many wait already. Never waits.
     pub fn record(&self, line: impl Into<AuditLine>) {
-        let Some(lines) = &self.lines else { return };
-        match lines.try_send(line.into()) {
+        let Some(requests) = &self.requests else { return };
+        match requests.try_send(Request::Write(Box::new(line.into()))) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             // The writer tells how many there were, when it has time for it.
             Err(TrySendError::Full(_)) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
         }
     }
+
+    /// Opens the files again that somebody has moved away.
+    pub fn reopen(&self) {
+        // Where the channel is full, lines come, and each look at the files first.
+        self.requests.iter().for_each(|requests| drop(requests.try_send(Request::Look)));
+    }
 }
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        drop(self.lines.take());
+        drop(self.requests.take());
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the audit logs did not close well");
         }
@@ -105,17 +122,34 @@ fn gather() {
 fn write_all(
     mut books: Vec<Book>,
     arns: &ArnSettings,
-    waiting: &Receiver<AuditLine>,
+    waiting: &Receiver<Request>,
     lost: &AtomicU64,
 ) {
-    while let Ok(first) = waiting.recv() {
-        gather();
-        for line in std::iter::once(first).chain(waiting.try_iter().take(WAITING)) {
-            let kind = line.log_type();
-            let book = books.iter_mut().find(|book| book.kind == kind);
-            book.into_iter().for_each(|book| book.add(&line, arns));
+    let mut tidied: Option<Instant> = None;
+    loop {
+        match waiting.recv_timeout(LOOK_EVERY) {
+            Ok(Request::Write(first)) => {
+                gather();
+                let more = waiting.try_iter().take(WAITING);
+                let lines = more.filter_map(|request| match request {
+                    Request::Write(line) => Some(line),
+                    Request::Look => None, // Each book looks before it writes.
+                });
+                for line in std::iter::once(first).chain(lines) {
+                    let kind = line.log_type();
+                    let book = books.iter_mut().find(|book| book.kind == kind);
+                    book.into_iter().for_each(|book| book.add(&line, arns));
+                }
+            }
+            Ok(Request::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         books.iter_mut().for_each(Book::write);
+        if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_EVERY) {
+            tidied = Some(Instant::now());
+            let now = SystemClock.now();
+            books.iter_mut().for_each(|book| book.tidy(now));
+        }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "audit lines are lost: too many at once");
@@ -144,8 +178,17 @@ impl Book {
         self.newest = self.newest.max(line.at());
     }
 
+    fn tidy(&mut self, now: Timestamp) {
+        if let Err(error) = self.file.delete_expired(now) {
+            tracing::warn!(%error, log = self.kind.as_str(), "old audit files are not deleted");
+        }
+    }
+
     fn write(&mut self) {
         if self.lines == 0 {
+            if let Err(error) = self.file.reopen_if_moved() {
+                tracing::warn!(%error, log = self.kind.as_str(), "the audit log is not there");
+            }
             return;
         }
         let (log, lines) = (self.kind.as_str(), std::mem::take(&mut self.lines));

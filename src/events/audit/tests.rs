@@ -98,3 +98,38 @@ fn a_command_appends_beside_the_daemon() {
     append(&fresh, &arns, line(MORNING)).expect("makes the folder");
     assert_eq!(moments(&fresh.join("mailbox-access.jsonl")).len(), 1);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+fn a_file_that_was_moved_away_is_begun_anew_and_an_old_one_deleted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let kind = LogType::MailboxAccess;
+    let settings = Settings { retention_days: 2, ..Settings::default() };
+    let mut file = AuditFile::open(dir.path(), kind, settings).expect("opens");
+    file.append(&text(MORNING), MORNING).expect("appends");
+    let (current, moved) =
+        (dir.path().join("mailbox-access.jsonl"), dir.path().join("mailbox-access.jsonl.1"));
+    std::fs::rename(&current, &moved).expect("moves");
+    let later = MORNING.plus(Duration::from_secs(1));
+    file.append(&text(later), later).expect("appends");
+    assert_eq!(moments(&current), [later.as_millis()]);
+    assert_eq!(moments(&moved), [MORNING.as_millis()]);
+    std::fs::remove_file(&moved).expect("removes");
+    file.delete_expired(MORNING.plus(DAY * 2)).expect("deletes");
+    assert_eq!(moments(&current), [later.as_millis()]);
+    file.delete_expired(MORNING.plus(DAY * 3)).expect("deletes");
+    assert!(moments(&current).is_empty());
+    assert_eq!(names(dir.path()), ["mailbox-access.jsonl"]);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+fn files_are_begun_anew_when_asked_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = opened(dir.path());
+    let current = dir.path().join("mailbox-access.jsonl");
+    std::fs::rename(&current, dir.path().join("mailbox-access.jsonl.1")).expect("moves");
+    log.reopen();
+    drop(log);
+    assert!(current.exists());
+}

@@ -189,3 +189,46 @@ fn the_ten_thousandth_file_of_a_day_is_after_the_one_before() {
     }
     assert_eq!(files(dir.path()).expect("lists"), paths);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+fn a_file_that_was_moved_away_is_begun_anew_and_its_events_are_not_written_twice() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (current, moved) = (dir.path().join(CURRENT), dir.path().join("email-events.jsonl.1"));
+    let open = || EventSink::open(dir.path().into(), Settings::default(), Lsn(0)).expect("opens");
+    let mut sink = open();
+    append(&mut sink, 1, MORNING, 2);
+    fs::rename(&current, &moved).expect("moves");
+    // Noticed without being told, in the next second.
+    append(&mut sink, 2, MORNING.plus(Duration::from_secs(1)), 1);
+    assert_eq!(ids(dir.path()), ["0000000000000002-0000"]);
+    append(&mut sink, 1, MORNING.plus(Duration::from_secs(1)), 2);
+    assert_eq!(ids(dir.path()).len(), 1, "those are where they were moved to");
+    assert_eq!(fs::read_to_string(&moved).expect("reads").lines().count(), 2);
+    // With a new file in its place, as logrotate's `create` makes.
+    fs::rename(&current, &moved).expect("moves");
+    File::create(&current).expect("creates");
+    assert!(sink.reopen_if_moved().expect("reopens"));
+    append(&mut sink, 3, MORNING.plus(Duration::from_secs(1)), 1);
+    assert_eq!(ids(dir.path()), ["0000000000000003-0000"]);
+}
+
+#[test]
+fn the_files_of_an_idle_daemon_are_deleted_when_their_time_has_come() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = Settings { max_file_bytes: 400, retention_days: 30 };
+    let mut sink = EventSink::open(dir.path().into(), settings, Lsn(0)).expect("opens");
+    let day = |days: u64| MORNING.plus(Duration::from_secs(days * 86_400));
+    (1..=3).for_each(|lsn| append(&mut sink, lsn, MORNING, 1));
+    append(&mut sink, 4, day(1), 1);
+    let left = |sink: &mut EventSink, now| {
+        sink.delete_expired(now).expect("deletes");
+        ids(dir.path()).len()
+    };
+    assert_eq!(left(&mut sink, day(30)), 4);
+    assert_eq!(left(&mut sink, day(31)), 1);
+    assert_eq!(left(&mut sink, day(32)), 0, "the current file too");
+    append(&mut sink, 5, day(32), 1);
+    assert_eq!(left(&mut sink, day(33)), 1);
+    assert_eq!(sink.last(), Some(EventId { lsn: Lsn(5), index: 0 }));
+}

@@ -8,6 +8,7 @@ use super::super::StoreError;
 use super::super::codec::Decoded;
 use super::super::segment::Catalog;
 use super::Report;
+use crate::clock::Timestamp;
 use crate::events::{EventId, Lsn, sink};
 
 /// The lines of all event files in order.
@@ -23,10 +24,22 @@ pub(super) struct EventCheck {
     /// Opened at once: the daemon may rename it meanwhile.
     newest: Option<(PathBuf, File)>,
     problems: Vec<String>,
+    bounds: Bounds,
+    /// Events that are in no file though they should be, and the first of them.
+    lost: Option<(EventId, u64)>,
+}
+
+/// Which events of the log must be in the files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Those of records before this position were written once.
+    pub(super) synced: Lsn,
+    /// Files of days before this moment's are deleted.
+    pub(super) kept_from: Timestamp,
 }
 
 impl EventCheck {
-    pub(super) fn open(dir: &Path, catalog: &Catalog) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, catalog: &Catalog, bounds: Bounds) -> Result<Self, StoreError> {
         let (files, newest) = match dir.exists() {
             true => {
                 let files = sink::files_at_once(dir).map_err(StoreError::file(dir))?;
@@ -44,6 +57,8 @@ impl EventCheck {
             compacted: packs.map(|file| file.base..file.end).collect(),
             newest,
             problems: Vec::new(),
+            bounds,
+            lost: None,
         };
         check.advance()?;
         Ok(check)
@@ -67,12 +82,28 @@ impl EventCheck {
                     }
                     self.advance()?;
                 }
-                _ if self.first.is_some_and(|first| id < first) => {}
+                found if found.is_none() && lsn >= self.bounds.synced => {
+                    report.events_to_write += 1;
+                }
+                found if found.is_none() || self.first.is_some_and(|first| id < first) => {
+                    self.not_there(id, record);
+                }
                 Some(_) => report.problem(format!("event {id} is missing from the event files")),
-                None => report.events_to_write += 1,
+                None => {}
             }
         }
         Ok(())
+    }
+
+    /// An event that is in no file, because its file was deleted when its time had come, or was
+    /// moved away by somebody.
+    fn not_there(&mut self, id: EventId, record: &Decoded) {
+        let is_kept =
+            record.head.events_at.is_some_and(|at| at.day() >= self.bounds.kept_from.day());
+        if is_kept {
+            let (_, count) = self.lost.get_or_insert((id, 0));
+            *count += 1;
+        }
     }
 
     /// Passes over lines that come before an event.
@@ -98,6 +129,12 @@ impl EventCheck {
     pub(super) fn finish(mut self, until: Lsn, report: &mut Report) -> Result<(), StoreError> {
         while self.line.as_ref().is_some_and(|(id, _)| id.lsn < until) {
             self.pass()?;
+        }
+        if let Some((first, count)) = self.lost {
+            report.problem(format!(
+                "events that no event file has and nothing writes again: {count}, from {first} on; \
+                 a file was moved away, cut or deleted"
+            ));
         }
         self.problems.into_iter().for_each(|problem| report.problem(problem));
         Ok(())

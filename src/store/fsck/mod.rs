@@ -20,9 +20,10 @@ use super::keys::{Key, Keyring};
 use super::mailbox::NewMailbox;
 use super::segment::{Catalog, Scanned, Scanner};
 use super::{Settings, StoreError, damaged};
+use crate::clock::{Clock, SystemClock};
 use crate::events::Lsn;
 use crate::id::MailboxId;
-use events::EventCheck;
+use events::{Bounds, EventCheck};
 use shadow::Shadow;
 
 /// Problems that are told one by one; more are only counted.
@@ -97,7 +98,11 @@ impl Report {
 /// [`StoreError::NotFound`] if there is none; [`StoreError::Key`] if the master key is missing or
 /// another store's; files that cannot be read at all. What is wrong with
 /// their content is in the report.
-pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
+pub fn check(
+    settings: &Settings,
+    events: &crate::events::Settings,
+    depth: Depth,
+) -> Result<Report, StoreError> {
     let layout = Layout(settings);
     if !layout.log().exists() {
         let dir = settings.data_dir.display();
@@ -123,13 +128,17 @@ pub fn check(settings: &Settings, depth: Depth) -> Result<Report, StoreError> {
     };
     count_files(&catalog, &mut report);
     domain_keys(settings, &mut report)?;
-    let indexed = index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(Cursor::Indexed))?;
+    let cursor = |which| index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(which));
+    let indexed = cursor(Cursor::Indexed)?;
+    let kept_from = SystemClock.now().minus(events.retention());
+    // Asked for before the files are listed: what it says is written is in one of them.
+    let bounds = Bounds { synced: cursor(Cursor::EventsSynced)?, kept_from };
     let mut checker = Checker {
         keyring,
         depth,
         births: HashMap::new(),
         shadow: Shadow::new(indexed)?,
-        events: EventCheck::open(&layout.events(), &catalog)?,
+        events: EventCheck::open(&layout.events(), &catalog, bounds)?,
         report,
     };
     let read_to = checker.log(&catalog)?;

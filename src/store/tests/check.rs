@@ -8,7 +8,9 @@ use crate::store::fsck::{Depth, Report, check};
 
 impl Scratch {
     fn check(&self) -> Report {
-        check(&self.settings, Depth::Contents).expect("can be read")
+        // The events of these tests are of one day, and never expire.
+        let events = EventSettings { retention_days: 36_500, ..EventSettings::default() };
+        check(&self.settings, &events, Depth::Contents).expect("can be read")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -51,6 +53,27 @@ async fn a_sound_store_is_found_sound_and_counted() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+async fn events_whose_file_was_moved_away_are_missing_and_not_to_come() {
+    let scratch = Scratch::filled().await;
+    let current = scratch.path("events/email-events.jsonl");
+    let moved = scratch.path("events/email-events.jsonl.1");
+    fs::rename(&current, &moved).expect("moves");
+    let expected = "events that no event file has and nothing writes again: 4, from \
+                    0000000000000008-0000 on";
+    assert!(scratch.problems().starts_with(expected), "{}", scratch.problems());
+    // Newer events do not hide it.
+    let store = scratch.open();
+    deliver(&store, &["alice"], "five").await;
+    store.close();
+    assert!(scratch.problems().starts_with(expected), "{}", scratch.problems());
+    assert_eq!(scratch.check().events, 1);
+    let expired = EventSettings { retention_days: 1, ..EventSettings::default() };
+    let report = check(&scratch.settings, &expired, Depth::Contents).expect("can be read");
+    assert_eq!(report.problems, Vec::<String>::new(), "files of that day were deleted");
+}
+
+#[tokio::test]
 async fn a_store_is_checked_while_it_is_written() {
     let scratch = Scratch::new();
     let store = scratch.open();
@@ -65,7 +88,9 @@ async fn a_store_is_checked_while_it_is_written() {
     let mut checks = 0;
     while !writer.is_finished() {
         let settings = scratch.settings.clone();
-        let report = tokio::task::spawn_blocking(move || check(&settings, Depth::Contents));
+        let report = tokio::task::spawn_blocking(move || {
+            check(&settings, &EventSettings::default(), Depth::Contents)
+        });
         let report = report.await.expect("ends").expect("can be read");
         assert_eq!(report.problems, Vec::<String>::new());
         checks += 1;
@@ -135,6 +160,9 @@ async fn event_files_that_differ_are_told() {
         assert!(problems.contains(expected), "expected {expected}: {problems}");
     }
     fs::write(&path, lines[..3].concat()).expect("writes");
+    // It was synced there, so no start of the daemon writes it again.
+    assert!(scratch.problems().contains("nothing writes again: 1,"), "{}", scratch.problems());
+    scratch.sql("DELETE FROM cursor WHERE name = 'events-synced'");
     assert_eq!(scratch.check().events_to_write, 1, "the daemon writes it when it starts");
 }
 
@@ -142,7 +170,11 @@ async fn event_files_that_differ_are_told() {
 async fn another_master_key_is_told_and_nothing_else() {
     let scratch = Scratch::filled().await;
     fs::write(scratch.path("keys/master.key"), "cd".repeat(32)).expect("writes");
-    let checked = || check(&scratch.settings, Depth::Contents).expect_err("no key").to_string();
+    let checked = || {
+        check(&scratch.settings, &EventSettings::default(), Depth::Contents)
+            .expect_err("no key")
+            .to_string()
+    };
     assert!(checked().contains("master.key is not the key of these mailboxes"), "{}", checked());
     fs::remove_file(scratch.path("keys/master.key")).expect("removes");
     assert!(checked().contains("master.key: there is no such file; put"), "{}", checked());

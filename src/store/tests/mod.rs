@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::reader::Reader;
 use super::*;
 use crate::clock::Timestamp;
-use crate::events::{Event, EventLine, Lsn, MailboxDelivered, sink};
+use crate::events::{Event, EventLine, Lsn, MailboxDelivered, Settings as EventSettings, sink};
 use crate::id::TraceId;
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);

@@ -145,7 +145,8 @@ async fn compaction_drops_what_has_left_and_keeps_what_waits() {
     }
     assert!(store.read_queued(queued[0].id).is_err());
     store.close();
-    let report = fsck::check(&scratch.settings, fsck::Depth::Contents).expect("checks");
+    let report = fsck::check(&scratch.settings, &EventSettings::default(), fsck::Depth::Contents)
+        .expect("checks");
     assert_eq!((report.problems, report.queued), (vec![], 3));
 }
 

@@ -91,7 +91,9 @@ async fn rotation_beside_a_check_or_a_backup_is_no_damage() {
     let mut number = 0;
     while !writer.is_finished() {
         let settings = scratch.settings.clone();
-        let report = tokio::task::spawn_blocking(move || check(&settings, Depth::Records));
+        let report = tokio::task::spawn_blocking(move || {
+            check(&settings, &EventSettings::default(), Depth::Records)
+        });
         let report = report.await.expect("ends").expect("can be read");
         assert_eq!(report.problems, Vec::<String>::new(), "check {number}");
         number += 1;
@@ -156,7 +158,8 @@ fn a_day_each() -> Vec<FolderRetention> {
 }
 
 fn assert_sound(scratch: &Scratch, about: &str) {
-    let report = check(&scratch.settings, Depth::Contents).expect("can be read");
+    let report =
+        check(&scratch.settings, &EventSettings::default(), Depth::Contents).expect("can be read");
     assert_eq!(report.problems, Vec::<String>::new(), "{about}");
 }
 
