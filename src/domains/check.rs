@@ -202,20 +202,25 @@ impl Checker<'_> {
         }
     }
 
-    /// Verified if no host is preferred to ours (RFC 5321 §5.1), and ours can be reached.
+    /// Verified if our host is the only entry (guide 7267), and can be reached: whatever stands
+    /// beside it takes mail too when ours does not answer, and from spammers at all times.
     fn mail_exchangers(&self, found: &[RecordData]) -> Outcome {
         let mut hosts: Vec<(u16, &str)> = found.iter().filter_map(exchanger).collect();
         hosts.sort_unstable();
         let Some((best, first)) = hosts.first().copied() else { return Outcome::Absent };
-        let is_ours = |(preference, name): &(u16, &str)| {
-            *preference == best && name.eq_ignore_ascii_case(self.host.name)
-        };
-        if hosts.iter().any(is_ours) {
+        let is_ours = |name: &str| name.eq_ignore_ascii_case(self.host.name);
+        let Some((preference, other)) = hosts.iter().find(|(_, name)| !is_ours(name)) else {
             return self.reachable();
-        }
-        Outcome::Wrong(match first {
-            "" => "the domain takes no mail (a null MX)".into(),
-            name => format!("mail goes to {name} first"),
+        };
+        let has_ours = hosts.iter().any(|(at, name)| *at == best && is_ours(name));
+        Outcome::Wrong(match *other {
+            "" if hosts.len() == 1 => "the domain takes no mail (a null MX)".into(),
+            _ if !has_ours => format!("mail goes to {first} first"),
+            "" => format!("a null MX stands beside {}", self.host.name),
+            other => format!(
+                "{other} is an entry too, with preference {preference}; {} should be the only one",
+                self.host.name
+            ),
         })
     }
 

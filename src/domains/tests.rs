@@ -241,12 +241,22 @@ fn changed(zone: &str, pattern: &str, lines: &str) -> String {
 }
 
 #[tokio::test]
-async fn mail_exchangers_are_compared_by_preference() {
+async fn our_host_is_the_only_mail_exchanger() {
     let keys = Scratch::with_keys().keys();
     for (lines, status, reason) in [
         ("example.test. IN MX 5 MX.example.TEST.", Status::Verified, ""),
         (
             "example.test. IN MX 5 mx.example.test.\nexample.test. IN MX 9 b.test.",
+            Status::Inconsistent,
+            "b.test is an entry too, with preference 9; mx.example.test should be the only one",
+        ),
+        (
+            "example.test. IN MX 5 mx.example.test.\nexample.test. IN MX 5 b.test.",
+            Status::Inconsistent,
+            "b.test is an entry too, with preference 5; mx.example.test should be the only one",
+        ),
+        (
+            "example.test. IN MX 5 mx.example.test.\nexample.test. IN MX 9 mx.example.test.",
             Status::Verified,
             "",
         ),
