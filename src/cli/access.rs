@@ -62,21 +62,29 @@ pub(super) fn run(command: &AccessCommand) -> anyhow::Result<()> {
     let effect = if is_disabled { AccessEffect::Deny } else { decision.effect };
     let matched_rules: Vec<_> = decision.matched.iter().map(|name| &**name).collect();
     if arguments.json {
-        return output::json(&TestResult {
+        output::json(&TestResult {
             organization: &found.organization.alias,
             user,
             protocol: arguments.protocol,
             effect,
             is_disabled,
             matched_rules,
-        });
+        })?;
+    } else if is_disabled {
+        output::line(&format!("{effect}: {user} cannot log in: disabled"))?;
+    } else {
+        let because = match matched_rules.as_slice() {
+            [] => "no rule applies".to_owned(),
+            names => format!("by {}", names.join(", ")),
+        };
+        output::line(&format!("{effect}: {because}"))?;
     }
-    if is_disabled {
-        return Ok(output::line(&format!("{effect}: {user} cannot log in: disabled"))?);
-    }
-    let because = match matched_rules.as_slice() {
-        [] => "no rule applies".to_owned(),
-        names => format!("by {}", names.join(", ")),
-    };
-    Ok(output::line(&format!("{effect}: {because}"))?)
+    // So that a script can ask.
+    anyhow::ensure!(
+        effect == AccessEffect::Allow,
+        "{user} is denied access over {} from {}",
+        arguments.protocol,
+        arguments.ip
+    );
+    Ok(())
 }

@@ -221,12 +221,18 @@ fn access_rules_are_tried_out() {
         ("bob@example.test", "2001:db8::1", "ALLOW: by all\n"),
         ("bob", "198.51.100.1", "DENY: by bob-in-office\n"),
     ] {
-        let told = daemon.succeeds(&["access", "test", "--user", user, "--ip", ip]);
-        assert_eq!(told, expected, "{user} from {ip}");
+        let output = daemon.command(&["access", "test", "--user", user, "--ip", ip]);
+        assert_eq!(text(&output.stdout), expected, "{user} from {ip}");
+        let status = if expected.starts_with("ALLOW") { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(status), "{user} from {ip}");
     }
     let arguments =
         ["access", "test", "--user", "bob", "--ip", "::1", "--protocol", "IMAP", "--json"];
-    let told = &json(&daemon.succeeds(&arguments))[0];
+    let output = daemon.command(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let denied = "bob is denied access over IMAP from ::1\n";
+    assert_eq!(text(&output.stderr), denied);
+    let told = &json(&text(&output.stdout))[0];
     let expected = serde_json::json!({
         "organization": "example", "user": "bob", "protocol": "IMAP", "effect": "DENY",
         "matchedRules": ["bob-in-office"],
@@ -234,12 +240,19 @@ fn access_rules_are_tried_out() {
     assert_eq!(*told, expected);
 
     let closed = Setup::with_keys("access_rules = []").prepare();
-    let told = closed.succeeds(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
-    assert_eq!(told, "DENY: no rule applies\n");
+    let output = closed.command(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
+    assert_eq!(
+        (text(&output.stdout), output.status.code()),
+        ("DENY: no rule applies\n".into(), Some(1))
+    );
     let open = Setup::default().prepare();
     let of_carol = ["access", "test", "--user", "carol", "--ip", "192.0.2.1"];
-    assert_eq!(open.succeeds(&of_carol), "DENY: carol cannot log in: disabled\n");
-    let of_carol = &json(&open.succeeds(&[&of_carol[..], &["--json"]].concat()))[0];
+    let output = open.command(&of_carol);
+    assert_eq!(text(&output.stdout), "DENY: carol cannot log in: disabled\n");
+    assert_eq!(output.status.code(), Some(1));
+    let of_carol = open.command(&[&of_carol[..], &["--json"]].concat());
+    assert_eq!(of_carol.status.code(), Some(1));
+    let of_carol = &json(&text(&of_carol.stdout))[0];
     assert_eq!((&of_carol["effect"], &of_carol["disabled"]), (&"DENY".into(), &true.into()));
     let told = open.succeeds(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
     assert_eq!(told, "ALLOW: by default\n");
