@@ -93,8 +93,13 @@ impl Trace {
 
     /// Whether it is mail that Mailweir made itself, of which there is no story.
     pub(super) fn is_ours(&self) -> bool {
+        self.story.is_none() && self.is_delivered_only()
+    }
+
+    /// Whether nothing is told but where it was delivered.
+    pub(super) fn is_delivered_only(&self) -> bool {
         let mut events = self.events.iter();
-        self.story.is_none()
+        !self.events.is_empty()
             && events.all(|event| at(event, "/event/eventName") == "MAILBOX_EMAIL_DELIVERED")
     }
 
@@ -417,6 +422,9 @@ impl Text {
 fn disposition(value: &Value) -> String {
     if let Some(folder) = value.get("deliver").and_then(Value::as_str) {
         return format!("delivered to {folder}");
+    }
+    if value.as_str() == Some("reached-anyway") {
+        return "not told to have bounced, since another recipient leads to the mailbox".to_owned();
     }
     match value.get("bounce").and_then(Value::as_str) {
         Some(reason) => format!("bounced [{reason}]"),

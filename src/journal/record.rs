@@ -49,7 +49,7 @@ pub struct Wrapping {
 }
 
 /// A recipient line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JournaledRecipient {
     /// How the message names the recipient, or the group that leads to it.
     pub addressing: Addressing,
@@ -62,7 +62,7 @@ pub struct JournaledRecipient {
 }
 
 /// The first word of a recipient line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Addressing {
     /// `To`
     To,

@@ -15,7 +15,7 @@ use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
 use crate::mail::{Address, EnvelopeRecipient, ReversePath, Srs};
 use crate::rules::Withheld;
-use crate::rules::mailbox::AppliedMailboxRule;
+use crate::rules::mailbox::{AppliedMailboxRule, MailboxAction};
 use crate::smtp::reason::Reason;
 use crate::store::{
     Folder, Keeper, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold,
@@ -65,6 +65,8 @@ pub(super) struct Ruled {
 /// A mailbox without room, and the recipient that led to it.
 #[derive(Debug)]
 pub(super) struct FullMember {
+    /// The user's or resource's name.
+    pub(super) mailbox: Arc<str>,
     pub(super) address: Address,
     pub(super) recipient: Address,
 }
@@ -118,7 +120,9 @@ impl Admitted {
             for recipient in &share.decided.recipients {
                 match recipient.disposition {
                     Disposition::Bounce(reason) => first = first.or(Some(reason)),
-                    Disposition::Deliver(_) | Disposition::Drop => return None,
+                    Disposition::Deliver(_) | Disposition::Drop | Disposition::ReachedAnyway => {
+                        return None;
+                    }
                 }
             }
         }
@@ -364,6 +368,7 @@ impl<'a> Admission<'a> {
         }
         for share in 0..self.shares.len() {
             self.bounce_unreached(share);
+            self.shares[share].keep_quiet_of_reached();
         }
         Ok(())
     }
@@ -374,7 +379,7 @@ impl<'a> Admission<'a> {
             Disposition::Deliver(_) => {
                 self.reaches(share, &recipient.addressee).any(|reach| reach == Some(Reach::Has))
             }
-            Disposition::Drop => true,
+            Disposition::Drop | Disposition::ReachedAnyway => true,
             Disposition::Bounce(_) => false,
         })
     }
@@ -437,6 +442,28 @@ impl<'a> Admission<'a> {
 }
 
 impl AdmittedShare {
+    /// Whether a rule of the mailbox deletes it.
+    pub(super) fn deletes(&self, mailbox: &Address) -> bool {
+        let mut ruled = self.ruled.iter().filter(|ruled| ruled.mailbox == *mailbox);
+        ruled.any(|ruled| ruled.applied.iter().any(|rule| rule.action == MailboxAction::Delete))
+    }
+
+    /// An address that bounces, while its mailbox has the message by another recipient: nobody is
+    /// told that it was not delivered.
+    fn keep_quiet_of_reached(&mut self) {
+        for recipient in &mut self.decided.recipients {
+            let Addressee { members, remote, .. } = &recipient.addressee;
+            let ([member], []) = (members.as_slice(), remote.as_slice()) else { continue };
+            let has_it = |delivery: &AdmittedDelivery| delivery.member.mailbox == member.mailbox;
+            if matches!(recipient.disposition, Disposition::Bounce(_))
+                && member.expanded_from.is_none()
+                && self.deliveries.iter().any(has_it)
+            {
+                recipient.disposition = Disposition::ReachedAnyway;
+            }
+        }
+    }
+
     /// Takes room for what a mailbox keeps; false if it has none. A copy that finds no room is left
     /// out where the message itself has found some.
     fn keep(
@@ -464,7 +491,8 @@ impl AdmittedShare {
 
     fn is_full(&mut self, member: &Member, came_for: &EnvelopeRecipient) {
         let (address, recipient) = (member.address.clone(), came_for.address.clone());
-        self.full.push(FullMember { address, recipient });
+        let mailbox = Arc::clone(&member.mailbox);
+        self.full.push(FullMember { mailbox, address, recipient });
     }
 }
 

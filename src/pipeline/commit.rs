@@ -6,6 +6,7 @@ use std::fmt;
 use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
 use super::decide::Judged;
 use super::journal::Journaled;
+use super::outgoing::IsSubmitted;
 use super::story;
 use super::transaction::FullMailbox;
 use crate::clock::Timestamp;
@@ -44,20 +45,22 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     if let Some(outgoing) = &outgoing {
         let to = outgoing_initiated.as_ref();
         commit.stories.push(story::tell_outgoing(&mail, outgoing, to, None));
-        outgoing.push_events(&mut commit.events, mail.received_at, to.map(initiation), None);
+        let (events, at) = (&mut commit.events, mail.received_at);
+        outgoing.push_events(events, IsSubmitted::Yes, at, to.map(initiation), None);
     }
     for (share, initiated) in shares.iter().zip(&initiated) {
         commit.stories.push(story::tell(&mail, share, initiated.as_ref(), None));
         push_events(&mut commit.events, &mail, share, initiated.as_ref(), Outcome::Accepted);
     }
-    push_full(&mut commit.events, &mail.full, mail.received_at);
+    let full = mail.full.iter().filter(|full| !is_told(full, &shares));
+    push_full(&mut commit.events, full, mail.received_at);
     let received_at = mail.received_at;
     if leaving.iter().any(|onward| onward.token_domain.is_some()) {
         commit.first_sender = mail.reverse_path.address().cloned();
     }
     for onward in &leaving {
         commit.stories.push(story::tell_outgoing(&mail, onward, None, None));
-        onward.push_events(&mut commit.events, received_at, None, None);
+        onward.push_events(&mut commit.events, IsSubmitted::No, received_at, None, None);
     }
     let mut mails: Vec<_> =
         shares.into_iter().flat_map(|share| mails_of(share, received_at)).collect();
@@ -70,8 +73,8 @@ pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committe
     for placed in beside {
         commit.events.extend(placed.events);
         match placed.own {
-            None => around.push(placed.mail),
-            Some(content) => own.push(Blob { content, mails: vec![placed.mail] }),
+            None => around.extend(placed.mails),
+            Some(content) => own.push(Blob { content, mails: placed.mails }),
         }
     }
     commit.blobs = blobs(mail, mails, around);
@@ -91,14 +94,15 @@ pub(super) async fn commit_refusal(
     if let Some(outgoing) = &mail.outgoing {
         // It was never received by the organizations of its recipients here.
         commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(reason.word())));
-        outgoing.push_events(&mut commit.events, mail.received_at, None, Some(reason));
+        let (events, at) = (&mut commit.events, mail.received_at);
+        outgoing.push_events(events, IsSubmitted::Yes, at, None, Some(reason));
         return store.commit(commit).await.map(drop);
     }
     for share in &shares {
         commit.stories.push(story::tell(&mail, share, None, Some(reason.word())));
         push_events(&mut commit.events, &mail, share, None, Outcome::Refused);
     }
-    push_full(&mut commit.events, &mail.full, mail.received_at);
+    push_full(&mut commit.events, mail.full.iter(), mail.received_at);
     store.commit(commit).await.map(drop)
 }
 
@@ -109,7 +113,7 @@ pub(super) async fn commit_full(
     store: &Store,
 ) -> Result<(), StoreError> {
     let mut commit = Commit::default();
-    push_full(&mut commit.events, full, now);
+    push_full(&mut commit.events, full.iter(), now);
     store.commit(commit).await.map(drop)
 }
 
@@ -187,7 +191,8 @@ fn push_events(
         events.push(line(initiation(address)));
     }
     if outcome == Outcome::Accepted {
-        for delivery in &share.deliveries {
+        // One for a mailbox, however many folders a rule copies it to.
+        for delivery in share.deliveries.iter().filter(|delivery| delivery.copy == 0) {
             events.push(line(Event::MailboxDelivered(MailboxDelivered {
                 recipient: delivery.member.address.to_string(),
                 folder: delivery.folder.to_string(),
@@ -286,8 +291,22 @@ fn bounce(address: &Address, reason: Reason) -> Event {
     })
 }
 
-fn push_full(events: &mut Vec<EventLine>, full: &[FullMailbox], at: Timestamp) {
-    events.extend(full.iter().map(|full| EventLine {
+/// Whether a mailbox that was full when its address was named has the message by another recipient
+/// after all, or is told to have bounced by one.
+fn is_told(full: &FullMailbox, shares: &[AdmittedShare]) -> bool {
+    let mut shares = shares.iter().filter(|share| share.decided.trace_id == full.trace_id);
+    shares.any(|share| {
+        share.deliveries.iter().any(|delivery| delivery.member.mailbox == full.mailbox)
+            || share.full.iter().any(|member| member.mailbox == full.mailbox)
+    })
+}
+
+fn push_full<'a>(
+    events: &mut Vec<EventLine>,
+    full: impl Iterator<Item = &'a FullMailbox>,
+    at: Timestamp,
+) {
+    events.extend(full.map(|full| EventLine {
         trace_id: full.trace_id,
         event: bounce(&full.address, Reason::MailboxFull),
         event_timestamp: at,

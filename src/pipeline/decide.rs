@@ -111,6 +111,8 @@ pub(super) enum Disposition {
     Drop,
     /// It is refused if all recipients refuse it, else the sender is told.
     Bounce(Reason),
+    /// It would bounce, but its mailbox has the message by another recipient.
+    ReachedAnyway,
 }
 
 /// What decided.

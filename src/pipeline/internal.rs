@@ -38,7 +38,8 @@ pub(super) enum Content {
 /// Internal mail, ready for the commit.
 #[derive(Debug)]
 pub(super) struct Placed {
-    pub(super) mail: Mail,
+    /// What stays here, and what leaves.
+    pub(super) mails: Vec<Mail>,
     /// Its content; `None` if that is the original, around which it stands.
     pub(super) own: Option<Vec<u8>>,
     pub(super) events: Vec<EventLine>,
@@ -126,41 +127,66 @@ pub(super) fn place(
     about: About<'_>,
     outlets: Outlets<'_>,
 ) -> Result<Placed, Unplaced> {
-    let About { snapshot, at: now, original } = about;
-    let store = outlets.store;
-    let local = match snapshot.directory.is_local(mail.to.domain()) {
+    let (snapshot, store) = (about.snapshot, outlets.store);
+    let resolved = match snapshot.directory.is_local(mail.to.domain()) {
         true => Some(resolve(&mail.to, about, store)?),
         false => None,
     };
-    let mut prefix = format!(
-        "Return-Path: <>\r\nReceived: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
-        snapshot.settings.hostname,
-        mail.id,
-        now.to_rfc5322()
-    )
-    .into_bytes();
-    let leaves = local.as_ref().is_none_or(|resolved| !resolved.remote.is_empty());
-    if leaves {
-        prefix.extend(signature(&mail, &sending, about, outlets.keys));
-    }
-    let (own, suffix) = match mail.content {
-        Content::Own(content) => (Some(content), Vec::new()),
-        Content::Around(Wrapping { before, after }) => {
-            prefix.extend_from_slice(&before);
-            (None, after)
+    let queued: Vec<QueueEntry> = match &resolved {
+        None => vec![sending.entry(mail.to.clone())],
+        Some(resolved) => {
+            let remote = resolved.remote.iter();
+            remote.map(|remote| sending.entry(remote.forward_to.clone())).collect()
         }
     };
-    let content_length = own.as_ref().map_or(original.len(), Vec::len);
-    let size = (prefix.len() + content_length + suffix.len()) as u64;
-    let deliveries = Vec::new();
-    let mut stored =
-        Mail { id: mail.id, received_at: now, prefix, suffix, deliveries, queued: Vec::new() };
-    let mut events = Vec::new();
-    let Some(resolved) = local else {
-        stored.queued.push(sending.entry(mail.to));
-        return Ok(Placed { mail: stored, own, events });
+    let leaves = !queued.is_empty();
+    let signature = leaves.then(|| signature(&mail, &sending, about, outlets.keys));
+    let received = format!(
+        "Received: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
+        snapshot.settings.hostname,
+        mail.id,
+        about.at.to_rfc5322()
+    );
+    let id = mail.id;
+    let (own, before, suffix) = match mail.content {
+        Content::Own(content) => (Some(content), Vec::new(), Vec::new()),
+        Content::Around(Wrapping { before, after }) => (None, before, after),
     };
-    stored.queued.extend(resolved.remote.into_iter().map(|it| sending.entry(it.forward_to)));
+    let mail_with = |prefix: Vec<u8>, queued: Vec<QueueEntry>| Mail {
+        id,
+        received_at: about.at,
+        prefix,
+        suffix: suffix.clone(),
+        deliveries: Vec::new(),
+        queued,
+    };
+    // Only who delivers a message at last tells its path (RFC 5321 §4.4).
+    let path = format!("Return-Path: <>\r\n{received}");
+    let mut kept = mail_with([path.as_bytes(), &before].concat(), Vec::new());
+    let mut placed = Placed { mails: Vec::new(), own, events: Vec::new() };
+    if let Some(resolved) = resolved {
+        let content_length = placed.own.as_ref().map_or(about.original.len(), Vec::len);
+        let size = (kept.prefix.len() + content_length + suffix.len()) as u64;
+        placed.events = deliver(&mut kept, size, resolved, store)?;
+    }
+    if !kept.deliveries.is_empty() {
+        placed.mails.push(kept);
+    }
+    if let Some(signature) = signature {
+        let prefix = [received.as_bytes(), &signature, &before].concat();
+        placed.mails.push(mail_with(prefix, queued));
+    }
+    if placed.mails.is_empty() { Err(Unplaced::Full(mail.to)) } else { Ok(placed) }
+}
+
+/// Takes room for mail in the mailboxes behind its address; those that have none are left out.
+fn deliver(
+    mail: &mut Mail,
+    size: u64,
+    resolved: Resolved,
+    store: &Store,
+) -> Result<Vec<EventLine>, StoreError> {
+    let mut events = Vec::new();
     for member in resolved.members {
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),
@@ -169,21 +195,18 @@ pub(super) fn place(
         let Some(room) = store.mailbox(&name)?.reserve(size, member.quota_bytes) else {
             continue;
         };
-        stored.deliveries.push(Delivery { room, folder: Folder::Inbox });
+        mail.deliveries.push(Delivery { room, folder: Folder::Inbox });
         events.push(EventLine {
             trace_id: mail.id,
             event: Event::MailboxDelivered(MailboxDelivered {
                 recipient: member.address.to_string(),
                 folder: Folder::Inbox.to_string(),
             }),
-            event_timestamp: now,
+            event_timestamp: mail.received_at,
             organization_id: resolved.organization.id.to_string(),
         });
     }
-    if stored.deliveries.is_empty() && stored.queued.is_empty() {
-        return Err(Unplaced::Full(mail.to));
-    }
-    Ok(Placed { mail: stored, own, events })
+    Ok(events)
 }
 
 /// The signatures of internal mail; none if nobody has keys, or if it cannot be signed: a report

@@ -1,12 +1,14 @@
 //! Stage: the journal record of each organization that keeps one stands beside the message, and
 //! so do the other messages that its handling makes.
 
+use std::collections::HashSet;
+
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::{Disposition, Judged};
 use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::{Outgoing, OutgoingDisposition, authorship};
-use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::report::{DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants};
 use super::transaction::Addressee;
 use crate::clock::Timestamp;
 use crate::directory::{Member, Organization, OrganizationId};
@@ -73,11 +75,12 @@ impl<'a> Beside<'a> {
         Ok(())
     }
 
-    /// One record for a message that reaches a user of an organization, however many it reaches and
-    /// on whatever ways (guide 7306): with the organization's first share. A message from a user of
-    /// the same organization has its record as an outgoing one.
+    /// One record for a message that is for a user of an organization, however many it is for and
+    /// on whatever ways, also if a rule discards it (guide 7280, 7306): with the organization's
+    /// first share. A message from a user of the same organization has its record as an outgoing one.
     fn record_of(&mut self, share: &AdmittedShare, admitted: &Admitted) -> Option<Address> {
         let id = &share.decided.organization.id;
+        let settings = self.settings_of(id)?;
         let outgoing = self.mail.outgoing.as_deref();
         let mut shares =
             admitted.shares.iter().filter(|share| share.decided.organization.id == *id);
@@ -86,58 +89,66 @@ impl<'a> Beside<'a> {
         {
             return None;
         }
-        let received = |member: &Member| {
-            JournaledRecipient::received(member.address.clone(), member.expanded_from.clone())
+        let received = |address: &Address, group: Option<&Address>| {
+            JournaledRecipient::received(address.clone(), group.cloned())
         };
-        let here = std::iter::once(share).chain(shares).flat_map(|share| reached(share, received));
-        let leaving = admitted.leaving.iter().filter(|onward| onward.organization.id == *id);
-        let recipients: Vec<_> = here.chain(leaving.flat_map(sent_on)).collect();
-        if recipients.is_empty() {
-            return None;
+        let mut recipients = Recipients::default();
+        for share in std::iter::once(share).chain(shares) {
+            recipients.add_users(share, received);
         }
-        self.record(id, share.decided.trace_id, recipients)
+        let leaving = admitted.leaving.iter().filter(|onward| onward.organization.id == *id);
+        leaving.flat_map(sent_on).for_each(|to| recipients.add(to));
+        self.record(settings, id, share.decided.trace_id, recipients)
     }
 
-    /// One record for a message that a user sends, whoever gets it; none if nobody does.
+    /// One record for a message that a user sends, whoever gets it, also if a rule discards it; none
+    /// if it bounces for all.
     fn record_of_outgoing(&mut self, outgoing: &Outgoing, admitted: &Admitted) -> Option<Address> {
+        let settings = self.settings_of(&outgoing.organization.id)?;
         let content = &self.mail.content;
         let section = content.get(..body_offset(content)).unwrap_or_default();
         let named = Named::by(&Addressees::of(section));
-        let submitted = |member: &Member| {
-            let group = member.expanded_from.clone();
-            JournaledRecipient::submitted(&named, member.address.clone(), group)
+        let submitted = |address: &Address, group: Option<&Address>| {
+            JournaledRecipient::submitted(&named, address.clone(), group.cloned())
         };
-        // Of another organization's groups and forwards nobody here learns.
         let own = |organization: &Organization| organization.id == outgoing.organization.id;
-        let (ours, others): (Vec<_>, Vec<_>) =
-            admitted.shares.iter().partition(|share| own(&share.decided.organization));
-        let here = ours.into_iter().flat_map(|share| reached(share, submitted));
-        let there = others.into_iter().flat_map(came_for).map(|recipient| {
-            JournaledRecipient::submitted(&named, recipient.address.clone(), None)
-        });
-        let onward = admitted.leaving.iter().filter(|onward| own(&onward.organization));
-        let here = here.chain(there).chain(onward.flat_map(sent_on));
-        let leaves = outgoing.recipients.iter().filter_map(|recipient| {
-            let address = &recipient.recipient.address;
-            matches!(recipient.disposition, OutgoingDisposition::Queue(_))
-                .then(|| JournaledRecipient::submitted(&named, address.clone(), None))
-        });
-        let recipients: Vec<_> = here.chain(leaves).collect();
-        if recipients.is_empty() {
-            return None;
+        let mut recipients = Recipients::default();
+        for share in admitted.shares.iter().filter(|share| own(&share.decided.organization)) {
+            recipients.add_users(share, submitted);
         }
-        self.record(&outgoing.organization.id, outgoing.trace_id, recipients)
+        // Of another organization's groups and forwards nobody here learns.
+        for share in admitted.shares.iter().filter(|share| !own(&share.decided.organization)) {
+            came_for(share).for_each(|to| recipients.add(submitted(&to.address, None)));
+        }
+        let onward = admitted.leaving.iter().filter(|onward| own(&onward.organization));
+        onward.flat_map(sent_on).for_each(|to| recipients.add(to));
+        for recipient in &outgoing.recipients {
+            match recipient.disposition {
+                OutgoingDisposition::Queue(_) | OutgoingDisposition::Drop => {
+                    recipients.add(submitted(&recipient.recipient.address, None));
+                }
+                OutgoingDisposition::Here | OutgoingDisposition::Bounce(_) => {}
+            }
+        }
+        self.record(settings, &outgoing.organization.id, outgoing.trace_id, recipients)
+    }
+
+    fn settings_of(&self, organization: &OrganizationId) -> Option<&'a Settings> {
+        self.mail.snapshot.policies.get(organization)?.journaling.as_ref()
     }
 
     fn record(
         &mut self,
+        settings: &Settings,
         organization: &OrganizationId,
         trace_id: TraceId,
-        recipients: Vec<JournaledRecipient>,
+        recipients: Recipients,
     ) -> Option<Address> {
-        let settings = self.mail.snapshot.policies.get(organization)?.journaling.as_ref()?;
+        if recipients.lines.is_empty() {
+            return None;
+        }
         let id = TraceId::generate();
-        let content = Content::Around(self.compose(id, settings, recipients));
+        let content = Content::Around(self.compose(id, settings, recipients.lines));
         let to = settings.journaling_address.clone();
         let record = InternalMail { id, to: to.clone(), content };
         let purpose = Purpose::JournalRecord { report_to: settings.report_address.clone() };
@@ -267,25 +278,64 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// The mailboxes that a share has reached: by a mailbox rule, or as `otherwise` says.
-fn reached(
-    share: &AdmittedShare,
-    otherwise: impl Fn(&Member) -> JournaledRecipient,
-) -> impl Iterator<Item = JournaledRecipient> {
-    let first = share.deliveries.iter().filter(|delivery| delivery.copy == 0);
-    first.map(move |delivery| match share.decided.forwarders.first() {
-        Some(forwarder) => {
-            JournaledRecipient::forwarded(delivery.member.address.clone(), forwarder.clone())
+/// The recipient lines of a record, each once.
+#[derive(Default)]
+struct Recipients {
+    lines: Vec<JournaledRecipient>,
+    known: HashSet<JournaledRecipient>,
+}
+
+impl Recipients {
+    fn add(&mut self, recipient: JournaledRecipient) {
+        if self.known.insert(recipient.clone()) {
+            self.lines.push(recipient);
         }
-        None => otherwise(&delivery.member),
-    })
+    }
+
+    /// The users of a share, on every way that leads to them: those whose mailbox it has reached, and
+    /// those for whom a rule, of the organization or of their own, discards it. Whoever has it by a
+    /// mailbox rule is told so, others as `otherwise` says.
+    fn add_users(
+        &mut self,
+        share: &AdmittedShare,
+        otherwise: impl Fn(&Address, Option<&Address>) -> JournaledRecipient,
+    ) {
+        let forwarder = share.decided.forwarders.first();
+        let mut line = |address: &Address, group: Option<&Address>| {
+            self.add(match forwarder {
+                Some(forwarder) => {
+                    JournaledRecipient::forwarded(address.clone(), forwarder.clone())
+                }
+                None => otherwise(address, group),
+            });
+        };
+        let delivered: HashSet<&str> =
+            share.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        for recipient in &share.decided.recipients {
+            let is_dropped = match recipient.disposition {
+                Disposition::Deliver(_) | Disposition::ReachedAnyway => false,
+                Disposition::Drop => true,
+                Disposition::Bounce(_) => continue,
+            };
+            let Addressee { members, remote, .. } = &recipient.addressee;
+            for member in members {
+                let has_it = delivered.contains(&*member.mailbox);
+                if is_dropped || has_it || share.deletes(&member.address) {
+                    line(&member.address, member.expanded_from.as_ref());
+                }
+            }
+            for remote in remote.iter().filter(|_| is_dropped) {
+                line(&remote.address, remote.expanded_from.as_ref());
+            }
+        }
+    }
 }
 
 /// The envelope's recipients whom a share is for, unless it was sent on to them.
 fn came_for(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
     let is_original = share.decided.forwarders.is_empty();
     let recipients = share.decided.recipients.iter().filter(move |recipient| {
-        is_original && matches!(recipient.disposition, Disposition::Deliver(_))
+        is_original && !matches!(recipient.disposition, Disposition::Bounce(_))
     });
     recipients.map(|recipient| &recipient.addressee.recipient)
 }
@@ -350,6 +400,7 @@ fn reached_recipients(
             status: "2.0.0".to_owned(),
             diagnostic: None,
             remote_mta: None,
+            decided_by: DecidedBy::Their,
             last_attempt: at,
         })
     })
@@ -369,6 +420,10 @@ fn failed(
         status: enhanced.to_owned(),
         diagnostic: Some(format!("{code} {enhanced} {text}")),
         remote_mta: None,
+        decided_by: match reason {
+            Reason::OutboundRuleBounce => DecidedBy::OurAdministrator,
+            _ => DecidedBy::Their,
+        },
         last_attempt: at,
     }
 }

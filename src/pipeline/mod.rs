@@ -39,7 +39,7 @@ pub use attachments::Extensions;
 pub use commit::Committed;
 pub use settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use submission::Submission;
-pub use transaction::{MailTransaction, Transaction};
+pub use transaction::{MailTransaction, Relayed, Transaction};
 
 use crate::clock::Clock;
 use crate::directory::{ResolveError, Resolved};
@@ -135,13 +135,9 @@ impl Pipeline {
 
     /// The whole path: what arrived is inspected, judged, decided on, given room, journaled and
     /// made durable. Only then is it accepted.
-    async fn accept(
-        &self,
-        transaction: Transaction,
-        content: Vec<u8>,
-    ) -> Result<Committed, Reason> {
+    async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Reason> {
+        let Relayed { transaction, checks } = relayed;
         let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
-        let checks = self.checks.load_full();
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await?;
         self.carry_through(authenticated).await
@@ -202,6 +198,7 @@ impl Pipeline {
             organization: Arc::clone(&resolved.organization),
             trace_id: transaction.trace_id_for(&resolved.organization),
             address: recipient.address.clone(),
+            mailbox: Arc::clone(&member.mailbox),
         });
         Err(Reason::MailboxFull)
     }
@@ -307,8 +304,10 @@ impl Handler for Pipeline {
     ) -> Result<MailTransaction, Refusal> {
         let snapshot = self.snapshot.load_full();
         let Some(login) = &peer.login else {
-            let begun = Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
-            return Ok(MailTransaction::Relayed(begun));
+            let checks = self.checks.load_full();
+            let transaction =
+                Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
+            return Ok(MailTransaction::Relayed(Relayed { transaction, checks }));
         };
         let about = format!("MAIL FROM:{reverse_path} by user {}", login.user);
         Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
@@ -323,7 +322,9 @@ impl Handler for Pipeline {
     ) -> Result<(), Refusal> {
         let address = recipient.address.clone();
         let added = match transaction {
-            MailTransaction::Relayed(relayed) => self.admit_recipient(relayed, recipient).await,
+            MailTransaction::Relayed(relayed) => {
+                self.admit_recipient(&mut relayed.transaction, recipient).await
+            }
             MailTransaction::Submitted(submitted) => submitted.add(recipient),
         };
         added.map_err(|reason| {
@@ -347,7 +348,7 @@ impl Handler for Pipeline {
     }
 
     async fn abandon(&self, transaction: MailTransaction) {
-        let MailTransaction::Relayed(transaction) = transaction else { return };
+        let MailTransaction::Relayed(Relayed { transaction, .. }) = transaction else { return };
         if transaction.full.is_empty() {
             return;
         }

@@ -11,7 +11,7 @@ use moka::sync::Cache;
 use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::sent;
-use super::report::{Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::report::{DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants};
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
@@ -22,8 +22,8 @@ use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::queue::{Ledger, Settlement};
 use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
-    Authorship, Blob, Commit, Delivery, Folder, Keeper, Mail, MailboxName, Purpose, QueueChange,
-    QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
+    Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxName, Purpose,
+    QueueChange, QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
 };
 
 /// Bounced messages that nobody else has, which an organization's postmaster gets in an hour:
@@ -140,10 +140,10 @@ impl Outcomes {
         let about = About { snapshot, at: settlement.at, original: &[] };
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
         match internal::place(mail, sending, about, outlets) {
-            Ok(Placed { mail, own, events }) => {
+            Ok(Placed { mails, own, events }) => {
                 commit.events.extend(events);
                 let content = own.unwrap_or_default();
-                commit.blobs.push(Blob { content, mails: vec![mail] });
+                commit.blobs.push(Blob { content, mails });
             }
             Err(problem) => {
                 tracing::warn!(trace_id = %settlement.mail.trace_id, %problem,
@@ -231,7 +231,7 @@ fn for_postmaster(
     let domain = organization.domains.first()?;
     let to = Address::from_parts("postmaster", domain.as_str()).ok()?;
     let failures = settlement.failed.iter().filter_map(|(place, failure)| {
-        Some(failed(recipient(entry, *place)?, failure, Outcome::Failed, settlement.at))
+        Some(failed(recipient(entry, *place)?, failure, Outcome::Failed, settlement))
     });
     let id = TraceId::generate();
     let parts = [original.prefix.as_slice(), &original.content, &original.suffix];
@@ -365,7 +365,7 @@ fn reports(settlement: &Settlement) -> [Vec<ReportedRecipient>; 3] {
     let failures = |list: &[(usize, Failure)], outcome: Outcome| {
         let of = |(place, failure): &(usize, Failure)| {
             let recipient = wanting(&settlement.mail.entry, *place, outcome)?;
-            Some(failed(recipient, failure, outcome, settlement.at))
+            Some(failed(recipient, failure, outcome, settlement))
         };
         list.iter().filter_map(of).collect::<Vec<_>>()
     };
@@ -389,8 +389,13 @@ fn failed(
     recipient: &EnvelopeRecipient,
     failure: &Failure,
     outcome: Outcome,
-    at: Timestamp,
+    settlement: &Settlement,
 ) -> ReportedRecipient {
+    let decided_by = match &settlement.mail.entry.destination {
+        _ if settlement.is_given_up => DecidedBy::OurAdministrator,
+        Destination::Gateway(_) => DecidedBy::OurGateway,
+        Destination::Domain(_) => DecidedBy::Their,
+    };
     ReportedRecipient {
         address: recipient.address.clone(),
         orcpt: recipient.parameters.orcpt.clone(),
@@ -401,7 +406,8 @@ fn failed(
             None => failure.text.clone(),
         }),
         remote_mta: failure.code.map(|_| failure.remote.clone()),
-        last_attempt: at,
+        decided_by,
+        last_attempt: settlement.at,
     }
 }
 
@@ -417,6 +423,7 @@ fn relayed_to(
         status: receipt.reply.enhanced().map_or("2.0.0".to_owned(), |it| it.to_string()),
         diagnostic: Some(receipt.reply.to_string()),
         remote_mta: Some(receipt.remote.clone()),
+        decided_by: DecidedBy::Their,
         last_attempt: at,
     }
 }

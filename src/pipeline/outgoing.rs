@@ -51,6 +51,14 @@ pub(super) struct Outgoing {
     pub(super) usage: Option<UsageHold>,
 }
 
+/// Whether a user has submitted what leaves (guide 1576): what a mailbox or remote user sends on may
+/// be anybody's, and its arrival has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IsSubmitted {
+    Yes,
+    No,
+}
+
 /// A recipient with its disposition.
 #[derive(Debug)]
 pub(super) struct OutgoingRecipient {
@@ -325,6 +333,7 @@ impl Outgoing {
     pub(super) fn push_events(
         &self,
         events: &mut Vec<EventLine>,
+        is_submitted: IsSubmitted,
         at: Timestamp,
         journaled_to: Option<Event>,
         refused: Option<Reason>,
@@ -335,12 +344,14 @@ impl Outgoing {
             event_timestamp: at,
             organization_id: self.organization.id.to_string(),
         };
-        events.push(line(Event::OutgoingSubmitted(OutgoingSubmitted {
-            recipients: self.recipients.iter().map(|it| it.recipient.address.to_string()).collect(),
-            sender: self.authorship.sender.as_ref().map(Address::to_string),
-            from: self.authorship.from.as_ref().map(Address::to_string),
-            subject: self.authorship.subject.clone(),
-        })));
+        if is_submitted == IsSubmitted::Yes {
+            events.push(line(Event::OutgoingSubmitted(OutgoingSubmitted {
+                recipients: self.addresses().collect(),
+                sender: self.authorship.sender.as_ref().map(Address::to_string),
+                from: self.authorship.from.as_ref().map(Address::to_string),
+                subject: self.authorship.subject.clone(),
+            })));
+        }
         events.extend(self.rules_applied().into_iter().map(|rule| line(Event::RuleApplied(rule))));
         events.extend(journaled_to.map(line));
         for recipient in &self.recipients {
@@ -358,6 +369,10 @@ impl Outgoing {
                 (OutgoingDisposition::Queue(_) | OutgoingDisposition::Drop, _) => {}
             }
         }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = String> {
+        self.recipients.iter().map(|it| it.recipient.address.to_string())
     }
 
     /// One event for each rule that won for somebody, with the recipients it won for.

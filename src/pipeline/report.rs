@@ -70,8 +70,21 @@ pub struct ReportedRecipient {
     pub diagnostic: Option<String>,
     /// The server that said it; absent if we did.
     pub remote_mta: Option<String>,
+    /// Whose word it is.
+    pub decided_by: DecidedBy,
     /// When it was last tried.
     pub last_attempt: Timestamp,
+}
+
+/// Who decided what became of a message, as far as a report's words depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecidedBy {
+    /// The recipient's mail system, which may be ours, or the way to it.
+    Their,
+    /// The gateway that the sender's mail leaves through, or the way to it.
+    OurGateway,
+    /// The sender's administrator: by an outbound rule, or in the queue.
+    OurAdministrator,
 }
 
 /// What a report tells of a recipient (RFC 3464 §2.3.3).

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::authenticate::Checks;
 use super::snapshot::Snapshot;
 use super::submission::Submission;
 use crate::directory::{Member, Organization, RemoteMember, ResolveError, Resolved};
@@ -13,29 +14,36 @@ use crate::smtp::reason::Reason;
 #[derive(Debug)]
 pub enum MailTransaction {
     /// Of another server.
-    Relayed(Transaction),
+    Relayed(Relayed),
     /// Of a user who has logged in.
     Submitted(Submission),
+}
+
+/// Of another server, with the checks that were in force when it began.
+#[derive(Debug)]
+pub struct Relayed {
+    pub(super) transaction: Transaction,
+    pub(super) checks: Arc<Checks>,
 }
 
 impl MailTransaction {
     pub(super) fn trace_id(&self) -> TraceId {
         match self {
-            Self::Relayed(transaction) => transaction.trace_id,
+            Self::Relayed(relayed) => relayed.transaction.trace_id,
             Self::Submitted(submission) => submission.trace_id,
         }
     }
 
     pub(super) fn peer(&self) -> &Peer {
         match self {
-            Self::Relayed(transaction) => &transaction.peer,
+            Self::Relayed(relayed) => &relayed.transaction.peer,
             Self::Submitted(submission) => &submission.peer,
         }
     }
 
     pub(super) fn reverse_path(&self) -> &ReversePath {
         match self {
-            Self::Relayed(transaction) => &transaction.reverse_path,
+            Self::Relayed(relayed) => &relayed.transaction.reverse_path,
             Self::Submitted(submission) => &submission.reverse_path,
         }
     }
@@ -79,6 +87,8 @@ pub(super) struct FullMailbox {
     pub(super) organization: Arc<Organization>,
     pub(super) trace_id: TraceId,
     pub(super) address: Address,
+    /// The user's or resource's name.
+    pub(super) mailbox: Arc<str>,
 }
 
 impl Transaction {

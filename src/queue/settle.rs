@@ -31,6 +31,8 @@ pub struct Settlement {
     pub state: Option<QueueState>,
     /// Whether the sender is told of failures.
     pub is_told: bool,
+    /// Whether an operator has given the entry up.
+    pub is_given_up: bool,
 }
 
 /// The places of recipients that wait for an outcome.
@@ -73,7 +75,8 @@ pub(super) fn settle(
     });
     let delayed = if tells_delay { deferred } else { Vec::new() };
     let delayed_until = schedule::expiry(settings, mail.queued_at);
-    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told: true }
+    let (is_told, is_given_up) = (true, false);
+    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told, is_given_up }
 }
 
 /// Those that were settled before, and those that are now.
@@ -99,8 +102,8 @@ pub(super) fn give_up(mail: QueuedMail, now: Timestamp, is_told: bool) -> Settle
     let failure = own_failure(&mail, GIVEN_UP, "given up by the administrator");
     let failed = open_places(&mail).into_iter().map(|place| (place, failure.clone())).collect();
     let (sent, delayed) = (Vec::new(), Vec::new());
-    let delayed_until = now;
-    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state: None, is_told }
+    let (delayed_until, state, is_given_up) = (now, None, true);
+    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told, is_given_up }
 }
 
 /// The outcomes of those who wait for a message that cannot be read: like any that may pass, until

@@ -24,6 +24,13 @@ pub struct QueueId {
     pub(super) entry: usize,
 }
 
+impl QueueId {
+    /// The record that the entry came with.
+    pub fn record(self) -> Lsn {
+        self.lsn
+    }
+}
+
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}.{}.{}", self.lsn.0, self.blob, self.mail, self.entry)

@@ -1,6 +1,6 @@
 //! Journal records as an archive reads them (`contracts.md` §6).
 
-use crate::support::daemon::{Setup, below_our_headers, text};
+use crate::support::daemon::{Setup, below_our_headers, rule, text};
 use crate::support::journal_record::read;
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
@@ -78,14 +78,49 @@ fn a_record_that_cannot_be_delivered_is_reported_and_the_mail_flows() {
     assert!(!daemon.names("unjournaled").contains(&"JOURNALING_INITIATED".to_owned()));
 }
 
+/// Every message that is accepted has its record (guide 7306), whatever rules do with it.
 #[test]
-fn refused_and_dropped_mail_is_not_journaled() {
-    let rule = crate::support::daemon::rule("drop", "DROP", "evil.test", "*");
-    let daemon = Setup::with(&format!("{JOURNALING}{rule}")).start();
-    swaks(&daemon, "x@evil.test", "alice@example.test", "dropped", &[]).accepted();
-    swaks(&daemon, "x@reject.test", "alice@example.test", "refused", &[])
+fn refused_mail_is_not_journaled_and_discarded_mail_is() {
+    let rules = rule("drop", "DROP", "evil.test", "*")
+        + "[[user]]\nname = \"deleter\"\n[[user.mailbox_rule]]\nname = \"all\"\naction = \"DELETE\"\n";
+    let daemon = Setup::with(&format!("{JOURNALING}{rules}")).start();
+    let loud = rule("loud", "BOUNCE", "evil.test", "*");
+    let bouncing = Setup::with(&format!("{JOURNALING}{loud}")).start();
+    swaks(&bouncing, "x@evil.test", "alice@example.test", "bounced", &[])
+        .refused("550", "rule-bounce");
+    swaks(&bouncing, "x@reject.test", "alice@example.test", "refused", &[])
         .refused("550", "dmarc-reject");
-    assert!(daemon.mailbox("archive").is_empty());
+    assert!(bouncing.mailbox("archive").is_empty());
+
+    let to = "alice@example.test,sales@example.test";
+    swaks(&daemon, "x@evil.test", to, "dropped", &[]).accepted();
+    let names = daemon.names("dropped");
+    assert_eq!(names, ["ORGANIZATION_EMAIL_RECEIVED", "RULE_APPLIED", "JOURNALING_INITIATED"]);
+    swaks(&daemon, "x@good.test", "deleter@example.test", "deleted", &[]).accepted();
+    for (_, record) in daemon.mailbox("archive") {
+        let record = read(&record).expect("a journal record");
+        let to: Vec<_> = record.recipients.iter().map(|it| it.address.as_str()).collect();
+        match record.subject.as_str() {
+            "dropped" => {
+                assert!(to.starts_with(&["alice@example.test"]) && to.len() == 4, "{to:?}")
+            }
+            _ => assert_eq!(to, ["deleter@example.test"]),
+        }
+    }
+    assert_eq!(daemon.mailbox("archive").len(), 2);
+    assert!(daemon.mailbox("alice").is_empty() && daemon.mailbox("deleter").is_empty());
+}
+
+#[test]
+fn who_is_reached_directly_and_through_a_group_is_both_in_the_record() {
+    let daemon = Setup::with(JOURNALING).start();
+    let to = "sales@example.test,alice@example.test,a.liddell@example.test";
+    swaks(&daemon, "bob@good.test", to, "both ways", &[]).accepted();
+    assert_eq!(daemon.folders("alice", "both ways"), ["INBOX"]);
+    let record = read(&daemon.mailbox("archive")[0].1).expect("a journal record");
+    let of_alice = record.recipients.iter().filter(|it| it.address == "alice@example.test");
+    let ways: Vec<_> = of_alice.map(|it| (it.word.as_str(), it.expanded.as_deref())).collect();
+    assert_eq!(ways, [("To", Some("sales@example.test")), ("Recipient", None)]);
 }
 
 #[test]

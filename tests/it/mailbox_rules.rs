@@ -7,7 +7,7 @@ use crate::support::daemon::{Daemon, Setup, ZONE, rule, text};
 use crate::support::journal_record::read;
 use crate::support::smtp::message;
 use crate::support::swaks::swaks;
-use crate::support::wait_for;
+use crate::support::{refusing_port, wait_for};
 
 const CAROL: &str = "carol@far.test";
 
@@ -82,7 +82,7 @@ fn rules_move_copy_and_delete() {
     let expected = ["ORGANIZATION_EMAIL_RECEIVED", "RULE_APPLIED", "RULE_APPLIED"];
     let names: Vec<_> = trace.iter().filter_map(|event| event["eventName"].as_str()).collect();
     assert_eq!(names[..3], expected);
-    assert_eq!(names[3..], ["MAILBOX_EMAIL_DELIVERED", "MAILBOX_EMAIL_DELIVERED"]);
+    assert_eq!(names[3..], ["MAILBOX_EMAIL_DELIVERED"], "one for the mailbox, copies and all");
     assert_eq!(trace[1]["ruleType"], "MAILBOX_RULE");
     assert_eq!(trace[1]["ruleName"], "sorter-0");
     assert_eq!(trace[1]["targetFolder"], "DELETED_ITEMS");
@@ -121,7 +121,11 @@ fn a_forward_leaves_under_a_sender_of_ours_and_its_bounces_come_back() {
     let received = &events_named(&daemon, "ORGANIZATION_EMAIL_RECEIVED")[0];
     assert_eq!(sent["event"]["messageId"], received["event"]["messageId"]);
     assert_ne!(sent["traceId"], received["traceId"]);
-    assert_eq!(events_named(&daemon, "OUTGOING_EMAIL_SUBMITTED")[0]["traceId"], sent["traceId"]);
+    // Nobody here has submitted it.
+    assert!(events_named(&daemon, "OUTGOING_EMAIL_SUBMITTED").is_empty());
+    let trace = sent["traceId"].as_str().expect("an id");
+    let told = daemon.succeeds(&["events", "trace", trace]);
+    assert!(told.contains("  sent on by organization example: "), "{told}");
 
     // What bounces there comes back to us, and goes on to who sent it first.
     let mut client = daemon.client();
@@ -147,6 +151,7 @@ fn a_redirect_that_fails_tells_the_sender_and_is_kept() {
     let report = delivered(&far, "carol", "Undelivered mail");
     assert!(report.contains("Final-Recipient: rfc822; nobody@far.test"), "{report}");
     assert!(report.contains("Status: 5.1.1"), "{report}");
+    assert_eq!(report.matches("Return-Path:").count(), 1, "of its last server only: {report}");
 }
 
 #[test]
@@ -380,4 +385,40 @@ fn senders_who_ask_learn_of_success() {
     assert!(!report.contains("bob@example.test"), "{report}");
     assert!(!report.contains("red@example.test"), "the next server tells\n{report}");
     delivered(&far, "dave", "asked for");
+}
+
+#[test]
+fn what_is_sent_on_and_waits_is_told() {
+    let far = far();
+    let organization = user("fwd", &["action = \"FORWARD\"\nto = \"dave@down.test\""]);
+    let down = route("down.test", &far)
+        .replace(&far.address().port().to_string(), &refusing_port().to_string());
+    let setup = setup(&organization, &far);
+    let daemon = Setup { listener: setup.listener + &down, ..setup }.start();
+    swaks(&daemon, CAROL, "fwd@example.test", "waits", &["--h-Message-Id", "<w@far.test>"])
+        .accepted();
+    let queued: Value =
+        serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON");
+    let trace = queued[0]["traceId"].as_str().expect("an id").to_owned();
+    for id in [trace.as_str(), "<w@far.test>"] {
+        let told = daemon.succeeds(&["events", "trace", id]);
+        assert!(told.contains(&format!("trace {trace}\n")), "{told}");
+        assert!(told.contains("  sent on by organization example: "), "{told}");
+        assert!(told.contains("  waits: queue entry "), "{told}");
+    }
+}
+
+#[test]
+fn a_copy_is_one_delivery_to_a_mailbox() {
+    let far = far();
+    let rules =
+        ["action = \"COPY\"\nfolder = \"SENT_ITEMS\"", "action = \"COPY\"\nfolder = \"DRAFTS\""];
+    let daemon = daemon(&user("copier", &rules), &far);
+    swaks(&daemon, CAROL, "copier@example.test", "copied", &[]).accepted();
+    let mut folders = daemon.folders("copier", "copied");
+    folders.sort();
+    assert_eq!(folders, ["DRAFTS", "INBOX", "SENT_ITEMS"]);
+    let delivered = events_named(&daemon, "MAILBOX_EMAIL_DELIVERED");
+    let [event] = delivered.as_slice() else { panic!("{delivered:#?}") };
+    assert_eq!(event["event"]["folder"], "INBOX");
 }

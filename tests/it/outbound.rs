@@ -233,7 +233,8 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
     daemon.succeeds(&["queue", "drop", &never, "--bounce"]);
     let bounced = told(&daemon, "never", "OUTGOING_EMAIL_BOUNCED");
     assert_eq!(bounced.last().expect("one")["reason"], "given up by the administrator");
-    delivered(&daemon, "alice", "Undelivered mail");
+    let report = delivered(&daemon, "alice", "Undelivered mail");
+    assert!(report.contains("Your administrator has blocked this message."), "{report}");
     daemon.succeeds(&["queue", "retry", "--all"]);
     let output = daemon.command(&["queue", "drop", &never]);
     assert!(!output.status.success(), "it is gone");

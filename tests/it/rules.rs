@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, Setup, rule, zone_of_senders_here};
+use crate::support::smtp::message;
 use crate::support::swaks::swaks;
 
 const ALICE: &str = "alice@example.test";
@@ -234,4 +235,49 @@ fn a_tag_and_an_alias_do_not_lead_past_a_rule_for_the_mailbox() {
     swaks(&daemon, "x@good.test", "bob@example.test", "tagged author", &from).accepted();
     assert!(daemon.mailbox("bob").is_empty());
     assert!(daemon.mailbox("alice").is_empty() && daemon.mailbox("admin").is_empty());
+}
+
+#[test]
+fn a_mailbox_that_has_the_message_is_not_told_to_have_bounced() {
+    let daemon = daemon(&[rule("loud", "BOUNCE", "*", "alice@example.test")]);
+    for to in ["alice@example.test,sales@example.test", "sales@example.test,a.liddell@example.test"]
+    {
+        swaks(&daemon, "x@good.test", to, to, &[]).accepted();
+        assert_eq!(daemon.folders("alice", to), ["INBOX"], "through the group");
+        let trace = daemon.trace(to);
+        let is_alice = |event: &&Value| {
+            event["recipient"] == ALICE || event["eventName"] == "INCOMING_EMAIL_BOUNCED"
+        };
+        let told: Vec<_> = trace.iter().filter(is_alice).map(|it| &it["eventName"]).collect();
+        assert_eq!(told, ["MAILBOX_EMAIL_DELIVERED"], "{trace:#?}");
+    }
+    // Whom nobody else leads to bounces.
+    let to = "alice@example.test,bob@example.test";
+    swaks(&daemon, "x@good.test", to, "one bounces", &[]).accepted();
+    assert!(daemon.names("one bounces").contains(&"INCOMING_EMAIL_BOUNCED".to_owned()));
+}
+
+#[test]
+fn a_message_keeps_the_rules_and_checks_that_it_began_with() {
+    let daemon = daemon(&[rule("junk", "MOVE_TO_JUNK", "good.test", "*")]);
+    let mut client = daemon.client();
+    client.envelope("bob@good.test", &[ALICE]);
+    // Now the rule is gone, and the sender's domain says that this is forged.
+    let organization = std::fs::read_to_string(daemon.path("org.toml")).expect("reads");
+    let changed = organization.replace("MOVE_TO_JUNK", "DROP");
+    assert_ne!(changed, organization);
+    std::fs::write(daemon.path("org.toml"), changed).expect("writes");
+    let zone = std::fs::read_to_string(daemon.path("demo.zone")).expect("reads");
+    let changed = zone.replace(
+        "good.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 ip6:::1 -all\"",
+        "good.test. IN TXT \"v=spf1 -all\"",
+    );
+    assert_ne!(changed, zone);
+    std::fs::write(daemon.path("demo.zone"), changed).expect("writes");
+    daemon.succeeds(&["reload"]);
+    assert!(client.data(&message("bob@good.test", "as it began")).starts_with("250"));
+    assert_eq!(daemon.folders("alice", "as it began"), ["JUNK_EMAIL"]);
+    assert_eq!(daemon.trace("as it began")[0]["spfVerdict"], "PASS");
+    client.envelope("bob@good.test", &[ALICE]);
+    assert!(client.data(&message("bob@good.test", "the next")).starts_with("550"));
 }

@@ -41,6 +41,12 @@ pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Resul
     let mut ids = files.mentioning(id)?;
     if let (true, Some(reader)) = (ids.is_empty(), &reader) {
         ids = submitted_with(reader, &files, id)?;
+        // What a mailbox sends on has no event before its outcome.
+        let mut queue = reader.queue()?.into_iter();
+        ids.extend(queue.find_map(|mail| {
+            let trace_id = mail.trace_id.to_string();
+            (trace_id == id).then_some(trace_id)
+        }));
     }
     let refusals = refusals_of(settings, id, &ids)?;
     ids.extend(refusals.iter().map(|refusal| refusal.trace_id.clone()));
@@ -103,6 +109,34 @@ impl Search {
             new.values_mut().for_each(|trace| look_up(reader, trace));
         }
         self.traces.append(&mut new);
+        self.look_up_elsewhere()
+    }
+
+    /// What is sent on has its story in the record of what it was sent on from, and in that of the
+    /// queue's entry as long as it waits.
+    fn look_up_elsewhere(&mut self) -> anyhow::Result<()> {
+        let Some(reader) = &self.reader else { return Ok(()) };
+        let is_open = |trace: &&Trace| trace.story.is_none() && !trace.is_delivered_only();
+        let open: Vec<_> =
+            self.traces.values().filter(is_open).map(|trace| trace.trace_id.clone()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let queue = reader.queue()?;
+        for id in open {
+            let queued = queue.iter().filter(|mail| mail.trace_id.to_string() == id);
+            let mut places: BTreeSet<Lsn> = queued.map(|mail| mail.id.record()).collect();
+            for other in self.traces.values() {
+                if other.sent_on().any(|(onward, _)| onward == id) {
+                    places.extend(records(other));
+                }
+            }
+            let contents = places.into_iter().filter_map(|record| reader.contents(record).ok());
+            let story = contents.filter_map(|contents| story_of(&id, &contents)).next();
+            if let Some(trace) = self.traces.get_mut(&id) {
+                trace.story = story;
+            }
+        }
         Ok(())
     }
 
@@ -120,6 +154,7 @@ impl Search {
             fresh = named.into_iter().filter(|id| self.keep(id)).collect();
             room -= self.traces.len() - known;
         }
+        self.look_up_elsewhere()?;
         let joins: Vec<_> = self.traces.values().map(|of| joined(of, self.others(of))).collect();
         for (trace, joins) in self.traces.values_mut().zip(joins) {
             trace.joined = joins;
@@ -164,7 +199,8 @@ impl Search {
     /// Drops a trace of which nothing is known, or that belongs to none; whether it stays.
     fn keep(&mut self, id: &str) -> bool {
         let stays = self.traces.get(id).is_some_and(|trace| {
-            !trace.events.is_empty() && self.others(trace).any(|it| belong_together(trace, it))
+            (!trace.events.is_empty() || trace.story.is_some())
+                && self.others(trace).any(|it| belong_together(trace, it))
         });
         if !stays {
             self.traces.remove(id);

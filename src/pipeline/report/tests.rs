@@ -25,6 +25,7 @@ fn recipient(text: &str, outcome: Outcome, status: &str) -> ReportedRecipient {
         status: status.into(),
         diagnostic: None,
         remote_mta: None,
+        decided_by: DecidedBy::Their,
         last_attempt: NOW,
     }
 }
@@ -104,6 +105,32 @@ fn every_outcome_has_its_golden_report() {
         ..refused("用户@bücher.test", "mx.xn--bcher-kva.test", "550 5.7.1 Nicht für uns")
     };
     golden("utf8-address", vec![international]);
+}
+
+/// The words fit whoever decided, whatever the code.
+#[test]
+fn a_report_does_not_blame_the_recipients_mail_system_for_our_own() {
+    let to = address("alice@example.test");
+    let check = |decided_by: DecidedBy, outcome: Outcome, status: &str, expected: &str| {
+        let said = ReportedRecipient { decided_by, ..recipient("bob@good.test", outcome, status) };
+        let [text, _, _] = parts(&report(&to, vec![said]).compose());
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(expected), "{decided_by:?} {status}: {text}");
+    };
+    let delayed = Outcome::Delayed { until: LATER };
+    let blocked = "Your administrator has blocked this message. Ask your administrator why.";
+    check(DecidedBy::OurAdministrator, Outcome::Failed, "5.7.1", blocked);
+    let gateway = "The gateway that your mail leaves through has not taken the message.";
+    for status in ["5.7.1", "5.7.5", "5.4.1", "5.4.4", "5.3.0", "5.1.8", "5.0.0"] {
+        check(DecidedBy::OurGateway, Outcome::Failed, status, gateway);
+    }
+    check(DecidedBy::OurGateway, Outcome::Failed, "5.1.1", "There is nobody with this address.");
+    check(DecidedBy::OurGateway, Outcome::Failed, "5.2.2", "This mailbox is full.");
+    let gateway = "The gateway that your mail leaves through does not take the message for now.";
+    check(DecidedBy::OurGateway, delayed, "4.4.1", gateway);
+    check(DecidedBy::OurGateway, delayed, "4.2.2", "This mailbox is full at present.");
+    let theirs = "The message was refused for reasons of policy or security.";
+    check(DecidedBy::Their, Outcome::Failed, "5.7.1", theirs);
 }
 
 /// RFC 3464 §2.3.6.

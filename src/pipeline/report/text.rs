@@ -1,7 +1,7 @@
 //! A report in words, for people who know nothing of mail servers: what happened, for whom, and
 //! what they can do.
 
-use super::{Outcome, ReportedRecipient, StatusReport, WIDTH, cleaned, wrapped};
+use super::{DecidedBy, Outcome, ReportedRecipient, StatusReport, WIDTH, cleaned, wrapped};
 
 /// The text part of a report.
 pub(super) fn of(report: &StatusReport<'_>, subject: Option<&str>) -> String {
@@ -90,10 +90,26 @@ fn next(outcome: Outcome) -> String {
 fn explanation(recipient: &ReportedRecipient) -> &'static str {
     let status = recipient.status();
     let (_, code) = status.split_once('.').unwrap_or_default();
-    match recipient.outcome {
-        Outcome::Delayed { .. } => why_delayed(code),
+    match (recipient.decided_by, recipient.outcome) {
+        (DecidedBy::OurAdministrator, _) => {
+            "Your administrator has blocked this message. Ask your administrator why."
+        }
+        (DecidedBy::OurGateway, Outcome::Delayed { .. }) if !is_of_recipient(code) => {
+            "The gateway that your mail leaves through does not take the message for now."
+        }
+        (DecidedBy::OurGateway, _) if !is_of_recipient(code) => {
+            "The gateway that your mail leaves through has not taken the message. Show this report \
+             to your administrator."
+        }
+        (_, Outcome::Delayed { .. }) => why_delayed(code),
         _ => why_failed(code),
     }
+}
+
+/// Whether a code is about the recipient's address or mailbox, or the message: then a gateway
+/// repeats what the recipient's mail system says (RFC 3463 §3.2, §3.3, §3.7).
+fn is_of_recipient(code: &str) -> bool {
+    ["1.", "2.", "6."].iter().any(|subject| code.starts_with(subject)) && code != "1.8"
 }
 
 /// A reason that may pass by itself is nothing to act upon.
