@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace, libfaketime
-# and a C++ compiler (for libFuzzer) from Debian's packages, dkimpy into a virtual environment below
-# target/. Safe to run again.
+# and a C++ compiler (for libFuzzer) from Debian's packages, and Node.js if there is none; dkimpy into
+# a virtual environment and nodemailer into a folder below target/. Safe to run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,8 @@ for file in "${!package_of[@]}"; do
 done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 command -v c++ >/dev/null || missing+=(g++)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -43,4 +45,14 @@ if [ "$(cat "$venv/pins" 2>/dev/null)" != "${pins[*]}" ]; then
   "$venv/bin/pip" install --quiet "${pins[@]}"
   "$venv/bin/python" -c 'import dkim, nacl, dns'
   echo "${pins[*]}" >"$venv/pins"
+fi
+
+modules=target/test-node
+nodemailer=nodemailer@7.0.13
+if [ "$(cat "$modules/pins" 2>/dev/null)" != "$nodemailer" ]; then
+  echo "installing $nodemailer into $modules"
+  rm -rf "$modules"
+  mkdir -p "$modules"
+  npm install --prefix "$modules" --no-audit --no-fund --silent "$nodemailer"
+  echo "$nodemailer" >"$modules/pins"
 fi

@@ -9,7 +9,7 @@ use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon;
 use crate::id::TraceId;
-use crate::mail::{Address, Peer, ReversePath, Verdict};
+use crate::mail::{Address, Authors, Peer, ReversePath, Verdict};
 use crate::msgauth::{Authenticator, Request};
 
 #[derive(Debug, clap::Args)]
@@ -49,8 +49,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         tls: None,
         login: None,
     };
+    let authors = Authors::of(&message).map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
         message: &message,
+        authors: &authors,
         peer: &peer,
         reverse_path: &reverse_path,
         trace_id: TraceId::generate(),

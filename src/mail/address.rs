@@ -6,10 +6,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest local-part (RFC 5321 §4.5.3.1.1), in octets.
-const MAX_LOCAL_PART: usize = 64;
+/// The longest address, in octets: a path has 256 with its brackets (RFC 5321 §4.5.3.1.3). The 64
+/// octets of a local-part (§4.5.3.1.1) are what everybody must take at least; forwarders and mailing
+/// lists, which write one address into another, need more.
+const MAX_ADDRESS: usize = 254;
 /// The longest domain (RFC 5321 §4.5.3.1.2), in octets of its A-label form.
 const MAX_DOMAIN: usize = 255;
+
+/// What no domain has: all but letters, digits, hyphens, dots and underscores. RFC 1123 §2.1 has no
+/// underscore, but DNS takes it (RFC 2181 §11), and large senders bounce to such names.
+const NO_DOMAIN_CHARS: idna::AsciiDenyList =
+    idna::AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
 /// Why a text is not an address or a domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +24,12 @@ pub enum AddressError {
     /// There is no `@`.
     #[error("has no @")]
     NoAtSign,
-    /// The local-part is empty, too long or has a character that needs quoting.
-    #[error("the part before the @ is empty, longer than 64 octets, or not quoted as it must be")]
+    /// The local-part is empty or has a character that needs quoting.
+    #[error("the part before the @ is empty, or not quoted as it must be")]
     LocalPart,
+    /// The address is longer than a path may be.
+    #[error("is longer than 254 octets")]
+    TooLong,
     /// The domain is empty, too long, or not valid under IDNA.
     #[error("\"{0}\" is not a valid domain name")]
     Domain(String),
@@ -41,9 +51,10 @@ impl Domain {
         if text.starts_with('[') {
             return parse_literal(text).ok_or_else(invalid);
         }
-        // RFC 5321 §2.3.5: a domain is written without a trailing dot.
-        let ascii = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::STD3)
-            .map_err(|_| invalid())?;
+        // RFC 5321 §2.3.5: a domain is written without a trailing dot. With one it is the same.
+        let text = text.strip_suffix('.').unwrap_or(text);
+        let ascii =
+            idna::domain_to_ascii_cow(text.as_bytes(), NO_DOMAIN_CHARS).map_err(|_| invalid())?;
         let well_formed = !ascii.is_empty()
             && ascii.len() <= MAX_DOMAIN
             && ascii.split('.').all(|label| {
@@ -137,7 +148,23 @@ impl Address {
         if !is_local_part(local_part) {
             return Err(AddressError::LocalPart);
         }
-        Ok(Self { local_part: shortest(local_part), domain: Domain::parse(domain)? })
+        let domain = Domain::parse(domain)?;
+        if local_part.len() + 1 + domain.as_str().len() > MAX_ADDRESS {
+            return Err(AddressError::TooLong);
+        }
+        Ok(Self { local_part: shortest(local_part), domain })
+    }
+
+    /// An address whose local-part is written as it must be; of any length.
+    pub(super) fn new(local_part: &str, domain: Domain) -> Option<Self> {
+        is_local_part(local_part).then(|| Self { local_part: shortest(local_part), domain })
+    }
+
+    /// An address whose local-part is quoted here if it must be; of any length.
+    pub(super) fn with_any_local_part(local_part: &str, domain: Domain) -> Self {
+        let spelling =
+            if is_local_part(local_part) { local_part.into() } else { in_quotes(local_part) };
+        Self { local_part: spelling, domain }
     }
 
     /// The part before the `@`, in its own case, quoted if it must be.
@@ -171,14 +198,14 @@ impl Address {
     }
 }
 
-/// `a.b` or `"a b"`: a Dot-string or Quoted-string (RFC 5321 §4.1.2) of at most 64 octets.
+/// `a.b` or `"a b"`: a Dot-string or Quoted-string (RFC 5321 §4.1.2).
+///
+/// Deviation: dots may stand at the ends and beside each other. A large carrier gave out such
+/// addresses, and nothing else can be meant by them.
 fn is_local_part(text: &str) -> bool {
-    if text.is_empty() || text.len() > MAX_LOCAL_PART {
-        return false;
-    }
     match text.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').is_some_and(is_quoted_content),
-        None => text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atom_char)),
+        None => !text.is_empty() && text.chars().all(|c| c == '.' || is_atom_char(c)),
     }
 }
 
@@ -213,6 +240,11 @@ fn shortest(local_part: &str) -> Box<str> {
     if !content.starts_with('"') && is_local_part(&content) {
         return content.into();
     }
+    in_quotes(&content)
+}
+
+/// A quoted string of this content.
+fn in_quotes(content: &str) -> Box<str> {
     let mut spelling = String::from('"');
     for c in content.chars() {
         if matches!(c, '"' | '\\') {
@@ -295,10 +327,10 @@ mod tests {
             "@example.test",
             "a@",
             "a b@example.test",
-            "a..b@example.test",
-            ".a@example.test",
             "a@b!c$%.com",
-            "a@example.test.",
+            "a@example.test..",
+            "a@.example.test",
+            "a@example..test",
             "a@-x.test",
             "a@[300.1.1.1]",
             "\"a\"b\"@example.test",
@@ -307,7 +339,24 @@ mod tests {
         ] {
             check(bad, None);
         }
-        check(&format!("{}@example.test", "a".repeat(65)), None);
+        let long = format!("{}@example.test", "a".repeat(MAX_ADDRESS - "@example.test".len()));
+        check(&long, Some(&long));
+        check(&format!("a{long}"), None);
+    }
+
+    #[test]
+    fn reads_what_others_write_although_no_rfc_has_it() {
+        for (text, printed) in [
+            ("bo..b@docomo.test", "bo..b@docomo.test"),
+            ("bob.@docomo.test", "bob.@docomo.test"),
+            (".bob@docomo.test", ".bob@docomo.test"),
+            ("\"bob.\"@docomo.test", "bob.@docomo.test"),
+            ("bounce@em_1.example.test", "bounce@em_1.example.test"),
+            ("a@_x.Example.test", "a@_x.example.test"),
+            ("a@example.test.", "a@example.test"),
+        ] {
+            check(text, Some(printed));
+        }
     }
 
     #[test]
@@ -329,7 +378,7 @@ mod tests {
             ("\"a b+x y\"@example.test", Some("\"a b\"@example.test")),
             ("\"a+x y\"@example.test", Some("a@example.test")),
             ("+x@example.test", None),
-            ("a.+x@example.test", None),
+            ("a.+x@example.test", Some("a.@example.test")),
         ] {
             let untagged = Address::parse(text).expect("valid").without_tag();
             assert_eq!(untagged.map(|it| it.to_string()).as_deref(), expected, "{text}");

@@ -2,23 +2,23 @@
 
 mod address;
 mod addressees;
+mod author;
 mod envelope;
 mod gateway;
 mod header;
-mod mailbox_list;
 mod secret;
 mod srs;
 mod verdict;
 
 pub use address::{Address, AddressError, Domain};
 pub use addressees::Addressees;
+pub use author::{AuthorError, Authors, sender};
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,
     Peer, RcptParameters, ReversePath,
 };
 pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hides, unfolded};
-pub use mailbox_list::MailboxList;
 pub use secret::Secret;
 pub use srs::{FirstSender, Srs, SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use verdict::{DmarcPolicy, Verdict};

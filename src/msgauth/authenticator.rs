@@ -18,7 +18,7 @@ use super::{arc, dkim, iprev};
 use crate::clock::Timestamp;
 use crate::dns::{RecordType, Resolver, lookup_all};
 use crate::id::TraceId;
-use crate::mail::{Peer, ReversePath};
+use crate::mail::{Address, Peer, ReversePath};
 
 /// Above this size, hashing the body takes a millisecond or more.
 const LARGE_MESSAGE: usize = 1024 * 1024;
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub peer: &'a Peer,
     /// The envelope's sender.
     pub reverse_path: &'a ReversePath,
+    /// Who wrote it, as [`Authors`](crate::mail::Authors) reads it.
+    pub authors: &'a [Address],
     /// Chooses the messages to which a policy with `pct` applies.
     pub trace_id: TraceId,
     /// When it came; signatures that had expired by then do not count.
@@ -68,22 +70,22 @@ impl Authenticator {
         // A message without a single header field has nothing to verify, but came from someone.
         let mut message = parsed.unwrap_or_default();
         let refused = dkim::screen(&mut message, request.now, self.settings.max_signatures);
-        let author = Author::of(&message);
+        let authors = Author::all_of(request.authors);
         let evaluator = Evaluator {
             resolver: &*self.resolver,
             verifier: &self.verifier,
             policies: &self.policies,
             deadline,
         };
-        let (spf, keys, walk, iprev) = tokio::join!(
+        let (spf, keys, walks, iprev) = tokio::join!(
             self.check_spf(request, deadline),
             self.look_up_keys(&message, deadline),
-            evaluator.walk(&author),
+            evaluator.walk_all(&authors),
             iprev::check(&*self.resolver, request.peer.ip, deadline),
         );
         let outputs = self.verifier.verify_dkim(Parameters::new(&message).with_cache(&keys)).await;
         let identifiers = Identifiers { message: &message, dkim: &outputs, spf: &spf };
-        let dmarc = evaluator.judge(&author, walk, identifiers, request.trace_id).await;
+        let dmarc = evaluator.judge_all(authors, walks, identifiers, request.trace_id).await;
         let arc = arc::check(&self.verifier, &message, &keys).await;
         let verified = outputs.iter().filter_map(|output| dkim::read(output, &keys));
         let dkim = verified.chain(refused).collect();

@@ -17,42 +17,48 @@ use super::outcome::{DmarcOutcome, DmarcResult};
 use super::spf::{SpfOutcome, SpfResult};
 use crate::dns::{LookupError, RecordType, Resolver, lookup_all};
 use crate::id::TraceId;
-use crate::mail::DmarcPolicy;
+use crate::mail::{Address, DmarcPolicy, Domain};
 
 /// RFC 9989 §4.10: a name of more labels is cut to this many after the first query, so that a
 /// walk has at most eight.
 const WALK_LABELS: usize = 7;
 
-/// Who wrote the message, as far as DMARC is concerned (RFC 9989 §4.10.1).
+/// Who wrote the message, as far as DMARC is concerned (RFC 9989 §4.10.1): one domain.
 pub(super) enum Author {
+    /// Nobody whose domain could have a policy.
     Nobody,
-    /// Authors of several domains; receivers refuse such messages before they come here.
-    Several,
-    /// In lower-case A-label form. A final dot stays, wrong as it is: mail readers show such an
-    /// address like the right one, so it must fail the policy, not evade it.
+    /// In lower-case A-label form.
     One(String),
 }
 
 impl Author {
-    pub(super) fn of(message: &AuthenticatedMessage<'_>) -> Self {
-        let mut domains = message
-            .from_addresses()
-            .iter()
-            .filter_map(|address| address.rsplit_once('@'))
-            .map(|(_, domain)| a_label(domain))
-            .filter(|domain| !domain.is_empty());
-        match domains.next() {
-            None => Self::Nobody,
-            Some(first) if domains.all(|domain| domain == first) => Self::One(first),
-            Some(_) => Self::Several,
+    /// The domain of each author, once; nobody has a policy for an address literal.
+    pub(super) fn all_of(addresses: &[Address]) -> Vec<Self> {
+        let mut domains: Vec<&Domain> = Vec::new();
+        for domain in addresses.iter().map(Address::domain) {
+            if !domain.is_literal() && !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        match domains.as_slice() {
+            [] => vec![Self::Nobody],
+            domains => domains.iter().map(|domain| Self::One(domain.to_string())).collect(),
+        }
+    }
+
+    /// Whether mail-auth takes this for the author of a message, and for the only one.
+    fn is_sole_author_of(&self, message: &AuthenticatedMessage<'_>) -> bool {
+        let Self::One(domain) = self else { return false };
+        match message.from_addresses() {
+            [address] => address.rsplit_once('@').is_some_and(|(_, found)| found == domain),
+            _ => false,
         }
     }
 
     fn without_policy(&self) -> DmarcOutcome {
         let (domain, reason) = match self {
             Self::Nobody => (None, Some("no author")),
-            Self::Several => (None, Some("authors of several domains")),
-            Self::One(domain) => (Some(domain.trim_end_matches('.').to_owned()), None),
+            Self::One(domain) => (Some(domain.clone()), None),
         };
         DmarcOutcome {
             result: DmarcResult::None,
@@ -87,8 +93,35 @@ pub(super) struct Identifiers<'a> {
 }
 
 impl Evaluator<'_> {
+    /// The walk of each author.
+    pub(super) async fn walk_all(&self, authors: &[Author]) -> Vec<Walk> {
+        let mut walks = Vec::with_capacity(authors.len());
+        for author in authors {
+            walks.push(self.walk(author).await);
+        }
+        walks
+    }
+
+    /// Judges the message by the policy of each author's domain; the strictest outcome counts.
+    pub(super) async fn judge_all(
+        &self,
+        authors: Vec<Author>,
+        walks: Vec<Walk>,
+        identifiers: Identifiers<'_>,
+        trace_id: TraceId,
+    ) -> DmarcOutcome {
+        let mut strictest: Option<DmarcOutcome> = None;
+        for (author, walk) in authors.iter().zip(walks) {
+            let outcome = self.judge(author, walk, &identifiers, trace_id).await;
+            if strictest.as_ref().is_none_or(|known| strictness(known) < strictness(&outcome)) {
+                strictest = Some(outcome);
+            }
+        }
+        strictest.unwrap_or_else(|| Author::Nobody.without_policy())
+    }
+
     /// The author's tree walk (RFC 9989 §4.10), all its queries side by side.
-    pub(super) async fn walk(&self, author: &Author) -> Walk {
+    async fn walk(&self, author: &Author) -> Walk {
         let mut walk = Walk { answers: Answers::for_policies(), records: Vec::new() };
         if let Author::One(domain) = author {
             self.extend(&mut walk, walk_names(domain)).await;
@@ -118,19 +151,26 @@ impl Evaluator<'_> {
     }
 
     /// Judges the message by the policy found.
-    pub(super) async fn judge(
+    async fn judge(
         &self,
         author: &Author,
         mut walk: Walk,
-        identifiers: Identifiers<'_>,
+        identifiers: &Identifiers<'_>,
         trace_id: TraceId,
     ) -> DmarcOutcome {
         let Author::One(domain) = author else { return author.without_policy() };
-        self.prepare(domain, &mut walk, &identifiers).await;
+        self.prepare(domain, &mut walk, identifiers).await;
         let spf = SpfOutput::new(identifiers.spf.domain.clone())
             .with_result(wire_result(identifiers.spf.result));
+        // mail-auth reads the author by itself, and not always as we do: then it is given a message
+        // that says no more than who that is.
+        let stand_in = format!("From: author@{domain}\r\n\r\n");
+        let stand_in = match author.is_sole_author_of(identifiers.message) {
+            true => None,
+            false => AuthenticatedMessage::parse(stand_in.as_bytes()),
+        };
         let parameters = DmarcParameters::new(
-            identifiers.message,
+            stand_in.as_ref().unwrap_or(identifiers.message),
             identifiers.dkim,
             &identifiers.spf.domain,
             &spf,
@@ -197,6 +237,19 @@ fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId
     let applied =
         policy.map(|policy| if is_sampled(trace_id, pct) { policy } else { milder(policy) });
     DmarcOutcome { result, policy, applied, pct, reason, ..author.without_policy() }
+}
+
+/// Which of the outcomes for several authors counts: what is done about it first, then the words.
+fn strictness(outcome: &DmarcOutcome) -> u8 {
+    match (outcome.result, outcome.applied) {
+        (DmarcResult::Fail, Some(DmarcPolicy::Reject)) => 6,
+        (DmarcResult::Fail, Some(DmarcPolicy::Quarantine)) => 5,
+        (DmarcResult::Fail, Some(DmarcPolicy::None) | None) => 4,
+        (DmarcResult::TempError, _) => 3,
+        (DmarcResult::PermError, _) => 2,
+        (DmarcResult::None, _) => 1,
+        (DmarcResult::Pass, _) => 0,
+    }
 }
 
 /// RFC 7489 §6.6.4: whether this message is of the share to which the policy applies. The same

@@ -11,7 +11,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver};
 use crate::fuzz::{assert_field, pieces, run, with_crlf};
-use crate::mail::{Address, Peer, ReversePath, Verdict};
+use crate::mail::{Address, Authors, Peer, ReversePath, Verdict};
 
 const OURS: &str = "mx.example.test";
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_000);
@@ -38,10 +38,13 @@ pub fn authenticate(input: &[u8]) {
         tls: None,
         login: None,
     };
+    let message = with_crlf(message);
+    let authors = Authors::of(&message).map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
-        message: &with_crlf(message),
+        message: &message,
         peer: &peer,
         reverse_path: &reverse_path,
+        authors: &authors,
         trace_id: "019b0000-0000-7000-8000-000000000000".parse().expect("valid"),
         now: NOW,
     };

@@ -10,11 +10,10 @@ use super::receive::Headers;
 use super::transaction::Transaction;
 use crate::clock::Timestamp;
 use crate::dns::Resolver;
-use crate::mail::{Address, Domain, Verdict};
+use crate::mail::{Domain, Verdict};
 use crate::msgauth::spf::SpfResult;
 use crate::msgauth::{Authentication, Authenticator, DkimResult, DmarcResult, Request};
 use crate::scan::{self, ScanFaults, ScanOutcome};
-use crate::smtp::reason::Reason;
 
 /// A message whose verdicts are made. Nothing but this file makes one.
 #[derive(Debug)]
@@ -123,22 +122,18 @@ impl Checks {
 
     /// Makes the verdicts. Bounded in time by the settings of either kind: what did not answer is
     /// PROCESSING_FAILED, and the message goes on.
-    ///
-    /// # Errors
-    /// DMARC judged another author than the one whom rules and events see. A `From` field that is
-    /// not understood by all, such as one whose line does not end before the message does (BDAT),
-    /// would else be a way around the policy of its domain.
     pub(super) async fn authenticate(
         &self,
         transaction: Transaction,
         content: Vec<u8>,
         headers: Headers,
         now: Timestamp,
-    ) -> Result<Authenticated, Reason> {
+    ) -> Authenticated {
         let request = Request {
             message: &content,
             peer: &transaction.peer,
             reverse_path: &transaction.reverse_path,
+            authors: &headers.authors,
             trace_id: transaction.trace_id,
             now,
         };
@@ -160,12 +155,9 @@ impl Checks {
             scan::scan(transaction.snapshot.scanner.as_ref(), &scanned),
         );
         self.faults.tell(&spam, now);
-        if !is_author(&headers, authentication.dmarc.domain.as_deref()) {
-            return Err(Reason::AmbiguousAuthor);
-        }
         let verdicts = Verdicts { authentication: Some(authentication), spam };
         let outgoing = None;
-        Ok(Authenticated { transaction, content, headers, received_at: now, verdicts, outgoing })
+        Authenticated { transaction, content, headers, received_at: now, verdicts, outgoing }
     }
 }
 
@@ -186,33 +178,9 @@ impl Authenticated {
     }
 }
 
-/// Whether the author's domain is the one that was judged. Nobody has a policy for an address
-/// literal.
-fn is_author(headers: &Headers, judged: Option<&str>) -> bool {
-    let author = headers.from.as_ref().map(Address::domain);
-    author
-        .filter(|domain| !domain.is_literal())
-        .is_none_or(|author| judged == Some(author.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_author_is_the_one_who_was_judged() {
-        let check = |from: &str, judged: Option<&str>, expected: bool| {
-            let headers = Headers { from: Address::parse(from).ok(), ..Headers::default() };
-            assert_eq!(is_author(&headers, judged), expected, "{from} {judged:?}");
-        };
-        check("a@b.test", Some("b.test"), true);
-        check("a@B.test", Some("b.test"), true);
-        check("a@[192.0.2.1]", None, true);
-        check("", Some("b.test"), true);
-        check("", None, true);
-        check("a@b.test", Some("c.test"), false);
-        check("a@b.test", None, false);
-    }
 
     #[test]
     fn who_vouches_for_a_name_owns_it_or_one_of_its_parents() {

@@ -178,7 +178,7 @@ fn push_events(
     events.push(line(received(mail, share)));
     if let Some(policy) = share.decided.dmarc {
         events.push(line(Event::DmarcPolicyApplied(DmarcPolicyApplied {
-            from: mail.headers.from.as_ref().map(Address::to_string),
+            from: mail.headers.from().map(Address::to_string),
             recipients: recipients(share),
             policy,
         })));
@@ -226,7 +226,7 @@ fn received(mail: &Judged, share: &AdmittedShare) -> Event {
     Event::EmailReceived(EmailReceived {
         recipients: recipients(share),
         sender: mail.headers.on_behalf_sender().map(Address::to_string),
-        from: mail.headers.from.as_ref().map(Address::to_string),
+        from: mail.headers.from().map(Address::to_string),
         subject: mail.headers.subject.clone(),
         message_id: mail.headers.message_id.clone(),
         spam_verdict: mail.verdicts.spam.verdict,

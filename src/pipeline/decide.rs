@@ -53,7 +53,8 @@ impl Judged {
             party: Party::of(sender, directory),
             is_proven: self.sender_proof.is_some(),
         });
-        let from = self.headers.from.iter().map(|from| Party::of(from, directory)).collect();
+        let authors = self.headers.authors.iter();
+        let from = authors.map(|author| Party::of(author, directory)).collect();
         Authors { sender, from }
     }
 
@@ -74,7 +75,7 @@ impl Judged {
         let directory = &self.snapshot.directory;
         let is_here = |author: &Address| directory.is_local(author.domain());
         self.outgoing.is_none()
-            && self.headers.from.as_ref().is_some_and(is_here)
+            && self.headers.authors.iter().any(is_here)
             && self.verdicts.dmarc() != Verdict::Pass
     }
 }

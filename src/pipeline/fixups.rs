@@ -76,7 +76,7 @@ impl Fixups {
 /// missing. `Sender` is added or replaced where one is asked for (§8.1).
 ///
 /// # Errors
-/// [`Reason::AmbiguousAuthor`] for two `From` or two `Sender` fields;
+/// [`Reason::SeveralAuthors`] for two `From` or two `Sender` fields;
 /// [`Reason::MalformedHeader`] where some line of the header section is neither a field nor
 /// continues one, since nobody can say which readers find what in it.
 pub fn fix(content: &[u8], submission: &Submission<'_>) -> Result<Fixups, Reason> {
@@ -211,7 +211,7 @@ fn only_address(field: &[u8]) -> Option<Address> {
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Reason> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Reason::AmbiguousAuthor),
+        Some(_) => Err(Reason::SeveralAuthors),
     }
 }
 

@@ -173,7 +173,7 @@ impl<'a> Beside<'a> {
             hostname: &self.mail.snapshot.settings.hostname,
             settings,
             reverse_path: &self.mail.reverse_path,
-            header_from: headers.from.as_ref(),
+            header_from: headers.from(),
             header_sender: headers.on_behalf_sender(),
             subject: headers.subject.as_deref(),
             message_id: headers.message_id.as_deref(),

@@ -5,8 +5,7 @@ mod accesses;
 mod admit;
 pub mod attachments;
 mod authenticate;
-pub mod authors;
-mod bounces;
+pub mod bounces;
 mod commit;
 mod decide;
 pub mod fixups;
@@ -138,8 +137,11 @@ impl Pipeline {
     async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Reason> {
         let Relayed { transaction, checks } = relayed;
         let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
+        if headers.authors.is_empty() {
+            return Err(Reason::NoAuthor);
+        }
         let now = self.clock.now();
-        let authenticated = checks.authenticate(transaction, content, headers, now).await?;
+        let authenticated = checks.authenticate(transaction, content, headers, now).await;
         self.carry_through(authenticated).await
     }
 

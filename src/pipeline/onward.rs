@@ -113,15 +113,15 @@ fn rule_for(
     let directory = &mail.snapshot.directory;
     let recipient = Party::of(to, directory);
     let sender = || Some(Sender { party: Party::of(from, directory), is_proven: true });
-    let author = mail.headers.from.as_ref();
-    let parties = author.iter().map(|author| Party::of(author, directory)).collect();
+    let authors = mail.headers.authors.iter();
+    let parties = authors.map(|author| Party::of(author, directory)).collect();
     let authors = Authors { sender: sender(), from: parties };
     let winner = rules.evaluate(&authors, &recipient).winner;
     let is_strict = winner.as_ref().is_some_and(|winner| {
         matches!(winner.action, OutboundAction::Drop | OutboundAction::Bounce)
     });
-    let is_proven = author.is_none_or(|author| mail.verdicts.proof_of(author.domain()).is_some());
-    if is_strict || is_proven {
+    let is_proven = |author: &Address| mail.verdicts.proof_of(author.domain()).is_some();
+    if is_strict || mail.headers.authors.iter().all(is_proven) {
         return winner;
     }
     rules.evaluate(&Authors { sender: sender(), from: Vec::new() }, &recipient).winner

@@ -136,7 +136,7 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
 
 pub(super) fn authorship(headers: &Headers) -> Authorship {
     Authorship {
-        from: headers.from.clone(),
+        from: headers.from().cloned(),
         sender: headers.on_behalf_sender().cloned(),
         message_id: headers.message_id.clone(),
         subject: headers.subject.clone(),
@@ -188,7 +188,7 @@ fn authors<'a>(headers: &'a Headers, directory: &Directory) -> Authors<'a> {
     Authors {
         // Who may send as whom was asked before.
         sender: headers.sender.as_ref().map(|it| Sender { party: party(it), is_proven: true }),
-        from: headers.from.iter().map(party).collect(),
+        from: headers.authors.iter().map(party).collect(),
     }
 }
 
@@ -257,7 +257,7 @@ pub(super) fn sign(
     }
     let (hostname, id) = (&snapshot.settings.hostname, outgoing.trace_id);
     let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
-    let domain = mail.headers.from.as_ref().map(Address::domain);
+    let domain = mail.headers.from().map(Address::domain);
     if let Some(signer) = domain.and_then(|domain| keys.signer_for(domain)) {
         prefix.push_str(&signer.sign(&[&outgoing.added, &mail.content], at)?);
     }

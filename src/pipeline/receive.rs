@@ -2,11 +2,11 @@
 
 use mail_parser::{HeaderForm, HeaderName, MessageParser};
 use memchr::memmem;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::sync::LazyLock;
 
 use super::Settings;
-use crate::mail::{Address, Domain, FieldLines, MailboxList, body_offset, hides, unfolded};
+use crate::mail::{Address, AuthorError, Authors, FieldLines, body_offset, sender, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -17,9 +17,10 @@ const MAX_TOLD: usize = 998;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Headers {
-    /// The `From` field's first address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<Address>,
+    /// All addresses of the `From` field. A message that has come from outside has at least one; of
+    /// them events and stories tell the first.
+    #[serde(rename = "from", serialize_with = "first", skip_serializing_if = "Vec::is_empty")]
+    pub(super) authors: Vec<Address>,
     /// The `Sender` field's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sender: Option<Address>,
@@ -31,12 +32,22 @@ pub(super) struct Headers {
     pub(super) message_id: Option<String>,
 }
 
+/// The first of several addresses.
+fn first<S: Serializer>(addresses: &[Address], serializer: S) -> Result<S::Ok, S::Error> {
+    addresses.first().serialize(serializer)
+}
+
 impl Headers {
+    /// The first author, who stands for all of them where one is told.
+    pub(super) fn from(&self) -> Option<&Address> {
+        self.authors.first()
+    }
+
     /// The sender, when it is somebody else than the author (guide 1528).
     pub(super) fn on_behalf_sender(&self) -> Option<&Address> {
         self.sender
             .as_ref()
-            .filter(|sender| self.from.as_ref().is_none_or(|from| from.key() != sender.key()))
+            .filter(|sender| self.from().is_none_or(|from| from.key() != sender.key()))
     }
 }
 
@@ -45,92 +56,64 @@ static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
         .unknown_headers(HeaderForm::Raw)
         .header(HeaderName::Received, HeaderForm::Raw)
         .header(HeaderName::Date, HeaderForm::Raw)
+        .header(HeaderName::From, HeaderForm::Raw)
+        .header(HeaderName::Sender, HeaderForm::Raw)
         .header(HeaderName::To, HeaderForm::Raw)
         .header(HeaderName::Cc, HeaderForm::Raw)
 });
 
-/// Reads the header section, and refuses what must not go on: loops, ambiguous authors, too many
-/// attachments.
+/// Reads the header section, and refuses what must not go on: loops, authors that cannot be read or
+/// are several, too many attachments. That there is no author is for who knows where the message
+/// comes from.
 pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Reason> {
-    let counts = count_fields(content);
-    if counts.received > settings.max_hops {
+    let fields = read_fields(content);
+    if fields.received > settings.max_hops {
         return Err(Reason::TooManyHops);
     }
-    if counts.from > 1 {
-        return Err(Reason::AmbiguousAuthor);
-    }
-    if matches!(content.first(), Some(b' ' | b'\t')) {
-        // Such a message has no header section: it is kept below an empty line (`headers.rs`), and
-        // nobody was asked whether its author is who it says.
-        return Ok(Headers::default());
-    }
-    let section = content.get(..body_offset(content)).unwrap_or(content);
-    let Some(message) = PARSER.parse_headers(section) else {
-        return Ok(Headers::default()); // No header section: accepted, with nothing known of it.
+    let authors = match Authors::of(content) {
+        Ok(authors) => authors.into_addresses(),
+        Err(AuthorError::None) => Vec::new(),
+        Err(error) => return Err(reason_of(error)),
     };
-    let authors = addresses(message.from());
-    let read = counts.from_value.as_deref().map(MailboxList::read).unwrap_or_default();
-    let parsed = authors.iter().filter_map(|author| domain(author));
-    let mut domains = parsed.chain(read.domains);
-    let first = domains.next();
-    // Some reader may find an author of another domain than the one that DMARC is asked about.
-    if read.may_hide_more || domains.any(|other| Some(other) != first) {
-        return Err(Reason::AmbiguousAuthor);
-    }
     if has_too_many_attachments(content, settings.max_attachments) {
         return Err(Reason::TooManyAttachments);
     }
+    let section = content.get(..body_offset(content)).unwrap_or(content);
+    let message = PARSER.parse_headers(section);
     Ok(Headers {
-        from: first_readable(&authors).or_else(|| read.addresses?.into_iter().next()),
-        sender: first_readable(&addresses(message.sender())),
-        subject: told(message.subject()),
-        message_id: told(counts.message_id.as_deref()),
+        authors,
+        // Who writes the field can leave it out as well, so nothing depends on what is not read.
+        sender: sender(content).ok().flatten(),
+        subject: message.as_ref().and_then(|message| told(message.subject())),
+        message_id: told(fields.message_id.as_deref()),
     })
 }
 
-fn addresses(list: Option<mail_parser::AddressList<'_>>) -> Vec<String> {
-    let list = list.iter();
-    let mailboxes = list.flat_map(|list| list.mailboxes().collect::<Vec<_>>());
-    mailboxes.filter_map(|mailbox| mailbox.address().map(str::to_owned)).collect()
-}
-
-/// What DMARC takes for an author's domain, even of an address that is not one: else such an
-/// address could stand beside another, and free it from the policy of its domain.
-fn domain(address: &str) -> Option<String> {
-    let (_, domain) = address.rsplit_once('@')?;
-    let read = Domain::parse(domain).map(|domain| domain.as_str().to_owned());
-    Some(read.unwrap_or_else(|_| domain.to_lowercase()))
-}
-
-fn first_readable(addresses: &[String]) -> Option<Address> {
-    addresses.iter().find_map(|address| Address::parse(address).ok())
+/// Why a message is refused that has not one author's domain.
+pub(super) fn reason_of(error: AuthorError) -> Reason {
+    match error {
+        AuthorError::None => Reason::NoAuthor,
+        AuthorError::Several => Reason::SeveralAuthors,
+        AuthorError::Unreadable => Reason::UnreadableAuthor,
+    }
 }
 
 #[derive(Default)]
-struct FieldCounts {
+struct Fields {
     received: usize,
-    from: usize,
-    /// The value of the first `From` field.
-    from_value: Option<String>,
     message_id: Option<String>,
 }
 
-fn count_fields(content: &[u8]) -> FieldCounts {
-    let mut counts = FieldCounts::default();
+fn read_fields(content: &[u8]) -> Fields {
+    let mut fields = Fields::default();
     for (name, range) in FieldLines::new(content) {
         if name.eq_ignore_ascii_case(b"received") {
-            counts.received += 1;
-        } else if name.eq_ignore_ascii_case(b"from") {
-            counts.from += 1;
-            counts.from_value = counts.from_value.or_else(|| content.get(range).map(unfolded));
-        } else if name.eq_ignore_ascii_case(b"message-id") && counts.message_id.is_none() {
-            counts.message_id = content.get(range).map(unfolded);
-        } else if hides(name, content.get(range).unwrap_or_default(), "From") {
-            // Readers do not agree on one that only a lenient one finds: it is an author too many.
-            counts.from += 2;
+            fields.received += 1;
+        } else if name.eq_ignore_ascii_case(b"message-id") && fields.message_id.is_none() {
+            fields.message_id = content.get(range).map(unfolded);
         }
     }
-    counts
+    fields
 }
 
 /// A value on one line: an encoded word (RFC 2047) may hold line ends and terminal escapes, which
@@ -163,8 +146,8 @@ mod tests {
         assert_eq!(inspect(content.as_bytes(), &Settings::default()), expected, "{content:?}");
     }
 
-    fn address(text: &str) -> Option<Address> {
-        Some(Address::parse(text).expect("an address"))
+    fn addresses(texts: &[&str]) -> Vec<Address> {
+        texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
     }
 
     #[test]
@@ -172,69 +155,28 @@ mod tests {
         check("", Ok(Headers::default()));
         check("\r\nFrom: a@b.test\r\n", Ok(Headers::default()));
         check("no header here\r\n", Ok(Headers::default()));
-        check(" continues nothing\r\nFrom: a@b.test\r\n\r\n", Ok(Headers::default()));
         check(
             "FROM: A <a@b.test>, c@B.test\r\nSender: s@d.test\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\
              \r\nMessage-ID:\r\n <1@b.test>\r\n\r\nbody",
             Ok(Headers {
-                from: address("a@b.test"),
-                sender: address("s@d.test"),
+                authors: addresses(&["a@b.test", "c@b.test"]),
+                sender: addresses(&["s@d.test"]).pop(),
                 subject: Some("Grüße".into()),
                 message_id: Some("<1@b.test>".into()),
             }),
         );
-        check("From: not an address\r\nSubject: \r\n\r\n", Ok(Headers::default()));
+        let one = || Ok(Headers { authors: addresses(&["a@b.test"]), ..Headers::default() });
+        check("no field\r\nFrom: a@b.test\r\n\r\n", one());
+        check(" continues nothing\r\nFrom: a@b.test\r\n\r\n", one());
+        check("From: a@b.test\r\nSender: nobody\r\n\r\n", one());
     }
 
     #[test]
-    fn an_author_must_be_told() {
-        check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
-        check("From: a@b.test, c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
-        // An address that cannot be read is an author nevertheless, of whatever it says.
-        for unreadable in ["x@d_e.test", "x@b.test.", &format!("{}@d.test", "x".repeat(65))] {
-            let from = format!("From: {unreadable}, a@b.test\r\n\r\n");
-            check(&from, Err(Reason::AmbiguousAuthor));
-        }
-        let same = format!("From: {}@b.test, a@b.test\r\n\r\n", "x".repeat(65));
-        check(&same, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
-        for two in [
-            "ceo@c.test <> <a@b.test>",
-            "ceo@c.test <a@b.test>",
-            "ceo@c.test: a@b.test",
-            "ceo@c.test: a@b.test;",
-            "=?utf-8?q?ceo=40c=2Etest=2C?= a@b.test",
-            "\"ceo@c.test,\" a@b.test",
-            "a@b.test (<ceo@c.test>",
-            "<a@b.test> ceo@c.test",
-        ] {
-            check(&format!("From: {two}\r\n\r\n"), Err(Reason::AmbiguousAuthor));
-        }
-        // Some readers find an author here, and some do not.
-        check("From: a@b.test\r\nx\r\n From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
-        check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
-        check(" From: c@d.test\r\n\r\n", Err(Reason::AmbiguousAuthor));
-    }
-
-    #[test]
-    fn a_name_that_looks_like_an_address_is_common() {
-        for name in [
-            "\"a@b.test\"",
-            "a@b.test",
-            "c@b.test",
-            "\"c@d.test via list\"",
-            "=?utf-8?q?c=40d=2Etest?=",
-            "=?utf-8?q?c@d.test?=",
-            "Work @ home",
-            "Bob@Home",
-            "@b.test",
-            "a (c@d.test)",
-        ] {
-            let from = format!("From: {name} <a@b.test>\r\n\r\n");
-            check(&from, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
-        }
-        check("From: Mailer <>\r\n\r\n", Ok(Headers::default()));
-        let quoted = "From: \"a\"@b.test\r\n\r\n";
-        check(quoted, Ok(Headers { from: address("a@b.test"), ..Headers::default() }));
+    fn what_is_wrong_with_an_author_is_told() {
+        check("From: not an address\r\n\r\n", Err(Reason::UnreadableAuthor));
+        check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::SeveralAuthors));
+        check("From: a@b.test, c@d.test\r\n\r\n", Err(Reason::SeveralAuthors));
+        check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::SeveralAuthors));
     }
 
     #[test]

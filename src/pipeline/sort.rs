@@ -90,7 +90,7 @@ impl<'a> Sorter<'a> {
         let headers = &self.mail.headers;
         let incoming = Incoming {
             recipient: &came_for.address,
-            from: headers.from.as_ref(),
+            authors: &headers.authors,
             sender: headers.sender.as_ref(),
             subject: headers.subject.as_deref(),
             header_section: self.header_section(),

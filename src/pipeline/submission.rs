@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::attachments::{self, Objection};
-use super::authors::{self, Authorship};
 use super::fixups;
 use super::receive::{self, Headers};
 use super::snapshot::{Policy, Snapshot};
@@ -12,7 +11,7 @@ use super::transaction::reason_of;
 use crate::clock::Timestamp;
 use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::id::TraceId;
-use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
+use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, sender};
 use crate::smtp::reason::Reason;
 
 /// From MAIL to the message or its end; keeps the snapshot that it began with.
@@ -132,16 +131,12 @@ pub(super) fn compose(
     now: Timestamp,
 ) -> Result<Composed, Reason> {
     let inspected = receive::inspect(&content, &submission.snapshot.settings)?;
-    let mut written = authors::authorship(&content).map_err(|error| {
-        tracing::info!(trace_id = %submission.trace_id, %error, "a message is refused");
-        Reason::AmbiguousAuthor
-    })?;
-    if written.authors.is_empty() {
-        written.authors.push(submission.email.clone());
-    }
-    let right = submission.may_send(&written);
+    // Unlike on the way in, a Sender field that cannot be read is not passed over: nobody could say
+    // whom it names.
+    let written_sender = sender(&content).map_err(receive::reason_of)?;
+    let right = submission.may_send(&inspected.authors, written_sender.as_ref());
     let sender = match &right {
-        Ok(SendRight::OnBehalf { sender, .. }) if written.sender.is_none() => Some(sender),
+        Ok(SendRight::OnBehalf { sender, .. }) if written_sender.is_none() => Some(sender),
         _ => None,
     };
     let completion = fixups::Submission {
@@ -159,15 +154,16 @@ pub(super) fn compose(
 }
 
 impl Submission {
-    fn may_send(&self, written: &Authorship) -> Result<SendRight, Reason> {
-        let (organization, user) = (&self.login.organization, &self.login.user);
-        let directory = &self.snapshot.directory;
-        directory.may_send(organization, user, &written.authors, written.sender.as_ref()).map_err(
-            |denied| {
-                tracing::info!(trace_id = %self.trace_id, user = %user, %denied, "a message is refused");
-                Reason::SenderNotAllowed
-            },
-        )
+    /// Who says nothing of an author writes as the login's own address, which is put in.
+    fn may_send(&self, authors: &[Address], sender: Option<&Address>) -> Result<SendRight, Reason> {
+        let Login { organization, user, .. } = &self.login;
+        let own = std::slice::from_ref(&self.email);
+        let authors = if authors.is_empty() { own } else { authors };
+        let right = self.snapshot.directory.may_send(organization, user, authors, sender);
+        right.map_err(|denied| {
+            tracing::info!(trace_id = %self.trace_id, user = %user, %denied, "a message is refused");
+            Reason::SenderNotAllowed
+        })
     }
 
     fn blocked(&self, content: &[u8]) -> Option<Reason> {
@@ -189,7 +185,7 @@ impl Submission {
 fn completed(headers: Headers, added: &[u8], submission: &Submission) -> Headers {
     let Ok(fields) = receive::inspect(added, &submission.snapshot.settings) else { return headers };
     Headers {
-        from: headers.from.or(fields.from),
+        authors: if headers.authors.is_empty() { fields.authors } else { headers.authors },
         sender: fields.sender.or(headers.sender),
         message_id: headers.message_id.or(fields.message_id),
         subject: headers.subject,

@@ -164,8 +164,8 @@ pub enum MailboxRuleError {
 pub struct Incoming<'a> {
     /// The envelope's recipient that leads there.
     pub recipient: &'a Address,
-    /// `From`
-    pub from: Option<&'a Address>,
+    /// All addresses of the `From` field.
+    pub authors: &'a [Address],
     /// `Sender`
     pub sender: Option<&'a Address>,
     /// `Subject`, decoded.
@@ -336,7 +336,7 @@ impl<'a> Examined<'a> {
         let message = self.message;
         match condition {
             Condition::Sender(test) => {
-                let mut authors = message.from.into_iter().chain(message.sender);
+                let mut authors = message.authors.iter().chain(message.sender);
                 authors.any(|address| test.holds(address))
             }
             Condition::Recipient(test) => {

@@ -1,6 +1,8 @@
 //! Command lines to typed commands (RFC 5321 §4.1), strictly: what does not follow the grammar is
 //! refused with the reason that says what is wrong.
 
+use std::borrow::Cow;
+
 use super::reason::Reason;
 use super::settings::Protocol;
 use crate::mail::{
@@ -108,9 +110,14 @@ pub(crate) enum ChunkPlace {
 /// # Errors
 /// Why it is refused.
 pub(crate) fn parse(line: &[u8], protocol: Protocol) -> Result<Command, Reason> {
-    let Ok(text) = str::from_utf8(line) else {
-        let bdat = line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"));
-        return if bdat { Ok(Command::EndlessBdat) } else { Err(Reason::BadSyntax) };
+    let begins = |verb: &[u8]| line.get(..4).is_some_and(|found| found.eq_ignore_ascii_case(verb));
+    // A device says its name in whatever character set it has.
+    let is_greeting = begins(b"EHLO") || begins(b"HELO");
+    let text = match str::from_utf8(line) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) if is_greeting => String::from_utf8_lossy(line),
+        Err(_) if begins(b"BDAT") => return Ok(Command::EndlessBdat),
+        Err(_) => return Err(Reason::BadSyntax),
     };
     // RFC 5321 §4.1.1: white space before the CR LF is tolerated.
     let text = text.trim_end_matches([' ', '\t']);
@@ -147,15 +154,17 @@ fn alone(argument: &str, command: Command) -> Result<Command, Reason> {
 
 /// The argument of EHLO or HELO.
 ///
-/// Deviation: RFC 5321 §4.1.1.1 asks for a domain or an address literal. Unqualified names and
-/// underscores are accepted too, because many good clients stand in networks where names look so;
-/// what the name is worth is judged elsewhere. Nothing that could mean something in a header is.
+/// Deviation: RFC 5321 §4.1.1.1 asks for a domain or an address literal. Any name is taken, because
+/// printers, cameras and desktops say what their owners call them; what the name is worth is judged
+/// elsewhere. What could mean something in a header field becomes a question mark.
 fn client_name(argument: &str) -> Result<String, Reason> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if argument.is_empty() || argument.len() > 255 || !argument.chars().all(allowed) {
+    let argument = argument.trim_start();
+    if argument.is_empty() || argument.len() > 255 {
         return Err(Reason::BadSyntax);
     }
-    Ok(argument.to_owned())
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let harmless = |c: char| if is_harmless(c) { c } else { '?' };
+    Ok(argument.chars().map(harmless).collect())
 }
 
 /// `BDAT SP chunk-size [SP "LAST"]` (RFC 3030 §2).
@@ -188,8 +197,8 @@ fn auth(argument: &str) -> Result<Command, Reason> {
 
 /// `MAIL FROM:<reverse-path> [SP parameters]`.
 fn mail(argument: &str, protocol: Protocol) -> Result<Command, Reason> {
-    let text = after_keyword(argument, "FROM:").ok_or(Reason::BadSyntax)?;
-    let (path, rest) = bracketed(text).ok_or(Reason::BadSender)?;
+    let text = after_keyword(argument, "FROM").ok_or(Reason::BadSyntax)?;
+    let (path, rest) = path_and_rest(text).ok_or(Reason::BadSender)?;
     let reverse_path = match path {
         "" => ReversePath::Null,
         path => ReversePath::Address(mailbox(path).ok_or(Reason::BadSender)?),
@@ -208,8 +217,8 @@ fn mail(argument: &str, protocol: Protocol) -> Result<Command, Reason> {
 
 /// `RCPT TO:<forward-path> [SP parameters]`.
 fn rcpt(argument: &str) -> Result<Rcpt, Reason> {
-    let text = after_keyword(argument, "TO:").ok_or(Reason::BadSyntax)?;
-    let (path, rest) = bracketed(text).ok_or(Reason::BadAddress)?;
+    let text = after_keyword(argument, "TO").ok_or(Reason::BadSyntax)?;
+    let (path, rest) = path_and_rest(text).ok_or(Reason::BadAddress)?;
     let forward_path = match path {
         path if path.eq_ignore_ascii_case("postmaster") => ForwardPath::Postmaster,
         path => ForwardPath::Address(mailbox(path).ok_or(Reason::BadAddress)?),
@@ -221,11 +230,25 @@ fn rcpt(argument: &str) -> Result<Rcpt, Reason> {
     Ok(Rcpt { path: forward_path, parameters: read, spelling: Spelling::of(text) })
 }
 
-/// Deviation: RFC 5321 §3.3 allows no space around the colon; one after it is tolerated, for
-/// printers, scripts and people at a terminal.
+/// Deviation: RFC 5321 §3.3 allows no space around the colon; spaces are tolerated, for printers,
+/// scripts and people at a terminal.
 fn after_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
-    let (head, text) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword).then(|| text.strip_prefix(' ').unwrap_or(text))
+    let (head, text) = argument.split_once(':')?;
+    head.trim().eq_ignore_ascii_case(keyword).then(|| text.trim_start())
+}
+
+/// The path, without its brackets, and what follows it.
+///
+/// Deviation: RFC 5321 §4.1.2 has brackets around every path. Disk controllers, scanners and alarm
+/// systems leave them out; then the path ends where a space is.
+fn path_and_rest(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with('<') {
+        let (path, rest) = bracketed(text)?;
+        return Some((path.trim(), rest));
+    }
+    let (path, rest) = text.split_at_checked(text.find(' ').unwrap_or(text.len()))?;
+    let is_bare = !path.is_empty() && path.len() + 2 <= MAX_PATH && !path.contains(['<', '>']);
+    is_bare.then_some((path, rest))
 }
 
 /// The inside of `<…>` and what follows it; a `>` in a quoted string does not end the path.
@@ -269,13 +292,13 @@ struct Parameter<'a> {
     value: Option<&'a str>,
 }
 
-/// What follows a path: nothing, or parameters with one space before each.
+/// What follows a path: nothing, or parameters with a space before each; more are tolerated.
 fn parameters(rest: &str) -> Result<Vec<Parameter<'_>>, Reason> {
     if rest.is_empty() {
         return Ok(Vec::new());
     }
     let rest = rest.strip_prefix(' ').ok_or(Reason::BadSyntax)?;
-    rest.split(' ').map(parameter).collect()
+    rest.split(' ').filter(|text| !text.is_empty()).map(parameter).collect()
 }
 
 fn parameter(text: &str) -> Result<Parameter<'_>, Reason> {

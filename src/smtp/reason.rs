@@ -131,8 +131,12 @@ reasons! {
     BareNewline = "bare-newline", 550, "5.6.0", "Bare CR or LF in the message";
     /// More Received fields than allowed: a loop.
     TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";
-    /// Two From fields, or authors of several domains.
-    AmbiguousAuthor = "ambiguous-author", 550, "5.7.1", "The message must have one From field, of one domain";
+    /// No From field, or an empty one, in mail from outside.
+    NoAuthor = "no-author", 550, "5.7.1", "The message has no author: it needs a From field with an address";
+    /// Two From fields, two Sender fields, or authors of several domains.
+    SeveralAuthors = "several-authors", 550, "5.7.1", "The message has more than one From or Sender field, or authors of several domains";
+    /// A From or Sender field in which readers of mail find different addresses, or none.
+    UnreadableAuthor = "unreadable-author", 550, "5.7.1", "The address in the From or Sender field cannot be read by all mail programs alike";
     /// A submitted message with more header fields than a signature can cover.
     TooManyFields = "too-many-fields", 550, "5.6.0", "Too many header fields to sign";
     /// A submitted message whose header section has a line that is no field.

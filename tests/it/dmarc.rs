@@ -107,7 +107,7 @@ fn enforcement_can_be_off() {
 fn an_author_must_be_one() {
     let daemon = start("", "", "");
     let two = ["--h-From", "a@good.test, b@reject.test"];
-    swaks(&daemon, "a@good.test", ALICE, "two", &two).refused("550 5.7.1", "ambiguous-author");
+    swaks(&daemon, "a@good.test", ALICE, "two", &two).refused("550 5.7.1", "several-authors");
     let twice = ["--add-header", "From: b@reject.test"];
-    swaks(&daemon, "a@good.test", ALICE, "twice", &twice).refused("550 5.7.1", "ambiguous-author");
+    swaks(&daemon, "a@good.test", ALICE, "twice", &twice).refused("550 5.7.1", "several-authors");
 }

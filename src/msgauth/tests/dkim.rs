@@ -66,6 +66,7 @@ async fn an_expired_signature_is_a_fail_and_not_neutral() {
         message: message.as_bytes(),
         peer: &peer,
         reverse_path: &reverse_path,
+        authors: &[],
         trace_id: TraceId::generate(),
         now: Timestamp::from_millis((signature.x + 1) * 1000),
     };

@@ -164,6 +164,7 @@ proptest! {
             message: &message,
             peer: &peer(),
             reverse_path: &ReversePath::Null,
+            authors: &[],
             trace_id: TraceId::generate(),
             now: NOW,
         };
@@ -181,6 +182,7 @@ async fn warm_messages_are_cheap() {
         message: message.as_bytes(),
         peer: &peer,
         reverse_path: &path,
+        authors: &[],
         trace_id: TraceId::generate(),
         now: NOW,
     };

@@ -64,6 +64,7 @@ async fn ipv6_clients_are_confirmed_over_aaaa() {
         message: MESSAGE.as_bytes(),
         peer: &peer,
         reverse_path: &ReversePath::Null,
+        authors: &[],
         trace_id: TraceId::generate(),
         now: NOW,
     };

@@ -24,7 +24,7 @@ use crate::dns::{
     Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver, reverse_name,
 };
 use crate::id::TraceId;
-use crate::mail::{Address, Domain, Peer, ReversePath};
+use crate::mail::{Address, Authors, Domain, Peer, ReversePath};
 
 const MESSAGE: &str = "From: Alice <alice@example.test>\r\nTo: bob@example.org\r\n\
                        Subject: Tea\r\nDate: Sat, 21 Nov 2026 04:31:26 +0000\r\n\
@@ -155,7 +155,15 @@ async fn authenticate_with(
     let authenticator = Authenticator::new(Arc::new(dns), settings());
     let (peer, reverse_path) = (peer(), reverse_path(path));
     let message = message.as_bytes();
-    let request = Request { message, peer: &peer, reverse_path: &reverse_path, trace_id, now: NOW };
+    let authors = Authors::of(message).map(Authors::into_addresses).unwrap_or_default();
+    let request = Request {
+        message,
+        peer: &peer,
+        reverse_path: &reverse_path,
+        authors: &authors,
+        trace_id,
+        now: NOW,
+    };
     authenticator.authenticate(&request).await
 }
 

@@ -95,8 +95,8 @@ fn what_only_some_readers_take_for_a_field_is_refused() {
     refused(" Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused("From here on\r\n Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused("text\r\n From: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
-    refused(&format!("{FROM}{FROM}\r\n"), Reason::AmbiguousAuthor);
-    refused("Sender: a@x.test\r\nSender: a@x.test\r\n\r\n", Reason::AmbiguousAuthor);
+    refused(&format!("{FROM}{FROM}\r\n"), Reason::SeveralAuthors);
+    refused("Sender: a@x.test\r\nSender: a@x.test\r\n\r\n", Reason::SeveralAuthors);
     let swarm = "X: y\r\nBcc: b@x.test\r\n".repeat(MAX_REMOVED + 1);
     refused(&swarm, Reason::MalformedHeader);
     let run = format!("{FROM}{}\r\n", "Bcc: b@x.test\r\n".repeat(10 * MAX_REMOVED));

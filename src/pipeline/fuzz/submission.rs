@@ -200,6 +200,7 @@ fn assert_signed(whole: &[u8]) {
         message: whole,
         peer: &peer(&login),
         reverse_path: &ReversePath::Null,
+        authors: &[],
         trace_id: TRACE_ID.parse().expect("valid"),
         now: NOW,
     };

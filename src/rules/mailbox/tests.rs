@@ -24,7 +24,7 @@ fn apply_to(rules: Vec<MailboxRule>, section: &str, folder: Folder) -> MailboxOu
     let (from, sender) = (address("Bob@Good.test"), address("assistant@good.test"));
     let incoming = Incoming {
         recipient: &recipient,
-        from: Some(&from),
+        authors: std::slice::from_ref(&from),
         sender: Some(&sender),
         subject: Some("Re: Grüße"),
         header_section: section.as_bytes(),

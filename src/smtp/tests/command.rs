@@ -32,6 +32,11 @@ fn simple_commands() {
         ("helo [192.0.2.1]", Command::Helo("[192.0.2.1]".to_owned())),
         ("EHLO [IPv6:2001:db8::1]", Command::Ehlo("[IPv6:2001:db8::1]".to_owned())),
         ("EHLO my_host", Command::Ehlo("my_host".to_owned())),
+        ("EHLO  scanner ", Command::Ehlo("scanner".to_owned())),
+        ("EHLO 192.0.2.1", Command::Ehlo("192.0.2.1".to_owned())),
+        ("EHLO My Printer", Command::Ehlo("My?Printer".to_owned())),
+        ("HELO (a); <b>", Command::Helo("?a????b?".to_owned())),
+        ("EHLO b\u{fc}ro", Command::Ehlo("b?ro".to_owned())),
     ] {
         assert_eq!(parse(line.as_bytes()), Ok(command), "{line:?}");
     }
@@ -100,9 +105,6 @@ fn commands_that_are_refused() {
         ("STARTTLS xx", Reason::BadSyntax),
         ("EHLO", Reason::BadSyntax),
         ("HELO", Reason::BadSyntax),
-        ("EHLO a b", Reason::BadSyntax),
-        ("EHLO (comment)", Reason::BadSyntax),
-        ("EHLO b\u{fc}cher.test", Reason::BadSyntax),
         ("NOOP \u{7}", Reason::BadSyntax),
         ("VRFY", Reason::BadSyntax),
         ("EXPN list", Reason::NotImplemented),
@@ -111,26 +113,26 @@ fn commands_that_are_refused() {
         ("MAIL", Reason::BadSyntax),
         ("MAIL a@example.org", Reason::BadSyntax),
         ("MAIL TO:<a@example.org>", Reason::BadSyntax),
-        ("MAIL FROM :<a@example.org>", Reason::BadSyntax),
         ("MAIL FROM:", Reason::BadSender),
-        ("MAIL FROM:a@example.org", Reason::BadSender),
-        ("MAIL FROM:  <a@example.org>", Reason::BadSender),
         ("MAIL FROM:<a@example.org", Reason::BadSender),
+        ("MAIL FROM:a@example.org>", Reason::BadSender),
+        ("MAIL FROM:a b@example.org", Reason::BadSender),
+        ("MAIL FROM:bob", Reason::BadSender),
         ("MAIL FROM:<a@b@example.org>", Reason::BadSender),
         ("MAIL FROM:<postmaster>", Reason::BadSender),
-        ("MAIL FROM:<a@example.org.>", Reason::BadSender),
         ("MAIL FROM:<a@b!c$%.test>", Reason::BadSender),
         ("RCPT", Reason::BadSyntax),
         ("RCPT TO:<>", Reason::BadAddress),
         ("RCPT TO:<alice>", Reason::BadAddress),
-        ("RCPT TO:< alice@example.test >", Reason::BadAddress),
         ("RCPT TO:<@a.test:>", Reason::BadAddress),
         ("RCPT TO:<@a..test:alice@example.test>", Reason::BadAddress),
         ("RCPT TO:<a@[300.0.0.1]>", Reason::BadAddress),
     ] {
         refused(line, reason);
     }
-    refused(&format!("MAIL FROM:<{}@example.org>", "a".repeat(200)), Reason::BadSender);
+    refused(&format!("MAIL FROM:<{}@example.org>", "a".repeat(243)), Reason::BadSender);
+    assert!(parse(format!("MAIL FROM:<{}@example.org>", "a".repeat(242)).as_bytes()).is_ok());
+    assert_eq!(parse(b"EHLO M\xdcLLER-PC"), Ok(Command::Ehlo("M?LLER-PC".to_owned())));
     let long = format!("a@{}.test", ["x".repeat(60).as_str(); 5].join("."));
     refused(&format!("RCPT TO:<{long}>"), Reason::BadAddress);
     assert_eq!(parse(b"NOOP \xff"), Err(Reason::BadSyntax), "not UTF-8");
@@ -150,6 +152,17 @@ fn reverse_paths() {
         ("MAIL FROM:<>", "<>"),
         ("mail from:<A@Example.ORG>", "<A@example.org>"),
         ("MAIL FROM: <a@example.org>", "<a@example.org>"),
+        ("MAIL FROM:   < a@example.org >", "<a@example.org>"),
+        ("MAIL FROM :<a@example.org>", "<a@example.org>"),
+        ("MAIL FROM:a@example.org", "<a@example.org>"),
+        ("MAIL FROM: a@example.org  SIZE=100", "<a@example.org>"),
+        ("MAIL FROM:<a@example.org.>", "<a@example.org>"),
+        ("MAIL FROM:<bo..b.@docomo.test>", "<bo..b.@docomo.test>"),
+        ("MAIL FROM:<bounce@em_1.example.org>", "<bounce@em_1.example.org>"),
+        (
+            "MAIL FROM:<gmailuser+caf_=website_8b506e99-b5c5-4e14-8294-f5ebd6083faa=mail.jam.test@gmail.test>",
+            "<gmailuser+caf_=website_8b506e99-b5c5-4e14-8294-f5ebd6083faa=mail.jam.test@gmail.test>",
+        ),
         ("MAIL FROM:<a@[192.0.2.1]>", "<a@[192.0.2.1]>"),
         ("MAIL FROM:<a@[IPv6:2001:db8::1]>", "<a@[ipv6:2001:db8::1]>"),
         ("MAIL FROM:<@a.test,@b.test:a@example.org>", "<a@example.org>"),
@@ -209,8 +222,6 @@ fn mail_parameters_that_are_refused() {
         (" SIZE=-1", Reason::BadSyntax),
         (" SIZE=1 SIZE=1", Reason::BadSyntax),
         ("SIZE=10", Reason::BadSyntax),
-        ("  SIZE=10", Reason::BadSyntax),
-        (" SIZE=10  BODY=7BIT", Reason::BadSyntax),
         (" BODY=FOO", Reason::BadSyntax),
         (" BODY=BINARYMIME", Reason::UnknownParameter),
         (" BODY=7BIT BODY=8BITMIME", Reason::BadSyntax),

@@ -1,0 +1,183 @@
+use super::*;
+
+/// The addresses of a `From` field, or why there are none.
+fn read(value: &str) -> Result<Vec<String>, AuthorError> {
+    let message = format!("From: {value}\r\n\r\nFrom: not@read.test\r\n");
+    let authors = Authors::of(message.as_bytes())?;
+    Ok(authors.addresses().iter().map(Address::to_string).collect())
+}
+
+fn check(value: &str, expected: &[&str]) {
+    let expected = expected.iter().map(|text| (*text).to_owned()).collect();
+    assert_eq!(read(value), Ok(expected), "{value:?}");
+}
+
+#[test]
+fn what_rfc_5322_writes_is_read() {
+    check("a@b.test", &["a@b.test"]);
+    check("A <a@B.test>,\t\"C, D\" (x) <c@b.test>", &["a@b.test", "c@b.test"]);
+    check("\"c@d.test\" <a@b.test> (e@f.test)", &["a@b.test"]);
+    check("=?utf-8?q?c@d.test?= <a@b.test>", &["a@b.test"]);
+    check("\"a\"@b.test", &["a@b.test"]);
+    check("\"a@x.test\"@b.test", &["\"a@x.test\"@b.test"]);
+    check("<\"a@x.test\\\"\"@b.test>", &["\"a@x.test\\\"\"@b.test"]);
+    check("a@[IPv6:2001:db8::1]", &["a@[ipv6:2001:db8::1]"]);
+    check("Grüße <g@bücher.test>", &["g@xn--bcher-kva.test"]);
+    check("team: a@b.test, C <c@b.test>;", &["a@b.test", "c@b.test"]);
+}
+
+#[test]
+fn obsolete_forms_and_comments_are_read() {
+    check("alice(x)@example.test", &["alice@example.test"]);
+    check("alice@(x)example.test", &["alice@example.test"]);
+    check("(a (b\\))) a@b.test", &["a@b.test"]);
+    check("CEO <ceo@reject. test>", &["ceo@reject.test"]);
+    check("CEO <ceo . x @ reject .\ttest>", &["ceo.x@reject.test"]);
+    check("<@c.test:a@b.test>", &["a@b.test"]);
+    check(",, a@b.test,", &["a@b.test"]);
+}
+
+#[test]
+fn what_is_common_though_no_rfc_has_it_is_read() {
+    for name in [
+        "visitor@customer.test",
+        "visitor@customer.test via Docs",
+        "'bob@partner.example'",
+        "Foo [a@corp.example]",
+        "=?utf-8?q?c=40d=2Etest?=",
+        "Work @ home",
+        "@b.test",
+        "Doe, Jane",
+        "a (c@d.test)",
+        "Caf\u{e9} \u{200b}",
+    ] {
+        check(&format!("{name} <a@b.test>"), &["a@b.test"]);
+    }
+    check("bo..b@b.test", &["bo..b@b.test"]);
+    check(".bob.@b.test", &[".bob.@b.test"]);
+    check("x@b_c.test", &["x@b_c.test"]);
+    check("x@b.test.", &["x@b.test"]);
+    check("root@localhost", &["root@localhost"]);
+    let long = "x".repeat(300);
+    check(&format!("{long}@b.test"), &[&format!("{long}@b.test")]);
+}
+
+#[test]
+fn what_readers_may_take_for_somebody_else_is_not_read() {
+    for value in [
+        "CEO ceo@rej.test <>",
+        "\"ceo@rej.test\" <>",
+        "\"CEO <ceo@rej.test>",
+        "ceo@c.test <> <a@b.test>",
+        "<a@b.test> ceo@c.test",
+        "<a@b.test> <ceo@c.test>",
+        "<a@b.test> Boss",
+        "\"ceo@c.test,\" a@b.test",
+        "a@b.test (<ceo@c.test>",
+        "<ceo@c.test <a@b.test>",
+        "ceo@c.test: a@b.test",
+        "=?utf-8?q?ceo=40c=2Etest=2C?= a@b.test",
+        "a@b@c.test",
+        "a b@c.test",
+        "a\\@c.test",
+        "a@b.test, Boss",
+        "Boss",
+        "Mailer <>",
+        "@b.test",
+        "a@",
+        "a@exa\u{200b}mple.test",
+        "a@exa\u{ad}mple.test",
+        "a@example\u{a0}.test",
+        "a@exam\0ple.test",
+        "CEO\0 <a@b.test>",
+        "a@exam\u{fffd}ple.test",
+        "a@exa mple.test",
+        "a@example. test",
+        "<@c.test,@d.test:a@b.test>",
+        "a@b.test, (ceo@c.test)",
+        "<\"a@c.t;est\"@b.test>",
+        "a@example(x).test",
+        "<a@example(x).test>",
+        "<a@(x)example.test>",
+        "a@b..test",
+        "a@[300.1.1.1]",
+        "a@b$c.test",
+        "<a@b.test",
+        "a@b.test>",
+    ] {
+        assert_eq!(read(value), Err(AuthorError::Unreadable), "{value:?}");
+    }
+}
+
+#[test]
+fn several_domains_are_one_only_below_one_of_them() {
+    check("a@b.test, c@x.b.test", &["a@b.test", "c@x.b.test"]);
+    check("a@x.y.b.test, c@b.test, d@z.b.test", &["a@x.y.b.test", "c@b.test", "d@z.b.test"]);
+    for value in ["a@b.test, c@d.test", "a@x.b.test, c@y.b.test", "a@test, b@b.test"] {
+        assert_eq!(read(value), Err(AuthorError::Several), "{value:?}");
+    }
+    let swarm = "a@b.test, ".repeat(MAX_ADDRESSES + 1);
+    assert_eq!(read(&swarm), Err(AuthorError::Several));
+}
+
+#[test]
+fn nobody_is_an_author_without_a_field() {
+    for value in ["", " ", "(only a comment)", ",", "undisclosed:;"] {
+        assert_eq!(read(value), Err(AuthorError::None), "{value:?}");
+    }
+    let of = |message: &str| Authors::of(message.as_bytes()).map(Authors::into_addresses);
+    assert_eq!(of(""), Err(AuthorError::None));
+    assert_eq!(of("\r\nFrom: a@b.test\r\n"), Err(AuthorError::None));
+    assert_eq!(of("Subject: x\r\n"), Err(AuthorError::None));
+}
+
+#[test]
+fn lines_that_are_no_fields_do_not_hide_the_author() {
+    for front in [
+        "From a@c.test\r\n",
+        "From a@c.test Sat Jan  3 01:05:34 2026\r\n",
+        ">From a@c.test\r\n",
+        "no field\r\n",
+        " folded\r\n",
+        "Odd name: x\r\n",
+    ] {
+        let message = format!("{front}From: a@b.test\r\n\r\n");
+        let authors = Authors::of(message.as_bytes());
+        assert_eq!(
+            authors.map(|it| it.addresses()[0].to_string()).as_deref(),
+            Ok("a@b.test"),
+            "{front}"
+        );
+    }
+    for two in [
+        "From: a@b.test\r\nFROM : a@b.test\r\n",
+        "From: a@b.test\r\nx\r\n From: c@d.test\r\n",
+        "x\r\n\tFROM : c@d.test\r\n",
+        " From: c@d.test\r\n",
+    ] {
+        assert_eq!(Authors::of(two.as_bytes()), Err(AuthorError::Several), "{two:?}");
+    }
+}
+
+#[test]
+fn a_sender_is_one_address() {
+    let of = |field: &str| {
+        sender(format!("{field}From: a@b.test\r\n\r\n").as_bytes())
+            .map(|sender| sender.map(|address| address.to_string()))
+    };
+    assert_eq!(of(""), Ok(None));
+    assert_eq!(of("Sender: S <s@b.test>\r\n"), Ok(Some("s@b.test".into())));
+    assert_eq!(of("Sender: Boss\r\n"), Err(AuthorError::Unreadable));
+    assert_eq!(of("Sender:\r\n"), Err(AuthorError::None));
+    assert_eq!(of("Sender: a@b.test, c@d.test\r\n"), Err(AuthorError::Several));
+    assert_eq!(of("Sender: a@b.test\r\nSender: a@b.test\r\n"), Err(AuthorError::Several));
+}
+
+#[test]
+fn a_hostile_value_takes_no_longer_than_its_length() {
+    for unit in
+        ["(", "\"", "<", "[", "@", "a@", "@ ", "a@b.c <", "((\\", "[@", ":", "\" (", "<(", "."]
+    {
+        assert!(read(&unit.repeat(1 << 20)).is_err(), "{unit}");
+    }
+}

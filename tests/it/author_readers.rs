@@ -1,0 +1,245 @@
+//! Whoever reads a `From` field, with whatever library, finds the author whom we find, or the message
+//! is refused. Generated fields are read by mail-parser, by Python's library with both of its
+//! policies, and by nodemailer.
+//!
+//! `MAILWEIR_AUTHOR_FIELDS=100000 cargo t --test it author_readers` is the long form.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use mail_parser::MessageParser;
+use mailweir::mail::{Authors, Domain};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// How many fields are tried without the variable.
+const FEW: usize = 2000;
+
+/// A reader in another language: a field in, the domains of its addresses out.
+struct Reader {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Reader {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .current_dir(ROOT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/setup.sh installs it");
+        let questions = child.stdin.take().expect("a pipe");
+        let answers = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, questions, answers }
+    }
+
+    fn python() -> Self {
+        Self::start(Command::new("target/test-venv/bin/python").arg("tests/author_readers.py"))
+    }
+
+    fn nodemailer() -> Self {
+        let mut command = Command::new("node");
+        command.arg("tests/author_readers.js").env("NODE_PATH", "target/test-node/node_modules");
+        Self::start(&mut command)
+    }
+
+    fn domains(&mut self, field: &str) -> Vec<String> {
+        let question = serde_json::json!(field).to_string() + "\n";
+        self.questions.write_all(question.as_bytes()).expect("the reader runs");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the reader runs");
+        serde_json::from_str(&answer).expect("the reader answers")
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // It may have ended; either way it is waited for.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn mail_parser(field: &str) -> Vec<String> {
+    let message = format!("From: {field}\r\n\r\n");
+    let Some(message) = MessageParser::new().parse_headers(message.as_bytes()) else {
+        return Vec::new();
+    };
+    let list = message.from();
+    let mailboxes = list.iter().flat_map(|list| list.mailboxes());
+    let domains = mailboxes.filter_map(|mailbox| Some(mailbox.address()?.rsplit_once('@')?.1));
+    domains.filter(|domain| !domain.is_empty()).map(str::to_owned).collect()
+}
+
+/// One spelling for each domain: white space that the obsolete syntax allows is none of it.
+fn spelling(domain: &str) -> String {
+    let closed: String = domain.chars().filter(|c| !c.is_whitespace()).collect();
+    Domain::parse(&closed).map_or(closed, |domain| domain.to_string())
+}
+
+/// The one class in which a reader may find somebody else: an address that stands unquoted in the
+/// name before an address in angle brackets, as shops and mailing lists write it. The address in the
+/// brackets is the author then, for us and for nearly everybody.
+fn stands_in_a_name(field: &str, domain: &str) -> bool {
+    let closed: String = field.chars().filter(|c| !c.is_whitespace()).collect();
+    let Some((names, _)) = closed.rsplit_once('<') else { return false };
+    names.to_lowercase().split('@').skip(1).any(|after| {
+        let found: String = domain.to_lowercase().chars().filter(|c| !c.is_whitespace()).collect();
+        let shared = found.chars().zip(after.chars()).take_while(|(a, b)| a == b).count();
+        shared > 0 && shared >= found.chars().count().min(after.chars().count())
+    })
+}
+
+/// Pieces of which fields are made: right ones, odd ones, and what has once led a reader astray.
+fn field() -> impl Strategy<Value = String> {
+    let domain = prop_oneof![
+        8 => prop::sample::select(vec!["b.test", "b.test", "x.b.test", "B.TEST", "c.test"]),
+        2 => prop::sample::select(vec![
+            "b_c.test", "b.test.", "b. test", "b .test", "b(x).test", "bücher.test", "b\u{200b}.test",
+            "b\u{a0}.test", "b\u{ad}.test", "b\0.test", "[192.0.2.1]", "b..test", "localhost", "b\u{3002}test",
+            "xn--bcher-kva.test", "b.test>", "b.test\\", "\u{ff42}.test", "b\u{fffd}.test", "-b.test",
+        ]),
+    ];
+    let local = prop_oneof![
+        8 => prop::sample::select(vec!["a", "ceo", "a.b", "a+t"]).prop_map(str::to_owned),
+        2 => prop::sample::select(vec![
+            "a..b", ".a", "a.", "\"a b\"", "\"a@c.test\"", "a(x)", "a .b", "a b", "\"", "a\\", "ä",
+            "\"a\\\"b\"", "", "<", "a@c.test", "=?utf-8?q?a?=", "\"a\".b", "a;b", "a,b", "a:b",
+        ]).prop_map(str::to_owned),
+        1 => Just("x".repeat(65)),
+    ];
+    let spec = (
+        local,
+        prop::sample::select(vec![
+            "@", "@", "@", "@", "@", "@", "@", "@", "@", " @ ", "@(x)", "@@", "\u{ff20}", "",
+        ]),
+        domain,
+    )
+        .prop_map(|(local, at, domain)| format!("{local}{at}{domain}"));
+    let spec = spec.boxed();
+    let name = prop::sample::select(vec![
+        "",
+        "Boss ",
+        "\"Boss\" ",
+        "\"ceo@c.test\" ",
+        "ceo@c.test ",
+        "'ceo@c.test' ",
+        "ceo@c.test via X ",
+        "Foo [ceo@c.test] ",
+        "Doe, Jane ",
+        "(ceo@c.test) ",
+        "=?utf-8?q?ceo=40c.test?= ",
+        "Grüße ",
+        "\"Boss ",
+        "Boss (",
+        "B\\oss ",
+        "Boss: ",
+        "ceo@c.test: ",
+        "Boss\r\n ",
+        "a\tb ",
+        "<> ",
+        "ceo@c.test <> ",
+        "@ ",
+        "B\0 ",
+        "\"a\\\"b\" ",
+        "=?utf-8?q?=3Cceo=40c=2Etest=3E?= ",
+        ", ",
+        "; ",
+    ]);
+    let open = prop::sample::select(vec![
+        "<",
+        "<",
+        "<",
+        "<",
+        "<",
+        "<",
+        "< ",
+        "<<",
+        "<@c.test:",
+        "<@c.test,@d.test:",
+        "",
+    ]);
+    let close = prop::sample::select(vec![
+        ">", ">", ">", " >", ">>", "> Boss", "> (x)", "> <>", "", ">;", ">.",
+    ]);
+    let angle = (name, open, spec.clone(), close)
+        .prop_map(|(name, open, spec, close)| format!("{name}{open}{spec}{close}"));
+    let bare = (
+        prop::sample::select(vec!["", "", " ", "Boss ", "(x) "]),
+        spec,
+        prop::sample::select(vec!["", "", " (ceo@c.test)", " Boss", "<>", " <>"]),
+    )
+        .prop_map(|(before, spec, after)| format!("{before}{spec}{after}"));
+    let mailbox = prop_oneof![3 => angle, 2 => bare].boxed();
+    let list =
+        (prop_oneof![3 => prop::collection::vec(mailbox.clone(), 1..2), 1 => prop::collection::vec(mailbox, 2..4)], prop::sample::select(vec![", ", ",", ";", " , ,"]))
+            .prop_map(|(list, separator)| list.join(separator));
+    // One octet of somebody else's in the middle of it.
+    let noise = prop::sample::select(vec![
+        "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "\"", "(", ")", "<", ">",
+        "@", ",", ";", ":", "\\", " ", ".", "\u{feff}", "=?",
+    ]);
+    (list, noise, any::<prop::sample::Index>()).prop_map(|(list, noise, place)| {
+        let places: Vec<usize> =
+            list.char_indices().map(|(at, _)| at).chain([list.len()]).collect();
+        let at = places[place.index(places.len())];
+        format!("{}{noise}{}", &list[..at], &list[at..])
+    })
+}
+
+#[test]
+fn all_readers_find_our_author_or_the_message_is_refused() {
+    let count = std::env::var("MAILWEIR_AUTHOR_FIELDS");
+    let count: usize = count.map_or(FEW, |count| count.parse().expect("a number"));
+    let seed: [u8; 32] = match std::env::var("MAILWEIR_AUTHOR_SEED") {
+        Ok(text) => data_encoding::HEXLOWER
+            .decode(text.as_bytes())
+            .expect("hex")
+            .try_into()
+            .expect("32 octets"),
+        Err(_) => rand_seed(),
+    };
+    println!("MAILWEIR_AUTHOR_SEED={}", data_encoding::HEXLOWER.encode(&seed));
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut others = [Reader::python(), Reader::nodemailer()];
+    let strategy = field();
+    let mut accepted = 0;
+    let mut faults = Vec::new();
+    for _ in 0..count {
+        let field = strategy.new_tree(&mut runner).expect("a field").current();
+        let Ok(authors) = Authors::of(format!("From: {field}\r\n\r\n").as_bytes()) else {
+            continue;
+        };
+        accepted += 1;
+        let ours: Vec<String> = authors.domains().iter().map(ToString::to_string).collect();
+        let unfolded = field.replace("\r\n", "");
+        let mut found = mail_parser(&field);
+        for reader in &mut others {
+            found.extend(reader.domains(&unfolded));
+        }
+        // What a reader could not decode is no other domain, and none that it could show.
+        found.retain(|domain| !domain.contains('\u{fffd}'));
+        for domain in found {
+            if !ours.contains(&spelling(&domain)) && !stands_in_a_name(&unfolded, &domain) {
+                faults.push(format!("{field:?}: {ours:?}, and a reader finds {domain:?}"));
+            }
+        }
+    }
+    println!("{accepted} of {count} fields have an author");
+    assert!(accepted * 10 > count, "nearly all is refused, so nothing was tried");
+    faults.sort_unstable_by_key(String::len);
+    faults.truncate(40);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Other fields at each run.
+fn rand_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).expect("the system has random octets");
+    seed
+}
