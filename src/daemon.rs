@@ -4,6 +4,7 @@ mod changes;
 pub mod control;
 mod fixed;
 mod outbound;
+mod private;
 mod readers;
 mod trial;
 
@@ -117,6 +118,7 @@ struct Opened {
 impl Opened {
     fn of(configuration: &Configuration) -> Result<Self, StartError> {
         let data_dir = &configuration.store.data_dir;
+        private::tell_wide(data_dir);
         let resolver = resolver(configuration)?;
         let hostname = Domain::parse(&configuration.pipeline.hostname)?;
         let store = Store::open(&configuration.store, &configuration.events)?;
@@ -196,7 +198,8 @@ impl Daemon {
             .map_err(|source| StartError::File { path: control::path(data_dir), source })?;
         let (reloads, requests) = mpsc::channel(1);
         self.reload_requests = Some(requests);
-        let door = control::Door { queue: Arc::clone(queue), reloads };
+        let shared = Arc::clone(&self.shared);
+        let door = control::Door { queue: Arc::clone(queue), reloads, shared };
         self.tasks.spawn(control::run(control, door, stopped.clone()));
         if let Some(feed) = self.store.take_queue() {
             self.tasks.spawn(Arc::clone(queue).run(feed, stopped.clone()));

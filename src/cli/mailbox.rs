@@ -1,7 +1,6 @@
 //! `mailweir mailbox list`, `show`, `export`
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,10 +8,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::export::Export;
 use super::output::Lines;
-use super::{ConfigArgument, output};
+use super::{ConfigArgument, audited, output};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
 use crate::directory::EntityState;
+use crate::events::audit::{MailboxAccess, Occasion};
 use crate::id::TraceId;
 use crate::mail::Address;
 use crate::store::reader::{Reader, StoredMessage};
@@ -102,7 +104,13 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let Some(user) = &arguments.user else {
         return list_mailboxes(&configuration, &reader, arguments.json);
     };
-    let messages = reader.messages(&find(&configuration, user)?)?;
+    let name = find(&configuration, user)?;
+    let folders = Folder::ALL.map(|folder| {
+        let owner = Arc::clone(&name.user);
+        MailboxAccess::listed_by_command(occasion(&name), owner, folder.as_str())
+    });
+    audited::record_or_note(&configuration, folders);
+    let messages = reader.messages(&name)?;
     let mut lines = Lines::to_stdout();
     let mut unreadable = Unreadable::default();
     if arguments.json {
@@ -197,11 +205,15 @@ fn all_mailboxes(configuration: &Configuration, reader: &Reader) -> Vec<(Mailbox
 fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     let reader = Reader::open(&configuration.store)?;
-    let messages = reader.messages(&find(&configuration, &arguments.user)?)?;
-    let message = messages
-        .iter()
-        .find(|message| message.id == arguments.id)
-        .ok_or_else(|| anyhow!("{} has no message {}", arguments.user, arguments.id))?;
+    let name = find(&configuration, &arguments.user)?;
+    let messages = reader.messages(&name)?;
+    let found = messages.iter().find(|message| message.id == arguments.id);
+    let folder = found.map(|message| message.folder.as_str());
+    let owner = Arc::clone(&name.user);
+    let line = MailboxAccess::read_by_command(occasion(&name), owner, arguments.id, folder);
+    audited::record_or_note(&configuration, [line]);
+    let message =
+        found.ok_or_else(|| anyhow!("{} has no message {}", arguments.user, arguments.id))?;
     let bytes = reader.read(message)?;
     if !arguments.json {
         return Ok(output::bytes(&bytes)?);
@@ -214,16 +226,20 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
 fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     let reader = Reader::open(&configuration.store)?;
-    let messages = reader.messages(&find(&configuration, &arguments.user)?)?;
+    let name = find(&configuration, &arguments.user)?;
+    let messages = reader.messages(&name)?;
+    let occasion = occasion(&name);
+    let lines = messages.iter().map(|message| {
+        let (owner, folder) = (Arc::clone(&name.user), Some(message.folder.as_str()));
+        MailboxAccess::read_by_command(occasion.clone(), owner, message.id, folder)
+    });
+    audited::record_or_note(&configuration, lines);
+    let mut to = Export::open(&arguments.dir)?;
     let mut unreadable = Unreadable::default();
     for message in &messages {
         let read = reader.read(message).map_err(anyhow::Error::from);
         let Some(bytes) = unreadable.note(message, read) else { continue };
-        let folder = arguments.dir.join(message.folder.as_str());
-        let path = folder.join(format!("{}.eml", message.id));
-        fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(&path, bytes))
-            .with_context(|| path.display().to_string())?;
+        let path = to.write(message.folder, message.id, &bytes)?;
         if arguments.json {
             let file = path.display().to_string();
             output::json(&MessageLine { file: Some(&file), ..line_of(message, None) })?;
@@ -234,6 +250,12 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
         output::line(&format!("{count} written to {}", arguments.dir.display()))?;
     }
     unreadable.outcome()
+}
+
+/// A command that uses a mailbox; nobody is logged in.
+fn occasion(name: &MailboxName) -> Occasion {
+    let (now, id) = (SystemClock.now(), TraceId::generate());
+    Occasion::new(now, id, Some(Arc::clone(&name.organization)), None)
 }
 
 fn line_of(message: &StoredMessage, subject: Option<String>) -> MessageLine<'static> {

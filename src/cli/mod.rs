@@ -2,10 +2,13 @@
 //! mail.
 
 mod access;
+mod audited;
 mod check_config;
 mod demo;
 mod domain;
 mod events;
+mod export;
+mod harmless;
 mod mailbox;
 mod output;
 mod owner;
@@ -117,6 +120,8 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What the daemon and its commands make is for its owner alone, whatever the shell says.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let outcome = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
@@ -157,7 +162,7 @@ fn start_failure(error: crate::daemon::StartError) -> anyhow::Error {
 
 #[expect(clippy::print_stderr, reason = "the command line's own errors")]
 fn eprintln_all(error: &anyhow::Error) {
-    eprintln!("{}", output::described(error));
+    eprintln!("{}", harmless::harmless(&output::described(error)));
 }
 
 /// Starts the operational log on standard error.

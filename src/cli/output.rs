@@ -1,24 +1,20 @@
 //! Standard output, so that a closed pipe (`| head`) ends a command quietly.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde::Serialize;
+
+use super::harmless::harmless;
 
 /// What is written at once of many lines, in octets.
 const PIECE: usize = 64 * 1024;
 
-/// Prints a line, or several. What came from a peer cannot move the cursor or colour the screen:
-/// control characters are replaced.
+/// Prints a line, or several, as [`harmless`] makes them.
 pub(super) fn line(text: &str) -> io::Result<()> {
     let text = harmless(text);
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")
-}
-
-fn harmless(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-    text.chars().map(harmless).collect()
 }
 
 /// Lines that may be many, written in large pieces. Nobody should wait for one of them.
@@ -61,12 +57,17 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Tells the operator something beside the output, on standard error.
 #[expect(clippy::print_stderr, reason = "standard output may be read by a program")]
 pub(super) fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", harmless(text));
 }
 
-/// Prints bytes as they are.
+/// Prints bytes as they are; to a terminal, what it can show of them.
 pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+        out.write_all(harmless(&text).as_bytes())?;
+        return out.flush();
+    }
     out.write_all(bytes)?;
     out.flush()
 }

@@ -4,17 +4,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::owner::give_to_daemon;
 use super::user::FoundUser;
-use super::{ConfigArgument, output};
+use super::{ConfigArgument, audited, output};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Configuration;
 use crate::directory::credential::{new_token, token_hash};
-use crate::events::audit::{self, Occasion, PersonalAccessToken, TokenAction};
+use crate::events::audit::{Occasion, PersonalAccessToken, TokenAction};
 use crate::id::TraceId;
 use crate::store::{CREDENTIALS_FILE, CredentialStore, NewToken, Token};
 
@@ -132,7 +132,13 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<()> {
 
 fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
-    let found = FoundUser::find(&configuration, &arguments.user)?;
+    let attempt = Attempt {
+        configuration: &configuration,
+        user: &arguments.user,
+        action: TokenAction::Create,
+        name: Some(&arguments.name),
+    };
+    let found = attempt.find()?;
     let (secret, now) = (new_token()?, SystemClock.now());
     let new = NewToken {
         hash: token_hash(&secret),
@@ -140,8 +146,10 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
         created_at: now,
         expires_at: arguments.expires.end(now),
     };
-    let store = CredentialStore::open(&configuration.store.data_dir)?;
-    let known = store.add_token(&found.owner(), new)?;
+    let store = CredentialStore::open(&configuration.store.data_dir);
+    let known = store
+        .and_then(|store| store.add_token(&found.owner(), new))
+        .inspect_err(|error| attempt.failed(Some(&found), &error.to_string()))?;
     // It is shown whatever becomes of the audit line: it is in force.
     let told = tell_audit(&configuration, &found, &known, TokenAction::Create);
     if arguments.json {
@@ -176,14 +184,50 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
 
 fn revoke(arguments: &RevokeArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
-    let found = FoundUser::find(&configuration, &arguments.user)?;
-    let none = || anyhow!("{found} has no token {}", arguments.id);
-    let store = CredentialStore::open_if_there(&configuration.store.data_dir)?;
-    let Some(store) = store else { bail!(none()) };
-    let removed = store.remove_token(&found.owner(), &arguments.id)?.ok_or_else(none)?;
+    let attempt = Attempt {
+        configuration: &configuration,
+        user: &arguments.user,
+        action: TokenAction::Delete,
+        name: None,
+    };
+    let found = attempt.find()?;
+    let removed = removed(&configuration, &found, &arguments.id)
+        .inspect_err(|error| attempt.failed(Some(&found), &error.to_string()))?;
     tell_audit(&configuration, &found, &removed, TokenAction::Delete)?;
     let (id, name) = (&removed.id, &removed.name);
     Ok(output::line(&format!("token {id} of {found} ({name}) is revoked"))?)
+}
+
+fn removed(configuration: &Configuration, found: &FoundUser, id: &str) -> anyhow::Result<Token> {
+    let store = CredentialStore::open_if_there(&configuration.store.data_dir)?;
+    let removed = store.map_or(Ok(None), |store| store.remove_token(&found.owner(), id))?;
+    removed.ok_or_else(|| anyhow!("{found} has no token {id}"))
+}
+
+/// Something that is tried with a token, for the audit log.
+struct Attempt<'a> {
+    configuration: &'a Configuration,
+    /// As the operator names the user.
+    user: &'a str,
+    action: TokenAction,
+    name: Option<&'a str>,
+}
+
+impl Attempt<'_> {
+    fn find(&self) -> anyhow::Result<FoundUser> {
+        FoundUser::find(self.configuration, self.user)
+            .inspect_err(|error| self.failed(None, &error.to_string()))
+    }
+
+    fn failed(&self, found: Option<&FoundUser>, reason: &str) {
+        let organization = found.map(|found| (&found.organization.id).into());
+        let user = found.map(|found| Arc::clone(&found.user.name));
+        let email = found.map_or(self.user.to_owned(), |found| found.user.email.to_string());
+        let occasion = Occasion::new(SystemClock.now(), TraceId::generate(), organization, user);
+        let (action, name) = (self.action, self.name);
+        let line = PersonalAccessToken::failed_by_command(occasion, &email, action, name, reason);
+        audited::record_or_note(self.configuration, [line]);
+    }
 }
 
 fn validity(token: &Token) -> String {
@@ -216,7 +260,6 @@ fn tell_audit(
         (&token.name, &token.scopes),
         token.expires_at,
     );
-    let data_dir = &configuration.store.data_dir;
-    audit::append(&data_dir.join("audit"), &configuration.arns, line)?;
-    give_to_daemon(data_dir, &[CREDENTIALS_FILE, "audit", "audit/personal-access-token.jsonl"])
+    audited::record(configuration, [line])?;
+    give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])
 }

@@ -1,4 +1,4 @@
-//! `mailweir user set-password`
+//! `mailweir user set-password`, `unlock`
 
 use std::io::{self, BufRead, IsTerminal};
 use std::sync::Arc;
@@ -6,12 +6,16 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 
+use super::harmless::harmless;
 use super::owner::give_to_daemon;
-use super::{ConfigArgument, output};
+use super::{ConfigArgument, audited, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
+use crate::daemon::control::{self, Request, UnlockAnswer};
 use crate::directory::credential::{PasswordHash, check_policy};
 use crate::directory::{EntityState, Organization, User};
+use crate::events::audit::{AuthFailure, Authentication, Occasion};
+use crate::id::TraceId;
 use crate::mail::{Address, Secret};
 use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxName};
 
@@ -22,6 +26,16 @@ const MAX_LINE: u64 = 4096;
 pub(super) enum UserCommand {
     /// Give a user a password: asked for twice on a terminal, else a line of standard input
     SetPassword(SetPasswordArguments),
+    /// Let a user's networks try again that have failed to log in too often
+    Unlock(UnlockArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UnlockArguments {
+    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    user: String,
+    #[command(flatten)]
+    config: ConfigArgument,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,15 +47,64 @@ pub(super) struct SetPasswordArguments {
 }
 
 pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
-    let UserCommand::SetPassword(arguments) = command;
+    match command {
+        UserCommand::SetPassword(arguments) => set_password(arguments),
+        UserCommand::Unlock(arguments) => unlock(arguments),
+    }
+}
+
+fn unlock(arguments: &UnlockArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     let found = FoundUser::find(&configuration, &arguments.user)?;
+    let answer = lift_throttle(&configuration, &found)?;
+    let was_locked = answer.is_some_and(|answer| answer.was_locked);
+    output::line(&match was_locked {
+        true => format!("{found} is unlocked"),
+        false => format!("{found} was not locked"),
+    })?;
+    Ok(())
+}
+
+/// Has the daemon forget a user's failed logins; `None` if there is no daemon, and so nothing to
+/// forget.
+fn lift_throttle(
+    configuration: &Configuration,
+    found: &FoundUser,
+) -> anyhow::Result<Option<UnlockAnswer>> {
+    let MailboxName { organization, user } = found.owner();
+    let (organization, user) = (organization.to_string(), user.to_string());
+    let request = Request::Unlock { organization, user };
+    match control::ask(&configuration.store.data_dir, &request) {
+        Err(error) if is_nobody_there(&error) => Ok(None),
+        answer => Ok(Some(answer?)),
+    }
+}
+
+fn is_nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn set_password(arguments: &SetPasswordArguments) -> anyhow::Result<()> {
+    let configuration = arguments.config.load()?;
+    let found = FoundUser::find(&configuration, &arguments.user).inspect_err(|_| {
+        let occasion = Occasion::new(SystemClock.now(), TraceId::generate(), None, None);
+        let failed = Err(AuthFailure::UnknownUser);
+        let line = Authentication::password_by_command(occasion, &arguments.user, failed);
+        audited::record_or_note(&configuration, [line]);
+    })?;
     let password = read_password(&found)?;
-    check_policy(&password)?;
+    check_policy(&password).inspect_err(|_| {
+        let failed = Err(AuthFailure::WeakPassword);
+        audited::record_or_note(&configuration, [password_line(&found, failed)]);
+    })?;
     let hash = PasswordHash::of(&password)?;
     let store = CredentialStore::open(&configuration.store.data_dir)?;
     store.set_password(&found.owner(), hash.as_str(), SystemClock.now())?;
     give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])?;
+    audited::record_or_note(&configuration, [password_line(&found, Ok(()))]);
+    if let Err(error) = lift_throttle(&configuration, &found) {
+        output::note(&format!("networks that have failed to log in are not told: {error:#}"));
+    }
     output::line(&format!("the password of {found} is set"))?;
     if found.user.state == EntityState::Disabled {
         output::note(&format!("{found} is disabled, and cannot log in until that changes"));
@@ -49,11 +112,18 @@ pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn password_line(found: &FoundUser, outcome: Result<(), AuthFailure>) -> Authentication {
+    let (organization, user) = ((&found.organization.id).into(), Arc::clone(&found.user.name));
+    let (now, id) = (SystemClock.now(), TraceId::generate());
+    let occasion = Occasion::new(now, id, Some(organization), Some(user));
+    Authentication::password_by_command(occasion, &found.user.email.to_string(), outcome)
+}
+
 fn read_password(user: &FoundUser) -> anyhow::Result<Secret> {
     if !io::stdin().is_terminal() {
         return read_line(io::stdin().lock());
     }
-    let ask = |prompt: &str| rpassword::prompt_password(prompt).map(Secret::new);
+    let ask = |prompt: &str| rpassword::prompt_password(harmless(prompt)).map(Secret::new);
     let password = ask(&format!("New password of {user}: "))?;
     if ask("The same again: ")? != password {
         bail!("the two are not the same");

@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 
 use super::changes::Changes;
 use super::outbound::MailQueue;
-use crate::store::QueueId;
+use crate::pipeline::Pipeline;
+use crate::smtp::Shared;
+use crate::store::{MailboxName, QueueId};
 
 /// The longest request, in octets: thousands of ids.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -46,6 +48,21 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// Forget a user's failed logins.
+    Unlock {
+        /// The organization's id.
+        organization: String,
+        /// The user's name.
+        user: String,
+    },
+}
+
+/// What came of forgetting a user's failed logins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnlockAnswer {
+    /// Whether some network was kept from trying.
+    pub was_locked: bool,
 }
 
 /// What came of reading the configuration again.
@@ -67,6 +84,7 @@ pub type ReloadRequest = oneshot::Sender<ReloadAnswer>;
 pub(super) struct Door {
     pub(super) queue: Arc<MailQueue>,
     pub(super) reloads: mpsc::Sender<ReloadRequest>,
+    pub(super) shared: Arc<Shared<Pipeline>>,
 }
 
 /// What came of it.
@@ -133,6 +151,12 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     }
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Reload) => json!(reload(&door.reloads).await),
+        Ok(Request::Unlock { organization, user }) => {
+            let name = MailboxName { organization: organization.into(), user: user.into() };
+            let was_locked = door.shared.handler().lift_throttle(&name);
+            tracing::info!(user = %name, was_locked, "failed logins are forgotten");
+            json!(UnlockAnswer { was_locked })
+        }
         Ok(request) => json!(answer(request, &door.queue).await),
         Err(error) => json!(Answer { problem: Some(error.to_string()), ..Answer::default() }),
     };
@@ -178,8 +202,8 @@ pub fn ask<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> io::Resul
 async fn answer(request: Request, queue: &MailQueue) -> Answer {
     let mut answer = Answer::default();
     match request {
-        // It has an answer of its own.
-        Request::Reload => {}
+        // They have answers of their own.
+        Request::Reload | Request::Unlock { .. } => {}
         Request::QueueRetry { ids } => {
             for id in ids {
                 let list = if queue.retry(id) { &mut answer.done } else { &mut answer.missed };

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::journal::Journaled;
+use crate::clock::Timestamp;
 use crate::events::audit::{MailboxAccess, Occasion};
+use crate::id::TraceId;
+use crate::mail::{Login, Peer};
 
 /// The uses of mailboxes that a message comes to once it is durable.
 pub(super) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
@@ -27,4 +30,11 @@ pub(super) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
         }));
     }
     accesses
+}
+
+/// A message that a user may not submit.
+pub(super) fn denied(id: TraceId, peer: &Peer, login: &Login, at: Timestamp) -> MailboxAccess {
+    let (organization, user) = (Arc::clone(&login.organization), Arc::clone(&login.user));
+    let occasion = Occasion::new(at, id, Some(organization), Some(Arc::clone(&user)));
+    MailboxAccess::submitted(occasion, peer.ip.to_canonical(), user, false)
 }

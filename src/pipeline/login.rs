@@ -1,5 +1,6 @@
 //! Logins: who has these credentials, and may that user in from there? What a peer learns is
-//! whether the login succeeds; why it does not, the audit logs tell.
+//! whether the login succeeds; why it does not, the audit logs tell. Whoever may not in from where
+//! it is does not learn either whether the password would be right.
 //!
 //! A name that is nobody's costs what a wrong password costs, in time too.
 
@@ -7,6 +8,7 @@
 mod tests;
 mod throttle;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ use throttle::{Account as ThrottledAccount, Throttle};
 
 /// Passwords verified at once, at most: each takes a processor and 19 MiB.
 const MAX_TURNS: usize = 4;
+/// What the operator reads of a login that the access control rules do not let in.
+const ACCESS_DENIED: &str = "access-denied";
 /// So many characters of a user name are told.
 const MAX_TOLD: usize = 64;
 /// How long a login waits for its turn.
@@ -51,18 +55,21 @@ struct Account {
     organization: Option<OrganizationId>,
     /// Why this account cannot log in, whatever the password is.
     closed: Option<AuthFailure>,
+    /// Whether the access control rules let this account in from where the client is.
+    is_granted: bool,
     throttled: ThrottledAccount,
 }
 
 impl Account {
-    fn of(directory: &Directory, user_name: &str, throttle: &Throttle) -> Self {
+    fn of(directory: &Directory, user_name: &str, client: IpAddr, throttle: &Throttle) -> Self {
         let Some((organization, user)) = directory.user_for_login(user_name) else {
             let organization = directory.organization_for_login(user_name);
             return Self {
                 owner: MailboxName { organization: "".into(), user: "".into() },
                 organization: organization.map(|organization| organization.id.clone()),
                 closed: Some(AuthFailure::UnknownUser),
-                throttled: throttle.account("", &nobodys_name(directory, user_name)),
+                is_granted: false,
+                throttled: throttle.account("", &nobodys_name(directory, user_name), client),
             };
         };
         let id = organization.id.as_str();
@@ -74,7 +81,8 @@ impl Account {
                 EntityState::Disabled => Some(AuthFailure::UserDisabled),
                 EntityState::Remote(_) => Some(AuthFailure::RemoteUser),
             },
-            throttled: throttle.account(id, &user.name),
+            is_granted: false,
+            throttled: throttle.account(id, &user.name, client),
         }
     }
 
@@ -152,9 +160,8 @@ impl Logins {
     /// Dropped while it waits, it has told the peer nothing, and verifies to its end.
     ///
     /// # Errors
-    /// [`Reason::BadCredentials`], whatever is wrong with name or password;
-    /// [`Reason::LoginsThrottled`]; [`Reason::AuthenticationUnavailable`]; and
-    /// [`Reason::AccessDenied`], for who has proved the password.
+    /// [`Reason::BadCredentials`], whatever is wrong with name or password, and where access is
+    /// denied; [`Reason::LoginsThrottled`]; [`Reason::AuthenticationUnavailable`].
     pub async fn authenticate(
         &self,
         snapshot: &Snapshot,
@@ -163,21 +170,24 @@ impl Logins {
         credentials: Credentials,
     ) -> Result<Login, Denied> {
         let Credentials { user_name, password } = credentials;
-        let account = Account::of(&snapshot.directory, &user_name, &self.throttle());
+        let mut account = Account::of(&snapshot.directory, &user_name, peer.ip, &self.throttle());
+        let organization = account.organization.as_ref().map(Arc::from);
+        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
+        // Asked before the password, so that nothing of what follows tells about it.
+        account.is_granted = self.check_access(snapshot, &account, peer, &occasion);
         let proof = match is_token(password.expose()) {
             true => self.by_token(&account, password).await,
             false => self.by_password(&account, password).await,
         };
-        let organization = account.organization.as_ref().map(Arc::from);
-        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
         let (ip, token) = (peer.ip.to_canonical(), proof.token.as_deref());
-        let told = Authentication::smtp(occasion.clone(), &user_name, ip, proof.outcome, token);
+        let told = Authentication::smtp(occasion, &user_name, ip, proof.outcome, token);
         self.audit.record(told);
         proof
             .outcome
             .map_err(|failure| Denied::new(reason_of(failure), &user_name, failure.word()))?;
-        self.check_access(snapshot, &account, peer, occasion)
-            .map_err(|reason| Denied::new(reason, &user_name, reason.word()))?;
+        if !account.is_granted {
+            return Err(Denied::new(Reason::BadCredentials, &user_name, ACCESS_DENIED));
+        }
         let MailboxName { organization, user } = account.owner;
         Ok(Login { organization, user, token: proof.token })
     }
@@ -207,9 +217,10 @@ impl Logins {
         };
         let outcome = judged(account, verified);
         match outcome {
-            Ok(()) => self.throttle().succeeded(account.throttled),
+            // A right password that is of no use here counts as a wrong one, to whoever counts.
+            Ok(()) if account.is_granted => self.throttle().succeeded(account.throttled),
             Err(AuthFailure::Unavailable) => {}
-            Err(_) => self.throttle().failed(account.throttled, self.clock.now()),
+            Ok(()) | Err(_) => self.throttle().failed(account.throttled, self.clock.now()),
         }
         drop(turn);
         Proof { outcome, token: None }
@@ -219,20 +230,25 @@ impl Logins {
     /// expired, in some forgotten device, locks nobody out.
     async fn by_token(&self, account: &Account, token: Secret) -> Proof {
         let (store, owner) = (Arc::clone(&self.credentials), account.owner.clone());
-        let (is_open, now) = (account.closed.is_none(), self.clock.now());
+        let is_open = account.closed.is_none() && account.is_granted;
+        let now = self.clock.now();
         let work = move || verify_token(&store, &owner, &token, now, is_open);
         let verified = spawn_blocking(work).await.map_err(|error| unavailable(&error));
         let proof = verified.flatten().unwrap_or_else(Proof::failed);
         Proof { outcome: judged(account, proof.outcome), ..proof }
     }
 
+    /// Whether the rules let the account in from where the client is.
     fn check_access(
         &self,
         snapshot: &Snapshot,
         account: &Account,
         peer: &Peer,
-        occasion: Occasion,
-    ) -> Result<(), Reason> {
+        occasion: &Occasion,
+    ) -> bool {
+        if account.owner.user.is_empty() {
+            return false; // No rule is about nobody.
+        }
         let policy = account.organization.as_ref().and_then(|id| snapshot.policies.get(id));
         let (protocol, user) = (AccessProtocol::Smtp, &*account.owner.user);
         let request = AccessRequest { protocol, ip: peer.ip, user };
@@ -241,8 +257,14 @@ impl Logins {
             decision.as_ref().is_some_and(|decision| decision.effect == AccessEffect::Allow);
         let rule = decision.as_ref().and_then(|decision| decision.matched.first());
         let ip = peer.ip.to_canonical();
-        self.audit.record(AccessControl::smtp(occasion, ip, rule.map(|rule| &**rule), is_granted));
-        if is_granted { Ok(()) } else { Err(Reason::AccessDenied) }
+        let (occasion, rule) = (occasion.clone(), rule.map(|rule| &**rule));
+        self.audit.record(AccessControl::smtp(occasion, ip, rule, is_granted));
+        is_granted
+    }
+
+    /// Forgets a user's failed logins; whether some network was kept from trying.
+    pub fn lift_throttle(&self, user: &MailboxName) -> bool {
+        self.throttle().lift(&user.organization, &user.user, self.clock.now())
     }
 
     fn is_throttled(&self, account: &Account) -> bool {
@@ -313,6 +335,7 @@ fn reason_of(failure: AuthFailure) -> Reason {
         | AuthFailure::NoPassword
         | AuthFailure::WrongPassword
         | AuthFailure::UnknownToken
-        | AuthFailure::ExpiredToken => Reason::BadCredentials,
+        | AuthFailure::ExpiredToken
+        | AuthFailure::WeakPassword => Reason::BadCredentials,
     }
 }

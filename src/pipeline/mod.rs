@@ -122,6 +122,11 @@ impl Pipeline {
         self.snapshot.store(Arc::new(snapshot));
     }
 
+    /// Forgets a user's failed logins; whether some network was kept from trying.
+    pub fn lift_throttle(&self, user: &MailboxName) -> bool {
+        self.logins.lift_throttle(user)
+    }
+
     /// Opens the audit logs again that somebody has moved away.
     pub fn reopen_logs(&self) {
         self.audit.reopen();
@@ -314,7 +319,10 @@ impl Handler for Pipeline {
         let about = format!("MAIL FROM:{reverse_path} by user {}", login.user);
         Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
             .map(MailTransaction::Submitted)
-            .map_err(|reason| self.refuse(reason, trace_id, peer, &about))
+            .map_err(|reason| {
+                self.audit.record(accesses::denied(trace_id, peer, login, self.clock.now()));
+                self.refuse(reason, trace_id, peer, &about)
+            })
     }
 
     async fn rcpt(
@@ -346,7 +354,12 @@ impl Handler for Pipeline {
             MailTransaction::Relayed(relayed) => self.accept(relayed, content).await,
             MailTransaction::Submitted(submitted) => self.submit(submitted, content).await,
         };
-        accepted.map_err(|reason| self.refuse(reason, trace_id, &peer, &about))
+        accepted.map_err(|reason| {
+            if let Some(login) = &peer.login {
+                self.audit.record(accesses::denied(trace_id, &peer, login, self.clock.now()));
+            }
+            self.refuse(reason, trace_id, &peer, &about)
+        })
     }
 
     async fn abandon(&self, transaction: MailTransaction) {

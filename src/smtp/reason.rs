@@ -100,8 +100,6 @@ reasons! {
     /// Logins on this connection have failed too often.
     TooManyFailedLogins = "too-many-failed-logins", 421, "4.7.0", "Too many failed logins on this connection";
     /// The organization's access control rules deny it. RFC 4954 §6 has 535 for credentials that
-    /// are not enough as well, and every client knows it as an answer to AUTH.
-    AccessDenied = "access-denied", 535, "5.7.8", "Access denied by your organization's rules";
     // Recipients.
     /// There is nobody of that name.
     UnknownUser = "unknown-user", 550, "5.1.1", "No such user here";

@@ -52,15 +52,16 @@ pub(super) fn create_dir_below(parent: &Path, path: &Path) -> Result<(), StoreEr
 /// Gives a new file or folder the owner that `like` has, so that the daemon can use what root's
 /// command made.
 pub(super) fn own_like(path: &Path, like: &Path) -> Result<(), StoreError> {
-    let owner = |path: &Path| {
-        let metadata = fs::metadata(path).map_err(StoreError::file(path))?;
-        Ok::<_, StoreError>((metadata.uid(), metadata.gid()))
-    };
-    let (uid, gid) = owner(like)?;
-    if owner(path)? == (uid, gid) {
+    let owner = |path: &Path| fs::metadata(path).map_err(StoreError::file(path));
+    let wanted = owner(like)?;
+    let made = owner(path)?;
+    // Its group has no rights to it, so it does not matter; and a user cannot give a file to a
+    // group of others.
+    if wanted.uid() == made.uid() {
         return Ok(());
     }
-    std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(StoreError::file(path))
+    std::os::unix::fs::chown(path, Some(wanted.uid()), Some(wanted.gid()))
+        .map_err(StoreError::file(path))
 }
 
 /// Gives a synced file its name, in place of what had it, durably.

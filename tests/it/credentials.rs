@@ -297,3 +297,53 @@ fn daemon_key(from: &Daemon, to: &Daemon) {
     let key = |daemon: &Daemon| daemon.data().join("keys/master.key");
     fs::copy(key(from), key(to)).expect("copies");
 }
+
+#[test]
+fn every_attempt_of_a_command_leaves_its_audit_line() {
+    let daemon = Setup::default().start();
+    let log = |kind: &str| {
+        let path = daemon.data().join(format!("audit/{kind}.jsonl"));
+        json(&fs::read_to_string(path).expect("reads"))
+    };
+    assert!(set_password(&daemon, "alice", PASSWORD).status.success());
+    assert!(!set_password(&daemon, "alice", "weak").status.success());
+    assert!(!set_password(&daemon, "nobody", PASSWORD).status.success());
+    let lines = log("authentication");
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!(
+                (&line["protocol"], &line["method"]),
+                (&"cli".into(), &"set-password".into())
+            );
+            line["auth_failed_reason"].as_str().unwrap_or("set")
+        })
+        .collect();
+    assert_eq!(told, ["set", "weak-password", "unknown-user"]);
+    assert_eq!(lines[0]["user_id"], "alice");
+
+    refused(&daemon, &["token", "revoke", "alice", "none"]);
+    refused(&daemon, &["token", "create", "nobody", "--name", "phone"]);
+    let lines = audit(&daemon);
+    assert_eq!((&lines[0]["action"], &lines[1]["action"]), (&"delete".into(), &"create".into()));
+    assert!(lines.iter().all(|line| line["failed_reason"].is_string()), "{lines:?}");
+
+    let mut client = daemon.client();
+    client.command("EHLO good.test");
+    client.transaction("bob@good.test", &["alice@example.test"]);
+    let accepted = client.data(&message("bob@good.test", "private"));
+    let id = accepted.split_whitespace().last().expect("an id").to_owned();
+    daemon.succeeds(&["mailbox", "list", "alice"]);
+    daemon.succeeds(&["mailbox", "show", "alice", &id]);
+    daemon.mailbox("alice");
+    let lines = log("mailbox-access");
+    let by_command: Vec<_> = lines.iter().filter(|line| line["protocol"] == "cli").collect();
+    let actions: Vec<_> = by_command.iter().filter_map(|line| line["action"].as_str()).collect();
+    assert_eq!(actions[..5], ["read_summary"; 5]);
+    assert_eq!(actions[5..], ["read"; 2]);
+    assert!(by_command.iter().all(|line| line["owner_id"] == "alice"), "{lines:?}");
+    assert_eq!(
+        (&by_command[5]["item_id"], &by_command[5]["folder_path"]),
+        (&id.into(), &"INBOX".into())
+    );
+}

@@ -1,6 +1,8 @@
 //! The daemon as a service: reload, drain, connection limits.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::daemon::{BINARY, Setup, rule, text};
@@ -220,4 +222,49 @@ fn the_service_manager_is_told() {
     assert!(told().contains("READY=1"));
     assert!(daemon.stop().success());
     assert!(told().contains("STOPPING=1"));
+}
+
+/// Every path below a folder that others than its owner have rights to.
+fn wide(path: &Path) -> Vec<PathBuf> {
+    let metadata = fs::symlink_metadata(path).expect("stats");
+    let mut found = Vec::new();
+    if metadata.permissions().mode() & 0o077 != 0 {
+        found.push(path.to_owned());
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).expect("lists") {
+            found.extend(wide(&entry.expect("an entry").path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_data_folder_is_its_owners_whatever_the_umask_and_a_wider_one_is_told() {
+    let mut daemon = Setup::default().prepare();
+    let generous = || {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 000; exec \"$0\" \"$@\"", BINARY]);
+        command
+    };
+    daemon.launch(generous());
+    swaks(&daemon, "bob@good.test", "alice@example.test", "private", &[]).accepted();
+    swaks(&daemon, "bob@good.test", "nobody@example.test", "refused", &[])
+        .refused("550", "unknown-user");
+    for arguments in [
+        &["token", "create", "alice", "--name", "phone"][..],
+        &["domain", "keys", "example.test"],
+        &["mailbox", "list", "alice"],
+    ] {
+        let output = generous().args(arguments).arg("--config").arg(daemon.config()).output();
+        assert!(output.expect("runs").status.success(), "{arguments:?}");
+    }
+    assert_eq!(wide(&daemon.data()), Vec::<PathBuf>::new());
+    daemon.stop();
+    assert!(!daemon.log().contains("have rights to it"), "{}", daemon.log());
+    fs::set_permissions(daemon.data(), fs::Permissions::from_mode(0o750)).expect("changes");
+    daemon.launch(generous());
+    let told = daemon.log();
+    let line = told.lines().find(|line| line.contains("have rights to it")).expect("is told");
+    assert!(line.contains(&daemon.data().display().to_string()), "{line}");
 }

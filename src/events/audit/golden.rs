@@ -39,6 +39,8 @@ fn logins_have_their_golden_lines() {
     let unknown = Err(AuthFailure::UnknownUser);
     let nobody = Authentication::smtp(occasion(None, None), "x\"\r\n", ip, unknown, None);
     check("authentication.nobody", nobody);
+    let set = Authentication::password_by_command(alice(), user, Ok(()));
+    check("authentication.set-password", set);
     check("access-control", AccessControl::smtp(alice(), ip, Some("office"), true));
     let ip = "2001:db8::7".parse().expect("an address");
     check("access-control.unmatched", AccessControl::smtp(alice(), ip, None, false));
@@ -54,6 +56,20 @@ fn mailboxes_and_tokens_have_their_golden_lines() {
     let internal = MailboxAccess::delivered(delivery, None, "bob".into(), "JUNK_EMAIL");
     check("mailbox-access.internal", internal);
     check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob".into(), false));
+    let item = "01939e10-0000-7000-8000-000000000002".parse().expect("an id");
+    let by_command = || occasion(Some(ORGANIZATION), None);
+    let read = MailboxAccess::read_by_command(by_command(), "bob".into(), item, Some("INBOX"));
+    check("mailbox-access.read", read);
+    let listed = MailboxAccess::listed_by_command(by_command(), "bob".into(), "INBOX");
+    check("mailbox-access.list", listed);
+    let failed = PersonalAccessToken::failed_by_command(
+        alice(),
+        "alice@example.test",
+        TokenAction::Delete,
+        None,
+        "no such token",
+    );
+    check("personal-access-token.failed", failed);
     let expires = Some(Timestamp::from_millis(1_826_771_486_123));
     let scopes = ["mailbox".to_owned()];
     let token = ("phone", scopes.as_slice());

@@ -94,6 +94,8 @@ pub enum AuthFailure {
     ExpiredToken,
     /// The account has had too many failures; nothing was verified.
     TooManyFailures,
+    /// A password that was to be set is not as good as it must be.
+    WeakPassword,
     /// Nothing could be verified: a fault of ours, or too many logins at once.
     Unavailable,
 }
@@ -110,6 +112,7 @@ impl AuthFailure {
             Self::UnknownToken => "unknown-token",
             Self::ExpiredToken => "expired-token",
             Self::TooManyFailures => "too-many-failures",
+            Self::WeakPassword => "weak-password",
             Self::Unavailable => "unavailable",
         }
     }
@@ -123,7 +126,9 @@ pub struct Authentication {
     /// The name tried.
     user: String,
     protocol: Protocol,
-    source_ip: IpAddr,
+    /// Absent for commands, which come from nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ip: Option<IpAddr>,
     method: &'static str,
     auth_successful: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,11 +150,31 @@ impl Authentication {
             occasion,
             user: user.chars().take(MAX_USER).collect(),
             protocol: Protocol::Smtp,
-            source_ip,
+            source_ip: Some(source_ip),
             method: "basic",
             auth_successful: outcome.is_ok(),
             auth_failed_reason: outcome.err(),
             personal_access_token_id: token_id.map(str::to_owned),
+        }
+    }
+}
+
+impl Authentication {
+    /// A command of ours that sets the password of a user, or tries to.
+    pub fn password_by_command(
+        occasion: Occasion,
+        user: &str,
+        outcome: Result<(), AuthFailure>,
+    ) -> Self {
+        Self {
+            occasion,
+            user: user.chars().take(MAX_USER).collect(),
+            protocol: Protocol::CommandLine,
+            source_ip: None,
+            method: "set-password",
+            auth_successful: outcome.is_ok(),
+            auth_failed_reason: outcome.err(),
+            personal_access_token_id: None,
         }
     }
 }
@@ -191,6 +216,8 @@ impl AccessControl {
 #[serde(rename_all = "snake_case")]
 enum Action {
     Create,
+    Read,
+    ReadSummary,
     SubmitEmailForSending,
 }
 
@@ -205,7 +232,9 @@ pub struct MailboxAccess {
     action: Action,
     owner_id: Arc<str>,
     object_type: &'static str,
-    item_id: TraceId,
+    /// Absent where it is about a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     folder_path: Option<&'static str>,
     action_allowed: bool,
@@ -226,7 +255,7 @@ impl MailboxAccess {
             action: Action::Create,
             owner_id: owner,
             object_type: "Message",
-            item_id: occasion.request_id,
+            item_id: Some(occasion.request_id),
             folder_path: Some(folder),
             action_allowed: true,
             occasion,
@@ -246,9 +275,47 @@ impl MailboxAccess {
             action: Action::SubmitEmailForSending,
             owner_id: owner,
             object_type: "Message",
-            item_id: occasion.request_id,
+            item_id: Some(occasion.request_id),
             folder_path: None,
             action_allowed,
+            occasion,
+        }
+    }
+}
+
+impl MailboxAccess {
+    /// An administrator's command reads a message of the owner's mailbox, or tries to; `folder` is
+    /// absent where there is no such message.
+    pub fn read_by_command(
+        occasion: Occasion,
+        owner: Arc<str>,
+        item: TraceId,
+        folder: Option<&'static str>,
+    ) -> Self {
+        Self {
+            protocol: Protocol::CommandLine,
+            source_ip: None,
+            action: Action::Read,
+            owner_id: owner,
+            object_type: "Message",
+            item_id: Some(item),
+            folder_path: folder,
+            action_allowed: true,
+            occasion,
+        }
+    }
+
+    /// An administrator's command lists a folder of the owner's mailbox.
+    pub fn listed_by_command(occasion: Occasion, owner: Arc<str>, folder: &'static str) -> Self {
+        Self {
+            protocol: Protocol::CommandLine,
+            source_ip: None,
+            action: Action::ReadSummary,
+            owner_id: owner,
+            object_type: "Folder",
+            item_id: None,
+            folder_path: Some(folder),
+            action_allowed: true,
             occasion,
         }
     }
@@ -273,10 +340,15 @@ pub struct PersonalAccessToken {
     protocol: Protocol,
     user_agent: &'static str,
     action: TokenAction,
-    name: String,
+    /// Absent where no such token is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_time: Option<Timestamp>,
     scopes: Vec<String>,
+    /// Why it did not come to it; ours, since the guide has no field for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_reason: Option<String>,
 }
 
 impl PersonalAccessToken {
@@ -295,9 +367,31 @@ impl PersonalAccessToken {
             protocol: Protocol::CommandLine,
             user_agent: "mailweir",
             action,
-            name: name.to_owned(),
+            name: Some(name.to_owned()),
             expires_time,
             scopes: scopes.to_vec(),
+            failed_reason: None,
+        }
+    }
+
+    /// An attempt that came to nothing, with the name of the token as far as it is known.
+    pub fn failed_by_command(
+        occasion: Occasion,
+        user: &str,
+        action: TokenAction,
+        name: Option<&str>,
+        reason: &str,
+    ) -> Self {
+        Self {
+            occasion,
+            user: user.chars().take(MAX_USER).collect(),
+            protocol: Protocol::CommandLine,
+            user_agent: "mailweir",
+            action,
+            name: name.map(str::to_owned),
+            expires_time: None,
+            scopes: Vec::new(),
+            failed_reason: Some(reason.chars().take(MAX_USER).collect()),
         }
     }
 }

@@ -108,9 +108,25 @@ impl Drop for AuditLog {
 /// # Errors
 /// Those of the file system, naming the path.
 pub fn append(dir: &Path, arns: &ArnSettings, line: impl Into<AuditLine>) -> io::Result<()> {
-    let (line, mut text) = (line.into(), Vec::new());
-    line.write_to(arns, &mut text);
-    file::append(dir, line.log_type(), &text)
+    append_all(dir, arns, [line.into()])
+}
+
+/// The same for many lines of one kind, which stand together.
+///
+/// # Errors
+/// Those of the file system, naming the path.
+pub fn append_all(
+    dir: &Path,
+    arns: &ArnSettings,
+    lines: impl IntoIterator<Item = AuditLine>,
+) -> io::Result<()> {
+    let mut kind = None;
+    let mut text = Vec::new();
+    for line in lines {
+        kind = Some(line.log_type());
+        line.write_to(arns, &mut text);
+    }
+    kind.map_or(Ok(()), |kind| file::append(dir, kind, &text))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the writer's own thread")]

@@ -129,6 +129,13 @@ impl Scene {
         (secret.expose().to_owned(), token)
     }
 
+    /// All lines about access and about logins, when no more will come.
+    fn audit_of_both(self) -> (Vec<Value>, Vec<Value>) {
+        drop(self.logins);
+        let log = |kind: &str| lines(&self.dir.path().join("audit").join(format!("{kind}.jsonl")));
+        (log("access-control"), log("authentication"))
+    }
+
     /// All lines of a log, when no more will come.
     fn audit(self, kind: &str) -> Vec<Value> {
         drop(self.logins);
@@ -288,7 +295,7 @@ async fn a_token_stands_for_the_password_until_it_expires() {
 }
 
 #[tokio::test]
-async fn access_rules_are_asked_after_the_password() {
+async fn a_denied_network_learns_nothing_of_the_password() {
     let office = AccessRule {
         name: "office".into(),
         effect: AccessEffect::Allow,
@@ -303,13 +310,32 @@ async fn access_rules_are_asked_after_the_password() {
     for inside in ["192.0.2.1", "::ffff:192.0.2.1"] {
         assert!(scene.login_from(inside, ALICE, RIGHT).await.is_ok(), "{inside}");
     }
-    let outside = scene.login_from("198.51.100.1", ALICE, RIGHT).await;
-    assert_eq!(outside, Err(Reason::AccessDenied));
-    let guess = scene.login_from("198.51.100.1", ALICE, WRONG).await;
-    assert_eq!(guess, Err(Reason::BadCredentials), "it learns nothing about the rules");
-    let lines = scene.audit("access-control");
-    assert_eq!(told(&lines, "access_granted"), [true, true, false]);
-    assert_eq!(told(&lines, "source_ip"), ["192.0.2.1", "192.0.2.1", "198.51.100.1"]);
+    let (token, _) = scene.new_token("alice", None);
+    let unused = scene.store.tokens(&owner("alice")).expect("reads");
+    for password in [RIGHT, WRONG, &token, "mwpat_made-up"] {
+        let outside = scene.login_from("198.51.100.1", ALICE, password).await;
+        assert_eq!(outside, Err(Reason::BadCredentials), "{password}");
+    }
+    assert_eq!(scene.store.tokens(&owner("alice")).expect("reads"), unused, "not used there");
+    // The right password does not start the count of failures again.
+    for _ in 0..8 {
+        let outside = scene.login_from("198.51.100.1", ALICE, RIGHT).await;
+        assert_eq!(outside, Err(Reason::BadCredentials));
+    }
+    for password in [RIGHT, WRONG] {
+        let outside = scene.login_from("198.51.100.1", ALICE, password).await;
+        assert_eq!(outside, Err(Reason::LoginsThrottled), "{password}");
+    }
+    let (lines, logins) = scene.audit_of_both();
+    assert_eq!(told(&lines, "access_granted")[..4], [true, true, false, false]);
+    assert_eq!(told(&lines, "source_ip")[..3], ["192.0.2.1", "192.0.2.1", "198.51.100.1"]);
+    assert_eq!(lines.len(), logins.len(), "a line for every attempt");
+    let right = told(&logins, "auth_successful");
+    assert_eq!(
+        right[..6],
+        [true, true, true, false, true, false],
+        "the operator sees a stolen one"
+    );
     assert_eq!(
         (&lines[0]["rule_id"], &lines[0]["scope"]),
         (&"office".into(), &"AccessControl".into())
@@ -320,7 +346,24 @@ async fn access_rules_are_asked_after_the_password() {
 #[tokio::test]
 async fn without_rules_nobody_gets_in() {
     let scene = Scene::with(AccessRules::new(vec![]));
-    assert_eq!(scene.login(ALICE, RIGHT).await, Err(Reason::AccessDenied));
+    assert_eq!(scene.login(ALICE, RIGHT).await, Err(Reason::BadCredentials));
+}
+
+#[tokio::test]
+async fn an_account_is_closed_to_who_guesses_and_open_to_its_user() {
+    let scene = Scene::new();
+    for _ in 0..10 {
+        let guess = scene.login_from("198.51.100.1", ALICE, WRONG).await;
+        assert_eq!(guess, Err(Reason::BadCredentials));
+    }
+    let guess = scene.login_from("198.51.100.77", ALICE, RIGHT).await;
+    assert_eq!(guess, Err(Reason::LoginsThrottled), "the same network");
+    assert!(scene.login(ALICE, RIGHT).await.is_ok());
+    let guess = scene.login_from("198.51.100.1", ALICE, RIGHT).await;
+    assert_eq!(guess, Err(Reason::LoginsThrottled), "whatever its user does");
+    assert!(scene.logins.lift_throttle(&owner("alice")));
+    assert!(scene.login_from("198.51.100.1", ALICE, RIGHT).await.is_ok());
+    assert!(!scene.logins.lift_throttle(&owner("alice")));
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
-//! Accounts whose passwords are being guessed. Names that are nobody's are counted like users, so
-//! that nobody can tell the one from the other.
+//! Accounts whose passwords are being guessed, and the networks that do. An account is closed to
+//! the network that has failed often, not to its user elsewhere. Names that are nobody's are
+//! counted like users, so that nobody can tell the one from the other.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use ipnet::IpNet;
 
-/// Failures of an account in one window, after which it is throttled to the window's end.
+use crate::clock::Timestamp;
+use crate::smtp::network_of;
+
+/// Failures of one network with an account in one window, after which it is throttled to the window's end.
 const MAX_FAILURES: u32 = 10;
 /// How long failures count, from an account's first.
 const WINDOW: Duration = Duration::from_secs(600);
@@ -16,10 +21,13 @@ const WINDOW: Duration = Duration::from_secs(600);
 /// somebody would have to fail that often within ten minutes.
 const MAX_WINDOWS: usize = 65_536;
 
-/// An account as the throttle knows it: a name of any length in 64 bits, which nobody outside can
-/// foresee.
+/// An account and the client network that wants in: a name of any length in 64 bits, which nobody
+/// outside can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Account(u64);
+pub(super) struct Account {
+    name: u64,
+    network: IpNet,
+}
 
 /// The failures of the last minutes.
 #[derive(Debug, Default)]
@@ -44,9 +52,13 @@ impl Window {
 }
 
 impl Throttle {
-    /// The account of a user, or of a name that is nobody's.
-    pub(super) fn account(&self, organization: &str, user: &str) -> Account {
-        Account(self.names.hash_one((organization, user)))
+    /// The account of a user, or of a name that is nobody's, as a client wants in.
+    pub(super) fn account(&self, organization: &str, user: &str, client: IpAddr) -> Account {
+        Account { name: self.name(organization, user), network: network_of(client.to_canonical()) }
+    }
+
+    fn name(&self, organization: &str, user: &str) -> u64 {
+        self.names.hash_one((organization, user))
     }
 
     /// Whether the account has had its failures.
@@ -71,6 +83,18 @@ impl Throttle {
         self.windows.remove(&account);
     }
 
+    /// Forgets a user's failures, from wherever they came; whether some network was throttled.
+    pub(super) fn lift(&mut self, organization: &str, user: &str, now: Timestamp) -> bool {
+        let name = self.name(organization, user);
+        let mut was_throttled = false;
+        self.windows.retain(|account, window| {
+            let is_meant = account.name == name;
+            was_throttled |= is_meant && window.is_open(now) && window.failures >= MAX_FAILURES;
+            !is_meant
+        });
+        was_throttled
+    }
+
     /// Forgets the windows that are over, and the oldest of too many.
     fn forget(&mut self, now: Timestamp) {
         while let Some((since, account)) = self.begun.front().copied() {
@@ -90,6 +114,32 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    const HERE: &str = "192.0.2.1";
+
+    fn account(throttle: &Throttle, user: &str, client: &str) -> Account {
+        throttle.account("m-1", user, client.parse().expect("an address"))
+    }
+
+    #[test]
+    fn an_account_is_closed_to_the_network_that_fails_until_it_is_lifted() {
+        let mut throttle = Throttle::default();
+        let guesser = account(&throttle, "alice", HERE);
+        let neighbour = account(&throttle, "alice", "192.0.2.200");
+        let owner = account(&throttle, "alice", "198.51.100.1");
+        let mapped = account(&throttle, "alice", "::ffff:192.0.2.9");
+        (0..10).for_each(|second| throttle.failed(guesser, at(second)));
+        assert!(throttle.is_throttled(neighbour, at(10)), "the same /24");
+        assert!(throttle.is_throttled(mapped, at(10)), "the same, on an IPv6 socket");
+        assert!(!throttle.is_throttled(owner, at(10)));
+        throttle.succeeded(owner);
+        assert!(throttle.is_throttled(guesser, at(10)), "the owner's success is not the guesser's");
+        assert!(!throttle.lift("m-1", "bob", at(10)));
+        assert!(throttle.is_throttled(guesser, at(10)));
+        assert!(throttle.lift("m-1", "alice", at(10)));
+        assert!(!throttle.is_throttled(guesser, at(10)));
+        assert!(!throttle.lift("m-1", "alice", at(10)));
+    }
+
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(1_795_235_486_000 + seconds * 1000)
     }
@@ -97,7 +147,8 @@ mod tests {
     #[test]
     fn ten_failures_close_an_account_until_the_window_ends() {
         let mut throttle = Throttle::default();
-        let (alice, bob) = (throttle.account("m-1", "alice"), throttle.account("m-1", "bob"));
+        let alice = account(&throttle, "alice", HERE);
+        let bob = account(&throttle, "bob", HERE);
         for second in 0..10 {
             assert!(!throttle.is_throttled(alice, at(second)), "{second}");
             throttle.failed(alice, at(second));
@@ -114,7 +165,7 @@ mod tests {
     #[test]
     fn success_forgets_failures() {
         let mut throttle = Throttle::default();
-        let alice = throttle.account("m-1", "alice");
+        let alice = account(&throttle, "alice", HERE);
         (0..9).for_each(|second| throttle.failed(alice, at(second)));
         throttle.succeeded(alice);
         (0..9).for_each(|second| throttle.failed(alice, at(10 + second)));
@@ -124,9 +175,9 @@ mod tests {
     #[test]
     fn what_is_remembered_has_a_limit() {
         let mut throttle = Throttle::default();
-        let first = throttle.account("", "name 0");
+        let first = account(&throttle, "name 0", HERE);
         for number in 0..=MAX_WINDOWS {
-            let account = throttle.account("", &format!("name {number}"));
+            let account = account(&throttle, &format!("name {number}"), HERE);
             throttle.failed(account, at(0));
         }
         assert_eq!((throttle.windows.len(), throttle.begun.len()), (MAX_WINDOWS, MAX_WINDOWS));
