@@ -1,5 +1,5 @@
 //! Why something is refused: one table of reason words, each with its reply code, enhanced status
-//! code and text. A refusal ends with `[word trace-id]`; the README lists the same table.
+//! code and text. A refusal ends with `[word trace-id]`; `docs/refusals.md` lists the same table.
 
 use std::fmt;
 

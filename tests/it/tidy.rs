@@ -125,16 +125,16 @@ fn only_these_files_rename_truncate_and_sync() {
 }
 
 #[test]
-fn the_readme_lists_every_reason_word() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("reads");
+fn the_page_of_refusals_lists_every_reason_word() {
+    let page = fs::read_to_string(root().join("docs/refusals.md")).expect("reads");
     let expected: Vec<_> = mailweir::smtp::reason::Reason::all()
         .map(|reason| {
             let (word, code) = (reason.word(), reason.code());
             format!("| `{word}` | {code} {} | {} |", reason.enhanced(), reason.text())
         })
         .collect();
-    let found: Vec<_> = readme.lines().filter(|line| is_reason_row(line)).collect();
-    assert_eq!(found.len(), expected.len(), "the README has a row for each word and no other");
+    let found: Vec<_> = page.lines().filter(|line| is_reason_row(line)).collect();
+    assert_eq!(found.len(), expected.len(), "the page has a row for each word and no other");
     for (found, expected) in found.iter().zip(&expected) {
         assert!(found.starts_with(expected), "expected\n{expected}\nfound\n{found}");
     }
@@ -192,18 +192,18 @@ fn every_fixture_has_its_provenance() {
 
 #[test]
 fn every_rfc_in_the_code_is_in_the_standards_table() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("reads");
+    let standards = fs::read_to_string(root().join("docs/standards.md")).expect("reads");
     let mut missing = BTreeSet::new();
     for path in files_below(&root().join("src")) {
         let text = fs::read_to_string(&path).expect("reads");
         for (at, _) in text.match_indices("RFC ") {
             let number: String = text[at + 4..].chars().take_while(char::is_ascii_digit).collect();
-            if !number.is_empty() && !readme.contains(&format!("| RFC {number} |")) {
+            if !number.is_empty() && !standards.contains(&format!("| RFC {number} |")) {
                 missing.insert(number);
             }
         }
     }
-    assert!(missing.is_empty(), "not in the README's standards table: {missing:?}");
+    assert!(missing.is_empty(), "not in docs/standards.md: {missing:?}");
 }
 
 #[test]
@@ -221,4 +221,40 @@ fn the_unit_is_hardened() {
     ] {
         assert!(unit.lines().any(|found| found == line), "the unit has no {line}");
     }
+}
+
+#[test]
+fn the_readme_is_short_and_every_page_is_listed() {
+    let readme = fs::read(root().join("README.md")).expect("reads");
+    assert!(readme.len() <= 8 * 1024, "README.md has {} bytes", readme.len());
+    let contents = fs::read_to_string(root().join("docs/README.md")).expect("reads");
+    for path in files_below(&root().join("docs")) {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let is_page = name.ends_with(".md") && name != "README.md";
+        assert!(
+            !is_page || contents.contains(&format!("({name})")),
+            "docs/README.md misses {name}"
+        );
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    pages.extend(files_below(&root().join("docs")));
+    pages.retain(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let mut broken = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("reads");
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains(':') {
+                continue;
+            }
+            if !page.parent().expect("a folder").join(target).exists() {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }
