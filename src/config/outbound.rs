@@ -23,7 +23,7 @@ const MAX_PASSWORD: u64 = 1024;
 /// The largest file of certificates, in octets: thrice what all public authorities come to.
 const MAX_CERTIFICATES: u64 = 1024 * 1024;
 /// The port on which TLS begins with the connection (RFC 8314 §3.3).
-const SUBMISSIONS_PORT: u16 = 465;
+pub(super) const SUBMISSIONS_PORT: u16 = 465;
 const QUOTA: RangeInclusive<u64> = 0..=1_000_000_000;
 
 /// An organization's SMTP gateways.
@@ -77,7 +77,11 @@ fn gateway(
 }
 
 /// User name and password: both, or neither.
-fn login(section: &Section<'_>, path: &Path, stamps: &mut Stamps) -> Option<GatewayLogin> {
+pub(super) fn login(
+    section: &Section<'_>,
+    path: &Path,
+    stamps: &mut Stamps,
+) -> Option<GatewayLogin> {
     let user_name = section.text("user_name");
     if let Some(bad) = user_name.as_ref().filter(|name| !is_one_line(name)) {
         section.problem("user_name", format!("{bad:?} is empty, or has a control character"));
@@ -91,7 +95,8 @@ fn login(section: &Section<'_>, path: &Path, stamps: &mut Stamps) -> Option<Gate
     Some(GatewayLogin { user_name: user_name?, password: password? })
 }
 
-fn authorities(
+/// The authorities that a server's certificate may come from.
+pub(super) fn authorities(
     section: &Section<'_>,
     path: &Path,
     stamps: &mut Stamps,

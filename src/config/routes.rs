@@ -1,15 +1,16 @@
 //! Where outgoing mail goes: the keys of `[queue]` that say so, and `[[queue_route]]`.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::outbound;
 use super::reader::{Section, relative_to};
+use super::stamp::Stamps;
 use crate::mail::{AddressError, Domain};
 use crate::queue::Settings as Schedule;
-use crate::queue::route::{AddressOrder, FixedRoute, Settings};
+use crate::queue::route::{AddressOrder, FixedRoute, RouteTls, Settings};
 
 const DAY_S: u64 = 24 * 3600;
 const MIB: u64 = 1024 * 1024;
@@ -22,15 +23,24 @@ const ORDERS: [(&str, AddressOrder); 4] = [
     ("ipv4-only", AddressOrder::Ipv4Only),
 ];
 
+/// The words of a route's `tls`.
+const TLS: [(&str, RouteTls); 3] = [
+    ("opportunistic", RouteTls::Opportunistic),
+    ("starttls", RouteTls::StartTls),
+    ("implicit", RouteTls::Implicit),
+];
+
 /// Reads them; who has read the rest of `[queue]` finishes it.
 pub(super) fn routes(root: &Section<'_>, queue: &Section<'_>, path: &Path) -> Settings {
     let default = Settings::default();
+    let Named { fixed, relay } = named(root, path);
     Settings {
         port: port(queue).unwrap_or(default.port),
         addresses: queue.word("addresses", &ORDERS).unwrap_or(default.addresses),
         ca_file: queue.text("ca_file").map(|file| relative_to(path, file)),
         private_networks: queue.bool("private_networks").unwrap_or(default.private_networks),
-        fixed: fixed(root),
+        fixed,
+        relay,
     }
 }
 
@@ -81,26 +91,85 @@ fn port(section: &Section<'_>) -> Option<u16> {
     section.number("port", 1..=65_535).and_then(|port| u16::try_from(port).ok())
 }
 
-fn fixed(root: &Section<'_>) -> BTreeMap<Domain, FixedRoute> {
-    let mut routes = BTreeMap::new();
+/// The routes that the operator has named.
+struct Named {
+    fixed: BTreeMap<Domain, FixedRoute>,
+    relay: Option<FixedRoute>,
+}
+
+fn named(root: &Section<'_>, path: &Path) -> Named {
+    let mut named = Named { fixed: BTreeMap::new(), relay: None };
     for section in root.sections("queue_route") {
-        let domain: Option<Domain> = section.parsed("domain");
-        let host: Option<Host> = section.parsed("host");
-        let port = port(&section);
-        let domain = section.required("domain", domain);
-        let host = section.required("host", host);
+        let of: Option<RouteOf> = section.parsed("domain");
+        let of = section.required("domain", of);
+        let route = fixed_route(&section, path);
         section.finish();
-        let (Some(domain), Some(Host(host))) = (domain, host) else { continue };
-        match routes.entry(domain) {
-            Entry::Occupied(taken) => {
-                section.problem("domain", format!("{} has its route already", taken.key()));
-            }
-            Entry::Vacant(free) => {
-                free.insert(FixedRoute { host, port });
+        let (Some(of), Some(route)) = (of, route) else { continue };
+        let is_taken = match &of {
+            RouteOf::All => named.relay.is_some(),
+            RouteOf::Domain(domain) => named.fixed.contains_key(domain),
+        };
+        if is_taken {
+            section.problem("domain", format!("{of} has its route already"));
+            continue;
+        }
+        match of {
+            RouteOf::All => named.relay = Some(route),
+            RouteOf::Domain(domain) => {
+                named.fixed.insert(domain, route);
             }
         }
     }
-    routes
+    named
+}
+
+fn fixed_route(section: &Section<'_>, path: &Path) -> Option<FixedRoute> {
+    let host: Option<Host> = section.parsed("host");
+    let host = section.required("host", host);
+    let port = port(section);
+    let tls = section.word("tls", &TLS);
+    // What is read here is read again with every reload, as this whole file is.
+    let mut stamps = Stamps::of(path);
+    let login = outbound::login(section, path, &mut stamps);
+    let authorities = outbound::authorities(section, path, &mut stamps);
+    let is_logged_in = section.has("user_name") || section.has("password_file");
+    let otherwise = match port {
+        Some(outbound::SUBMISSIONS_PORT) => RouteTls::Implicit,
+        _ if is_logged_in || section.has("ca_file") => RouteTls::StartTls,
+        _ => RouteTls::Opportunistic,
+    };
+    if tls == Some(RouteTls::Opportunistic) && is_logged_in {
+        section.problem("tls", "must be \"starttls\" or \"implicit\" where there is a login");
+    }
+    if tls == Some(RouteTls::Opportunistic) && section.has("ca_file") {
+        section.problem("tls", "must be \"starttls\" or \"implicit\" where there is a ca_file");
+    }
+    let tls = tls.unwrap_or(otherwise);
+    Some(FixedRoute { host: host?.0, port, tls, login, authorities })
+}
+
+/// Whose mail takes a route.
+enum RouteOf {
+    /// All mail that has no other.
+    All,
+    Domain(Domain),
+}
+
+impl std::str::FromStr for RouteOf {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "*" { Ok(Self::All) } else { Domain::parse(text).map(Self::Domain) }
+    }
+}
+
+impl std::fmt::Display for RouteOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Domain(domain) => domain.fmt(f),
+        }
+    }
 }
 
 /// A host's name or address.

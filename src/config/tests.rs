@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::directory::EntityState;
+use crate::queue::route::{FixedRoute, RouteTls};
 use crate::smtp::Protocol;
 
 struct Scratch(tempfile::TempDir);
@@ -488,12 +489,45 @@ fn routes_are_read_and_checked() {
     assert_eq!(routes.ca_file, Some(scratch.0.path().join("ca.pem")));
     let fixed: Vec<_> =
         routes.fixed.iter().map(|(domain, route)| (domain.as_str(), route)).collect();
-    let route = |host: &str, port| queue::route::FixedRoute { host: host.into(), port };
+    let route = FixedRoute::to;
     let expected = [
         ("other.test", &route("mx.other.test", Some(26))),
         ("partner.test", &route("2001:db8::1", None)),
     ];
     assert_eq!(fixed, expected);
+
+    let relay = "[[queue_route]]\ndomain = \"*\"\nhost = \"relay.test\"\nport = 587\n\
+                 user_name = \"mailweir\"\npassword_file = \"secret\"\n";
+    for (more, tls) in [
+        ("", RouteTls::StartTls),
+        ("tls = \"implicit\"\n", RouteTls::Implicit),
+        ("[[queue_route]]\ndomain = \"a.test\"\nhost = \"b.test\"\n", RouteTls::StartTls),
+    ] {
+        let scratch = Scratch::new(&format!("{MAIN}{relay}{more}"), ORGANIZATION);
+        fs::write(scratch.0.path().join("secret"), "pass word\n").expect("writes");
+        let configuration = load(&scratch.main(), []).expect("loads");
+        let relay = configuration.routes.relay.as_ref().expect("a relay");
+        assert_eq!((relay.host.as_str(), relay.port, relay.tls), ("relay.test", Some(587), tls));
+        let login = relay.login.as_ref().expect("a login");
+        assert_eq!((login.user_name.as_str(), login.password.expose()), ("mailweir", "pass word"));
+        assert!(!format!("{configuration:?}").contains("pass word"), "it is never printed");
+        assert_eq!(configuration.routes.fixed.len(), usize::from(more.contains("a.test")));
+    }
+    let submissions = "[[queue_route]]\ndomain = \"*\"\nhost = \"relay.test\"\nport = 465\n";
+    let scratch = Scratch::new(&format!("{MAIN}{submissions}"), ORGANIZATION);
+    let routes = load(&scratch.main(), []).expect("loads").routes;
+    assert_eq!(routes.relay.map(|relay| relay.tls), Some(RouteTls::Implicit));
+    check(
+        &format!("{MAIN}{relay}tls = \"opportunistic\"\n{submissions}"),
+        ORGANIZATION,
+        &[
+            "main.toml:9: queue_route[0].password_file: secret cannot be read: No such file or \
+             directory (os error 2)",
+            "main.toml:10: queue_route[0].tls: must be \"starttls\" or \"implicit\" where there is \
+             a login",
+            "main.toml:12: queue_route[1].domain: * has its route already",
+        ],
+    );
 
     let bad = "[queue]\nport = 65536\naddresses = \"ipv5\"\nca-file = \"x\"\n\
                [[queue_route]]\ndomain = \"a b\"\nhost = \"mx.test:25\"\n\

@@ -46,7 +46,9 @@ impl Outbound {
         let ca_file = configuration.routes.ca_file.as_deref();
         let authorities = pki::authorities(ca_file)?;
         let data_dir = &configuration.store.data_dir;
-        let policies = policies(data_dir, Arc::clone(&authorities), Arc::clone(&clock))?;
+        let networks = configuration.routes.networks();
+        let fetcher = Fetcher::new(Arc::clone(&authorities), HTTPS_PORT, networks);
+        let policies = policies(data_dir, fetcher, Arc::clone(&clock))?;
         let ourselves = Ourselves { hostname: hostname.to_string(), listeners };
         let router = router(&resolver, configuration.routes.clone(), &ourselves, &policies);
         let roads = Roads { router, resolver, authorities };
@@ -66,7 +68,8 @@ impl Outbound {
     /// Takes what a new configuration says; a message that is being sent keeps its way.
     pub(super) fn reload(&self, change: Change, resolver: Arc<dyn Resolver>) {
         let Change { queue, routes, authorities } = change;
-        self.policies.reload(Fetcher::new(Arc::clone(&authorities), HTTPS_PORT));
+        let networks = routes.networks();
+        self.policies.reload(Fetcher::new(Arc::clone(&authorities), HTTPS_PORT, networks));
         let router = router(&resolver, routes, &self.ourselves, &self.policies);
         self.courier.reload(Roads { router, resolver, authorities });
         self.queue.reload(queue);
@@ -94,10 +97,9 @@ impl Change {
 
 fn policies(
     data_dir: &Path,
-    authorities: Arc<RootCertStore>,
+    fetcher: Fetcher,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Policies>, StartError> {
-    let fetcher = Fetcher::new(authorities, HTTPS_PORT);
     let memo = Arc::new(Memo::open(&data_dir.join("mta-sts.sqlite"))?);
     Ok(Arc::new(Policies::open(Some(memo), fetcher, clock)?))
 }

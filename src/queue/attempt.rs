@@ -1,21 +1,20 @@
 //! One attempt: the servers of a route are tried in order until everybody's fate is known.
 
+mod tries;
+
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::hop::Hop;
+use self::tries::Tries;
+use super::hop::{Hop, Route};
 use crate::mail::{Domain, Envelope, EnvelopeRecipient};
 use crate::smtp::client::{
     ClientError, Connection, Endpoint, EnhancedStatus, Failure, Fault, Outcome,
     OutgoingTransaction, Stage, Timeouts,
 };
 
-/// The most connections that are tried in one attempt, so that a destination with many dead
-/// servers does not hold it for long: four minutes where nobody answers at all.
-const MAX_TRIES: usize = 8;
 /// After so long no further server is tried, and no further transaction begun. What has begun goes
 /// on, by RFC 5321's time-outs for each command (§4.5.3.2) and within
 /// [`Timeouts::transaction`]: three servers that accept and stay silent have had their five minutes
@@ -63,7 +62,7 @@ pub struct Attempt {
 /// the sender (4yz, 421) is followed by the next address or server. What a server says of a
 /// recipient or of the content stands: another server of the same destination would either say
 /// the same, or take the message only to be refused itself (RFC 5321 §5.1). If no server was of
-/// use, the rest is deferred, or failed if every one of them said 5yz.
+/// use, the rest is deferred, or failed if every server that there is was asked and said 5yz.
 ///
 /// Nothing new is begun after 15 minutes; the rest is deferred then too. What was begun last takes
 /// ten minutes to open at most, and a transaction [`Timeouts::transaction`], so an attempt ends
@@ -72,7 +71,7 @@ pub struct Attempt {
 /// `reuse` is an open connection to a server of the route, which is tried first; it does not count
 /// as a server's failure if it has ended by now.
 pub async fn attempt(
-    route: &[Hop],
+    route: &Route,
     job: &Job<'_>,
     settings: &ClientSettings,
     reuse: Option<Connection>,
@@ -82,17 +81,24 @@ pub async fn attempt(
     if let Some(connection) = reuse {
         kept = delivery.over(connection, Freshness::Kept).await;
     }
-    for (hop, address) in tries(route) {
-        if delivery.is_done() || delivery.is_late() {
-            break;
-        }
-        let endpoint = endpoint(hop, address);
+    let mut tries = Tries::new(route.hops());
+    while !delivery.is_done()
+        && !delivery.is_late()
+        && let Some((hop, address)) = tries.next()
+    {
+        let endpoint = Endpoint { address, name: hop.name.clone(), implicit_tls: hop.implicit_tls };
         match open(hop, &endpoint, settings).await {
             Ok(connection) => kept = delivery.over(connection, Freshness::New).await,
-            Err(error) => delivery.server_failed(&error, &endpoint),
+            Err(error) => {
+                if error.is_no_way() {
+                    tries.give_back();
+                }
+                delivery.server_failed(&error, &endpoint);
+            }
         }
     }
-    Attempt { outcomes: delivery.finish(), connection: kept }
+    let is_anybody_unasked = !route.is_complete() || !tries.have_asked_all();
+    Attempt { outcomes: delivery.finish(is_anybody_unasked), connection: kept }
 }
 
 async fn open(
@@ -105,21 +111,6 @@ async fn open(
         Connection::open(endpoint, &hop.tls, hello_name, timeouts, hop.credentials.as_ref());
     let too_slow = ClientError { stage: Stage::Hello, fault: Fault::TimedOut };
     timeout(LONGEST_OPENING, opening).await.unwrap_or(Err(too_slow))
-}
-
-/// Every address of every server, as many as are tried. Where there are too many, each server's
-/// first addresses come before another server is left out.
-fn tries(route: &[Hop]) -> Vec<(&Hop, SocketAddr)> {
-    let share = (MAX_TRIES / route.len().max(1)).max(1);
-    let first = route.iter().flat_map(|hop| {
-        let addresses = hop.addresses.iter().take(share);
-        addresses.map(move |ip| (hop, SocketAddr::new(*ip, hop.port)))
-    });
-    first.take(MAX_TRIES).collect()
-}
-
-fn endpoint(hop: &Hop, address: SocketAddr) -> Endpoint {
-    Endpoint { address, name: hop.name.clone(), implicit_tls: hop.implicit_tls }
 }
 
 /// Whether a connection was just made.
@@ -139,13 +130,21 @@ struct Delivery<'a> {
     waiting: VecDeque<usize>,
     /// What the servers failed with; deferred outweighs failed.
     server: Option<Outcome>,
+    /// That there is no way from here to an address; every answer of a server outweighs it.
+    no_way: Option<Outcome>,
 }
 
 impl<'a> Delivery<'a> {
     fn new(job: &'a Job<'a>) -> Self {
         let count = job.envelope.recipients.len();
-        let (begun, waiting) = (Instant::now(), (0..count).collect());
-        Self { job, begun, outcomes: vec![None; count], waiting, server: None }
+        Self {
+            job,
+            begun: Instant::now(),
+            outcomes: vec![None; count],
+            waiting: (0..count).collect(),
+            server: None,
+            no_way: None,
+        }
     }
 
     /// Whether it is too late to begin anything.
@@ -230,15 +229,26 @@ impl<'a> Delivery<'a> {
 
     fn server_failed(&mut self, error: &ClientError, endpoint: &Endpoint) {
         let outcome = error.outcome(endpoint);
+        if error.is_no_way() {
+            self.no_way = Some(outcome);
+            return;
+        }
         if matches!(self.server, Some(Outcome::Deferred(_))) && error.is_permanent() {
             return;
         }
         self.server = Some(outcome);
     }
 
-    fn finish(self) -> Vec<Outcome> {
+    fn finish(self, is_anybody_unasked: bool) -> Vec<Outcome> {
         let is_late = self.is_late();
-        let rest = self.server.unwrap_or_else(|| nobody_asked(is_late));
+        let rest = match self.server.or(self.no_way) {
+            // What some servers refuse for good, one that was not asked may take.
+            Some(Outcome::Failed(failure)) if is_anybody_unasked => {
+                Outcome::Deferred(failure.for_now())
+            }
+            Some(outcome) => outcome,
+            None => nobody_asked(is_late),
+        };
         let outcome = |outcome: Option<Outcome>| outcome.unwrap_or_else(|| rest.clone());
         self.outcomes.into_iter().map(outcome).collect()
     }

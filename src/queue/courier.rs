@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::attempt::{ClientSettings, Job, NO_TIME_LEFT, attempt};
-use super::hop::Hop;
+use super::hop::{Hop, Route};
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
 use crate::dns::{LookupError, RecordData, RecordType, Resolver};
@@ -86,7 +86,7 @@ impl SmtpCourier {
         self.roads.store(Arc::new(roads));
     }
 
-    async fn route(&self, entry: &QueueEntry) -> Result<Vec<Hop>, Outcome> {
+    async fn route(&self, entry: &QueueEntry) -> Result<Route, Outcome> {
         let roads = self.roads.load_full();
         match &entry.destination {
             Destination::Domain(domain) => roads.router.route(domain).await.map_err(|error| {
@@ -106,7 +106,7 @@ impl SmtpCourier {
         entry: &QueueEntry,
         name: &str,
         roads: &Roads,
-    ) -> Result<Vec<Hop>, Outcome> {
+    ) -> Result<Route, Outcome> {
         let failed = |text: &str| {
             let text = format!("SMTP gateway {name}: {text}");
             Outcome::Failed(failure("5.4.1", text, name))
@@ -126,14 +126,15 @@ impl SmtpCourier {
             Some(own) => Arc::new(trusting(own).map_err(|error| failed(&error.to_string()))?),
         };
         let login = gateway.login.as_ref();
-        Ok(vec![Hop {
+        let hop = Hop {
             name: gateway.host.to_string(),
             addresses,
             port: gateway.port,
             tls: TlsDemand::Verified(Verifier::web_pki(roots), gateway.host.to_string()),
             implicit_tls: gateway.implicit_tls,
             credentials: login.map(|login| (login.user_name.clone(), login.password.clone())),
-        }])
+        };
+        Ok(Route::complete(vec![hop]))
     }
 }
 
@@ -189,6 +190,17 @@ fn failure(status: &str, text: String, remote: &str) -> Failure {
     }
 }
 
+/// A server of the operator's that refuses the login says nothing of the recipients: their mail
+/// waits until the password is right again. Servers that DNS names are not logged in to.
+fn by_route(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(failure) if failure.stage == Stage::Auth => {
+            Outcome::Deferred(failure.for_now())
+        }
+        outcome => outcome,
+    }
+}
+
 /// A gateway that cannot be reached, or not safely, bounces its mail (guide 3681), with the same
 /// status for good; what it says itself may be temporary, and who was left over because it is slow
 /// can be tried again.
@@ -238,7 +250,7 @@ impl Courier for SmtpCourier {
         let client = self.clients.that_carries(&entry.purpose);
         let attempted = attempt(&route, &job, client, open).await;
         let outcomes = attempted.outcomes.into_iter().map(|outcome| match &entry.destination {
-            Destination::Domain(_) => outcome,
+            Destination::Domain(_) => by_route(outcome),
             Destination::Gateway(name) => by_gateway(name, outcome),
         });
         let outcomes = places.iter().copied().zip(outcomes);

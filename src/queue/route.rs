@@ -14,19 +14,20 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
 use tokio::time::Instant;
 
 pub use hosts::Ourselves;
-pub use settings::{AddressOrder, FixedRoute, Settings};
+pub use settings::{AddressOrder, FixedRoute, Networks, RouteTls, Settings};
 pub use verifier::Verifier;
 
 use self::dane::Demand;
-use self::exchangers::Exchanger;
+use self::exchangers::{Exchanger, Exchangers};
 use self::hosts::Host;
 use self::mta_sts::{Mode, Policies, Policy};
 use self::random::Random;
-use super::hop::Hop;
+use super::hop::{Hop, Route};
 use crate::dns::{RecordType, Resolver, lookup_all};
 use crate::mail::Domain;
 use crate::smtp::client::{TlsDemand, any_certificate};
@@ -62,6 +63,14 @@ pub enum RouteError {
         /// What went wrong.
         problem: String,
     },
+    /// The certificate authorities of the operator's route cannot be used.
+    #[error("the authorities of the route for {domain} cannot be used: {problem}")]
+    Authorities {
+        /// Whose mail it is.
+        domain: Domain,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// No host is one that the domain's MTA-STS policy allows.
     #[error("the MTA-STS policy of {0} allows none of its mail hosts")]
     MtaSts(Domain),
@@ -78,6 +87,7 @@ impl RouteError {
             Self::Loop(_) => "5.4.6",
             Self::Dns { .. } => "4.4.3",
             Self::MtaSts(_) => "4.7.0",
+            Self::Authorities { .. } => "4.7.5",
         }
     }
 
@@ -116,10 +126,10 @@ impl Router {
     /// The servers to try for mail to a domain, in their order. Takes at most 30 seconds.
     ///
     /// # Errors
-    /// [`RouteError`] if there is none; it never is an empty list.
-    pub async fn route(&self, domain: &Domain) -> Result<Vec<Hop>, RouteError> {
+    /// [`RouteError`] if there is none; a route never is empty.
+    pub async fn route(&self, domain: &Domain) -> Result<Route, RouteError> {
         let deadline = Instant::now() + DNS_DEADLINE;
-        if let Some(fixed) = self.settings.fixed.get(domain) {
+        if let Some(fixed) = self.settings.named_for(domain) {
             return self.fixed(domain, fixed, deadline).await;
         }
         if let Some(address) = literal(domain) {
@@ -131,11 +141,11 @@ impl Router {
             self.policies.of(domain, resolver),
         );
         let found = found?;
-        let hosts = self.hosts(domain, &found.hosts, deadline).await?;
+        let hosts = self.hosts(domain, &found, deadline).await?;
         let demands = if found.is_secure {
-            self.demands(domain, &hosts, deadline).await
+            self.demands(domain, &hosts.found, deadline).await
         } else {
-            hosts.iter().map(|_| Demand::Nothing).collect()
+            hosts.found.iter().map(|_| Demand::Nothing).collect()
         };
         self.hops(domain, hosts, demands, policy.as_deref())
     }
@@ -144,26 +154,32 @@ impl Router {
     async fn hosts(
         &self,
         domain: &Domain,
-        exchangers: &[Exchanger],
+        exchangers: &Exchangers,
         deadline: Instant,
-    ) -> Result<Vec<Host>, RouteError> {
-        if exchangers.is_empty() {
+    ) -> Result<Hosts, RouteError> {
+        if exchangers.hosts.is_empty() {
             return Err(RouteError::NoHost(domain.clone()));
         }
-        let mut hosts = self.resolve(exchangers, deadline).await;
+        let mut hosts = self.resolve(&exchangers.hosts, deadline).await;
         hosts = hosts::better_than_ours(hosts, &self.ourselves, self.settings.port);
         if hosts.is_empty() {
             return Err(RouteError::Loop(domain.clone()));
         }
-        if self.settings.private_networks {
-            return with_addresses(domain, hosts);
-        }
-        // Only now: a server may know itself by an inner address.
-        let is_refused = refuse_inner(&mut hosts);
-        with_addresses(domain, hosts).map_err(|error| match error {
+        let is_refused = match self.settings.networks() {
+            // Only now: a server may know itself by an inner address.
+            Networks::Public => refuse_inner(&mut hosts),
+            Networks::All => false,
+        };
+        let found = with_addresses(domain, hosts).map_err(|error| match error {
+            // Those that were not looked at may have an address.
+            RouteError::NoHost(_) if exchangers.are_cut => {
+                let problem = "more mail hosts than are looked at, and these have no address";
+                RouteError::Dns { name: domain.to_string(), problem: problem.to_owned() }
+            }
             RouteError::NoHost(domain) if is_refused => RouteError::PrivateNetwork(domain),
             error => error,
-        })
+        })?;
+        Ok(Hosts { are_all: found.are_all && !exchangers.are_cut, ..found })
     }
 
     async fn resolve(&self, exchangers: &[Exchanger], deadline: Instant) -> Vec<Host> {
@@ -192,27 +208,36 @@ impl Router {
     fn hops(
         &self,
         domain: &Domain,
-        hosts: Vec<Host>,
+        hosts: Hosts,
         demands: Vec<Demand>,
         policy: Option<&Policy>,
-    ) -> Result<Vec<Hop>, RouteError> {
-        let mut hops = Vec::with_capacity(hosts.len());
+    ) -> Result<Route, RouteError> {
+        let mut hops = Vec::with_capacity(hosts.found.len());
         let mut refused = None;
+        let mut are_all = hosts.are_all;
         let mut left = MAX_ADDRESSES;
-        for (mut host, demand) in hosts.into_iter().zip(demands) {
+        for (mut host, demand) in hosts.found.into_iter().zip(demands) {
             match self.tls(domain, &host, demand, policy) {
-                Ok(_) if left == 0 => break,
+                Ok(_) if left == 0 => {
+                    are_all = false;
+                    break;
+                }
                 Ok(tls) => {
                     host.addresses.truncate(left);
                     left -= host.addresses.len();
                     hops.push(hop(host.name, host.addresses, self.settings.port, tls));
                 }
-                Err(error) => refused = refused.or(Some(error)),
+                Err(error) => {
+                    // None of these reasons is for good.
+                    are_all = false;
+                    refused = refused.or(Some(error));
+                }
             }
         }
         match refused {
             Some(error) if hops.is_empty() => Err(error),
-            _ => Ok(hops),
+            _ if are_all => Ok(Route::complete(hops)),
+            _ => Ok(Route::incomplete(hops)),
         }
     }
 
@@ -260,23 +285,48 @@ impl Router {
         domain: &Domain,
         fixed: &FixedRoute,
         deadline: Instant,
-    ) -> Result<Vec<Hop>, RouteError> {
+    ) -> Result<Route, RouteError> {
+        let hosts = if let Ok(address) = fixed.host.parse() {
+            Hosts { found: vec![Host::at(fixed.host.clone(), address)], are_all: true }
+        } else {
+            let exchanger = Exchanger { preference: 0, name: fixed.host.clone() };
+            with_addresses(domain, self.resolve(&[exchanger], deadline).await)?
+        };
+        let tls = match fixed.tls {
+            RouteTls::Opportunistic => TlsDemand::Opportunistic,
+            RouteTls::StartTls | RouteTls::Implicit => {
+                let verifier = self.verifier(fixed).map_err(|problem| RouteError::Authorities {
+                    domain: domain.clone(),
+                    problem: problem.to_string(),
+                })?;
+                TlsDemand::Verified(verifier, fixed.host.clone())
+            }
+        };
         let port = fixed.port.unwrap_or(self.settings.port);
-        let tls = TlsDemand::Opportunistic;
-        if let Ok(address) = fixed.host.parse() {
-            return Ok(vec![hop(fixed.host.clone(), vec![address], port, tls)]);
+        let login = fixed.login.as_ref();
+        let mut hops = Vec::with_capacity(hosts.found.len());
+        for host in hosts.found {
+            hops.push(Hop {
+                implicit_tls: fixed.tls == RouteTls::Implicit,
+                credentials: login.map(|login| (login.user_name.clone(), login.password.clone())),
+                ..hop(host.name, host.addresses, port, tls.clone())
+            });
         }
-        let exchanger = Exchanger { preference: 0, name: fixed.host.clone() };
-        let hosts = self.resolve(&[exchanger], deadline).await;
-        let hosts = with_addresses(domain, hosts)?;
-        Ok(hosts
-            .into_iter()
-            .map(|host| hop(host.name, host.addresses, port, tls.clone()))
-            .collect())
+        Ok(if hosts.are_all { Route::complete(hops) } else { Route::incomplete(hops) })
+    }
+
+    /// Who judges the certificate of a server that the operator has named.
+    fn verifier(&self, fixed: &FixedRoute) -> Result<Arc<Verifier>, rustls::Error> {
+        let Some(own) = &fixed.authorities else { return Ok(self.policies.verifier()) };
+        let mut roots = RootCertStore::empty();
+        for certificate in own.iter() {
+            roots.add(certificate.clone())?;
+        }
+        Ok(Verifier::web_pki(Arc::new(roots)))
     }
 
     /// RFC 5321 §4.1.3: the address is the host.
-    fn literal(&self, domain: &Domain, address: IpAddr) -> Result<Vec<Hop>, RouteError> {
+    fn literal(&self, domain: &Domain, address: IpAddr) -> Result<Route, RouteError> {
         let port = self.settings.port;
         if self.ourselves.listen_at(address, port) {
             return Err(RouteError::Loop(domain.clone()));
@@ -284,10 +334,11 @@ impl Router {
         if !hosts::is_of_one_host(address) {
             return Err(RouteError::NoHost(domain.clone()));
         }
-        if hosts::is_inner(address) && !self.settings.private_networks {
+        if !self.settings.networks().have(address) {
             return Err(RouteError::PrivateNetwork(domain.clone()));
         }
-        Ok(vec![hop(domain.to_string(), vec![address], port, TlsDemand::Opportunistic)])
+        let hop = hop(domain.to_string(), vec![address], port, TlsDemand::Opportunistic);
+        Ok(Route::complete(vec![hop]))
     }
 }
 
@@ -300,18 +351,26 @@ fn refuse_inner(hosts: &mut [Host]) -> bool {
     let mut is_refused = false;
     for host in hosts {
         let before = host.addresses.len();
-        host.addresses.retain(|address| !hosts::is_inner(*address));
+        host.addresses.retain(|address| Networks::Public.have(*address));
         is_refused |= host.addresses.len() < before;
     }
     is_refused
 }
 
+/// Hosts that have addresses.
+#[derive(Debug)]
+struct Hosts {
+    found: Vec<Host>,
+    /// Whether there are no others.
+    are_all: bool,
+}
+
 /// The hosts that have addresses; if none has, the reason why.
-fn with_addresses(domain: &Domain, mut hosts: Vec<Host>) -> Result<Vec<Host>, RouteError> {
+fn with_addresses(domain: &Domain, mut hosts: Vec<Host>) -> Result<Hosts, RouteError> {
     let failure = hosts.iter_mut().find_map(|host| Some((host.name.clone(), host.failure.take()?)));
     hosts.retain(|host| !host.addresses.is_empty());
     match failure {
-        _ if !hosts.is_empty() => Ok(hosts),
+        _ if !hosts.is_empty() => Ok(Hosts { found: hosts, are_all: failure.is_none() }),
         Some((name, problem)) => Err(RouteError::Dns { name, problem }),
         None => Err(RouteError::NoHost(domain.clone())),
     }

@@ -7,7 +7,7 @@ use mailweir::mail::{
     ReversePath, Secret,
 };
 use mailweir::queue::attempt::{Attempt, ClientSettings, Job, attempt};
-use mailweir::queue::hop::Hop;
+use mailweir::queue::hop::{Hop, Route};
 use mailweir::queue::pki::authorities;
 use mailweir::queue::route::Verifier;
 use mailweir::smtp::client::{Outcome, Receipt, Timeouts, TlsDemand};
@@ -64,7 +64,7 @@ fn tried(route: &[Hop], envelope: &Envelope, content: &[&[u8]]) -> Attempt {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let job = Job { envelope, content };
-        let mut tried = attempt(route, &job, &settings, None).await;
+        let mut tried = attempt(&Route::complete(route.to_vec()), &job, &settings, None).await;
         if let Some(connection) = tried.connection.take() {
             connection.quit().await;
         }

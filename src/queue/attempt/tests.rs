@@ -72,7 +72,8 @@ async fn tried_within(
     let job = Job { envelope: &envelope, content: &[b"hello\r\n"] };
     let settings =
         ClientSettings { hello_name: Domain::parse("client.test").expect("valid"), timeouts };
-    is_send(attempt(route, &job, &settings, reuse)).await
+    let route = Route::complete(route.to_vec());
+    is_send(attempt(&route, &job, &settings, reuse)).await
 }
 
 /// What comes of `b` at these servers, each with its one script; every script is followed to its
@@ -253,7 +254,7 @@ async fn a_transaction_has_at_most_a_hundred_recipients() {
 #[tokio::test(start_paused = true)]
 async fn servers_that_accept_and_stay_silent_do_not_hold_an_attempt_for_long() {
     let (mut servers, mut route) = (Vec::new(), Vec::new());
-    for number in 1..=MAX_TRIES {
+    for number in 1..=tries::MAX_TRIES {
         let listening = server(&["!stall"]).await;
         route.push(hop(&format!("mx{number}.test"), &listening));
         servers.push(listening);
@@ -304,23 +305,57 @@ async fn after_a_quarter_of_an_hour_no_transaction_begins() {
     slow.finish().await;
 }
 
+/// Addresses to which no route leads here: 240.0.0.0/4 is nobody's, and the kernel has none for it.
 #[tokio::test]
-async fn an_attempt_has_a_limit_and_every_server_its_share() {
-    let hop = |name: &str, count: u8| Hop {
-        name: name.to_owned(),
-        addresses: (1..=count).map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))).collect(),
-        port: 25,
-        tls: TlsDemand::Opportunistic,
-        implicit_tls: false,
-        credentials: None,
-    };
-    let count = |route: &[Hop]| {
-        let tries = tries(route);
-        let names: Vec<_> = tries.iter().map(|(hop, _)| hop.name.clone()).collect();
-        names.join(" ")
-    };
-    assert_eq!(count(&[hop("a", 2), hop("b", 1)]), "a a b");
-    assert_eq!(count(&[hop("a", 20), hop("b", 20)]), "a a a a b b b b");
-    let route: Vec<Hop> = (0..20).map(|number| hop(&number.to_string(), 3)).collect();
-    assert_eq!(count(&route), "0 1 2 3 4 5 6 7");
+async fn a_network_that_cannot_be_reached_uses_up_no_try_and_the_next_address_is_tried() {
+    let works = server(&[&[HELLO, &good("b"), QUIT].concat()]).await;
+    let mut first = hop("many.test", &works);
+    let nowhere = |last| IpAddr::V4(Ipv4Addr::new(255, 255, 255, last));
+    first.addresses = (1..=20).map(|_| nowhere(255)).collect();
+    first.addresses.push(LOOPBACK);
+    let attempt = tried(&[first], &["b"], None).await;
+    assert_eq!(told(&attempt.outcomes), ["sent: 250 b queued"]);
+    attempt.connection.expect("is kept").quit().await;
+    works.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_fails_for_good_while_a_server_was_not_asked() {
+    let never = "S: 554 5.7.1 never\n!accept";
+    let (first, second) = (server(&[never]).await, server(&[never]).await);
+    let mut no_way = hop("far.test", &first);
+    no_way.addresses = vec![IpAddr::V4(Ipv4Addr::BROADCAST)];
+    let route = [hop("mx1.test", &first), no_way];
+    let attempt = tried(&route, &["b"], None).await;
+    let expected = ["deferred: 554 4.7.1 never (mx1.test, banner)"];
+    assert_eq!(told(&attempt.outcomes), expected, "the other may take it");
+    // The same server at an address that cannot be reached has been asked.
+    let mut both = hop("mx2.test", &second);
+    both.addresses.insert(0, IpAddr::V4(Ipv4Addr::BROADCAST));
+    let attempt = tried(&[both], &["b"], None).await;
+    assert_eq!(told(&attempt.outcomes), ["failed: 554 5.7.1 never (mx2.test, banner)"]);
+}
+
+#[tokio::test]
+async fn nothing_fails_for_good_while_servers_are_unknown_or_too_many() {
+    let never = "S: 554 5.7.1 never\n!accept";
+    let envelope = envelope(&["b"]);
+    let job = Job { envelope: &envelope, content: &[b"hello\r\n"] };
+    let hello_name = Domain::parse("client.test").expect("valid");
+    let settings = ClientSettings { hello_name, timeouts: Timeouts::default() };
+    let mut servers = Vec::new();
+    let mut hops = Vec::new();
+    for _ in 0..=tries::MAX_TRIES {
+        let listening = server(&[never, never]).await;
+        hops.push(hop("mx.test", &listening));
+        servers.push(listening);
+    }
+    let deferred = "deferred: 554 4.7.1 never (mx.test, banner)";
+    let attempted = attempt(&Route::incomplete(vec![hops[0].clone()]), &job, &settings, None).await;
+    assert_eq!(told(&attempted.outcomes), [deferred]);
+    let others = Route::complete(hops[1..].to_vec());
+    let attempted = attempt(&others, &job, &settings, None).await;
+    assert_eq!(told(&attempted.outcomes), ["failed: 554 5.7.1 never (mx.test, banner)"]);
+    let attempted = attempt(&Route::complete(hops), &job, &settings, None).await;
+    assert_eq!(told(&attempted.outcomes), [deferred], "the ninth was not asked");
 }

@@ -26,6 +26,8 @@ pub(super) struct Exchangers {
     pub(super) hosts: Vec<Exchanger>,
     /// Whether DNSSEC vouches for these being the ones.
     pub(super) is_secure: bool,
+    /// Whether there are more than are looked at.
+    pub(super) are_cut: bool,
 }
 
 /// Looks a domain's mail exchangers up.
@@ -42,14 +44,16 @@ pub(super) async fn lookup(
     let result = lookup_all(resolver, &question, deadline).await.pop();
     match result.unwrap_or(Err(LookupError::NoData)) {
         Ok(answer) => {
-            let hosts = hosts(domain, &answer.records, random)?;
-            Ok(Exchangers { hosts, is_secure: answer.is_secure })
+            let mut hosts = hosts(domain, &answer.records, random)?;
+            let are_cut = hosts.len() > MAX_EXCHANGERS;
+            hosts.truncate(MAX_EXCHANGERS);
+            Ok(Exchangers { hosts, is_secure: answer.is_secure, are_cut })
         }
         // RFC 5321 §5.1: the domain itself is its host. That it has no MX record is as secure as
         // its addresses, which stand at the same name.
         Err(LookupError::NoData) => {
             let hosts = vec![Exchanger { preference: 0, name: domain.as_str().to_owned() }];
-            Ok(Exchangers { hosts, is_secure: true })
+            Ok(Exchangers { hosts, is_secure: true, are_cut: false })
         }
         Err(LookupError::NoSuchName) => Err(RouteError::NoSuchDomain(domain.clone())),
         Err(LookupError::Transient(problem)) => {
@@ -80,7 +84,6 @@ fn hosts(
     hosts.sort_by_key(|host| host.preference);
     let mut seen = std::collections::HashSet::new();
     hosts.retain(|host| seen.insert(host.name.clone()));
-    hosts.truncate(MAX_EXCHANGERS);
     Ok(hosts)
 }
 

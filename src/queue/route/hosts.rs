@@ -22,6 +22,14 @@ pub(super) struct Host {
     pub(super) failure: Option<String>,
 }
 
+impl Host {
+    /// A host of which the address is known.
+    pub(super) fn at(name: String, address: IpAddr) -> Self {
+        let addresses = vec![address];
+        Self { preference: 0, name, addresses, is_secure: false, failure: None }
+    }
+}
+
 /// Looks up the addresses of all hosts side by side.
 pub(super) async fn resolve(
     exchangers: &[Exchanger],
@@ -74,35 +82,68 @@ pub(super) fn is_of_one_host(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
 
-/// Whether an address leads into a network that is not everybody's: this machine, its link, or an
-/// organization's or provider's own network (IANA's registries of special-purpose addresses; those
-/// for documentation are no network at all). Who can have mail sent there reaches what no stranger
-/// should: services that trust their neighbours, or a cloud's metadata at 169.254.169.254.
+/// Whether an address leads into a network that is not everybody's: this machine, its link, an
+/// organization's or provider's own network, or one that IANA keeps for a special purpose and that
+/// is not reached from everywhere (RFC 6890 and the registries that it began). Who can have mail
+/// sent there reaches what no stranger should: services that trust their neighbours, or a cloud's
+/// metadata at 169.254.169.254. The networks for documentation (RFC 5737, RFC 3849, RFC 9637) are
+/// not among them: those are no networks at all.
 pub(super) fn is_inner(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_inner_v4(v4),
-        IpAddr::V6(v6) => {
-            let is_site_local = v6.segments()[0] & 0xffc0 == 0xfec0; // which came before unique local
-            v6.is_loopback()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || is_site_local
-                || translated(v6).is_some_and(is_inner_v4)
-        }
+        IpAddr::V6(v6) => match embedded(v6) {
+            Some(v4) => is_inner_v4(v4),
+            None => is_among(&INNER_V6, u128::from(v6)),
+        },
     }
 }
 
+/// Networks as an address and the length of its prefix.
+const INNER_V4: [(Ipv4Addr, u32); 12] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),      // "this network"
+    (Ipv4Addr::new(10, 0, 0, 0), 8),     // private use
+    (Ipv4Addr::new(100, 64, 0, 0), 10),  // shared by a provider and its customers
+    (Ipv4Addr::new(127, 0, 0, 0), 8),    // loopback
+    (Ipv4Addr::new(169, 254, 0, 0), 16), // link-local
+    (Ipv4Addr::new(172, 16, 0, 0), 12),  // private use
+    (Ipv4Addr::new(192, 0, 0, 0), 24),   // IETF protocol assignments
+    (Ipv4Addr::new(192, 88, 99, 0), 24), // relays of 6to4, deprecated
+    (Ipv4Addr::new(192, 168, 0, 0), 16), // private use
+    (Ipv4Addr::new(198, 18, 0, 0), 15),  // benchmarking
+    (Ipv4Addr::new(224, 0, 0, 0), 4),    // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),    // reserved, and broadcast
+];
+
+const INNER_V6: [(Ipv6Addr, u32); 8] = [
+    // Unspecified, loopback, IPv4-compatible, local translation (64:ff9b:1::/48) and all else that
+    // begins with a zero octet; the well-known translation prefix is looked into.
+    (Ipv6Addr::UNSPECIFIED, 8),
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64), // discard-only
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // IETF protocol assignments, Teredo
+    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16), // segment routing
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10), // site-local, which came before unique local
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
+];
+
 fn is_inner_v4(v4: Ipv4Addr) -> bool {
-    let [first, second, ..] = v4.octets();
-    let is_shared = first == 100 && second & 0xc0 == 64; // of a provider with its customers
-    first == 0 || v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared
+    let networks = INNER_V4.map(|(network, length)| (network.to_ipv6_mapped(), length + 96));
+    is_among(&networks, u128::from(v4.to_ipv6_mapped()))
 }
 
-/// The IPv4 address to which a NAT64 gateway translates this one, under the prefix 64:ff9b::/96 that
-/// all of them know.
-fn translated(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() else { return None };
-    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+fn is_among(networks: &[(Ipv6Addr, u32)], address: u128) -> bool {
+    networks.iter().any(|(network, length)| (u128::from(*network) ^ address) >> (128 - length) == 0)
+}
+
+/// The IPv4 address that a packet to this one reaches in the end: by a NAT64 gateway, under the
+/// prefix 64:ff9b::/96 that all of them know (RFC 6052 §2.1), or by 6to4 (RFC 3056 §2).
+fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let halves = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(halves(high, low)),
+        _ => None,
+    }
 }
 
 /// How this server is known to others, so that it does not send mail to itself.

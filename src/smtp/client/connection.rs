@@ -201,6 +201,7 @@ impl Opening<'_> {
     async fn connect<D: Dial + Sync>(&self, dialer: &D) -> Result<Channel, ClientError> {
         let fault = match timeout(self.timeouts.connect, dialer.dial(self.endpoint)).await {
             Ok(Ok(stream)) => return Ok(Channel::new(stream)),
+            Ok(Err(error)) if is_no_way(&error) => Fault::NoWay(error.to_string()),
             Ok(Err(error)) => Fault::Connect(error.to_string()),
             Err(_) => Fault::TimedOut,
         };
@@ -280,6 +281,24 @@ impl Opening<'_> {
         let secured = channel.into_tls(settings, self.timeouts.handshake).await;
         secured.map_err(at(Stage::StartTls))
     }
+}
+
+/// Whether the address family or the network cannot be reached from this machine, which says nothing
+/// of the server: no route, no address of our own, a family or route that is switched off.
+fn is_no_way(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    use rustix::io::Errno;
+    let of_routes = matches!(
+        error.kind(),
+        ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::AddrNotAvailable
+            // Routes of the types "prohibit" and "blackhole", and packet filters of this machine.
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+    );
+    of_routes || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
 /// A reply that must be 2yz.

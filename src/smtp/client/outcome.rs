@@ -58,6 +58,10 @@ pub enum Fault {
     /// No connection came about; the system's words.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// This machine has no way to the address, for example no IPv6, or a network on the way said
+    /// that it has none; the system's words.
+    #[error("cannot connect: {0}")]
+    NoWay(String),
     /// The server did not answer, or did not read, in time.
     #[error("the server took too long")]
     TimedOut,
@@ -92,7 +96,7 @@ impl Fault {
     fn enhanced(&self) -> EnhancedStatus {
         match self {
             Self::Refused(reply) => status_of(reply),
-            Self::Connect(_) => EnhancedStatus::new(4, 4, 1),
+            Self::Connect(_) | Self::NoWay(_) => EnhancedStatus::new(4, 4, 1),
             Self::TimedOut | Self::Lost => EnhancedStatus::new(4, 4, 2),
             Self::Garbage(_) | Self::Unsolicited | Self::Unexpected(_) => {
                 EnhancedStatus::new(4, 5, 0)
@@ -116,6 +120,7 @@ impl Fault {
             Self::Refused(reply) => reply.code() != 421,
             Self::TlsNotOffered | Self::AuthNotOffered => true,
             Self::Connect(_)
+            | Self::NoWay(_)
             | Self::TimedOut
             | Self::Lost
             | Self::Garbage(_)
@@ -143,6 +148,11 @@ pub struct ClientError {
 }
 
 impl ClientError {
+    /// Whether the server was never spoken to, because no way leads to its address.
+    pub fn is_no_way(&self) -> bool {
+        matches!(self.fault, Fault::NoWay(_))
+    }
+
     /// Whether the server itself said that it is of no use to come again (5yz).
     pub fn is_permanent(&self) -> bool {
         self.fault.reply().is_some_and(|reply| reply.class() == 5)
@@ -195,6 +205,12 @@ impl Failure {
     /// server of the same destination may do better.
     pub fn concerns_host(&self) -> bool {
         !self.maybe_delivered && (matches!(self.code, None | Some(421)) || self.stage < Stage::Rcpt)
+    }
+
+    /// The same as something that may pass.
+    pub fn for_now(self) -> Self {
+        let enhanced = EnhancedStatus::new(4, self.enhanced.subject(), self.enhanced.detail());
+        Self { enhanced, ..self }
     }
 
     /// Whether the server had enough recipients in this transaction (RFC 5321 §4.5.3.1.10).

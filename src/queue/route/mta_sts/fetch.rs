@@ -16,6 +16,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::super::hosts::is_of_one_host;
+use super::super::settings::Networks;
 use super::super::verifier::Verifier;
 use super::policy::{Policy, PolicyError};
 use crate::dns::{RecordData, RecordType, Resolver, lookup_all};
@@ -39,6 +41,10 @@ pub(super) enum FetchError {
     /// The policy host has no address that can be connected to.
     #[error("{0}")]
     Connect(String),
+    /// All addresses of the policy host are of networks that are not everybody's: a domain's DNS
+    /// must not make this server speak to those behind its back.
+    #[error("{0} is in a private network, where this server asks nothing")]
+    PrivateNetwork(String),
     #[error("TLS: {0}")]
     Tls(std::io::Error),
     #[error("HTTP: {0}")]
@@ -63,15 +69,17 @@ pub struct Fetcher {
     tls: TlsConnector,
     verifier: Arc<Verifier>,
     port: u16,
+    networks: Networks,
 }
 
 impl Fetcher {
-    /// A fetcher that trusts these authorities and asks at this port, [`HTTPS_PORT`] in earnest.
-    pub fn new(authorities: Arc<RootCertStore>, port: u16) -> Self {
+    /// A fetcher that trusts these authorities and asks at this port, [`HTTPS_PORT`] in earnest, of
+    /// hosts in these networks.
+    pub fn new(authorities: Arc<RootCertStore>, port: u16, networks: Networks) -> Self {
         let verifier = Verifier::web_pki(authorities);
         let mut config = client_config(Arc::clone(&verifier) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { tls: TlsConnector::from(Arc::new(config)), verifier, port }
+        Self { tls: TlsConnector::from(Arc::new(config)), verifier, port, networks }
     }
 
     pub(super) fn verifier(&self) -> Arc<Verifier> {
@@ -87,11 +95,39 @@ impl Fetcher {
     ) -> Result<Policy, FetchError> {
         let fetched = tokio::time::timeout_at(deadline, async {
             let host = format!("mta-sts.{domain}");
-            let addresses = addresses(&host, resolver, deadline).await;
+            let addresses = self.addresses(&host, resolver, deadline).await?;
             let stream = self.connect(&host, &addresses).await?;
             Ok(Policy::parse(&get(&host, stream).await?)?)
         });
         fetched.await.unwrap_or(Err(FetchError::Late))
+    }
+
+    async fn addresses(
+        &self,
+        host: &str,
+        resolver: &dyn Resolver,
+        deadline: Instant,
+    ) -> Result<Vec<IpAddr>, FetchError> {
+        let questions = [(host, RecordType::Aaaa), (host, RecordType::A)];
+        let results = lookup_all(resolver, &questions, deadline).await;
+        let mut found = Vec::new();
+        let mut is_refused = false;
+        for answer in results.iter().flatten() {
+            // Both kinds, so that one of them not being reachable does no harm.
+            let mut left = MAX_ADDRESSES / 2;
+            for address in answer.records.iter().filter_map(ip) {
+                if !is_of_one_host(address) || !self.networks.have(address) {
+                    is_refused = true;
+                } else if left > 0 {
+                    found.push(address);
+                    left -= 1;
+                }
+            }
+        }
+        if found.is_empty() && is_refused {
+            return Err(FetchError::PrivateNetwork(host.to_owned()));
+        }
+        Ok(found)
     }
 
     async fn connect(
@@ -116,20 +152,10 @@ impl Fetcher {
     }
 }
 
-async fn addresses(host: &str, resolver: &dyn Resolver, deadline: Instant) -> Vec<IpAddr> {
-    let questions = [(host, RecordType::Aaaa), (host, RecordType::A)];
-    let results = lookup_all(resolver, &questions, deadline).await;
-    // Both kinds, so that one of them not being reachable does no harm.
-    let of_kind = |answer: &crate::dns::Answer| -> Vec<IpAddr> {
-        answer.records.iter().filter_map(ip).take(MAX_ADDRESSES / 2).collect()
-    };
-    results.iter().flatten().flat_map(of_kind).collect()
-}
-
 fn ip(record: &RecordData) -> Option<IpAddr> {
     match record {
         RecordData::A(address) => Some(IpAddr::V4(*address)),
-        RecordData::Aaaa(address) => Some(IpAddr::V6(*address)),
+        RecordData::Aaaa(address) => Some(IpAddr::V6(*address).to_canonical()),
         _ => None,
     }
 }

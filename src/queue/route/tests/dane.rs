@@ -30,8 +30,9 @@ fn sha512(data: &[u8]) -> Vec<u8> {
 /// What the only host of `to.test` must show, by these records.
 async fn only_hop(records: &str) -> Hop {
     let router = router(&World::new(&format!("{HOSTS}{records}")));
-    let [hop] = <[Hop; 1]>::try_from(router.route(&domain("to.test")).await.unwrap()).unwrap();
-    hop
+    let route = router.route(&domain("to.test")).await.unwrap();
+    let [hop] = route.hops() else { panic!("{route:?}") };
+    hop.clone()
 }
 
 /// A handshake as the hop wants it, with a server that shows this.
@@ -173,7 +174,7 @@ async fn records_that_cannot_be_used_ask_for_encryption_alone() {
 async fn check_hosts(zone: &str, expected: Result<&[(&str, bool)], &str>) {
     let found = router(&World::new(zone)).route(&domain("to.test")).await;
     let shown = |hop: &Hop| (hop.name.clone(), verifier(hop).is_some());
-    let found = found.map(|hops| hops.iter().map(shown).collect::<Vec<_>>());
+    let found = found.map(|route| route.hops().iter().map(shown).collect::<Vec<_>>());
     let expected = expected.map(|hosts| {
         hosts.iter().map(|(name, verified)| ((*name).to_owned(), *verified)).collect::<Vec<_>>()
     });
@@ -214,8 +215,8 @@ async fn an_insecure_list_of_hosts_makes_their_records_worthless() {
         "plain.test. IN MX 10 mx.to.test.\nmx.to.test. IN A 192.0.2.1\n{}",
         tlsa("mx.to.test", "3 1 1", &[0; 32])
     );
-    let hops = router(&World::new(&zone)).route(&domain("plain.test")).await.unwrap();
-    assert!(verifier(&hops[0]).is_none());
+    let route = router(&World::new(&zone)).route(&domain("plain.test")).await.unwrap();
+    assert!(verifier(&route.hops()[0]).is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which hosts, in which order, at which addresses.
 
 use super::*;
+use crate::mail::GatewayLogin;
 
 const ZONE: &str = "
 two.test.        IN MX 20 b.hosts.test.
@@ -66,11 +67,11 @@ half.hosts.test. IN A 192.0.2.5
 
 async fn check_with(settings: Settings, to: &str, expected: Result<&[(&str, &[&str])], &str>) {
     let found = router_with(&World::new(ZONE), settings).route(&domain(to)).await;
-    let found = found.map(|hops| {
+    let found = found.map(|route| {
         let shown = |hop: Hop| {
             (hop.name, hop.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        hops.into_iter().map(shown).collect::<Vec<_>>()
+        route.hops().iter().cloned().map(shown).collect::<Vec<_>>()
     });
     let expected = expected.map(|hops| {
         let owned = |(name, addresses): &(&str, &[&str])| {
@@ -145,6 +146,16 @@ async fn an_address_literal_is_its_own_host() {
     check("[IPv6:2001:DB8::1]", Ok(&[("[ipv6:2001:db8::1]", &["2001:db8::1"])])).await;
 }
 
+#[tokio::test]
+async fn it_is_known_whether_there_are_further_hosts() {
+    for (to, is_complete) in
+        [("two.test", true), ("half.test", false), ("partly.test", true), ("mixed.test", true)]
+    {
+        let route = router(&World::new(ZONE)).route(&domain(to)).await.unwrap();
+        assert_eq!(route.is_complete(), is_complete, "{to}");
+    }
+}
+
 /// A report to an address or domain of a stranger's choice must not reach our own network.
 #[tokio::test]
 async fn private_networks_are_no_destination_unless_the_operator_says_so() {
@@ -156,6 +167,26 @@ async fn private_networks_are_no_destination_unless_the_operator_says_so() {
     }
     for to in ["[IPv6:::ffff:127.0.0.1]", "[IPv6:64:ff9b::7f00:1]", "[IPv6:fec0::1]"] {
         check(to, Err("5.4.4")).await;
+    }
+    for to in ["192.0.0.8", "192.0.0.171", "192.88.99.1", "198.18.0.1", "198.19.255.255"] {
+        check(&format!("[{to}]"), Err("5.4.4")).await;
+    }
+    for to in ["0.255.255.255", "172.31.255.255", "240.0.0.1", "255.255.255.254", "239.1.1.1"] {
+        check(&format!("[{to}]"), Err("5.4.4")).await;
+    }
+    for to in ["::", "::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::1", "100::1", "2001::1", "2001:2::1"]
+    {
+        check(&format!("[IPv6:{to}]"), Err("5.4.4")).await;
+    }
+    for to in ["2001:1ff::1", "2002:7f00:1::1", "2002:c0a8:1::", "5f00::1", "fdff::1", "febf::1"] {
+        check(&format!("[IPv6:{to}]"), Err("5.4.4")).await;
+    }
+    for to in ["192.0.1.1", "172.32.0.1", "198.20.0.1", "9.255.255.255", "223.255.255.255"] {
+        check(&format!("[{to}]"), Ok(&[(&format!("[{to}]"), &[to])])).await;
+    }
+    for to in ["64:ff9b::c000:201", "2002:c000:201::1", "2001:200::1", "2a00::1", "fbff::1"] {
+        let literal = format!("[ipv6:{to}]");
+        check(&literal, Ok(&[(&literal, &[to])])).await;
     }
     for to in ["local.test", "inner.test", "metadata.test"] {
         check(to, Err("5.4.4")).await;
@@ -174,7 +205,7 @@ async fn private_networks_are_no_destination_unless_the_operator_says_so() {
     let metadata: (&str, &[&str]) = ("metadata.test", &["169.254.169.254"]);
     check_with(allowed, "metadata.test", Ok(&[metadata])).await;
     for host in ["10.0.0.25", "inner.hosts.test"] {
-        let route = FixedRoute { host: host.to_owned(), port: None };
+        let route = FixedRoute::to(host, None);
         let fixed = Settings { fixed: [(domain("far.test"), route)].into(), ..Settings::default() };
         assert!(router_with(&World::new(ZONE), fixed).route(&domain("far.test")).await.is_ok());
     }
@@ -203,9 +234,8 @@ async fn a_fixed_route_goes_before_dns() {
         ("two.test", "nowhere.hosts.test", None),
         ("equal.test", "broken.hosts.test", None),
     ];
-    let route = |(to, host, port): (&str, &str, Option<u16>)| {
-        (domain(to), FixedRoute { host: host.to_owned(), port })
-    };
+    let route =
+        |(to, host, port): (&str, &str, Option<u16>)| (domain(to), FixedRoute::to(host, port));
     let fixed = fixed.map(route).into();
     let settings = Settings { port: 2500, fixed, ..Settings::default() };
     check_with(settings.clone(), "null.test", Ok(&[B])).await;
@@ -214,20 +244,50 @@ async fn a_fixed_route_goes_before_dns() {
     check_with(settings.clone(), "equal.test", Err("4.4.3")).await;
     let router = router_with(&World::new(ZONE), settings);
     for (to, port) in [("null.test", 26), ("nowhere.test", 2500), ("cname.test", 2500)] {
-        assert_eq!(router.route(&domain(to)).await.unwrap()[0].port, port, "{to}");
+        assert_eq!(router.route(&domain(to)).await.unwrap().hops()[0].port, port, "{to}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_takes_all_mail_that_has_no_route_of_its_own() {
+    let login = GatewayLogin {
+        user_name: "mailweir".to_owned(),
+        password: crate::mail::Secret::new("secret".to_owned()),
+    };
+    let relay = FixedRoute {
+        tls: RouteTls::StartTls,
+        login: Some(login),
+        ..FixedRoute::to("b.hosts.test", Some(587))
+    };
+    let fixed = [(domain("two.test"), FixedRoute::to("192.0.2.50", None))].into();
+    let settings = Settings { fixed, relay: Some(relay.clone()), ..Settings::default() };
+    let router = router_with(&World::new(ZONE), settings);
+    // Whatever DNS says, and also what has no domain.
+    for to in ["equal.test", "null.test", "broken.test", "[192.0.2.1]", "inner.test"] {
+        let route = router.route(&domain(to)).await.unwrap();
+        let [hop] = route.hops() else { panic!("{to}: {route:?}") };
+        assert_eq!((hop.name.as_str(), hop.port, hop.implicit_tls), ("b.hosts.test", 587, false));
+        assert!(verifier(hop).is_some() && hop.credentials.is_some(), "{to}");
+    }
+    let own = router.route(&domain("two.test")).await.unwrap();
+    assert_eq!(own.hops()[0].name, "192.0.2.50");
+    assert!(verifier(&own.hops()[0]).is_none() && own.hops()[0].credentials.is_none());
+    let relay = FixedRoute { tls: RouteTls::Implicit, ..relay };
+    let settings = Settings { relay: Some(relay), ..Settings::default() };
+    let route = router_with(&World::new(ZONE), settings).route(&domain("two.test")).await.unwrap();
+    assert!(route.hops()[0].implicit_tls);
 }
 
 #[tokio::test]
 async fn hosts_of_one_preference_are_put_into_random_order() {
     let router = router(&World::new(ZONE)).with_random(Arc::new(|_| 0));
     let names = router.route(&domain("equal.test")).await.unwrap();
-    let names: Vec<_> = names.into_iter().map(|hop| hop.name).collect();
+    let names: Vec<_> = names.hops().iter().map(|hop| &hop.name).collect();
     // Whatever the dice say, a better preference comes first.
     assert_eq!(names[0], "c.hosts.test");
     let router = router.with_random(Arc::new(|below| below - 1));
     let others = router.route(&domain("equal.test")).await.unwrap();
-    assert_ne!(names[1], others[1].name);
+    assert_ne!(*names[1], others.hops()[1].name);
 }
 
 #[tokio::test]
@@ -236,16 +296,22 @@ async fn a_peer_cannot_make_a_route_long() {
     for number in 0..50 {
         zone += &format!("many.test. IN MX {number} h{number}.many.test.\n");
         for address in 1..=5 {
-            zone += &format!("h{number}.many.test. IN A 198.18.{number}.{address}\n");
+            zone += &format!("h{number}.many.test. IN A 198.51.100.{}\n", number * 5 + address);
         }
     }
-    let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
+    let route = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
+    let hops = route.hops();
+    assert!(!route.is_complete());
     assert_eq!(hops.len(), 12, "20 hosts are looked up, and 60 addresses are tried");
     assert_eq!(hops.iter().map(|hop| hop.addresses.len()).sum::<usize>(), 60);
-    let zone = zone.replace(".many.test. IN A 198.18.", ".few.test. IN A 198.18.");
-    let zone = format!("{zone}h19.many.test. IN A 198.19.1.1\nh20.many.test. IN A 198.19.1.2\n");
-    let hops = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
-    assert_eq!(hops.len(), 1, "the twenty-first is not looked up");
+    let zone = zone.replace(".many.test. IN A 198.51.100.", ".few.test. IN A 198.51.100.");
+    let zone = format!("{zone}h19.many.test. IN A 203.0.113.1\nh20.many.test. IN A 203.0.113.2\n");
+    let route = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap();
+    assert_eq!(route.hops().len(), 1, "the twenty-first is not looked up");
+    assert!(!route.is_complete(), "so it may take what the others refuse");
+    let zone = zone.replace("h19.many.test. IN A", "h22.many.test. IN A");
+    let error = router(&World::new(&zone)).route(&domain("many.test")).await.unwrap_err();
+    assert_eq!(error.status(), "4.4.3", "nor is it known to have no address");
 }
 
 #[tokio::test]
@@ -255,9 +321,10 @@ async fn a_host_that_may_not_be_used_takes_nothing_from_the_others() {
                     _25._tcp.a.big.test. IN CNAME _25._tcp.a.big.test.\n"
         .to_owned();
     for number in 0..100 {
-        zone += &format!("a.big.test. IN A 198.18.0.{number}\n");
+        zone += &format!("a.big.test. IN A 198.51.100.{number}\n");
     }
     let hops = router(&World::new(&zone)).route(&domain("big.test")).await.unwrap();
-    let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
+    let names: Vec<_> = hops.hops().iter().map(|hop| hop.name.as_str()).collect();
     assert_eq!(names, ["b.big.test"]);
+    assert!(!hops.is_complete(), "the other may be used another time");
 }

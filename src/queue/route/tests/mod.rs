@@ -62,7 +62,7 @@ pub(super) fn router(world: &Arc<World>) -> Router {
 }
 
 pub(super) fn router_with(world: &Arc<World>, settings: Settings) -> Router {
-    let fetcher = Fetcher::new(Arc::new(RootCertStore::empty()), HTTPS_PORT);
+    let fetcher = Fetcher::new(Arc::new(RootCertStore::empty()), HTTPS_PORT, Networks::Public);
     let clock = Arc::new(ManualClock::new(NOW));
     let policies = Arc::new(Policies::open(None, fetcher, clock).unwrap());
     build(world, settings, policies)

@@ -116,7 +116,7 @@ impl Scene {
     async fn check(&self, expected: Result<&[(&str, bool)], &str>) {
         let found = self.router.route(&domain("to.test")).await;
         let shown = |hop: &Hop| (hop.name.clone(), verifier(hop).is_some());
-        let found = found.map(|hops| hops.iter().map(shown).collect::<Vec<_>>());
+        let found = found.map(|route| route.hops().iter().map(shown).collect::<Vec<_>>());
         let found = found.as_ref().map_err(RouteError::status);
         let expected = expected.map(|hosts| {
             hosts.iter().map(|(name, verified)| ((*name).to_owned(), *verified)).collect::<Vec<_>>()
@@ -133,7 +133,7 @@ fn start(
     folder: &tempfile::TempDir,
 ) -> Router {
     let memo = Arc::new(Memo::open(&folder.path().join("mta-sts.sqlite")).unwrap());
-    let fetcher = Fetcher::new(authority.roots(), web.address.port());
+    let fetcher = Fetcher::new(authority.roots(), web.address.port(), Networks::All);
     let clock = Arc::clone(clock) as Arc<dyn crate::clock::Clock>;
     let policies = Arc::new(Policies::open(Some(memo), fetcher, clock).unwrap());
     build(world, Settings::default(), policies)
@@ -150,7 +150,8 @@ async fn an_enforced_policy_chooses_hosts_and_has_their_certificates_verified() 
     scene.check(ENFORCED).await;
     scene.check(ENFORCED).await;
     assert_eq!(scene.web.asked(), 1, "a policy is kept");
-    let hops = scene.router.route(&domain("to.test")).await.unwrap();
+    let route = scene.router.route(&domain("to.test")).await.unwrap();
+    let hops = route.hops();
     let verifier = verifier(&hops[0]).unwrap();
     let name = ServerName::try_from(hops[0].name.clone()).unwrap();
     let now = UnixTime::since_unix_epoch(Duration::from_millis(NOW.as_millis()));
@@ -239,7 +240,7 @@ async fn a_reload_changes_whom_policy_hosts_are_verified_by() {
     let scene = Scene::with(Authority::new("the web's authority"), leaf).await;
     scene.web.publish(&policy("enforce", "mx.to.test"));
     scene.check(OPPORTUNISTIC).await;
-    let fetcher = Fetcher::new(other.roots(), scene.web.address.port());
+    let fetcher = Fetcher::new(other.roots(), scene.web.address.port(), Networks::All);
     scene.router.policies.reload(fetcher);
     scene.clock.advance(Duration::from_secs(301));
     scene.check(ENFORCED).await;
@@ -299,14 +300,32 @@ async fn a_web_server_that_does_not_answer_holds_mail_up_for_ten_seconds_at_most
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     let clock = Arc::new(ManualClock::new(NOW));
-    let fetcher = Fetcher::new(authority.roots(), port);
+    let fetcher = Fetcher::new(authority.roots(), port, Networks::All);
     let policies = Arc::new(Policies::open(None, fetcher, clock).unwrap());
     let router = build(&World::new(&zone("1")), Settings::default(), policies);
     tokio::time::pause();
     let begun = Instant::now();
-    assert_eq!(router.route(&domain("to.test")).await.unwrap().len(), 2);
+    assert_eq!(router.route(&domain("to.test")).await.unwrap().hops().len(), 2);
     let waited = begun.elapsed();
     assert!(waited <= Duration::from_secs(11), "{waited:?}");
-    assert_eq!(router.route(&domain("to.test")).await.unwrap().len(), 2);
+    assert_eq!(router.route(&domain("to.test")).await.unwrap().hops().len(), 2);
     assert_eq!(begun.elapsed(), waited, "the second mail does not wait");
+}
+
+/// Else a domain's DNS could make this server open connections inside its own network.
+#[tokio::test]
+async fn a_policy_in_a_private_network_is_not_asked_for() {
+    let authority = Authority::new("the web's authority");
+    let leaf = authority.leaf("mta-sts.to.test");
+    let web = Web::start(&leaf).await;
+    web.publish(&policy("enforce", "mx.to.test"));
+    for (networks, is_obeyed) in [(Networks::Public, false), (Networks::All, true)] {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let fetcher = Fetcher::new(authority.roots(), web.address.port(), networks);
+        let policies = Arc::new(Policies::open(None, fetcher, clock).unwrap());
+        let router = build(&World::new(&zone("1")), Settings::default(), policies);
+        let route = router.route(&domain("to.test")).await.unwrap();
+        assert_eq!(verifier(&route.hops()[0]).is_some(), is_obeyed, "{networks:?}");
+        assert_eq!(web.asked(), usize::from(is_obeyed), "{networks:?}");
+    }
 }
