@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::endpoint::{Endpoint, HostAndPort, Network};
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
-use super::routes::{routes, schedule};
+use super::routes::{self, routes, schedule};
 use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, Places};
 use super::{outbound, tree, warnings};
 use crate::directory::Directory;
@@ -288,6 +288,13 @@ fn pipeline_settings(
             ),
             per_sender: count(limits, "bounces_per_sender", 1_000_000, default.bounces.per_sender),
         },
+        queue: routes::bounds(&root.section("queue")),
+        reports_per_network: count(
+            limits,
+            "reports_per_network",
+            1_000_000,
+            default.reports_per_network,
+        ),
     }
 }
 
@@ -373,6 +380,9 @@ fn store_settings(
             24 * HOUR_S,
             default.housekeeping_interval,
         ),
+        min_free_bytes: section
+            .number("min_free_bytes", 0..=1024 * 1024 * 1024 * MB)
+            .unwrap_or(default.min_free_bytes),
         ..default
     };
     // Read with the pipeline's settings, which reports what is wrong with it.

@@ -11,9 +11,12 @@ use super::stamp::Stamps;
 use crate::mail::{AddressError, Domain};
 use crate::queue::Settings as Schedule;
 use crate::queue::route::{AddressOrder, FixedRoute, RouteTls, Settings};
+use crate::store::{QueueBound, QueueBounds};
 
 const DAY_S: u64 = 24 * 3600;
 const MIB: u64 = 1024 * 1024;
+/// A pebibyte.
+const MAX_BYTES: u64 = 1024 * 1024 * 1024 * MIB;
 
 /// The words of `addresses`.
 const ORDERS: [(&str, AddressOrder); 4] = [
@@ -33,15 +36,15 @@ const TLS: [(&str, RouteTls); 3] = [
 /// Reads them; who has read the rest of `[queue]` finishes it.
 pub(super) fn routes(root: &Section<'_>, queue: &Section<'_>, path: &Path) -> Settings {
     let default = Settings::default();
-    let Named { fixed, relay } = named(root, path);
-    Settings {
+    let settings = Settings {
         port: port(queue).unwrap_or(default.port),
         addresses: queue.word("addresses", &ORDERS).unwrap_or(default.addresses),
         ca_file: queue.text("ca_file").map(|file| relative_to(path, file)),
         private_networks: queue.bool("private_networks").unwrap_or(default.private_networks),
-        fixed,
-        relay,
-    }
+        ..default
+    };
+    let Named { fixed, relay } = named(root, path);
+    Settings { fixed, relay, ..settings }
 }
 
 /// When and how hard mail is tried.
@@ -69,7 +72,47 @@ pub(super) fn schedule(queue: &Section<'_>) -> Schedule {
             .unwrap_or(default.in_flight_bytes),
     };
     check_retries(queue, &schedule);
+    // Read with the pipeline's settings, which reports what is wrong with them.
+    for key in BOUNDS {
+        queue.allow(key);
+    }
     schedule
+}
+
+/// The keys of how much mail may wait.
+const BOUNDS: [&str; 7] = [
+    "messages",
+    "bytes",
+    "messages_per_organization",
+    "bytes_per_organization",
+    "messages_per_sender",
+    "bytes_per_sender",
+    "reports_per_destination",
+];
+
+/// How much mail may wait.
+pub(super) fn bounds(queue: &Section<'_>) -> QueueBounds {
+    let default = QueueBounds::default();
+    let messages = |key, default| queue.number(key, 1..=1_000_000_000).unwrap_or(default);
+    let octets = |key, default| queue.number(key, MIB..=MAX_BYTES).unwrap_or(default);
+    QueueBounds {
+        all: QueueBound {
+            messages: messages("messages", default.all.messages),
+            octets: octets("bytes", default.all.octets),
+        },
+        organization: QueueBound {
+            messages: messages("messages_per_organization", default.organization.messages),
+            octets: octets("bytes_per_organization", default.organization.octets),
+        },
+        sender: QueueBound {
+            messages: messages("messages_per_sender", default.sender.messages),
+            octets: octets("bytes_per_sender", default.sender.octets),
+        },
+        reports_per_destination: messages(
+            "reports_per_destination",
+            default.reports_per_destination,
+        ),
+    }
 }
 
 /// Pauses grow from the first to the longest, be one of them set or both.

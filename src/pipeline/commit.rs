@@ -18,7 +18,7 @@ use crate::id::TraceId;
 use crate::mail::{Address, Verdict};
 use crate::msgauth::strip_forged_results;
 use crate::smtp::reason::Reason;
-use crate::store::{Blob, Commit, Delivery, Mail, Store, StoreError};
+use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
 
 /// Proof that a message is durable; its text is that of the 250. Nothing but [`commit`] makes one.
 #[derive(Debug)]
@@ -34,14 +34,18 @@ impl fmt::Display for Committed {
 }
 
 /// Makes an accepted message durable with everything beside it.
-pub(super) async fn commit(message: Journaled, store: &Store) -> Result<Committed, StoreError> {
+pub(super) async fn commit(
+    message: Journaled,
+    queue_room: Option<QueueHold>,
+    store: &Store,
+) -> Result<Committed, StoreError> {
     let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
     let Admitted { mut mail, shares, leaving, usage } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
     let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
     let trace_ids = outbound.chain(came_for.map(|share| share.decided.trace_id)).collect();
-    let mut commit = Commit { usage, ..Commit::default() };
+    let mut commit = Commit { usage, queue_room, ..Commit::default() };
     if let Some(outgoing) = &outgoing {
         let to = outgoing_initiated.as_ref();
         commit.stories.push(story::tell_outgoing(&mail, outgoing, to, None));

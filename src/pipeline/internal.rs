@@ -13,6 +13,7 @@ use crate::events::{Event, EventLine, MailboxDelivered};
 use crate::id::TraceId;
 use crate::journal::Wrapping;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
+use crate::rules::{Authors, OutboundAction, Party};
 use crate::store::{
     Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, Store,
     StoreError,
@@ -79,11 +80,36 @@ impl Sending<'_> {
         }
     }
 
-    fn entry(&self, to: Address) -> QueueEntry {
+    /// Where mail for `to` goes: through the gateway that the organization's outbound rules say, as
+    /// its users' mail does. Rules that drop or bounce are for what users write.
+    fn destination(&self, to: &Address, snapshot: &Snapshot) -> Destination {
+        let directly = || Destination::Domain(to.domain().clone());
+        let Some(policy) = snapshot.policies.get(self.organization) else { return directly() };
+        if policy.outbound_rules.is_empty() {
+            return directly();
+        }
+        let author = match (&self.purpose, &policy.journaling) {
+            (Purpose::JournalRecord { .. }, Some(journaling)) => {
+                Some(journaling.sender_address.clone())
+            }
+            _ => Address::parse(&format!("postmaster@{}", snapshot.settings.hostname)).ok(),
+        };
+        let directory = &snapshot.directory;
+        let from = author.iter().map(|author| Party::of(author, directory)).collect();
+        let authors = Authors { sender: None, from };
+        let rule = policy.outbound_rules.evaluate(&authors, &Party::of(to, directory)).winner;
+        match rule.map(|rule| rule.action) {
+            Some(OutboundAction::RouteToSmtpGateway { gateway }) => Destination::Gateway(gateway),
+            Some(OutboundAction::Default | OutboundAction::Drop | OutboundAction::Bounce)
+            | None => directly(),
+        }
+    }
+
+    fn entry(&self, to: Address, snapshot: &Snapshot) -> QueueEntry {
         QueueEntry {
             organization: self.organization.as_str().into(),
             purpose: self.purpose.clone(),
-            destination: Destination::Domain(to.domain().clone()),
+            destination: self.destination(&to, snapshot),
             reverse_path: ReversePath::Null,
             parameters: MailParameters::default(),
             recipients: vec![EnvelopeRecipient {
@@ -91,6 +117,7 @@ impl Sending<'_> {
                 parameters: RcptParameters::default(),
             }],
             authorship: self.about.clone(),
+            sender: None,
             token_domain: None,
             keeper: None,
         }
@@ -133,10 +160,10 @@ pub(super) fn place(
         false => None,
     };
     let queued: Vec<QueueEntry> = match &resolved {
-        None => vec![sending.entry(mail.to.clone())],
+        None => vec![sending.entry(mail.to.clone(), about.snapshot)],
         Some(resolved) => {
             let remote = resolved.remote.iter();
-            remote.map(|remote| sending.entry(remote.forward_to.clone())).collect()
+            remote.map(|remote| sending.entry(remote.forward_to.clone(), about.snapshot)).collect()
         }
     };
     let leaves = !queued.is_empty();

@@ -22,6 +22,7 @@ mod outgoing;
 mod receive;
 pub mod refusals;
 pub mod report;
+mod room;
 mod settings;
 pub mod snapshot;
 mod sort;
@@ -71,6 +72,8 @@ pub struct Pipeline {
     refusals: RefusalLog,
     /// Of what was forwarded.
     bounces: Bounces,
+    /// Reports that client networks have caused.
+    reports: Bounces,
     clock: Arc<dyn Clock>,
 }
 
@@ -107,6 +110,7 @@ impl Pipeline {
             domain_keys,
             refusals,
             bounces: Bounces::default(),
+            reports: Bounces::default(),
             clock,
         }
     }
@@ -169,9 +173,11 @@ impl Pipeline {
         let Admitted { mail, leaving, .. } = &mut admitted;
         outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
-        let journaled = journal::journal(admitted, outlets);
+        let mut journaled = journal::journal(admitted, outlets);
+        let room = room::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);
-        let committed = commit::commit(journaled, &self.store).await.map_err(store_failure)?;
+        let committed =
+            commit::commit(journaled, room, &self.store).await.map_err(store_failure)?;
         accesses.into_iter().for_each(|access| self.audit.record(access));
         Ok(committed)
     }
@@ -310,6 +316,10 @@ impl Handler for Pipeline {
         parameters: MailParameters,
     ) -> Result<MailTransaction, Refusal> {
         let snapshot = self.snapshot.load_full();
+        if !self.store.has_room_on_disk(parameters.declared_size.unwrap_or(0)) {
+            let about = format!("MAIL FROM:{reverse_path}");
+            return Err(self.refuse(Reason::DiskLow, trace_id, peer, &about));
+        }
         let Some(login) = &peer.login else {
             let checks = self.checks.load_full();
             let transaction =
@@ -351,6 +361,7 @@ impl Handler for Pipeline {
         let (trace_id, peer) = (transaction.trace_id(), transaction.peer().clone());
         let about = format!("message from {}", transaction.reverse_path());
         let accepted = match transaction {
+            _ if !self.store.has_room_on_disk(content.len() as u64) => Err(Reason::DiskLow),
             MailTransaction::Relayed(relayed) => self.accept(relayed, content).await,
             MailTransaction::Submitted(submitted) => self.submit(submitted, content).await,
         };

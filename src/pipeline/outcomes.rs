@@ -12,6 +12,7 @@ use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sendi
 use super::notice::Letterhead;
 use super::outgoing::sent;
 use super::report::{DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::room;
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
@@ -140,10 +141,21 @@ impl Outcomes {
         let about = About { snapshot, at: settlement.at, original: &[] };
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
         match internal::place(mail, sending, about, outlets) {
-            Ok(Placed { mails, own, events }) => {
+            Ok(Placed { mut mails, own, events }) => {
+                mails.retain(|mail| {
+                    let has_room =
+                        room::has_room_for_report(mail, &snapshot.settings, &self.store, |_| true);
+                    if !has_room {
+                        let trace_id = settlement.mail.trace_id;
+                        tracing::warn!(%trace_id, "no room for a report in the queue");
+                    }
+                    has_room
+                });
                 commit.events.extend(events);
                 let content = own.unwrap_or_default();
-                commit.blobs.push(Blob { content, mails });
+                if !mails.is_empty() {
+                    commit.blobs.push(Blob { content, mails });
+                }
             }
             Err(problem) => {
                 tracing::warn!(trace_id = %settlement.mail.trace_id, %problem,

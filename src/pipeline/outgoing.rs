@@ -323,6 +323,7 @@ impl Outgoing {
             parameters: self.parameters.clone(),
             recipients: vec![recipient.clone()],
             authorship: self.authorship.clone(),
+            sender: Some(self.email.clone()),
             token_domain: self.token_domain.clone(),
             keeper: self.keeper.clone(),
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::store::QueueBounds;
+
 /// What becomes of a message whose author's domain says `p=reject`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnReject {
@@ -38,6 +40,11 @@ pub struct Settings {
     pub recipient_quotas: RecipientQuotas,
     /// Of what was forwarded, back to its first senders.
     pub bounces: BounceLimits,
+    /// How much mail may wait in the queue.
+    pub queue: QueueBounds,
+    /// `limits.reports_per_network`: reports that leave because of a client network's mail, in an
+    /// hour.
+    pub reports_per_network: usize,
 }
 
 /// How many bounces of forwarded mail are led back to its senders in an hour.
@@ -104,6 +111,8 @@ impl Default for Settings {
             max_group_members: 10_000,
             mailbox_full_grace: Duration::ZERO,
             recipient_quotas: RecipientQuotas::default(),
+            queue: QueueBounds::default(),
+            reports_per_network: 500,
             bounces: BounceLimits::default(),
         }
     }

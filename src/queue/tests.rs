@@ -208,6 +208,7 @@ impl Running {
             parameters: MailParameters::default(),
             recipients,
             authorship: Authorship::default(),
+            sender: None,
             token_domain: None,
             keeper: None,
         };

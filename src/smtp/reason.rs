@@ -147,6 +147,14 @@ reasons! {
     RuleBounce = "rule-bounce", 550, "5.7.1", "Refused by the recipient organization's rules";
     /// The store cannot take it now.
     StoreFailure = "store-failure", 452, "4.3.1", "Cannot store the message now, try again later";
+    /// Less of the disk is free than stays free.
+    DiskLow = "disk-low", 452, "4.3.1", "Not enough room for the message now, try again later";
+    /// As much mail of the sender waits to leave as may.
+    SenderQueueFull = "sender-queue-full", 452, "4.3.1", "Too much mail of this sender waits to leave, try again later";
+    /// As much mail of the organization waits to leave as may.
+    OrganizationQueueFull = "organization-queue-full", 452, "4.3.1", "Too much mail of this organization waits to leave, try again later";
+    /// As much mail waits to leave as may.
+    QueueFull = "queue-full", 452, "4.3.1", "Too much mail waits to leave, try again later";
     /// Too much mail is in flight or waits to be worked on.
     Overloaded = "overloaded", 421, "4.3.2", "Overloaded, try again later";
     // Submission.

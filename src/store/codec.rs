@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::StoreError;
+use super::backlog::QueueHold;
 use super::entry::{
     Blob, Change, Commit, Delivery, KeptSender, Mail, RecordHead, SealedBlob, SealedDelivery,
     SealedMail,
@@ -36,6 +37,8 @@ pub(super) struct Encoded {
     pub(super) freed: Vec<(Arc<MailboxHandle>, u64)>,
     /// Recipients that were counted, to be kept when it is durable.
     pub(super) usage: Vec<UsageHold>,
+    /// What was counted for mail that waits, until the queue's entries count.
+    pub(super) queue_room: Option<QueueHold>,
 }
 
 /// Frames changes of messages; `mailboxes` are those that removals give room back to.
@@ -52,6 +55,7 @@ pub(super) fn encode_changes(
         rooms: Vec::new(),
         freed,
         usage: Vec::new(),
+        queue_room: None,
     })
 }
 
@@ -97,6 +101,7 @@ pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, Store
         rooms,
         freed: Vec::new(),
         usage: commit.usage,
+        queue_room: commit.queue_room,
     })
 }
 

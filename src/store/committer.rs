@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::backlog::{Backlog, QueueBounds, QueueClaim, QueueFull, QueueHold};
 use super::codec::{self, Decoded, Encoded};
+use super::disk::Disk;
 use super::entry::{Commit, RecordHead};
 use super::index::{self, Cursor, Index};
 use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
 use super::log::Log;
 use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
-use super::queued::{QueueFeed, QueueId, QueuedContent, QueuedMail};
+use super::queued::{Destination, QueueFeed, QueueId, QueuedContent, QueuedMail};
 use super::segment::{Catalog, Scanned, Scanner};
 use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits};
 use super::{Settings, StoreError, compact, durable};
@@ -105,6 +107,8 @@ pub struct Store {
     is_closing: Arc<AtomicBool>,
     queue: Mutex<Option<QueueFeed>>,
     usage: Arc<Usage>,
+    backlog: Arc<Backlog>,
+    disk: Disk,
     log_dir: PathBuf,
     /// Held for as long as the store is open, so that no second daemon takes the folder.
     folder_lock: Mutex<Option<File>>,
@@ -171,6 +175,7 @@ impl Store {
         let (to_queue, new) = mpsc::unbounded_channel();
         let queue = QueueFeed { waiting: recovered.index.queue()?, new };
         let usage = Usage::new(recovered.index.usage()?);
+        let backlog = Backlog::new(&queue.waiting);
         let is_closing = Arc::new(AtomicBool::new(false));
         let threads = recovered.start_writing(
             layout.log(),
@@ -179,6 +184,7 @@ impl Store {
                 to_committer: requests.downgrade(),
                 to_queue,
                 is_closing: Arc::clone(&is_closing),
+                waiting_to_leave: Arc::clone(&backlog),
             },
         )?;
         let (keeper, stopped) = std::sync::mpsc::channel();
@@ -192,6 +198,8 @@ impl Store {
             is_closing,
             queue: Mutex::new(Some(queue)),
             usage,
+            backlog,
+            disk: Disk::new(settings.data_dir.clone(), settings.min_free_bytes),
             log_dir: layout.log(),
             folder_lock: Mutex::new(Some(folder_lock)),
         });
@@ -267,6 +275,7 @@ impl Store {
     pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
         let encoded = codec::encode(commit, &self.keyring)?;
+        self.disk.took(encoded.frame.length());
         let (answer, outcome) = oneshot::channel();
         let request = Request::Commit(Box::new(Waiting { encoded, answer }));
         requests.send(request).await.map_err(|_| StoreError::Closed)?;
@@ -286,6 +295,30 @@ impl Store {
         limits: UsageLimits,
     ) -> Result<UsageHold, UsageExceeded> {
         self.usage.take(by, day, recipients, limits)
+    }
+
+    /// Counts messages that are to wait in the queue, until the commit that takes the hold has made
+    /// them durable.
+    ///
+    /// # Errors
+    /// The bound that is in the way.
+    pub fn claim_queue(
+        &self,
+        claims: Vec<QueueClaim>,
+        bounds: &QueueBounds,
+    ) -> Result<QueueHold, QueueFull> {
+        self.backlog.claim(claims, bounds)
+    }
+
+    /// Whether a report more may wait for a destination.
+    pub fn has_room_for_report(&self, to: &Destination, bounds: &QueueBounds) -> bool {
+        self.backlog.has_room_for_report(to, bounds)
+    }
+
+    /// Whether the disk has room for a message of so many octets; if not, mail is deferred before
+    /// the disk is full.
+    pub fn has_room_on_disk(&self, octets: u64) -> bool {
+        self.disk.has_room(octets)
     }
 
     /// What waits to leave, and what will. Whoever takes it is the queue: there is one.
@@ -394,7 +427,7 @@ impl Recovered {
         log_dir: PathBuf,
         ties: Ties,
     ) -> Result<Vec<JoinHandle<()>>, StoreError> {
-        let Ties { requests, to_committer, to_queue, is_closing } = ties;
+        let Ties { requests, to_committer, to_queue, is_closing, waiting_to_leave } = ties;
         let backlog = Arc::new(AtomicUsize::new(0));
         let sink_is_behind = Arc::new(AtomicBool::new(false));
         let (to_index, from_committer) = std::sync::mpsc::channel();
@@ -405,6 +438,7 @@ impl Recovered {
             sink_is_behind: Arc::clone(&sink_is_behind),
             to_index,
             to_queue,
+            waiting_to_leave,
             backlog: Arc::clone(&backlog),
             is_poisoned: AtomicBool::new(false),
         };
@@ -432,6 +466,7 @@ struct Ties {
     to_committer: mpsc::WeakSender<Request>,
     to_queue: mpsc::UnboundedSender<QueuedMail>,
     is_closing: Arc<AtomicBool>,
+    waiting_to_leave: Arc<Backlog>,
 }
 
 /// The mailboxes that the index knows; an error if the master key is not theirs.
@@ -543,6 +578,7 @@ struct Committer {
     sink_is_behind: Arc<AtomicBool>,
     to_index: std::sync::mpsc::Sender<Indexable>,
     to_queue: mpsc::UnboundedSender<QueuedMail>,
+    waiting_to_leave: Arc<Backlog>,
     backlog: Arc<AtomicUsize>,
     is_poisoned: AtomicBool,
 }
@@ -604,11 +640,10 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, records = batch.len(), "nothing can be stored");
-                let mut error = Some(error);
+                let error = Arc::new(error);
                 for request in batch.drain(..) {
-                    let error = error.take().unwrap_or(StoreError::Closed);
                     // A session that has gone needs no answer.
-                    drop(request.answer.send(Err(error)));
+                    drop(request.answer.send(Err(StoreError::Batch(Arc::clone(&error)))));
                 }
             }
         }
@@ -661,7 +696,7 @@ impl Committer {
     }
 
     fn accept(&self, request: Waiting, lsn: Lsn) {
-        let Encoded { frame, head, rooms, freed, usage, .. } = request.encoded;
+        let Encoded { frame, head, rooms, freed, usage, queue_room, .. } = request.encoded;
         usage.into_iter().for_each(UsageHold::keep);
         freed.iter().for_each(|(mailbox, size)| mailbox.free(*size));
         for room in rooms {
@@ -671,8 +706,14 @@ impl Committer {
         let next = Lsn(lsn.0 + frame.length());
         let events = (!self.sink_is_behind.load(Ordering::Relaxed)).then(|| self.sink.file());
         for queued in index::queued_of(lsn, &head) {
+            self.waiting_to_leave.add(&queued);
             // Without a queue, as in a command, it waits in the index for the next daemon.
             self.to_queue.send(queued).ok();
+        }
+        // Counted by its entries from here on.
+        drop(queue_room);
+        for change in head.queue_changes.iter().filter(|change| change.state.is_none()) {
+            self.waiting_to_leave.remove(change.entry);
         }
         self.backlog.fetch_add(1, Ordering::Relaxed);
         if self.to_index.send(Indexable { lsn, next, head, events }).is_err() {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::backlog::QueueHold;
 use super::mailbox::{NewMailbox, Reservation};
 use super::queued::{QueueChange, QueueEntry, SealedQueued};
 use super::usage::{UsageHold, Used};
@@ -77,6 +78,8 @@ pub struct Commit {
     pub queue_changes: Vec<QueueChange>,
     /// Recipients that were counted for it, for each user who writes to them.
     pub usage: Vec<UsageHold>,
+    /// What was counted for the mail of it that waits in the queue.
+    pub queue_room: Option<QueueHold>,
     /// The envelope sender for whom a token stands where the message is forwarded to.
     pub first_sender: Option<Address>,
 }

@@ -5,11 +5,13 @@
 //! disk or none of it is. [`reader::Reader`] reads mailboxes, also beside a running daemon.
 //! Everything that blocks stays inside this room, on threads of its own.
 
+mod backlog;
 pub mod backup;
 mod codec;
 mod committer;
 mod compact;
 mod credentials;
+mod disk;
 mod domain_keys;
 mod durable;
 mod entry;
@@ -32,6 +34,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
 pub use committer::Store;
 pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
@@ -48,6 +51,7 @@ pub use usage::{UsageExceeded, UsageHold, UsageLimits};
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What goes wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,9 @@ pub enum StoreError {
     /// There is something where something is to be written.
     #[error("{0} is not empty")]
     InTheWay(PathBuf),
+    /// What went wrong with all records that were to be written together.
+    #[error("{0}")]
+    Batch(Arc<StoreError>),
     /// The index cannot keep up, or cannot write.
     #[error("the index is too far behind the log")]
     IndexBehind,

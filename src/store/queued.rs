@@ -137,6 +137,9 @@ pub struct QueueEntry {
     pub recipients: Vec<EnvelopeRecipient>,
     /// What events repeat.
     pub authorship: Authorship,
+    /// Whose message it is, of the organization's users: who has sent it, or sends it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Address>,
     /// The domain here under which a token stands for the reverse-path, which fits into no
     /// rewritten address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// `store.housekeeping_interval_s`: how often retention is applied and the log compacted.
     pub housekeeping_interval: Duration,
+    /// `store.min_free_bytes`: mail is deferred while less of the disk is free; zero: never.
+    pub min_free_bytes: u64,
 }
 
 impl Settings {
@@ -28,6 +30,7 @@ impl Settings {
             master_key_file: None,
             segment_bytes: 64 * 1024 * 1024,
             housekeeping_interval: Duration::from_secs(3600),
+            min_free_bytes: 256 * 1024 * 1024,
         }
     }
 

@@ -13,12 +13,12 @@ use crate::support::postfix::{Authority, Logins, Postfix, certificate};
 use crate::support::{refusing_port, wait_for};
 
 /// `printf '\0mailweir\0secret' | base64`
-const LOGIN: &str = "AG1haWx3ZWlyAHNlY3JldA==";
-const HOST: &str = "relay.good.test";
+pub const LOGIN: &str = "AG1haWx3ZWlyAHNlY3JldA==";
+pub const HOST: &str = "relay.good.test";
 /// A year that ends after these tests are of any use.
 const LATER: i32 = 2100;
 
-fn rule(name: &str, action: &str, to: &str) -> String {
+pub fn rule(name: &str, action: &str, to: &str) -> String {
     format!(
         "[[outbound_rule]]\nname = \"{name}\"\naction = \"{action}\"\nsenders = [\"*\"]\n\
          destinations = [\"{to}\"]\n"
@@ -26,13 +26,13 @@ fn rule(name: &str, action: &str, to: &str) -> String {
 }
 
 /// What the administrator has: an authority, and the password for the gateways, as files.
-struct Administrator {
+pub struct Administrator {
     dir: tempfile::TempDir,
     authority: Authority,
 }
 
 impl Administrator {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let administrator = Self { dir, authority: Authority::new() };
         administrator.authority.write(&administrator.file("authority.pem"));
@@ -40,16 +40,16 @@ impl Administrator {
         administrator
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn set_password(&self, password: &str) {
+    pub fn set_password(&self, password: &str) {
         fs::write(self.file("password"), format!("{password}\n")).expect("writes");
     }
 
     /// A gateway, and the rule of its name that sends mail for `to` through it.
-    fn gateway(&self, name: &str, address: &str, port: u16, to: &str) -> String {
+    pub fn gateway(&self, name: &str, address: &str, port: u16, to: &str) -> String {
         let action = format!("ROUTE_TO_SMTP_GATEWAY\"\ngateway = \"{name}");
         let gateway = format!(
             "[[smtp_gateway]]\nname = \"{name}\"\naddress = \"{address}\"\nport = {port}\n\
@@ -61,7 +61,7 @@ impl Administrator {
     }
 
     /// A Postfix that is as configured, and relays to `far`.
-    fn relay(&self, far: &Daemon, logins: &Logins, options: &str) -> Postfix {
+    pub fn relay(&self, far: &Daemon, logins: &Logins, options: &str) -> Postfix {
         Postfix::start_with(far.address(), options, |dir| {
             self.authority.certificate(dir, HOST, LATER) + &logins.lines()
         })

@@ -108,6 +108,23 @@ fn an_offer_of_tls_that_cannot_be_taken_up_is_passed_over() {
     assert!(daemon.log().contains("no TLS: the handshake fails"), "{}", daemon.log());
 }
 
+/// Exchange 2013 on Windows 2012 R2 and many appliances: rustls has no CBC.
+#[test]
+fn a_server_with_only_old_cipher_suites_is_told_as_such() {
+    let organization = "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n";
+    let far = Setup { organization: organization.into(), ..Setup::default() }.start();
+    let postfix = Postfix::start_with(far.address(), "", |dir| {
+        certificate(dir, "relay.good.test")
+            + "smtpd_tls_protocols = TLSv1.2\nsmtpd_tls_ciphers = high\n\
+               tls_high_cipherlist = ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA256\n"
+    });
+    let daemon = started(&route("far.test", postfix.address().port()));
+    submit(&daemon, &["carol@far.test"], "old suites");
+    assert_eq!(outcomes(&daemon, "old suites", 1), ["sent carol@far.test"]);
+    let told = "no TLS version and cipher suite in common, the server may know only old ones";
+    assert!(daemon.log().contains(told), "{}", daemon.log());
+}
+
 #[test]
 fn a_server_that_stays_silent_holds_up_nobody_elses_mail() {
     let silent = Remote::start(Manners { is_silent: true, ..Manners::default() });

@@ -86,7 +86,7 @@ pub(super) fn is_of_one_host(address: IpAddr) -> bool {
 /// organization's or provider's own network, or one that IANA keeps for a special purpose and that
 /// is not reached from everywhere (RFC 6890 and the registries that it began). Who can have mail
 /// sent there reaches what no stranger should: services that trust their neighbours, or a cloud's
-/// metadata at 169.254.169.254. The networks for documentation (RFC 5737, RFC 3849, RFC 9637) are
+/// metadata at 169.254.169.254. The networks for documentation are
 /// not among them: those are no networks at all.
 pub(super) fn is_inner(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -137,7 +137,7 @@ fn is_among(networks: &[(Ipv6Addr, u32)], address: u128) -> bool {
 }
 
 /// The IPv4 address that a packet to this one reaches in the end: by a NAT64 gateway, under the
-/// prefix 64:ff9b::/96 that all of them know (RFC 6052 §2.1), or by 6to4 (RFC 3056 §2).
+/// prefix 64:ff9b::/96 that all of them know, or by 6to4.
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let halves = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match v6.segments() {

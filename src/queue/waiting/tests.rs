@@ -30,6 +30,7 @@ fn mail(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
             parameters: MailParameters::default(),
             recipients: Vec::new(),
             authorship: Authorship::default(),
+            sender: None,
             token_domain: None,
             keeper: None,
         }),

@@ -2,13 +2,14 @@
 //! sends takes no more room than one reply.
 
 use std::fmt;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,6 +24,33 @@ const READ: usize = 1024;
 /// How long a server that closed the connection while it was written to is read from, to learn
 /// what it said before.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// TLS's words; where the two have nothing in common, that is said first, because the words alone
+/// ("received fatal alert: HandshakeFailure") say nothing to an operator. Servers that know only what
+/// this one leaves out (TLS before 1.2, CBC, key exchange without forward secrecy) end so.
+fn problem(error: &io::Error) -> String {
+    let error: &dyn std::error::Error = match error.get_ref() {
+        Some(inner) => inner,
+        None => error,
+    };
+    let has_nothing_in_common = match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::HandshakeFailure
+                | AlertDescription::ProtocolVersion
+                | AlertDescription::InsufficientSecurity
+        ),
+        Some(rustls::Error::PeerIncompatible(_)) => true,
+        Some(_) | None => false,
+    };
+    if has_nothing_in_common {
+        format!(
+            "no TLS version and cipher suite in common, the server may know only old ones: {error}"
+        )
+    } else {
+        error.to_string()
+    }
+}
 
 /// What a connection is made over.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -69,7 +97,7 @@ impl Channel {
                 let tls = Some(tls::description(stream.get_ref().1));
                 Ok(Self { tls, ..Self::new(Box::new(stream)) })
             }
-            Ok(Err(error)) => Err(Fault::Handshake(error.to_string())),
+            Ok(Err(error)) => Err(Fault::Handshake(problem(&error))),
             Err(_) => Err(Fault::Handshake("the server took too long".to_owned())),
         }
     }

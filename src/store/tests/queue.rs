@@ -28,6 +28,7 @@ fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
         parameters: MailParameters::default(),
         recipients: recipients.iter().map(recipient).collect(),
         authorship: Authorship::default(),
+        sender: None,
         token_domain: None,
         keeper: None,
     }

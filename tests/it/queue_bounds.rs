@@ -1,0 +1,123 @@
+//! How much mail may wait to leave, and how full the disk may be.
+
+use std::fs;
+use std::process::Command;
+
+use crate::outbound::{BOB, prepared, submit, submit_as};
+use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::refusing_port;
+use crate::support::swaks::swaks;
+
+/// A daemon whose mail for far.test waits, with these keys in `[queue]`.
+fn daemon(queue: &str, organization: &str) -> Daemon {
+    let sections = format!("[queue]\n{queue}");
+    let setup = Setup { sections, ..Setup::with(organization) };
+    let mut daemon = prepared(setup, refusing_port());
+    daemon.launch(Command::new(BINARY));
+    daemon
+}
+
+const FULL_OF_SENDER: (&str, &str) = ("452 4.3.1", "sender-queue-full");
+
+#[test]
+fn what_waits_is_bounded_for_each_sender_and_for_the_organization_across_a_restart() {
+    let mut daemon = daemon("messages_per_sender = 2\nmessages_per_organization = 3\n", "");
+    submit(&daemon, "a@far.test,b@other.test", "first", &[]).accepted();
+    submit(&daemon, "a@far.test", "second", &[]).accepted();
+    submit(&daemon, "a@far.test", "third", &[]).refused(FULL_OF_SENDER.0, FULL_OF_SENDER.1);
+    // Nobody else pays for it, nor does mail that stays here.
+    submit(&daemon, BOB, "here", &[]).accepted();
+    assert_eq!(daemon.folders("bob", "here"), ["INBOX"]);
+    submit_as(&daemon, BOB, "a@far.test", "of bob", &[]).accepted();
+    submit_as(&daemon, BOB, "a@far.test", "too much", &[])
+        .refused("452 4.3.1", "organization-queue-full");
+    // What is refused for now has left nothing: no event, no mail.
+    let events = daemon.events();
+    let is_told = |subject: &str| events.iter().any(|line| line["event"]["subject"] == subject);
+    assert!(!is_told("third") && !is_told("too much") && is_told("of bob"));
+
+    daemon.kill();
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "a@far.test", "third", &[]).refused(FULL_OF_SENDER.0, FULL_OF_SENDER.1);
+    let list = daemon.succeeds(&["queue", "list", "--json"]);
+    let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+    for entry in list {
+        daemon.succeeds(&["queue", "drop", entry["id"].as_str().expect("an id")]);
+    }
+    submit(&daemon, "a@far.test", "third", &[]).accepted();
+}
+
+#[test]
+fn octets_that_wait_and_all_messages_are_bounded() {
+    let daemon = daemon("bytes_per_sender = 1048576\nmessages = 2\n", "");
+    let file = daemon.path("message.eml");
+    let line = "x".repeat(76) + "\r\n";
+    let message = format!("From: <alice@example.test>\r\nSubject: x\r\n\r\n{}", line.repeat(9000));
+    fs::write(&file, message).expect("writes");
+    let data = format!("@{}", file.display());
+    let large = ["--data", data.as_str(), "--suppress-data"];
+    submit(&daemon, "a@far.test", "large", &large).accepted();
+    submit(&daemon, "a@far.test", "large", &large).refused(FULL_OF_SENDER.0, FULL_OF_SENDER.1);
+    submit(&daemon, "a@far.test", "small", &[]).accepted();
+    submit_as(&daemon, BOB, "a@far.test", "last", &[]).refused("452 4.3.1", "queue-full");
+}
+
+#[test]
+fn mail_that_is_sent_on_waits_outside_where_too_much_waits_here() {
+    let remote = "[[user]]\nname = \"away\"\nremote = \"a@far.test\"\n";
+    let daemon = daemon("messages_per_sender = 1\n", remote);
+    let away = "away@example.test";
+    swaks(&daemon, "bob@good.test", away, "first", &[]).accepted();
+    swaks(&daemon, "bob@good.test", away, "second", &[])
+        .refused(FULL_OF_SENDER.0, FULL_OF_SENDER.1);
+    swaks(&daemon, "bob@good.test", BOB, "for bob", &[]).accepted();
+}
+
+#[test]
+fn reports_that_strangers_cause_are_bounded_and_hold_up_no_mail() {
+    let rule = crate::support::daemon::rule("no", "BOUNCE", "*", "alice@example.test");
+    let to_two = format!("alice@example.test,{BOB}");
+    let check = |limits: &str, queue: &str, senders: &[&str], expected: usize| {
+        let limits = format!("[limits]\nbanner_delay_ms = 0\n{limits}[queue]\n{queue}");
+        let port = refusing_port();
+        let route = ["out.test", "off.test"].map(|domain| {
+            format!("[[queue_route]]\ndomain = \"{domain}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
+        });
+        let sections = limits + &route.concat();
+        let daemon = Setup { sections, ..Setup::with(&rule) }.start();
+        for (number, sender) in senders.iter().enumerate() {
+            swaks(&daemon, sender, &to_two, &format!("message {number}"), &[]).accepted();
+            assert_eq!(daemon.folders("bob", &format!("message {number}")), ["INBOX"]);
+        }
+        let list = daemon.succeeds(&["queue", "list", "--json"]);
+        let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+        assert_eq!(list.len(), expected, "{list:?}");
+    };
+    let senders = ["a@out.test", "b@out.test", "c@out.test", "d@off.test"];
+    check("", "", &senders, 4);
+    check("", "reports_per_destination = 2\n", &senders, 3);
+    check("reports_per_network = 1\n", "", &senders, 1);
+}
+
+#[test]
+fn below_the_floor_of_free_disk_mail_is_deferred() {
+    let setup = Setup { sections: "[store]\nmin_free_bytes = 0\n".into(), ..Setup::default() };
+    let mut daemon = prepared(setup, refusing_port());
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "a@far.test", "waits", &[]).accepted();
+    swaks(&daemon, "bob@good.test", BOB, "before", &[]).accepted();
+    daemon.stop();
+    let config = fs::read_to_string(daemon.config()).expect("reads");
+    let most = 1_u64 << 50;
+    let config = config.replace("min_free_bytes = 0", &format!("min_free_bytes = {most}"));
+    fs::write(daemon.config(), config).expect("writes");
+    daemon.launch(Command::new(BINARY));
+    swaks(&daemon, "bob@good.test", BOB, "after", &[]).refused("452 4.3.1", "disk-low");
+    submit(&daemon, BOB, "after", &[]).refused("452 4.3.1", "disk-low");
+    assert!(daemon.log().contains("too little of the disk is free"), "{}", daemon.log());
+    // What waits still has its outcome.
+    let list = daemon.succeeds(&["queue", "list", "--json"]);
+    let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+    daemon.succeeds(&["queue", "drop", list[0]["id"].as_str().expect("an id")]);
+    assert!(daemon.succeeds(&["queue", "list"]).contains("queue is empty"));
+}

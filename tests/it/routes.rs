@@ -1,0 +1,131 @@
+//! Where mail goes that leaves: hosts of two address families, the relay for all mail, and what
+//! leaves beside users' messages.
+
+use std::process::Command;
+
+use crate::credentials::set_password;
+use crate::gateways::{Administrator, HOST, LOGIN};
+use crate::outbound::{delivered, far, prepared, submit, told};
+use crate::support::daemon::{BINARY, Daemon, Setup, ZONE};
+use crate::support::postfix::Logins;
+use crate::support::swaks::swaks;
+use crate::support::{refusing_port, wait_for};
+
+/// A daemon whose users have a password, and whose mail all goes to the relay.
+fn relayed(organization: &str, relay: &str) -> Daemon {
+    let listener = "[[listener]]\nname = \"submissions\"\nprotocol = \"submissions\"\n\
+                    bind = \"127.0.0.1:0\"\n";
+    let zone = format!("{ZONE}{HOST}. IN A 127.0.0.1\n");
+    let setup = Setup {
+        listener: format!("{listener}{relay}"),
+        sections: "[queue]\nfirst_retry_s = 1\nlongest_retry_s = 1\n".into(),
+        zone,
+        ..Setup::with(organization)
+    };
+    let mut daemon = setup.prepare();
+    daemon.succeeds(&["domain", "keys", "example.test"]);
+    assert!(set_password(&daemon, "alice", "Lemon-tree1").status.success());
+    daemon.launch(Command::new(BINARY));
+    daemon
+}
+
+fn relay(admin: &Administrator, port: u16) -> String {
+    format!(
+        "[[queue_route]]\ndomain = \"*\"\nhost = \"{HOST}\"\nport = {port}\n\
+         user_name = \"mailweir\"\npassword_file = \"{}\"\nca_file = \"{}\"\n",
+        admin.file("password").display(),
+        admin.file("authority.pem").display()
+    )
+}
+
+/// The shape of large providers: five hosts, each with an address of either family. Nothing leads
+/// to a link-local address without its link, as nothing leads to any IPv6 address on a machine
+/// without IPv6.
+#[test]
+fn hosts_whose_ipv6_cannot_be_reached_get_mail_over_ipv4_in_the_first_attempt() {
+    let organization = "alias = \"far\"\ndomains = [\"five.test\"]\n[[user]]\nname = \"carol\"\n";
+    let far = Setup { organization: organization.into(), ..Setup::default() }.start();
+    let mut zone = ZONE.to_owned();
+    for number in 0..5 {
+        zone += &format!(
+            "five.test. IN MX {number} m{number}.five.test.\n\
+             m{number}.five.test. IN AAAA fe80::{}\nm{number}.five.test. IN A 127.0.0.1\n",
+            number + 1
+        );
+    }
+    let queue = format!("[queue]\nport = {}\nprivate_networks = true\n", far.address().port());
+    let setup = Setup { zone, sections: queue, ..Setup::default() };
+    let mut daemon = prepared(setup, refusing_port());
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "carol@five.test", "over IPv4", &[]).accepted();
+    delivered(&far, "carol", "over IPv4");
+    told(&daemon, "over IPv4", "OUTGOING_EMAIL_SENT");
+    assert!(!daemon.log().contains("an attempt has failed"), "{}", daemon.log());
+}
+
+#[test]
+fn a_relay_with_tls_and_a_login_takes_all_mail_that_leaves() {
+    let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
+    let postfix = admin.relay(&far, &logins, "");
+    let more = "[journaling]\njournaling_address = \"carol@far.test\"\n\
+                report_address = \"alice@example.test\"\n\
+                [[user]]\nname = \"away\"\nremote = \"dave@far.test\"\n";
+    let daemon = relayed(more, &relay(&admin, postfix.address().port()));
+    submit(&daemon, "carol@far.test", "by the relay", &[]).accepted();
+    let by_relay = delivered(&far, "carol", "by the relay");
+    assert!(by_relay.contains(&format!("by {HOST} (Postfix) with ESMTPSA")), "{by_relay}");
+    let record = wait_for("the journal record", || {
+        let mails = far.mailbox("carol").into_iter();
+        let mut texts = mails.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
+        texts.find(|text| text.contains("X-MS-Journal-Report") || text.contains("message/rfc822"))
+    });
+    assert!(record.contains(&format!("by {HOST} (Postfix) with ESMTPSA")), "{record}");
+    swaks(&daemon, "x@partner.test", "away@example.test", "forwarded", &[]).accepted();
+    let forwarded = delivered(&far, "dave", "forwarded");
+    assert!(forwarded.contains(&format!("by {HOST} (Postfix) with ESMTPSA")), "{forwarded}");
+    postfix.wait_for_line(&["sasl_method=PLAIN", "sasl_username=mailweir"]);
+}
+
+#[test]
+fn a_wrong_password_for_the_relay_makes_mail_wait() {
+    let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
+    let postfix = admin.relay(&far, &logins, "");
+    admin.set_password("wrong");
+    let daemon = relayed("", &relay(&admin, postfix.address().port()));
+    submit(&daemon, "carol@far.test", "waits", &[]).accepted();
+    wait_for("the refusal", || {
+        let list = daemon.succeeds(&["queue", "list"]);
+        list.contains(", AUTH)").then_some(())
+    });
+    admin.set_password("secret");
+    daemon.signal("HUP");
+    wait_for("the reload", || daemon.log().contains("configuration reloaded").then_some(()));
+    wait_for("the message", || {
+        daemon.command(&["queue", "retry", "--all"]);
+        daemon.succeeds(&["queue", "list"]).contains("queue is empty").then_some(())
+    });
+    delivered(&far, "carol", "waits");
+}
+
+/// Guide 3729: the organization's mail for that destination, whoever makes it.
+#[test]
+fn journal_records_and_forwards_take_the_gateway_that_a_rule_says() {
+    let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
+    let postfix = admin.relay(&far, &logins, "");
+    let more = "[journaling]\njournaling_address = \"carol@far.test\"\n\
+                report_address = \"alice@example.test\"\n\
+                [[user]]\nname = \"away\"\nremote = \"dave@far.test\"\n";
+    let via = admin.gateway("filter", HOST, postfix.address().port(), "far.test");
+    let zone = format!("{ZONE}{HOST}. IN A 127.0.0.1\n");
+    let mut daemon =
+        prepared(Setup { zone, ..Setup::with(&(more.to_owned() + &via)) }, refusing_port());
+    daemon.launch(Command::new(BINARY));
+    swaks(&daemon, "x@partner.test", "away@example.test", "to the gateway", &[]).accepted();
+    let forwarded = delivered(&far, "dave", "to the gateway");
+    assert!(forwarded.contains(&format!("by {HOST} (Postfix)")), "{forwarded}");
+    let record = delivered(&far, "carol", "to the gateway");
+    assert!(record.contains(&format!("by {HOST} (Postfix)")), "{record}");
+    wait_for("an empty queue", || {
+        daemon.succeeds(&["queue", "list"]).contains("queue is empty").then_some(())
+    });
+}
