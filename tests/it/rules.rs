@@ -281,3 +281,19 @@ fn a_message_keeps_the_rules_and_checks_that_it_began_with() {
     client.envelope("bob@good.test", &[ALICE]);
     assert!(client.data(&message("bob@good.test", "the next")).starts_with("550"));
 }
+
+#[test]
+fn a_mailbox_that_was_full_and_has_the_message_after_all_is_told_once() {
+    let group = "[[group]]\nname = \"tiny\"\nmembers = [\"small\", \"alice\"]\n";
+    let daemon = daemon(&[group.to_owned()]);
+    let mut client = daemon.client();
+    client.command("EHLO client.test");
+    // More than the mailbox takes is declared, and less is sent.
+    assert!(client.command("MAIL FROM:<x@good.test> SIZE=2000000").starts_with("250"));
+    assert!(client.command("RCPT TO:<small@example.test>").starts_with("552 5.2.2"));
+    assert!(client.command("RCPT TO:<tiny@example.test>").starts_with("250"));
+    assert!(client.data(&message("x@good.test", "after all")).starts_with("250"));
+    assert_eq!(daemon.folders("small", "after all"), ["INBOX"]);
+    let names = daemon.names("after all");
+    assert!(!names.contains(&"INCOMING_EMAIL_BOUNCED".to_owned()), "{names:?}");
+}
