@@ -18,6 +18,8 @@ use mail_auth::{
 };
 use moka::sync::Cache;
 
+use super::policy_record::PolicyRecord;
+use super::tags::{self, KeyRecord};
 use crate::dns::{LookupError, LookupResult, RecordData};
 
 /// Parsed records kept in memory, for each kind.
@@ -182,10 +184,15 @@ impl<T: Clone + Send + Sync + 'static> Parsed<T> {
 /// The key at a name. RFC 6376 §3.6.2.2 leaves several keys at one name undefined; here they are
 /// an error, whatever their order.
 pub(super) fn parse_key(records: &[RecordData]) -> TxtRecord {
-    let mut keys = texts(records).map(dkim::DomainKey::parse).filter(is_record);
+    let mut keys = texts(records)
+        .map(|text| (text, tags::key_record(text)))
+        .filter(|(_, kind)| *kind != KeyRecord::Unrelated);
     match (keys.next(), keys.next()) {
         (None, _) => TxtRecord::Error(Error::Dns(DnsError::InvalidRecordType)),
-        (Some(key), None) => TxtRecord::from(key),
+        (Some((_, KeyRecord::Unusable(problem))), None) => {
+            TxtRecord::Error(Error::Io(problem.to_owned()))
+        }
+        (Some((text, _)), None) => TxtRecord::from(dkim::DomainKey::parse(text)),
         (Some(_), Some(_)) => {
             TxtRecord::Error(Error::Io("several keys under one selector".to_owned()))
         }
@@ -216,29 +223,13 @@ impl Policy {
 /// The policy at a name: RFC 9989 §4.10, records that are not DMARC's are discarded, and if more
 /// than one is left, all are.
 pub(super) fn parse_policy(records: &[RecordData]) -> Policy {
-    let mut policies = texts(records)
-        .map(|text| (DmarcRecord::parse(text), pct(text)))
-        .filter(|(policy, _)| is_record(policy));
+    let mut policies = texts(records).filter_map(PolicyRecord::parse);
     match (policies.next(), policies.next()) {
-        (Some((policy, pct)), None) => Policy { record: TxtRecord::from(policy), pct },
+        (Some(PolicyRecord { record, pct }), None) => {
+            Policy { record: TxtRecord::from(record), pct }
+        }
         _ => Policy::absent(&LookupError::NoData),
     }
-}
-
-/// Whether a text was meant to be such a record at all.
-fn is_record<T>(parsed: &Result<T, Error>) -> bool {
-    !matches!(parsed, Err(Error::Dns(DnsError::InvalidRecordType)))
-}
-
-/// The percentage of RFC 7489 §6.3; 100 if there is none, or none that can be read.
-fn pct(text: &[u8]) -> u8 {
-    String::from_utf8_lossy(text)
-        .split(';')
-        .filter_map(|tag| tag.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("pct"))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .filter(|pct| *pct <= 100)
-        .unwrap_or(100)
 }
 
 /// What a lookup without an answer means to mail-auth.

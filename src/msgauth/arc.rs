@@ -6,6 +6,7 @@ use mail_auth::{AuthenticatedMessage, MessageAuthenticator, Parameters};
 use super::answers::Answers;
 use super::dkim::{key_name, reason, too_many_fields};
 use super::outcome::{ArcOutcome, ArcResult};
+use super::tags::{arc_signature_problem, seal_problem};
 
 /// RFC 8617 §4.2.1: the highest instance number.
 const MAX_SETS: usize = 50;
@@ -61,6 +62,14 @@ fn objection(message: &AuthenticatedMessage<'_>) -> Option<&'static str> {
     let mut signatures_algorithms = signatures.iter().map(|field| field.header.a);
     if algorithms.any(is_sha1) || signatures_algorithms.any(is_sha1) {
         return Some("rsa-sha1 is not accepted");
+    }
+    // RFC 8617 §5.2: a chain with a set that cannot be read fails.
+    let mut problems = seals
+        .iter()
+        .map(|field| seal_problem(field.value))
+        .chain(signatures.iter().map(|field| arc_signature_problem(field.value)));
+    if let Some(problem) = problems.find_map(|problem| problem) {
+        return Some(problem);
     }
     let fields = message.headers().len();
     signatures

@@ -7,6 +7,7 @@ use mail_auth::{AuthenticatedMessage, DkimOutput, DnsError, Error, TxtRecord};
 
 use super::answers::Answers;
 use super::outcome::{DkimOutcome, DkimResult};
+use super::tags::signature_problem;
 use crate::clock::Timestamp;
 
 /// Header fields to look through for all the names in one `h=`: names times fields. Real
@@ -31,13 +32,22 @@ pub(super) fn screen(
         .map(|field| self::unreadable(field.value, &field.header))
         .collect();
     let fields = message.headers().len();
-    let (mut refused, mut seen) = (Vec::new(), 0);
+    let problems: Vec<_> = message
+        .dkim_signatures()
+        .iter()
+        .take(max)
+        .map(|field| signature_problem(field.value))
+        .collect();
+    let mut refused = Vec::new();
+    let mut seen = 0;
     message.retain_dkim_signatures(|signature| {
+        let problem = problems.get(seen).copied().flatten();
         seen += 1;
         if seen > max {
             return Err(DkimError::UnsupportedAlgorithm);
         }
-        match objection(signature, fields, now) {
+        let problem = problem.map(|problem| (DkimResult::PermError, problem));
+        match problem.or_else(|| objection(signature, fields, now)) {
             None => Ok(()),
             Some((result, reason)) => {
                 refused.push(outcome(signature, result, Some(reason.to_owned())));

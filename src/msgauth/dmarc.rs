@@ -7,7 +7,6 @@ use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy};
 use mail_auth::dns::ToFqdn;
 use mail_auth::{
     AuthenticatedMessage, DkimOutput, DmarcOutput, MessageAuthenticator, Parameters, SpfOutput,
-    TxtRecord,
 };
 use tokio::time::Instant;
 
@@ -133,18 +132,13 @@ impl Evaluator<'_> {
         let keys: Vec<String> = names.iter().map(|name| key(name)).collect();
         let questions: Vec<_> = keys.iter().map(|key| (question(key), RecordType::Txt)).collect();
         let results = lookup_all(self.resolver, &questions, self.deadline).await;
-        let mut found = false;
         for ((name, key), result) in names.iter().zip(&keys).zip(results) {
-            let mut policy = match result {
+            let policy = match result {
                 Ok(answer) => self.policies.read(key, &answer.records),
                 Err(error) => Policy::absent(&error),
             };
             if let Some(record) = policy.parsed() {
-                found = true;
                 walk.records.push(((*name).to_owned(), Arc::clone(record), policy.pct));
-            } else if found && is_malformed(&policy) {
-                // What a parent publishes wrongly does not spoil its child's policy.
-                policy = Policy::absent(&LookupError::NoData);
             }
             walk.answers.add(key, policy.record);
         }
@@ -225,10 +219,7 @@ fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId
         mail_auth::DmarcResult::TempError(error) => (DmarcResult::TempError, Some(error)),
         mail_auth::DmarcResult::PermError(error) => (DmarcResult::PermError, Some(error)),
     };
-    let reason = error.map(|error| match result {
-        DmarcResult::PermError => "the DMARC record cannot be read".to_owned(),
-        _ => reason(&error),
-    });
+    let reason = error.map(|error: mail_auth::Error| reason(&error));
     let policy = output.record().map(|_| policy(output.policy()));
     let pct = output.record().and_then(|applied| {
         walk.records.iter().find(|(_, record, _)| Arc::ptr_eq(record, applied)).map(|found| found.2)
@@ -290,10 +281,6 @@ fn wire_result(result: SpfResult) -> mail_auth::SpfResult {
 
 fn may_align(output: &DkimOutput<'_>) -> bool {
     matches!(output.result(), mail_auth::DkimResult::Pass | mail_auth::DkimResult::TempError(_))
-}
-
-fn is_malformed(policy: &Policy) -> bool {
-    matches!(&policy.record, TxtRecord::Error(error) if !matches!(error, mail_auth::Error::Dns(_)))
 }
 
 /// The key of a policy, as mail-auth asks for it.

@@ -16,12 +16,14 @@ mod forged;
 pub mod fuzz;
 mod iprev;
 mod outcome;
+mod policy_record;
 pub mod published;
 mod results;
 mod settings;
 mod sign;
 mod signing_key;
 pub mod spf;
+mod tags;
 
 pub use authenticator::{Authenticator, Request};
 pub use forged::{forged_results, strip_forged_results};

@@ -2,14 +2,16 @@
 //! kind of TXT record, by what it does rather than by how it is written.
 
 use mail_auth::dkim::{DkimError, DomainKey};
-use mail_auth::dmarc::{DmarcRecord, Policy};
+use mail_auth::dmarc::Policy;
 use mail_auth::dns::TxtRecordParser;
 use mail_auth::mta_sts::{MtaStsRecord, TlsRptRecord};
 use mail_auth::{DnsError, Error};
 
 use super::dkim::reason;
+use super::policy_record::PolicyRecord;
 use super::signing_key::{KeyType, SigningKey};
 use super::spf;
+use super::tags::{KeyRecord, key_record};
 use crate::dns::RecordData;
 
 /// What the records at a name come to.
@@ -37,22 +39,24 @@ pub fn spf(records: &[RecordData], wanted: &str) -> Published {
 
 /// The key record of a selector (RFC 6376 §3.6.1): right if it has the other half of `key`.
 pub fn dkim(records: &[RecordData], key: &SigningKey) -> Published {
-    let parse = |text: &[u8]| match DomainKey::parse(text) {
-        Err(Error::Dkim(DkimError::PublicKeyRevoked)) => Some(Ok(())),
-        Err(Error::Dns(DnsError::InvalidRecordType)) if text.starts_with(b"v=DKIM1") => {
-            Some(Err("the key cannot be read".into()))
-        }
-        parsed => parsed_as(parsed.map(drop)),
+    let parse = |text: &[u8]| match key_record(text) {
+        KeyRecord::Unrelated => None,
+        KeyRecord::Unusable(problem) => Some(Err(problem.to_owned())),
+        KeyRecord::Usable => match DomainKey::parse(text) {
+            Err(Error::Dkim(DkimError::PublicKeyRevoked)) => Some(Ok(())),
+            parsed => Some(parsed.map(drop).map_err(|error| reason(&error))),
+        },
     };
     judge(records, "keys under one selector", parse, |text, ()| compare_key(text, key))
 }
 
 /// The DMARC record (RFC 9989 §4.7): right if receivers quarantine or reject what does not pass.
 pub fn dmarc(records: &[RecordData]) -> Published {
-    let parse = |text: &[u8]| parsed_as(DmarcRecord::parse(text));
+    let parse = |text: &[u8]| PolicyRecord::parse(text).map(|policy| Ok(policy.record));
     judge(records, "DMARC records", parse, |text, record| match record.p {
         Policy::Quarantine | Policy::Reject => Published::Right,
-        Policy::None | Policy::Unspecified => Published::Other(printable(text)),
+        Policy::None => Published::Other(printable(text)),
+        Policy::Unspecified => Published::Unusable("its policy cannot be read".into()),
     })
 }
 
@@ -104,9 +108,6 @@ fn compare_key(text: &[u8], key: &SigningKey) -> Published {
         let value = tags.find(|(key, _)| key.trim() == name)?.1;
         Some(value.split_whitespace().collect::<String>())
     };
-    let lists = |list: Option<String>, wanted: &[&str]| {
-        list.is_none_or(|list| list.split(':').any(|word| wanted.contains(&word)))
-    };
     let public = tag("p").unwrap_or_default();
     let problem = if public.is_empty() {
         "the key is revoked"
@@ -114,8 +115,6 @@ fn compare_key(text: &[u8], key: &SigningKey) -> Published {
         || public.trim_end_matches('=') != key.public_key().trim_end_matches('=')
     {
         "another key stands there"
-    } else if !lists(tag("h"), &["sha256"]) || !lists(tag("s"), &["*", "email"]) {
-        "the record does not allow the key to sign mail with SHA-256"
     } else {
         return Published::Right;
     };
@@ -170,12 +169,12 @@ mod tests {
             check(judge, &[&format!("v=DKIM1; h=sha1:sha256; k={k}; s=email; p={p};")], "right");
             check(judge, &[&other.record()], "other: another key stands there");
             check(judge, &[&format!("v=DKIM1; k={k}; p=")], "other: the key is revoked");
-            let limited = "other: the record does not allow the key to sign mail with SHA-256";
+            let limited = "unusable: the key does not allow SHA-256";
             check(judge, &[&format!("v=DKIM1; k={k}; h=sha1; p={p}")], limited);
             check(judge, &["v=spf1 -all"], "absent");
             let several = "unusable: there are several keys under one selector";
             check(judge, &[&ours.record(), &other.record()], several);
-            check(judge, &["v=DKIM1; k=rsa; p=!"], "unusable: the key cannot be read");
+            check(judge, &["v=DKIM1; k=rsa; p=!"], "unusable: the key record cannot be read");
         }
     }
 
@@ -185,6 +184,10 @@ mod tests {
         check(dmarc, &["v=DMARC1; p=reject", "x"], "right");
         check(dmarc, &["v=DMARC1; p=none"], "other: v=DMARC1; p=none");
         check(dmarc, &["v=spf1 -all"], "absent");
+        let unreadable = "unusable: its policy cannot be read";
+        check(dmarc, &["v=DMARC1; p=rejected; rua=mailto:a@b.test"], unreadable);
+        check(dmarc, &["v=DMARC1; p=reject; adkim=relaxed"], "right");
+        check(dmarc, &["v=dmarc1; p=reject"], "absent");
         let several = "unusable: there are several DMARC records";
         check(dmarc, &["v=DMARC1; p=reject", "v=DMARC1; p=reject"], several);
         check(tls_reporting, &["v=TLSRPTv1; rua=mailto:a@b.test"], "right");

@@ -225,7 +225,7 @@ fn recipients(share: &AdmittedShare) -> Vec<String> {
 fn received(mail: &Judged, share: &AdmittedShare) -> Event {
     let verdicts = &mail.verdicts;
     let dmarc_verdict = verdicts.dmarc();
-    let policy = verdicts.authentication.as_ref().and_then(|known| known.dmarc.policy);
+    let policy = verdicts.authentication.as_ref().and_then(|known| known.dmarc.applied);
     let failed = dmarc_verdict == Verdict::Fail;
     Event::EmailReceived(EmailReceived {
         recipients: recipients(share),

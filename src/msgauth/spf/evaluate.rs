@@ -13,7 +13,7 @@ use crate::dns::{Answer, LookupError, RecordData, RecordType, Resolver, reverse_
 
 /// Terms that cause lookups (RFC 7208 §4.6.4).
 const MAX_LOOKUPS: u32 = 10;
-/// Lookups that find nothing (RFC 7208 §4.6.4).
+/// Terms whose lookups find nothing (RFC 7208 §4.6.4).
 const MAX_VOID_LOOKUPS: u32 = 2;
 /// Names that an MX or PTR answer may lead to (RFC 7208 §4.6.4).
 const MAX_NAMES: usize = 10;
@@ -195,7 +195,11 @@ impl<'a> Check<'a> {
             Mechanism::Exists(target) => {
                 self.count_lookup()?;
                 let name = self.expand(target, domain).await;
-                Ok(self.lookup(&name, RecordType::A).await?.is_some())
+                let exists = self.lookup(&name, RecordType::A).await?.is_some();
+                if !exists {
+                    self.count_void()?;
+                }
+                Ok(exists)
             }
         }
     }
@@ -293,22 +297,44 @@ impl<'a> Check<'a> {
 
     async fn has_address(&mut self, name: &str, prefixes: Prefixes) -> Result<bool, Stop> {
         let answer = self.lookup(name, self.address_type()).await?;
-        Ok(answer.is_some_and(|answer| {
-            answer.records.iter().any(|record| self.is_client(record, prefixes))
-        }))
+        if answer.is_none() && !self.has_other_family(name).await {
+            self.count_void()?;
+        }
+        Ok(answer.is_some_and(|answer| self.has_client(&answer, prefixes)))
+    }
+
+    fn has_client(&self, answer: &Answer, prefixes: Prefixes) -> bool {
+        answer.records.iter().any(|record| self.is_client(record, prefixes))
+    }
+
+    /// Whether a host that has no addresses of the client's family has some of the other: then
+    /// its name leads somewhere, and is no void lookup.
+    async fn has_other_family(&self, name: &str) -> bool {
+        let other = if self.ip.is_ipv4() { RecordType::Aaaa } else { RecordType::A };
+        is_name(name) && self.resolver.lookup(name, other).await.is_ok()
     }
 
     async fn has_exchanger(&mut self, name: &str, prefixes: Prefixes) -> Result<bool, Stop> {
-        let Some(answer) = self.lookup(name, RecordType::Mx).await? else { return Ok(false) };
+        let Some(answer) = self.lookup(name, RecordType::Mx).await? else {
+            self.count_void()?;
+            return Ok(false);
+        };
         if answer.records.len() > MAX_NAMES {
             return Err(Stop::Permanent(format!("{name} has more than {MAX_NAMES} MX records")));
         }
+        // RFC 7208 §4.6.4 counts terms: however many hosts there are, they are void once, and only
+        // if none of them leads anywhere.
+        let mut is_void = true;
         for record in answer.records.iter() {
-            if let RecordData::Mx { exchange, .. } = record
-                && self.has_address(exchange, prefixes).await?
-            {
-                return Ok(true);
+            let RecordData::Mx { exchange, .. } = record else { continue };
+            match self.lookup(exchange, self.address_type()).await? {
+                Some(answer) if self.has_client(&answer, prefixes) => return Ok(true),
+                Some(_) => is_void = false,
+                None => is_void = is_void && !self.has_other_family(exchange).await,
             }
+        }
+        if is_void {
+            self.count_void()?;
         }
         Ok(false)
     }
@@ -323,9 +349,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A lookup of a term: nothing there counts (RFC 7208 §4.6.4), and so does a name that DNS
-    /// cannot carry.
-    async fn lookup(&mut self, name: &str, kind: RecordType) -> Result<Option<Answer>, Stop> {
+    /// A term found nothing.
+    fn count_void(&mut self) -> Result<(), Stop> {
+        self.void_lookups += 1;
+        if self.void_lookups > MAX_VOID_LOOKUPS {
+            let problem = format!("lookups of more than {MAX_VOID_LOOKUPS} terms found nothing");
+            return Err(Stop::Permanent(problem));
+        }
+        Ok(())
+    }
+
+    /// A lookup of a term; nothing there, which a name that DNS cannot carry is too, is `None`.
+    async fn lookup(&self, name: &str, kind: RecordType) -> Result<Option<Answer>, Stop> {
         let found = if is_name(name) {
             self.resolver.lookup(name, kind).await
         } else {
@@ -333,14 +368,7 @@ impl<'a> Check<'a> {
         };
         match found {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.is_void() => {
-                self.void_lookups += 1;
-                if self.void_lookups > MAX_VOID_LOOKUPS {
-                    let problem = format!("more than {MAX_VOID_LOOKUPS} lookups found nothing");
-                    return Err(Stop::Permanent(problem));
-                }
-                Ok(None)
-            }
+            Err(error) if error.is_void() => Ok(None),
             Err(error) => Err(temporary(name, &error)),
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::macros::{MacroString, Usage};
 use super::record::Record;
 use super::*;
-use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver};
+use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver, ZoneResolver};
 
 /// TXT records by name; `!` stands for a resolver failure.
 struct Zone(&'static [(&'static str, &'static str)]);
@@ -68,6 +68,44 @@ async fn what_a_lenient_evaluator_gets_wrong() {
     check(&[("a.test", "v=spf1 include:b.test ~all"), ("b.test", "v=spf1 -all")], SoftFail).await;
     check(&[("a.test", "v=spf1 redirect=a.test")], PermError).await;
     check(&[("a.test", "v=spf1 -all")], Fail).await;
+}
+
+#[tokio::test]
+async fn a_void_lookup_is_a_term_and_no_host() {
+    use SpfResult::{Pass, PermError};
+    let hosts = "$TTL 60\n\
+                 pool.test. IN MX 1 h1.test.\npool.test. IN MX 1 h2.test.\n\
+                 pool.test. IN MX 1 h3.test.\n\
+                 gone.test. IN MX 1 n1.test.\ngone.test. IN MX 1 n2.test.\n\
+                 gone.test. IN MX 1 n3.test.\n\
+                 half.test. IN MX 1 n1.test.\nhalf.test. IN MX 1 h1.test.\n\
+                 h1.test. IN A 192.0.2.1\nh2.test. IN A 192.0.2.2\nh3.test. IN A 192.0.2.3\n\
+                 h6.test. IN AAAA 2001:db8::9\n";
+    for (terms, ip, expected) in [
+        ("mx:pool.test", "2001:db8::5", Pass),
+        ("a:h1.test a:h2.test a:h3.test", "2001:db8::5", Pass),
+        ("a:h6.test a:h6.test a:h6.test", "198.51.100.1", Pass),
+        // Three hosts without an address are one term.
+        ("mx:gone.test", "198.51.100.1", Pass),
+        ("mx:gone.test mx:gone.test", "2001:db8::5", Pass),
+        ("mx:gone.test mx:gone.test mx:gone.test", "198.51.100.1", PermError),
+        ("mx:half.test mx:half.test mx:half.test", "2001:db8::5", Pass),
+        ("a:n1.test mx:n2.test exists:n3.test", "198.51.100.1", PermError),
+        ("a:n1.test mx:gone.test a:n2.test", "2001:db8::5", PermError),
+        ("exists:n1.test exists:n2.test exists:h1.test", "2001:db8::5", SpfResult::Fail),
+    ] {
+        let text = format!("{hosts}a.test. IN TXT \"v=spf1 -{} +all\"\n", terms.replace(' ', " -"));
+        let zone = ZoneResolver::parse(&text, std::path::Path::new("z")).expect("a zone");
+        let query = Query {
+            ip: ip.parse().expect("an address"),
+            helo: "mail.a.test",
+            sender: Some("u@a.test"),
+            receiver: "mx.test",
+            now_secs: 0,
+        };
+        let outcome = check_host(&zone, &query).await;
+        assert_eq!(outcome.result, expected, "{terms}: {outcome:?}");
+    }
 }
 
 #[tokio::test]

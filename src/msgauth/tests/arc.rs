@@ -61,3 +61,23 @@ async fn rsa_sha1_is_not_accepted_in_a_chain() {
     let message = sealed("example.test", MESSAGE).replacen("a=rsa-sha256", "a=rsa-sha1", 1);
     check(Dns::default().keys(), &message, ArcResult::Fail, 1).await;
 }
+
+#[tokio::test]
+async fn a_set_that_breaks_the_grammar_fails_the_chain() {
+    let message = sealed("example.test", MESSAGE);
+    let seal = message.find("ARC-Seal:").unwrap();
+    let signature = message.find("ARC-Message-Signature:").unwrap();
+    for (at, from, to, reason) in [
+        (seal, "a=rsa-sha256; ", "", "a required tag is missing"),
+        (seal, "cv=none;", "cv=none; cv=none;", "a duplicate tag"),
+        (signature, "a=rsa-sha256; ", "", "a required tag is missing"),
+        (signature, "i=1;", "i=1; i=1;", "a duplicate tag"),
+        (signature, "\th=", "\th=arc-seal:", "h= covers ARC-Seal"),
+    ] {
+        let (before, after) = message.split_at(at);
+        let changed = format!("{before}{}", after.replacen(from, to, 1));
+        assert_ne!(changed, message, "{from}");
+        let arc = Dns::default().keys().authenticate(&changed).await.arc;
+        assert_eq!((arc.result, arc.reason.as_deref()), (ArcResult::Fail, Some(reason)), "{to}");
+    }
+}

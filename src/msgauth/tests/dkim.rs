@@ -231,3 +231,43 @@ async fn large_message_passes() {
     let message = signed_by("example.test", &format!("{MESSAGE}{body}"));
     check(Dns::default().keys(), &message, DkimResult::Pass, Verdict::Pass).await;
 }
+
+/// A signature made by mail-auth's signer, with `from` in it written as `to`. What is not read
+/// strictly would pass as far as the grammar goes.
+#[tokio::test]
+async fn a_tag_list_that_breaks_the_grammar_is_a_permerror() {
+    let signed = signed_by("example.test", MESSAGE);
+    for (from, to, reason) in [
+        ("v=1;", "", "a required tag is missing"),
+        ("a=rsa-sha256;", "", "a required tag is missing"),
+        ("v=1;", "v=1;;", "an empty tag"),
+        ("v=1;", "v=1; v=1;", "a duplicate tag"),
+        ("d=example.test", "D=example.test", "a tag name in the wrong case"),
+        ("d=example.test", "d=example.test.", "d= is not a domain"),
+        ("v=1;", "v=1; q=http;", "unknown query method"),
+    ] {
+        let message = signed.replacen(from, to, 1);
+        assert_ne!(message, signed, "{from}");
+        let outcome =
+            check(Dns::default().keys(), &message, DkimResult::PermError, Verdict::Fail).await;
+        assert_eq!(outcome.reason.as_deref(), Some(reason), "{to}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_for_this_use_is_a_permerror() {
+    let key = include_str!("../../../fixtures/keys/rsa2048.txt");
+    let signed = signed_by("example.test", MESSAGE);
+    for (tags, reason) in [
+        ("v=DKIM1; s=other; ", "the key is for another service"),
+        ("v=DKIM1; h=sha1; ", "the key does not allow SHA-256"),
+        ("v=DKIM1.0; ", "the key record cannot be read"),
+        ("v=DKIM1;; ", "the key record cannot be read"),
+    ] {
+        let record = key.replacen("v=DKIM1; ", tags, 1);
+        assert_ne!(record, key);
+        let dns = Dns::default().txt("rsa._domainkey.example.test", &record);
+        let outcome = check(dns, &signed, DkimResult::PermError, Verdict::Fail).await;
+        assert_eq!(outcome.reason.as_deref(), Some(reason), "{tags}");
+    }
+}

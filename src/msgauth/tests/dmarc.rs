@@ -109,8 +109,19 @@ async fn trouble_is_not_taken_for_absence() {
     let alice = "alice@example.test";
     let broken = Dns::default().broken("_dmarc.example.test");
     check(alice, broken, DmarcResult::TempError, None).await;
-    for malformed in ["v=DMARC1; p=banana", "v=DMARC1; p=reject; adkim=x"] {
-        check(alice, policy(malformed), DmarcResult::PermError, None).await;
+}
+
+#[tokio::test]
+async fn a_wrong_word_in_a_record_switches_no_policy_off() {
+    let alice = "alice@example.test";
+    for text in ["v=DMARC1; p=reject; adkim=relaxed; aspf=strict", "v=DMARC1; p=reject; aspf=x"] {
+        check(alice, policy(text), DmarcResult::Fail, Some(Reject)).await;
+    }
+    let reported = policy("v=DMARC1; p=rejected; rua=mailto:r@b.test");
+    check(alice, reported, DmarcResult::Fail, Some(DmarcPolicy::None)).await;
+    for text in ["v=DMARC1; p=", "v=DMARC1; p=banana", "V=DMARC1; p=reject", " v=DMARC1; p=reject"]
+    {
+        check(alice, policy(text), DmarcResult::None, None).await;
     }
 }
 
