@@ -172,6 +172,15 @@ impl Directory {
         self.domains.contains_key(domain)
     }
 
+    /// Whether an address is the one from which an organization's journal records come, with a tag or
+    /// without. Nobody else writes as it.
+    pub fn is_reserved(&self, address: &Address) -> bool {
+        let Some(organization) = self.organization_of(address.domain()) else { return false };
+        let reserved = organization.reserved.key();
+        let is_reserved = |address: &Address| address.key() == reserved;
+        is_reserved(address) || address.without_tag().as_ref().is_some_and(is_reserved)
+    }
+
     /// The organization whose domain it is.
     pub fn organization_of(&self, domain: &Domain) -> Option<&Arc<Organization>> {
         self.of_domain(domain).map(|indexed| &indexed.organization)

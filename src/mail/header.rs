@@ -65,13 +65,14 @@ impl<'a> Iterator for FieldLines<'a> {
 /// another name. In one whose own name is none (RFC 5322 §3.6.8), some readers pass over the lines
 /// that they cannot read, and take a line that continues them for a field.
 pub fn hides(name: &[u8], field: &[u8], wanted: &str) -> bool {
-    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    !is_name && field.split(|octet| *octet == b'\n').any(|line| begins(line, wanted))
+    hidden_names(name, field).any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-fn begins(line: &[u8], wanted: &str) -> bool {
-    let name = memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or_default();
-    name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+/// The names of all fields that [`hides`] may find.
+pub fn hidden_names<'a>(name: &[u8], field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    let lines = if is_name { &[] } else { field }.split(|octet| *octet == b'\n');
+    lines.filter_map(|line| line.get(..memchr(b':', line)?)).map(<[u8]>::trim_ascii)
 }
 
 /// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8.

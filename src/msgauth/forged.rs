@@ -1,19 +1,24 @@
-//! Authentication-Results fields that claim to be ours (RFC 8601 §5).
+//! Fields that pass for ours though we did not write them: results of checks (RFC 8601 §5), and what
+//! only a mailbox's own server says of a message.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines, hides};
+use crate::mail::{Domain, FieldLines, hidden_names, hides};
 
 const NAME: &str = "Authentication-Results";
+/// Names of our fields that say nothing of who wrote them, so that any from outside passes for ours.
+const OURS: [&str; 3] = ["Received-SPF", "X-MS-Journal-Report", "X-WM-Journal-Report"];
+/// How the names of all verdicts begin (guide 4405).
+const VERDICTS: &[u8] = b"x-ses-";
 /// Comments within comments that are followed; real fields have one or two.
 const MAX_NESTING: usize = 16;
 
-/// Where the fields stand that carry our own authserv-id though we did not write them: whole
-/// fields with their line ends, in the order of the header.
-pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
+/// Where the fields stand that carry our own authserv-id, or a name of ours, though we did not write
+/// them: whole fields with their line ends, in the order of the header.
+pub fn forged_fields(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
     FieldLines::new(message)
         .filter(|(name, range)| {
             let field = message.get(range.clone()).unwrap_or_default();
@@ -24,6 +29,9 @@ pub fn forged_results(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
 }
 
 fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
+    if passes_for_ours(name, field) {
+        return true;
+    }
     if !name.eq_ignore_ascii_case(NAME.as_bytes()) {
         return hides(name, field, NAME) && contains(field, authserv_id);
     }
@@ -31,9 +39,20 @@ fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
     claims(value.unwrap_or_default(), authserv_id)
 }
 
-/// The message without the fields that carry our own authserv-id, all else byte for byte.
-pub fn strip_forged_results<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m, [u8]> {
-    let forged = forged_results(message, authserv_id);
+/// Whether a field, or a line that some reader takes for one, has a name that only we write.
+fn passes_for_ours(name: &[u8], field: &[u8]) -> bool {
+    let is_verdict = |name: &[u8]| {
+        name.get(..VERDICTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(VERDICTS))
+    };
+    is_verdict(name)
+        || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
+        || OURS.iter().any(|ours| hides(name, field, ours))
+        || hidden_names(name, field).any(is_verdict)
+}
+
+/// The message without its forged fields, all else byte for byte.
+pub fn strip_forged_fields<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m, [u8]> {
+    let forged = forged_fields(message, authserv_id);
     if forged.is_empty() {
         return Cow::Borrowed(message);
     }
@@ -148,12 +167,12 @@ mod tests {
 
     use super::*;
 
-    const OURS: &str = "mx.example.test";
+    const HOSTNAME: &str = "mx.example.test";
 
     fn check(value: &str, forged: bool) {
         let field = format!("Authentication-Results:{value}\r\n");
         let message = format!("From: a@b.test\r\n{field}To: c@d.test\r\n\r\n{field}");
-        let stripped = strip_forged_results(message.as_bytes(), OURS);
+        let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
         let expected = if forged { message.replacen(&field, "", 1) } else { message.clone() };
         assert_eq!(String::from_utf8_lossy(&stripped), expected, "{value:?}");
     }
@@ -203,9 +222,9 @@ mod tests {
     #[test]
     fn the_field_name_is_read_in_any_case_and_with_space_before_the_colon() {
         let message = b"AUTHENTICATION-RESULTS : mx.example.test; spf=pass\r\n\r\n";
-        assert_eq!(&*strip_forged_results(message, OURS), b"\r\n");
+        assert_eq!(&*strip_forged_fields(message, HOSTNAME), b"\r\n");
         let other = b"ARC-Authentication-Results: i=1; mx.example.test; spf=pass\r\n\r\n";
-        assert_eq!(&*strip_forged_results(other, OURS), other);
+        assert_eq!(&*strip_forged_fields(other, HOSTNAME), other);
     }
 
     /// What continues a line that is no field is a field to some readers, mail-parser among them.
@@ -219,25 +238,52 @@ mod tests {
             "nonsense\r\n\t more\r\n \tauthentication-results :mx.example.test\r\n",
         ] {
             let message = format!("{kept}{hidden}\r\n");
-            let stripped = strip_forged_results(message.as_bytes(), OURS);
+            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
             assert_eq!(String::from_utf8_lossy(&stripped), format!("{kept}\r\n"));
         }
         let value = b"X: y\r\n Authentication-Results: mx.example.test\r\n\r\n";
-        assert_eq!(&*strip_forged_results(value, OURS), value);
+        assert_eq!(&*strip_forged_fields(value, HOSTNAME), value);
+    }
+
+    #[test]
+    fn what_only_we_say_of_a_message_goes_from_whoever_says_it() {
+        for name in [
+            "X-SES-Spam-Verdict",
+            "x-ses-virus-verdict",
+            "X-SES-Anything ",
+            "RECEIVED-SPF",
+            "X-MS-Journal-Report",
+            "X-WM-Journal-Report",
+            "x\r\n X-Ses-Spam-Verdict",
+            "x\r\n\treceived-spf ",
+            "no name: x\r\n X-WM-Journal-Report",
+        ] {
+            let message =
+                format!("From: a@b.test\r\n{name}: PASS\r\n\tmore\r\nTo: c@d.test\r\n\r\n");
+            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
+            assert_eq!(&*stripped, b"From: a@b.test\r\nTo: c@d.test\r\n\r\n", "{name}");
+        }
+        for name in
+            ["X-SES", "X-Sesame", "Y-SES-Spam-Verdict", "X-Received-SPF", "Y: z\r\n X-SES-A"]
+        {
+            let message = format!("{name}: PASS\r\n\r\nX-SES-Spam-Verdict: PASS\r\n");
+            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
+            assert_eq!(String::from_utf8_lossy(&stripped), message);
+        }
     }
 
     proptest! {
         #[test]
         fn what_is_stripped_is_whole_fields_and_the_body_stays(message: Vec<u8>) {
-            let stripped = strip_forged_results(&message, OURS);
+            let stripped = strip_forged_fields(&message, HOSTNAME);
             prop_assert!(stripped.len() <= message.len());
-            prop_assert!(forged_results(&stripped, OURS).is_empty());
+            prop_assert!(forged_fields(&stripped, HOSTNAME).is_empty());
         }
 
         #[test]
         fn a_readable_claim_is_always_found(comment in "[a-z ]{0,20}", rest in "[ -~]{0,40}") {
-            let field = format!("Authentication-Results: ({comment}) {OURS}; {rest}\r\n");
-            prop_assert_eq!(&*strip_forged_results(field.as_bytes(), OURS), b"");
+            let field = format!("Authentication-Results: ({comment}) {HOSTNAME}; {rest}\r\n");
+            prop_assert_eq!(&*strip_forged_fields(field.as_bytes(), HOSTNAME), b"");
         }
     }
 }

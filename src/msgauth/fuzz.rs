@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::spf::SpfResult;
 use super::{
     Authentication, Authenticator, DkimResult, DmarcResult, IprevResult, Request, Settings,
-    forged_results,
+    forged_fields,
 };
 use crate::clock::Timestamp;
 use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver};
@@ -53,7 +53,7 @@ pub fn authenticate(input: &[u8]) {
     assert_field(found.received_spf(&peer, &reverse_path).as_bytes());
     let results = found.authentication_results(OURS);
     assert_field(results.as_bytes());
-    assert_eq!(forged_results(results.as_bytes(), OURS).len(), 1, "our results are not ours");
+    assert_eq!(forged_fields(results.as_bytes(), OURS).len(), 1, "our results are not ours");
 }
 
 fn txt(lines: &[u8]) -> Vec<RecordData> {

@@ -26,7 +26,7 @@ pub mod spf;
 mod tags;
 
 pub use authenticator::{Authenticator, Request};
-pub use forged::{forged_results, strip_forged_results};
+pub use forged::{forged_fields, strip_forged_fields};
 pub use outcome::{
     ArcOutcome, ArcResult, Authentication, DkimOutcome, DkimResult, DmarcOutcome, DmarcResult,
     IprevOutcome, IprevResult,

@@ -16,7 +16,7 @@ use crate::events::{
 };
 use crate::id::TraceId;
 use crate::mail::{Address, Verdict};
-use crate::msgauth::strip_forged_results;
+use crate::msgauth::strip_forged_fields;
 use crate::smtp::reason::Reason;
 use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
 
@@ -125,7 +125,7 @@ pub(super) async fn commit_full(
 /// record stands around the original, so only then does it need a content of its own.
 pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -> Vec<Blob> {
     let hostname = &mail.snapshot.settings.hostname;
-    let mut blobs = match strip_forged_results(&mail.content, hostname) {
+    let mut blobs = match strip_forged_fields(&mail.content, hostname) {
         Cow::Borrowed(_) => {
             mails.append(&mut around);
             vec![Blob { content: mail.content, mails }]

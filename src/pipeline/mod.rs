@@ -149,6 +149,10 @@ impl Pipeline {
         if headers.authors.is_empty() {
             return Err(Reason::NoAuthor);
         }
+        let directory = &transaction.snapshot.directory;
+        if headers.authors.iter().chain(&headers.sender).any(|it| directory.is_reserved(it)) {
+            return Err(Reason::ReservedAddress);
+        }
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await;
         self.carry_through(authenticated).await
@@ -321,6 +325,10 @@ impl Handler for Pipeline {
             return Err(self.refuse(Reason::DiskLow, trace_id, peer, &about));
         }
         let Some(login) = &peer.login else {
+            if reverse_path.address().is_some_and(|path| snapshot.directory.is_reserved(path)) {
+                let about = format!("MAIL FROM:{reverse_path}");
+                return Err(self.refuse(Reason::ReservedAddress, trace_id, peer, &about));
+            }
             let checks = self.checks.load_full();
             let transaction =
                 Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);

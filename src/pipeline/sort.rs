@@ -1,16 +1,19 @@
 //! What users' own rules do with a message that comes into their mailboxes, and where it goes on to
 //! from there.
 
-use std::cell::{Cell, RefCell};
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use super::admit::Ruled;
 use super::decide::{DecidedShare, Judged};
+use super::headers::prefix;
 use super::onward::{self, Target, Told};
 use super::outgoing;
 use crate::directory::{Member, RemoteMember};
 use crate::mail::{Address, EnvelopeRecipient, body_offset};
-use crate::rules::mailbox::{Incoming, MailboxOutcome, MailboxRules};
+use crate::msgauth::strip_forged_fields;
+use crate::rules::mailbox::{Incoming, MAX_SECTION, MailboxOutcome, MailboxRules};
 use crate::rules::{Withheld, may_go_on};
 use crate::store::{Folder, MailboxName, Store, UsageHold};
 
@@ -23,6 +26,8 @@ pub(super) struct Sorter<'a> {
     store: &'a Store,
     /// Addresses that it goes on to so far.
     targets: Cell<usize>,
+    /// The sender's header section without fields that pass for ours.
+    genuine: OnceCell<Cow<'a, [u8]>>,
 }
 
 /// What becomes of a message in a mailbox.
@@ -50,7 +55,7 @@ impl Sorted {
 
 impl<'a> Sorter<'a> {
     pub(super) fn new(mail: &'a Judged, store: &'a Store) -> Self {
-        Self { mail, store, targets: Cell::new(0) }
+        Self { mail, store, targets: Cell::new(0), genuine: OnceCell::new() }
     }
 
     /// What the rules of a mailbox do with the message that would go into `folder`.
@@ -88,12 +93,16 @@ impl<'a> Sorter<'a> {
         count: impl Fn() -> Result<(), Withheld>,
     ) -> MailboxOutcome {
         let headers = &self.mail.headers;
+        let section = match rules.look_at_fields() {
+            true => Cow::Owned(self.stored_section(share)),
+            false => Cow::Borrowed(self.header_section()),
+        };
         let incoming = Incoming {
             recipient: &came_for.address,
             authors: &headers.authors,
             sender: headers.sender.as_ref(),
             subject: headers.subject.as_deref(),
-            header_section: self.header_section(),
+            header_section: &section,
             folder,
         };
         rules.apply(&incoming, |to| {
@@ -154,6 +163,18 @@ impl<'a> Sorter<'a> {
 
     fn may_go_on(&self, share: &DecidedShare, mailbox: &Address) -> Result<(), Withheld> {
         may_go_on(self.header_section(), mailbox, share.forwarders.len())
+    }
+
+    /// The front of what a mailbox's reader will find on top of the message: our fields, and none of
+    /// the sender's that pass for ours.
+    fn stored_section(&self, share: &DecidedShare) -> Vec<u8> {
+        let hostname = &self.mail.snapshot.settings.hostname;
+        let genuine =
+            self.genuine.get_or_init(|| strip_forged_fields(self.header_section(), hostname));
+        let mut section = prefix(self.mail, share);
+        let room = MAX_SECTION.saturating_sub(section.len());
+        section.extend_from_slice(genuine.get(..room).unwrap_or(genuine));
+        section
     }
 
     fn header_section(&self) -> &'a [u8] {

@@ -19,7 +19,7 @@ pub const MAX_RULES: usize = 100;
 /// Conditions of a rule.
 pub const MAX_CONDITIONS: usize = 20;
 /// How much of a header section is looked at, in octets.
-const MAX_SECTION: usize = 256 * 1024;
+pub const MAX_SECTION: usize = 256 * 1024;
 /// How much of a field's value is looked at, in octets.
 const MAX_VALUE: usize = 4096;
 
@@ -170,7 +170,8 @@ pub struct Incoming<'a> {
     pub sender: Option<&'a Address>,
     /// `Subject`, decoded.
     pub subject: Option<&'a str>,
-    /// The header section; the first 256 KiB of it are looked at.
+    /// The header section as the mailbox will have it, as far as [`MAX_SECTION`]; without our fields
+    /// where no rule looks at fields.
     pub header_section: &'a [u8],
     /// Where it would go without these rules.
     pub folder: Folder,
@@ -232,6 +233,12 @@ impl MailboxRules {
     /// The rules.
     pub fn rules(&self) -> &[MailboxRule] {
         &self.0
+    }
+
+    /// Whether a condition of theirs is held against fields of the header section.
+    pub fn look_at_fields(&self) -> bool {
+        let mut conditions = self.0.iter().flat_map(|rule| &rule.conditions);
+        conditions.any(|condition| matches!(condition, Condition::Header(..)))
     }
 
     /// What becomes of a message, if `may_go_to` says for each address whether it may be sent on

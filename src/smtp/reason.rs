@@ -135,6 +135,8 @@ reasons! {
     SeveralAuthors = "several-authors", 550, "5.7.1", "The message has more than one From or Sender field, or authors of several domains";
     /// A From or Sender field in which readers of mail find different addresses, or none.
     UnreadableAuthor = "unreadable-author", 550, "5.7.1", "The address in the From or Sender field cannot be read by all mail programs alike";
+    /// The envelope's or the header's sender is the address from which journal records come.
+    ReservedAddress = "reserved-address", 550, "5.7.1", "Nothing but journal records comes from this address";
     /// A submitted message with more header fields than a signature can cover.
     TooManyFields = "too-many-fields", 550, "5.6.0", "Too many header fields to sign";
     /// A submitted message whose header section has a line that is no field.

@@ -294,7 +294,7 @@ fn a_forged_field_of_ours_is_removed_and_nothing_else() {
                   \tdkim=pass header.d=bank.test\r\n";
     let others = "Received: from somewhere by elsewhere; Sat, 21 Nov 2026 09:00:00 +0000\r\n\
                   Authentication-Results: mx.other.test; spf=pass smtp.mailfrom=bank.test\r\n\
-                  X-SES-Spam-Verdict: PASS\r\n";
+                  X-SESAME: open\r\n";
     let rest = "From: a@plain.test\r\nSubject: forged\r\n\r\nAuthentication-Results: mx.example.test; spf=pass\r\n";
     let variants = [
         forged.to_owned(),
@@ -303,6 +303,11 @@ fn a_forged_field_of_ours_is_removed_and_nothing_else() {
         forged.replace("Results: ", "Results:\r\n "),
         forged.replace("Authentication-Results", "AUTHENTICATION-RESULTS"),
         forged.replace("mx.example.test", "\"mx.example.test\""),
+        "X-SES-Spam-Verdict: PASS\r\n".to_owned(),
+        "x-ses-anything :\r\n PASS\r\n".to_owned(),
+        "RECEIVED-SPF: pass\r\n (of ours)\r\n".to_owned(),
+        "X-MS-Journal-Report: \r\n".to_owned(),
+        "X-WM-Journal-Report: journal\r\n".to_owned(),
     ];
     for forged in variants {
         let reply = mail_by_data(&daemon, format!("{others}{forged}{rest}").as_bytes());

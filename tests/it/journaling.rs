@@ -47,6 +47,26 @@ fn one_record_for_a_message_whatever_its_recipients() {
     assert_eq!(daemon.trace("journaled")[1]["journalingAddress"], "archive@example.test");
 }
 
+/// Whoever could write as the address of the records could put records into the archive.
+#[test]
+fn nobody_else_writes_from_the_address_of_the_records() {
+    let daemon = Setup::with(JOURNALING).start();
+    let (alice, archive) = ("alice@example.test", "archive@example.test");
+    for reserved in ["amazonjournaling@example.test", "AmazonJournaling+tag@EXAMPLE.test"] {
+        let from = ["--h-From", reserved];
+        let sender = ["--h-From", "bob@plain.test", "--header", &format!("Sender: {reserved}")];
+        let refusals = [
+            swaks(&daemon, reserved, archive, "envelope", &["--h-From", "bob@plain.test"]),
+            swaks(&daemon, "bob@plain.test", alice, "author", &from),
+            swaks(&daemon, "bob@plain.test", alice, "sender", &sender),
+        ];
+        for refusal in refusals {
+            refusal.refused("550 5.7.1", "reserved-address");
+        }
+    }
+    assert!(daemon.mailbox("archive").is_empty());
+}
+
 #[test]
 fn journal_mail_is_not_journaled() {
     let daemon = Setup::with(JOURNALING).start();

@@ -103,6 +103,35 @@ fn rules_move_copy_and_delete() {
     assert_eq!(daemon.names("all gone"), ["ORGANIZATION_EMAIL_RECEIVED", "RULE_APPLIED"]);
 }
 
+/// What a rule sees of the header section is what the mailbox gets: our fields, and none that pass
+/// for them.
+#[test]
+fn rules_look_at_the_fields_that_are_stored() {
+    let far = far();
+    let moves = |name: &str, value: &str, folder: &str| {
+        format!(
+            "action = \"MOVE\"\nfolder = \"{folder}\"\n\
+             condition = [{{ field = \"header\", name = \"{name}\", contains = \"{value}\" }}]"
+        )
+    };
+    let forged = moves("X-SES-Spam-Verdict", "forged", "DELETED_ITEMS");
+    let results = moves("Authentication-Results", "spf=forged", "DELETED_ITEMS");
+    let report = moves("X-MS-Journal-Report", "forged", "DELETED_ITEMS");
+    let ours = moves("Authentication-Results", "mx.example.test", "SENT_ITEMS");
+    let organization = user("sorter", &[&forged, &results, &report, &ours]);
+    let daemon = daemon(&organization, &far);
+    for (subject, field) in [
+        ("verdict", "X-SES-Spam-Verdict: forged"),
+        ("results", "Authentication-Results: mx.example.test; spf=forged"),
+        ("report", "X-MS-Journal-Report: forged"),
+        ("nothing forged", "X-Kind: forged"),
+    ] {
+        let more = ["--header", field];
+        swaks(&daemon, "bob@good.test", "sorter@example.test", subject, &more).accepted();
+        assert_eq!(daemon.folders("sorter", subject), ["SENT_ITEMS"], "{subject}");
+    }
+}
+
 #[test]
 fn a_forward_leaves_under_a_sender_of_ours_and_its_bounces_come_back() {
     let far = far();
