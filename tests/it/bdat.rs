@@ -12,7 +12,7 @@ fn chunks_may_be_cut_anywhere() {
     let mut client = daemon.client();
     let ehlo = client.command("EHLO mail.good.test");
     assert!(ehlo.contains("CHUNKING"), "{ehlo}");
-    let message = b"Subject: cut\r\n\r\n.dot\r\n..\r\nend\r\n.\r\n".to_vec();
+    let message = b"From: bob@good.test\r\nSubject: cut\r\n\r\n.dot\r\n..\r\nend\r\n.\r\n".to_vec();
     for cut in 0..=message.len() {
         client.transaction("bob@good.test", &[ALICE]);
         let reply = client.bdat(&message, &[cut]);
@@ -33,7 +33,7 @@ fn chunks_of_any_size_make_one_message() {
     let daemon = Setup::default().start();
     let mut client = daemon.client();
     assert!(client.command("EHLO mail.good.test").starts_with("250"));
-    let mut message = b"Subject: sizes\r\n\r\n".to_vec();
+    let mut message = b"From: bob@good.test\r\nSubject: sizes\r\n\r\n".to_vec();
     // Every octet but a CR or LF, which must not stand alone here either.
     let octets = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
     message.extend(octets.filter(|octet| !b"\r\n".contains(octet)));
@@ -56,7 +56,7 @@ fn chunks_of_any_size_make_one_message() {
 fn pipelined_chunks_are_read_however_the_network_cuts_them() {
     let daemon = Setup::default().start();
     let session = b"MAIL FROM:<bob@good.test>\r\nRCPT TO:<alice@example.test>\r\n\
-                    BDAT 18\r\nSubject: piped\r\n\r\n\
+                    BDAT 39\r\nFrom: bob@good.test\r\nSubject: piped\r\n\r\n\
                     BDAT 0\r\nBDAT 6\r\nQUIT\r\nBDAT 0 LAST\r\nNOOP\r\n";
     let mut client = daemon.client();
     assert!(client.command("EHLO mail.good.test").starts_with("250"));
@@ -64,7 +64,7 @@ fn pipelined_chunks_are_read_however_the_network_cuts_them() {
         for piece in session.chunks(size) {
             client.send(piece);
         }
-        for step in ["MAIL", "RCPT", "BDAT 18", "BDAT 0", "BDAT 6", "BDAT 0 LAST", "NOOP"] {
+        for step in ["MAIL", "RCPT", "BDAT 39", "BDAT 0", "BDAT 6", "BDAT 0 LAST", "NOOP"] {
             let reply = client.reply();
             assert!(reply.starts_with("250"), "in pieces of {size}: {step}: {reply}");
         }
@@ -72,7 +72,10 @@ fn pipelined_chunks_are_read_however_the_network_cuts_them() {
     let stored = daemon.mailbox("alice");
     assert_eq!(stored.len(), 4);
     for (_, bytes) in &stored {
-        assert_eq!(below_our_headers(bytes), b"Subject: piped\r\n\r\nQUIT\r\n".as_slice());
+        assert_eq!(
+            below_our_headers(bytes),
+            b"From: bob@good.test\r\nSubject: piped\r\n\r\nQUIT\r\n".as_slice()
+        );
     }
 }
 
@@ -81,7 +84,7 @@ fn an_empty_last_chunk_ends_the_message() {
     let daemon = Setup::default().start();
     let mut client = daemon.client();
     client.envelope("bob@good.test", &[ALICE]);
-    let message = b"Subject: empty last\r\n\r\nx\r\n";
+    let message = b"From: bob@good.test\r\nSubject: empty last\r\n\r\nx\r\n";
     assert!(client.bdat(message, &[message.len()]).starts_with("250"));
     assert_eq!(daemon.folders("alice", "empty last"), ["INBOX"]);
 }
@@ -111,7 +114,10 @@ fn any_cutting_stores_the_same_bytes() {
     runner
         .run(&(lines, sizes), |(lines, sizes)| {
             let subject = format!("n{}", count.replace(count.get() + 1));
-            let message = format!("Subject: {subject}\r\n\r\n{}\r\n", lines.join("\r\n"));
+            let message = format!(
+                "From: bob@good.test\r\nSubject: {subject}\r\n\r\n{}\r\n",
+                lines.join("\r\n")
+            );
             let mut client = client.borrow_mut();
             client.transaction("bob@good.test", &[ALICE]);
             prop_assert!(client.bdat(message.as_bytes(), &sizes).starts_with("250"));

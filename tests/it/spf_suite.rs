@@ -16,12 +16,10 @@ use crate::support::spf_suite::{Case, Entry, Scenario, scenarios};
 const SUITE: &str = include_str!("../../fixtures/spf/rfc7208-tests.yml");
 
 /// Cases that no SMTP client can bring about, and what is answered to one that tries (RFC 5321
-/// §4.1.2 has no such addresses and no such EHLO). The evaluator's own run of the suite has them.
-const UNSAYABLE: [(&str, &str); 6] = [
+/// §4.1.2 has no such addresses). The evaluator's own run of the suite has them.
+const UNSAYABLE: [(&str, &str); 4] = [
     ("dorky-sentinel", "501 5.1.7"), // a space in the local-part
     ("emptylabel", "501 5.1.7"),     // a domain with an empty label
-    ("invalid-domain-long-via-macro", "501 5.5.4"), // EHLO %%%%%%%%
-    ("invalid-hello-macro", "501 5.5.4"), // EHLO JUMPIN' JUPITER
     ("nolocalpart", "501 5.1.7"),    // a reverse-path without a local-part
     ("toolonglabel", "501 5.1.7"),   // a label of 64 octets
 ];
