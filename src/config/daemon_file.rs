@@ -273,8 +273,18 @@ fn pipeline_settings(
         deny: deny.unwrap_or_default(),
         on_reject,
         max_attachments: count(limits, "attachments", 100_000, default.max_attachments),
+        max_header_bytes: limits
+            .number("header_bytes", 16_384..=64 * MB)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(default.max_header_bytes),
         max_hops: count(limits, "hops", 10_000, default.max_hops),
         max_group_members: count(limits, "group_members", 1_000_000, default.max_group_members),
+        max_expanded_recipients: count(
+            limits,
+            "expanded_recipients",
+            10_000_000,
+            default.max_expanded_recipients,
+        ),
         mailbox_full_grace: store
             .number("mailbox_full_grace_s", 0..=7 * 24 * HOUR_S)
             .map_or(default.mailbox_full_grace, Duration::from_secs),

@@ -59,7 +59,7 @@ use internal::Outlets;
 use login::Logins;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
-use transaction::{FullMailbox, reason_of};
+use transaction::{FullMailbox, check_expansion, reason_of};
 
 /// The path of a message, with all it needs.
 pub struct Pipeline {
@@ -232,6 +232,7 @@ impl Pipeline {
             }
             resolved => resolved.map_err(|error| reason_of(&error))?,
         };
+        check_expansion(transaction.expanded(), &resolved, &snapshot.settings)?;
         self.check_room(transaction, &resolved, &recipient)?;
         transaction.add(recipient, resolved);
         Ok(())

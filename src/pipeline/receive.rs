@@ -67,6 +67,11 @@ static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
 /// comes from.
 pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Reason> {
     let fields = read_fields(content);
+    // Before anything parses it: parsers take far longer for a field, and far more memory, than
+    // the octets of it.
+    if fields.section_bytes > settings.max_header_bytes {
+        return Err(Reason::HeaderTooBig);
+    }
     if fields.received > settings.max_hops {
         return Err(Reason::TooManyHops);
     }
@@ -100,6 +105,8 @@ pub(super) fn reason_of(error: AuthorError) -> Reason {
 
 #[derive(Default)]
 struct Fields {
+    /// Where the last field ends.
+    section_bytes: usize,
     received: usize,
     message_id: Option<String>,
 }
@@ -107,6 +114,7 @@ struct Fields {
 fn read_fields(content: &[u8]) -> Fields {
     let mut fields = Fields::default();
     for (name, range) in FieldLines::new(content) {
+        fields.section_bytes = range.end;
         if name.eq_ignore_ascii_case(b"received") {
             fields.received += 1;
         } else if name.eq_ignore_ascii_case(b"message-id") && fields.message_id.is_none() {
@@ -200,8 +208,23 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_of_subject_is_not_repeated() {
-        let message = format!("Subject: {}\r\n\r\n", "a".repeat(1 << 20));
+    fn a_header_section_has_a_limit_and_the_body_does_not_count() {
+        let limit = Settings::default().max_header_bytes;
+        let front = "From: a@b.test\r\nX: ";
+        for (section, is_taken) in [(limit, true), (limit + 1, false)] {
+            let filling = "x".repeat(section - front.len() - 2);
+            let message = format!("{front}{filling}\r\n\r\n{}", "body\r\n".repeat(200_000));
+            let found = inspect(message.as_bytes(), &Settings::default()).map(drop);
+            let expected = if is_taken { Ok(()) } else { Err(Reason::HeaderTooBig) };
+            assert_eq!(found, expected, "{section}");
+        }
+        let authors = format!("From: {}\r\n\r\n", "a@b.test, ".repeat(100_000));
+        check(&authors, Err(Reason::HeaderTooBig));
+    }
+
+    #[test]
+    fn a_long_subject_is_not_repeated() {
+        let message = format!("Subject: {}\r\n\r\n", "a".repeat(500_000));
         let headers = inspect(message.as_bytes(), &Settings::default()).expect("is accepted");
         assert_eq!(headers.subject.map(|subject| subject.len()), Some(MAX_TOLD));
     }

@@ -29,10 +29,15 @@ pub struct Settings {
     pub on_reject: OnReject,
     /// `limits.attachments` of a message (guide 3460).
     pub max_attachments: usize,
+    /// `limits.header_bytes`: octets of the header section.
+    pub max_header_bytes: usize,
     /// `limits.hops`: `Received` fields of a message (RFC 5321 §6.3 asks for at least 100).
     pub max_hops: usize,
     /// `limits.group_members`: mailboxes that one recipient address may expand to.
     pub max_group_members: usize,
+    /// `limits.expanded_recipients`: mailboxes that all recipients of a message together may expand
+    /// to.
+    pub max_expanded_recipients: usize,
     /// `store.mailbox_full_grace_s`: for this long after a mailbox became full its mail is
     /// deferred with 452 instead of refused with 552; zero refuses at once.
     pub mailbox_full_grace: Duration,
@@ -107,8 +112,10 @@ impl Default for Settings {
             deny: Vec::new(),
             on_reject: OnReject::Reject,
             max_attachments: 500,
+            max_header_bytes: 512 * 1024,
             max_hops: 100,
             max_group_members: 10_000,
+            max_expanded_recipients: 20_000,
             mailbox_full_grace: Duration::ZERO,
             recipient_quotas: RecipientQuotas::default(),
             queue: QueueBounds::default(),

@@ -7,7 +7,7 @@ use super::attachments::{self, Objection};
 use super::fixups;
 use super::receive::{self, Headers};
 use super::snapshot::{Policy, Snapshot};
-use super::transaction::reason_of;
+use super::transaction::{check_expansion, reason_of};
 use crate::clock::Timestamp;
 use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::id::TraceId;
@@ -88,7 +88,10 @@ impl Submission {
     /// Why an address here leads nowhere.
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
         let way = match self.snapshot.resolve(&recipient.address) {
-            Ok(resolved) => Way::Here(resolved),
+            Ok(resolved) => {
+                check_expansion(self.expanded(), &resolved, &self.snapshot.settings)?;
+                Way::Here(resolved)
+            }
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
             Err(error) => return Err(reason_of(&error)),
         };
@@ -97,6 +100,14 @@ impl Submission {
             self.recipients.push(SubmittedRecipient { recipient, way });
         }
         Ok(())
+    }
+
+    fn expanded(&self) -> usize {
+        let length = |way: &Way| match way {
+            Way::Here(resolved) => resolved.members.len() + resolved.remote.len(),
+            Way::Elsewhere => 1,
+        };
+        self.recipients.iter().map(|recipient| length(&recipient.way)).sum()
     }
 
     /// What the user's organization wants.

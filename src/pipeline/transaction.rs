@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Settings;
 use super::authenticate::Checks;
 use super::snapshot::Snapshot;
 use super::submission::Submission;
@@ -121,6 +122,12 @@ impl Transaction {
         known.unwrap_or_else(|| if is_first { self.trace_id } else { TraceId::generate() })
     }
 
+    /// The mailboxes and addresses elsewhere that its recipients lead to so far.
+    pub(super) fn expanded(&self) -> usize {
+        let addressees = self.shares.iter().flat_map(|share| &share.addressees);
+        addressees.map(|addressee| addressee.members.len() + addressee.remote.len()).sum()
+    }
+
     /// Adds a resolved recipient; the same address twice counts once.
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient, resolved: Resolved) {
         let Resolved { organization, members, remote } = resolved;
@@ -137,6 +144,21 @@ impl Transaction {
             addressees.push(Addressee { recipient, members, remote });
         }
     }
+}
+
+/// A few recipients that are large groups, under many tags, would lead to millions of mailboxes, all
+/// held until the message comes. One recipient's own limit is for one recipient.
+///
+/// # Errors
+/// This recipient leads past the limit; in another message it need not.
+pub(super) fn check_expansion(
+    so_far: usize,
+    resolved: &Resolved,
+    settings: &Settings,
+) -> Result<(), Reason> {
+    let more = resolved.members.len() + resolved.remote.len();
+    let is_within = so_far == 0 || so_far + more <= settings.max_expanded_recipients;
+    if is_within { Ok(()) } else { Err(Reason::TooManyRecipients) }
 }
 
 /// Why an address that does not resolve is refused.

@@ -125,6 +125,8 @@ reasons! {
     // The message.
     /// Larger than the limit.
     MessageTooBig = "message-too-big", 552, "5.3.4", "Message too big";
+    /// The header section is larger than the limit.
+    HeaderTooBig = "header-too-big", 552, "5.3.4", "Header section too big";
     /// A bare CR or LF inside DATA (smuggling).
     BareNewline = "bare-newline", 550, "5.6.0", "Bare CR or LF in the message";
     /// More Received fields than allowed: a loop.

@@ -184,3 +184,26 @@ fn an_alias_of_a_full_mailbox_bounces_once() {
     let names = daemon.names("too much");
     assert_eq!(names, ["ORGANIZATION_EMAIL_RECEIVED", "INCOMING_EMAIL_BOUNCED"]);
 }
+
+/// A few recipients may be large groups; what they lead to together has a limit, and the client sends
+/// the rest in another message.
+#[test]
+fn recipients_after_expansion_have_a_limit() {
+    let mut organization = "[[group]]\nname = \"all\"\nmembers = [".to_owned();
+    let users: Vec<String> = (0..30).map(|number| format!("u{number}")).collect();
+    organization.push_str(&users.iter().map(|user| format!("\"{user}\",")).collect::<String>());
+    organization.push_str("]\n");
+    for user in &users {
+        organization.push_str(&format!("[[user]]\nname = \"{user}\"\n"));
+    }
+    let sections = "[limits]\nbanner_delay_ms = 0\nexpanded_recipients = 70\n".to_owned();
+    let daemon = Setup { sections, ..Setup::with(&organization) }.start();
+    let mut client = daemon.client();
+    client.envelope("bob@good.test", &["all+1@example.test", "all+2@example.test"]);
+    let reply = client.command("RCPT TO:<all+3@example.test>");
+    assert!(reply.starts_with("452 4.5.3") && reply.contains("[too-many-recipients "), "{reply}");
+    assert!(client.command("RCPT TO:<alice@example.test>").starts_with("250"), "there is room");
+    let reply = client.data(&crate::support::smtp::message("bob@good.test", "to all"));
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(daemon.folders("u7", "to all"), ["INBOX"]);
+}

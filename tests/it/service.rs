@@ -122,7 +122,7 @@ fn sigterm_lets_a_message_finish() {
     let mut busy = daemon.client();
     busy.envelope(BOB, &[ALICE]);
     assert!(busy.command("DATA").starts_with("354"));
-    busy.send(b"Subject: drained\r\n\r\n");
+    busy.send(b"From: bob@good.test\r\nSubject: drained\r\n\r\n");
     std::thread::sleep(std::time::Duration::from_millis(200));
     daemon.signal("TERM");
     let farewell = idle.reply();
