@@ -18,7 +18,7 @@ use crate::support::remote::{Manners, Remote};
 use crate::support::sending::{
     Submitter, delivered, outcomes, prepared, queue, route, started, submit, waiting,
 };
-use crate::support::{free_port, strace, wait_for};
+use crate::support::{refusing_port, strace, wait_for};
 
 const CAROL: &str = "carol@far.test";
 
@@ -150,7 +150,7 @@ fn dns_that_fails_defers_until_it_answers() {
 fn a_domain_that_does_not_exist_or_wants_no_mail_bounces_at_once() {
     let zone = "null.test. IN MX 0 .\nempty.test. IN TXT \"no host\"\n\
                 homeless.test. IN MX 10 nowhere.homeless.test.\n";
-    let daemon = looking("zone_file = \"demo.zone\"".into(), free_port(), zone);
+    let daemon = looking("zone_file = \"demo.zone\"".into(), refusing_port(), zone);
     for (domain, status, reason) in [
         ("missing.test", "5.1.2", "the domain missing.test does not exist"),
         ("null.test", "5.1.10", "the domain null.test does not accept mail (null MX)"),
@@ -193,14 +193,14 @@ fn next_after(daemon: &Daemon, attempts: u64) -> u64 {
 #[test]
 fn a_reload_changes_schedule_and_routes() {
     let remote = Remote::start(Manners::default());
-    let nobody = route("far.test", free_port());
+    let nobody = route("far.test", refusing_port());
     let daemon = started(&format!("[queue]\nfirst_retry_s = 3600\n{nobody}"));
     submit(&daemon, &[CAROL], "by another way");
     let next = next_after(&daemon, 1);
     assert!((2880..4400).contains(&next), "an hour, more or less: {next}");
 
     reload(&daemon, "first_retry_s = 3600", "first_retry_s = 60");
-    assert!(!daemon.log().contains("with a restart only"), "{}", daemon.log());
+    assert!(!daemon.log().contains("only a restart changes"), "{}", daemon.log());
     assert_eq!(next_after(&daemon, 1), next, "what waits keeps its time");
     daemon.succeeds(&["queue", "retry", "--all"]);
     let next = next_after(&daemon, 2);

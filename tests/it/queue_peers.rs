@@ -175,7 +175,7 @@ fn a_recipient_who_is_deferred_for_too_long_bounces_with_the_last_reason() {
 #[test]
 fn what_waits_goes_by_the_routes_of_the_next_daemon() {
     let mut daemon = prepared(Setup {
-        sections: route("far.test", crate::support::free_port()),
+        sections: route("far.test", crate::support::refusing_port()),
         ..Setup::default()
     });
     daemon.launch(Command::new(BINARY));

@@ -72,7 +72,7 @@ fn spamd_chooses_the_folder() {
 
 #[test]
 fn a_scanner_that_fails_does_not_stop_mail() {
-    let dead = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::free_port()));
+    let dead = std::net::SocketAddr::from(([127, 0, 0, 1], crate::support::refusing_port()));
     let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
     let (nonsense, _asked) = answering("nonsense\r\n\r\n");
     for (scanner, address) in [
