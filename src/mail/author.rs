@@ -152,8 +152,8 @@ impl List {
     fn end(&mut self, element: Element<'_>) -> Result<(), AuthorError> {
         let text = element.text.trim();
         if element.angle.is_none() && !text.contains('@') {
-            // Who finds nothing else takes an address from a comment.
-            if element.is_mentioned_in_comment {
+            // Who finds nothing else takes an address from a comment, or from an encoded word.
+            if element.is_mentioned_in_comment || text.contains("=?") {
                 return Err(AuthorError::Unreadable);
             }
             self.name_is_open |= !text.is_empty();
@@ -242,7 +242,8 @@ fn address(text: &str, place: Place) -> Option<Address> {
     let at = last_at(text)?;
     let (local_part, domain) = (text.get(..at)?, text.get(at + 1..)?);
     let domain = domain.trim();
-    if place == Place::Bare && domain.contains(char::is_whitespace) {
+    // Who decodes first finds what a bare encoded word hides (RFC 2047 §5 has none in an address).
+    if place == Place::Bare && (domain.contains(char::is_whitespace) || text.contains("=?")) {
         return None;
     }
     let domain = match domain.strip_prefix('[') {
@@ -253,7 +254,11 @@ fn address(text: &str, place: Place) -> Option<Address> {
     };
     let local_part = local_part.trim();
     if local_part.starts_with('"') {
-        // There are readers who end a quoted string where a list could go on.
+        // There are readers who end an address at a bracket also in quotes, and a quoted string
+        // where a list could go on.
+        if local_part.contains(['<', '>']) {
+            return None;
+        }
         if local_part.contains('@') && local_part.contains([',', ';', '<', '>', '(', ')']) {
             return None;
         }

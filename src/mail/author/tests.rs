@@ -95,6 +95,7 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
         "a@example. test",
         "<@c.test,@d.test:a@b.test>",
         "a@b.test, (ceo@c.test)",
+        "=?utf-8?q?ceo=40c.test?=; <a@b.test>",
         "<\"a@c.t;est\"@b.test>",
         "a@example(x).test",
         "<a@example(x).test>",
