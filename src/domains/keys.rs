@@ -236,8 +236,8 @@ impl DomainKeys {
     }
 
     /// Who signs mail that we make ourselves, whose author is at `author`: the nearest domain above
-    /// it that has keys, because a signature by it counts for DMARC as the author's own (RFC 9989
-    /// §4.10.2, relaxed alignment), else the first of the organization's `domains` that has keys.
+    /// it that has keys, because a signature by it counts for DMARC as the author's own (RFC 9989,
+    /// relaxed alignment), else the first of the organization's `domains` that has keys.
     pub fn signer_of_our_own_mail(&self, author: &str, domains: &[Domain]) -> Option<Arc<Signer>> {
         let mut name = author;
         loop {

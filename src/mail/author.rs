@@ -4,10 +4,10 @@
 //! Readers of mail take more than RFC 5322 writes, and each a little more than the other. What all
 //! of them take alike is read here, obsolete forms and common sloppiness included. What one of
 //! them may take for another domain, or for none, is no author: a message that has no other is
-//! refused, because else a rule or a policy for the domain could be evaded by odd spelling
-//! (RFC 9989 §11.5).
+//! refused, because else a rule or a policy for the domain could be evaded by odd
+//! spelling.
 
-use super::{Address, Domain, FieldLines, body_offset, hides, unfolded};
+use super::{Address, Domain, FieldLines, hides, unfolded};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
 const MAX_ADDRESSES: usize = 100;
@@ -90,10 +90,9 @@ pub fn sender(message: &[u8]) -> Result<Option<Address>, AuthorError> {
 /// The value of the only field of a name, on one line. Lines before it that are no fields do not
 /// hide it; a field that only some readers find is one too many.
 fn only_field(message: &[u8], wanted: &str) -> Result<Option<String>, AuthorError> {
-    let section = message.get(..body_offset(message)).unwrap_or(message);
     let mut found = None;
-    for (name, range) in FieldLines::new(section) {
-        let field = section.get(range).unwrap_or_default();
+    for (name, range) in FieldLines::new(message) {
+        let field = message.get(range).unwrap_or_default();
         if name.eq_ignore_ascii_case(wanted.as_bytes()) {
             if found.replace(unfolded(field)).is_some() {
                 return Err(AuthorError::Several);
