@@ -75,16 +75,27 @@ impl Authors {
     }
 }
 
-/// The address of the `Sender` field; `None` where there is no such field.
+/// The address of the `Sender` field; `None` where there is no such field, or one that names
+/// nobody.
 ///
 /// # Errors
-/// [`AuthorError`]: there is a field, and not one address in it (RFC 5322 §3.6.2).
+/// [`AuthorError`]: it names somebody, and not with one address (RFC 5322 §3.6.2).
 pub fn sender(message: &[u8]) -> Result<Option<Address>, AuthorError> {
     let Some(value) = only_field(message, "Sender")? else { return Ok(None) };
-    match <[Address; 1]>::try_from(mailboxes(&value)?) {
+    let addresses = match mailboxes(&value) {
+        Err(AuthorError::None) => return Ok(None),
+        found => found?,
+    };
+    match <[Address; 1]>::try_from(addresses) {
         Ok([sender]) => Ok(Some(sender)),
         Err(_) => Err(AuthorError::Several),
     }
+}
+
+/// Whether a `From` or `Sender` field is as good as missing: it has no value, only comments, or
+/// only groups without members (RFC 6854).
+pub fn names_nobody(field: &[u8]) -> bool {
+    mailboxes(&unfolded(field)) == Err(AuthorError::None)
 }
 
 /// The value of the only field of a name, on one line. Lines before it that are no fields do not

@@ -9,14 +9,12 @@
 
 use std::ops::Range;
 
-use mail_parser::MessageParser;
-
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, FieldLines, hides};
+use crate::mail::{Address, FieldLines, hides, names_nobody};
 use crate::smtp::reason::Reason;
 
-/// Fields that a message must have, or may have to have; one without a value is none.
+/// Fields that a message must have, or may have to have.
 const REPAIRED: [&str; 4] = ["From", "Sender", "Date", "Message-ID"];
 /// Fields that are taken out: the blind copies' addresses (RFC 5322 §3.6.3), and what only the last
 /// server writes (RFC 5321 §4.4).
@@ -29,7 +27,8 @@ const MAX_REMOVED: usize = 1000;
 pub struct Submission<'a> {
     /// Whose login it is: the author of a message that names none.
     pub login: &'a Address,
-    /// The `Sender` that the message must have, if it is sent on somebody's behalf (RFC 6409 §8.1).
+    /// The `Sender` that a message without one must have: it is sent on somebody's behalf (RFC 6409
+    /// §8.1).
     pub sender: Option<&'a Address>,
     /// When it came.
     pub at: Timestamp,
@@ -72,8 +71,8 @@ impl Fixups {
 ///
 /// A message without `From` gets the login's address (RFC 6409 leaves it open; refusing would turn
 /// away what printers and scripts send). One without a header section gets one. `Date` and
-/// `Message-ID` are added where missing (§8.2, §8.3). One of these without a value counts as
-/// missing. `Sender` is added or replaced where one is asked for (§8.1).
+/// `Message-ID` are added where missing (§8.2, §8.3), and `Sender` where one is asked for (§8.1).
+/// One of these without a value, or without anybody in it, counts as missing and is taken out.
 ///
 /// # Errors
 /// [`Reason::SeveralAuthors`] for two `From` or two `Sender` fields;
@@ -88,16 +87,14 @@ pub fn fix(content: &[u8], submission: &Submission<'_>) -> Result<Fixups, Reason
         }
         return Ok(Fixups { prefix, removed: Vec::new() });
     };
-    let prefix = missing(&fields, submission);
-    Ok(Fixups { prefix, removed: fields.superfluous(submission) })
+    Ok(Fixups { prefix: missing(&fields, submission), removed: fields.removed })
 }
 
-/// The fields that matter here, each where it stands in the content.
+/// Which of the fields that matter here are there, and which must go.
 #[derive(Debug, Default)]
 struct Fields {
-    from: Option<Range<usize>>,
-    /// With its address, if it has exactly one.
-    sender: Option<(Range<usize>, Option<Address>)>,
+    has_from: bool,
+    has_sender: bool,
     has_date: bool,
     has_message_id: bool,
     removed: Vec<Range<usize>>,
@@ -136,18 +133,19 @@ impl Fields {
         if !REPAIRED.iter().any(|name| is(name)) {
             return Ok(());
         }
+        if is("From") || is("Sender") {
+            if names_nobody(field) {
+                return self.remove(range);
+            }
+            let is_there = if is("From") { &mut self.has_from } else { &mut self.has_sender };
+            return once(is_there);
+        }
         if is_empty(field) {
             return self.remove(range);
         }
-        if is("From") {
-            once(&mut self.from, range)
-        } else if is("Sender") {
-            once(&mut self.sender, (range, only_address(field)))
-        } else {
-            self.has_date |= is("Date");
-            self.has_message_id |= is("Message-ID");
-            Ok(())
-        }
+        self.has_date |= is("Date");
+        self.has_message_id |= is("Message-ID");
+        Ok(())
     }
 
     /// Notes a field for removal, as one range with those directly before it.
@@ -159,22 +157,6 @@ impl Fields {
             _ => self.removed.push(range),
         }
         Ok(())
-    }
-
-    /// The `Sender` that is there, if it is not the one that is asked for.
-    fn wrong_sender(&self, submission: &Submission<'_>) -> Option<Range<usize>> {
-        let (range, found) = self.sender.as_ref()?;
-        let wanted = submission.sender?.key();
-        let is_wanted = found.as_ref().is_some_and(|found| found.key() == wanted);
-        (!is_wanted).then(|| range.clone())
-    }
-
-    /// What is taken out, in order.
-    fn superfluous(&self, submission: &Submission<'_>) -> Vec<Range<usize>> {
-        let mut removed = self.removed.clone();
-        removed.extend(self.wrong_sender(submission));
-        removed.sort_by_key(|range| range.start);
-        removed
     }
 }
 
@@ -198,31 +180,18 @@ fn is_empty(field: &[u8]) -> bool {
     value.is_none_or(|value| value.trim_ascii().is_empty())
 }
 
-/// The address of a `Sender` field that has one, as mail readers find it.
-fn only_address(field: &[u8]) -> Option<Address> {
-    let message = MessageParser::new().parse_headers(field)?;
-    let list = message.sender()?;
-    let mut mailboxes = list.mailboxes();
-    let only = mailboxes.next().filter(|_| mailboxes.next().is_none())?;
-    Address::parse(only.address()?).ok()
-}
-
 /// RFC 5322 §3.6: at most one.
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Reason> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Reason::SeveralAuthors),
-    }
+fn once(is_there: &mut bool) -> Result<(), Reason> {
+    if std::mem::replace(is_there, true) { Err(Reason::SeveralAuthors) } else { Ok(()) }
 }
 
 fn missing(fields: &Fields, submission: &Submission<'_>) -> Vec<u8> {
     let Submission { login, sender, at, hostname, trace_id } = submission;
     let mut prefix = String::new();
-    if fields.from.is_none() {
+    if !fields.has_from {
         prefix.push_str(&format!("From: <{login}>\r\n"));
     }
-    let has_sender = fields.sender.is_some() && fields.wrong_sender(submission).is_none();
-    if let Some(sender) = sender.filter(|_| !has_sender) {
+    if let Some(sender) = sender.filter(|_| !fields.has_sender) {
         prefix.push_str(&format!("Sender: <{sender}>\r\n"));
     }
     if !fields.has_date {

@@ -169,7 +169,9 @@ fn a_sender_is_one_address() {
     assert_eq!(of(""), Ok(None));
     assert_eq!(of("Sender: S <s@b.test>\r\n"), Ok(Some("s@b.test".into())));
     assert_eq!(of("Sender: Boss\r\n"), Err(AuthorError::Unreadable));
-    assert_eq!(of("Sender:\r\n"), Err(AuthorError::None));
+    for nobody in ["", " (S)", " nobody:;"] {
+        assert_eq!(of(&format!("Sender:{nobody}\r\n")), Ok(None), "{nobody:?}");
+    }
     assert_eq!(of("Sender: a@b.test, c@d.test\r\n"), Err(AuthorError::Several));
     assert_eq!(of("Sender: a@b.test\r\nSender: a@b.test\r\n"), Err(AuthorError::Several));
 }
