@@ -121,7 +121,8 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
         let protocol = protocol(section);
         let name = section.text("name");
         let bind = section.parsed("bind").map(|Endpoint(bind)| bind);
-        let networks = networks(section, "proxy_protocol_from");
+        let proxies = networks(section, "proxy_protocol_from");
+        let mended_networks = networks(section, "normalize_line_ends_from");
         let name = section.required("name", name);
         if let (Some(name), Some(bind)) = (name, section.required("bind", bind)) {
             if listeners.iter().any(|known| known.name == name) {
@@ -135,7 +136,8 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
                 // Where it could not be read, there is a problem, and nothing is served.
                 protocol: protocol.unwrap_or(Protocol::Mx),
                 bind,
-                proxy_protocol_from: networks,
+                proxy_protocol_from: proxies,
+                normalize_line_ends_from: mended_networks.unwrap_or_default().into(),
             });
         }
         section.finish();
@@ -146,6 +148,7 @@ fn listeners(root: &Section<'_>) -> Vec<ListenerSettings> {
             protocol: Protocol::Mx,
             bind: DEFAULT_BIND.parse().expect("the default is an address and a port"),
             proxy_protocol_from: None,
+            normalize_line_ends_from: Arc::default(),
         });
     }
     listeners

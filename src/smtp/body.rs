@@ -14,8 +14,8 @@ const MIN_GROWTH: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Body {
     content: Content,
-    /// Whether the last octet of the chunks so far is a CR, whose LF must begin the next.
-    ends_in_cr: bool,
+    /// Whether a CR came last that is not kept yet: an LF must follow it.
+    holds_cr: bool,
 }
 
 #[derive(Debug)]
@@ -29,12 +29,12 @@ impl Body {
     /// size (RFC 1870), 0 if it said nothing.
     pub(crate) fn new(limit: u64, declared: u64) -> Self {
         let content = Content::Kept { octets: Vec::new(), limit, declared: declared.min(limit) };
-        Self { content, ends_in_cr: false }
+        Self { content, holds_cr: false }
     }
 
     /// A body that is refused before it arrives.
     pub(crate) fn refused(reason: Reason) -> Self {
-        Self { content: Content::Refused(reason), ends_in_cr: false }
+        Self { content: Content::Refused(reason), holds_cr: false }
     }
 
     /// Octets in memory.
@@ -60,7 +60,8 @@ impl Body {
         }
     }
 
-    /// Refuses a body that would not fit with so many octets more.
+    /// Refuses a body that would not fit with so many octets more. What is announced counts as it
+    /// is sent, before its line ends are mended.
     pub(crate) fn announce(&mut self, more: u64) {
         if let Content::Kept { octets, limit, .. } = &self.content
             && (octets.len() as u64).saturating_add(more) > *limit
@@ -78,47 +79,54 @@ impl Body {
         }
     }
 
-    /// Adds octets of a chunk, and refuses the body for a bare CR or LF among them.
+    /// Adds octets whose line ends may be wrong, and mends them: a bare LF becomes CR LF, and so
+    /// does a run of CRs before an LF, which some libraries make of a CR LF that they encode
+    /// twice. A CR that no LF follows refuses the body: readers do not agree on what it is.
     ///
-    /// Deviation: RFC 3030 lets a chunk hold anything once BINARYMIME is offered, which it is not
-    /// here. A bare CR or LF is refused as in DATA, or a message could hide another one in itself
-    /// on its way to a server that takes bare LF for a line end. Who needs it: every relay behind
-    /// us.
-    pub(crate) fn append_checked(&mut self, more: &[u8]) {
-        let mut clean = 0;
-        let mut ends_in_cr = self.ends_in_cr;
-        let fault = loop {
-            let rest = more.get(clean..).unwrap_or_default();
-            match (ends_in_cr, rest.first()) {
-                (_, None) => break false,
-                (true, Some(b'\n')) => clean += 1,
-                (true, Some(_)) => break true,
-                (false, Some(_)) => match memchr2(b'\r', b'\n', rest) {
-                    None => clean = more.len(),
-                    Some(ahead) => {
-                        clean += ahead + 1;
-                        if rest.get(ahead) == Some(&b'\n') {
-                            break true;
-                        }
-                        ends_in_cr = true;
-                        continue;
+    /// A CR at the end of a piece is held back until the next octet is known, so what becomes of
+    /// the octets does not depend on how they are cut. The limit counts what is kept.
+    pub(crate) fn append_mended(&mut self, more: &[u8]) {
+        let run = |from: usize, to: usize| more.get(from..to).unwrap_or_default();
+        // `more[kept..next]` is right as it stands, and not in the body yet.
+        let mut kept = 0;
+        let mut next = 0;
+        while let Some(&octet) = more.get(next) {
+            if self.holds_cr {
+                match octet {
+                    b'\r' => {}
+                    b'\n' => {
+                        self.append(b"\r\n");
+                        self.holds_cr = false;
                     }
-                },
+                    _ => return self.refuse(Reason::BareNewline),
+                }
+                next += 1;
+                kept = next;
+                continue;
             }
-            ends_in_cr = false;
-        };
-        self.append(more.get(..clean).unwrap_or_default());
-        if fault {
-            self.refuse(Reason::BareNewline);
+            let rest = more.get(next..).unwrap_or_default();
+            let Some(ahead) = memchr2(b'\r', b'\n', rest) else { break };
+            let found = next + ahead;
+            if more.get(found..found + 2) == Some(b"\r\n") {
+                next = found + 2;
+                continue;
+            }
+            self.append(run(kept, found));
+            match more.get(found) {
+                Some(b'\n') => self.append(b"\r\n"),
+                _ => self.holds_cr = true,
+            }
+            next = found + 1;
+            kept = next;
         }
-        self.ends_in_cr = ends_in_cr;
+        self.append(run(kept, more.len()));
     }
 
     /// The whole message, or why it is refused.
     pub(crate) fn finish(self) -> Result<Vec<u8>, Reason> {
         match self.content {
             Content::Refused(reason) => Err(reason),
-            Content::Kept { .. } if self.ends_in_cr => Err(Reason::BareNewline),
+            Content::Kept { .. } if self.holds_cr => Err(Reason::BareNewline),
             Content::Kept { octets, .. } => Ok(octets),
         }
     }

@@ -25,7 +25,7 @@ use super::reason::Reason;
 use super::reply::Reply;
 use super::session::{Answer, Input, Question, Session, Step, Transfer};
 use super::settings::{Limits, Protocol};
-use super::wire::{Framing, Lines, Progress};
+use super::wire::{Framing, LineEnds, Lines, Progress};
 use crate::mail::Peer;
 pub(crate) use arrival::{Arrival, Source, peer};
 
@@ -137,6 +137,7 @@ struct Driver<S, H: Handler> {
     reservation: Reservation,
     /// Among the connections of the client's network; `None` until a proxy has told the client.
     place: Option<NetworkPlace>,
+    line_ends: LineEnds,
     /// When the message that is arriving must be here; `None` when none is.
     message_deadline: Option<Instant>,
 }
@@ -164,6 +165,7 @@ where
             commands: 0,
             reservation: shared.reservation(),
             place: None,
+            line_ends: LineEnds::Strict,
             message_deadline: None,
             shared,
         }
@@ -331,7 +333,7 @@ where
     /// Reads a message or a chunk of it to its end, whether or not it is still wanted.
     async fn receive(&mut self, transfer: Transfer, mut body: Body) -> Outcome<H::Transaction> {
         let mut framing = match transfer {
-            Transfer::Dots => Framing::dots(),
+            Transfer::Dots => Framing::dots(self.line_ends),
             Transfer::Chunk(size) => Framing::chunk(size),
         };
         let whole = Instant::now() + self.limits.message_timeout;

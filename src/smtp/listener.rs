@@ -134,15 +134,17 @@ impl<H: Handler> Shared<H> {
     ) -> Result<(Place, Arrival), Reason> {
         let limits = self.limits();
         let protocol = settings.protocol;
+        let mended_networks = Arc::clone(&settings.normalize_line_ends_from);
         let place = self.places.take(&limits)?;
         let ip = address.ip().to_canonical();
         // A client from elsewhere is served directly, and its PROXY line is only a bad command.
         let proxies = settings.proxy_protocol_from.as_deref().unwrap_or_default();
         if proxies.iter().any(|network| network.contains(&ip)) {
-            return Ok((place, Arrival { protocol, source: Source::Proxy(address) }));
+            let source = Source::Proxy(address);
+            return Ok((place, Arrival { protocol, mended_networks, source }));
         }
-        let network_place = self.take_in_network(ip, protocol, &limits)?;
-        Ok((place, Arrival { protocol, source: Source::Client(address, network_place) }))
+        let source = Source::Client(address, self.take_in_network(ip, protocol, &limits)?);
+        Ok((place, Arrival { protocol, mended_networks, source }))
     }
 }
 

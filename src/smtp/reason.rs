@@ -127,7 +127,7 @@ reasons! {
     MessageTooBig = "message-too-big", 552, "5.3.4", "Message too big";
     /// The header section is larger than the limit.
     HeaderTooBig = "header-too-big", 552, "5.3.4", "Header section too big";
-    /// A bare CR or LF inside DATA (smuggling).
+    /// A bare CR or LF inside DATA (smuggling), or a bare CR in a chunk.
     BareNewline = "bare-newline", 550, "5.6.0", "Bare CR or LF in the message";
     /// More Received fields than allowed: a loop.
     TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";

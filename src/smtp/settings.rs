@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -38,6 +39,8 @@ pub struct ListenerSettings {
     pub bind: SocketAddr,
     /// Networks that must speak PROXY protocol v1 or v2 first; absent: it is not spoken.
     pub proxy_protocol_from: Option<Vec<IpNet>>,
+    /// Networks of clients whose bare LF in DATA becomes CR LF, where others are refused.
+    pub normalize_line_ends_from: Arc<[IpNet]>,
 }
 
 /// `[tls]`: both files, or neither for a self-signed pair in the data folder.

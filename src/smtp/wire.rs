@@ -101,6 +101,16 @@ pub(crate) enum Progress {
     End,
 }
 
+/// What becomes of a bare CR or LF in DATA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LineEnds {
+    /// The message is refused (RFC 5321 §2.3.8).
+    #[default]
+    Strict,
+    /// They are mended as in a chunk, because the operator has named the client's network.
+    Mended,
+}
+
 /// What a transfer is framed by.
 #[derive(Debug)]
 pub(crate) enum Framing {
@@ -112,8 +122,8 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// DATA, about to begin.
-    pub(crate) fn dots() -> Self {
-        Self::Dots(DotDecoder::default())
+    pub(crate) fn dots(line_ends: LineEnds) -> Self {
+        Self::Dots(DotDecoder { at: At::default(), line_ends })
     }
 
     /// A BDAT chunk of so many octets, about to begin.
@@ -138,22 +148,33 @@ enum At {
     /// After CR LF; DATA begins here too, so that an empty message ends at once.
     #[default]
     LineStart,
+    /// After a bare LF that is mended: a line begins, but not one that can end DATA.
+    MendedStart,
     /// Within a line.
     Text,
     /// After a CR.
     Cr,
-    /// After a dot that began a line and was taken away.
+    /// After a dot that began a line and is held back.
     Dot,
-    /// After such a dot and a CR, which is still held back.
+    /// After such a dot and a CR, which is held back too.
     DotCr,
+    /// After a dot that began a line behind a bare LF, and is held back.
+    MendedDot,
 }
 
-/// The DATA decoder (RFC 5321 §4.5.2): ends at exactly `<CRLF>.<CRLF>`, takes away the dot that
-/// begins a line, and refuses the message for a bare CR or LF anywhere in it (§2.3.8), which other
-/// servers might take for the end of a line and so for the end of the message.
-#[derive(Debug, Default)]
+/// The DATA decoder (RFC 5321 §4.5.2): ends at exactly `<CRLF>.<CRLF>` (§4.1.1.4) and takes away
+/// the dot that begins a line. For a bare CR or LF anywhere in it, which other servers might take
+/// for the end of a line and so for the end of the message, it refuses the message (§2.3.8).
+///
+/// Deviation: from networks whose line ends are mended, a bare LF ends a line, so that the dot
+/// which begins the next is taken away too. It never ends the message: `<LF>.<LF>`, `<CRLF>.<LF>`
+/// and their like are a line that is a dot, and stays one. What the decoder has told to be one
+/// message is so for everybody, because it goes on with CR LF and its dots doubled. Who needs it:
+/// devices and scripts that nobody mends.
+#[derive(Debug)]
 pub(crate) struct DotDecoder {
     at: At,
+    line_ends: LineEnds,
 }
 
 impl DotDecoder {
@@ -162,28 +183,27 @@ impl DotDecoder {
         // `input[copied..next]` is content that is not yet in the body: it is copied in as long
         // runs as possible, and always before a fault is noted, so that the first fault of a
         // message does not depend on how its bytes were cut.
-        let (mut copied, mut next) = (0, 0);
+        let mut copied = 0;
+        let mut next = 0;
         let run = |from: usize, to: usize| input.get(from..to).unwrap_or_default();
         while let Some(&byte) = input.get(next) {
             match (self.at, byte) {
-                (At::LineStart, b'.') => {
-                    body.append(run(copied, next));
+                (At::LineStart | At::MendedStart, b'.') => {
+                    self.give(run(copied, next), body);
                     next += 1;
                     copied = next;
-                    self.at = At::Dot;
+                    self.at = if self.at == At::LineStart { At::Dot } else { At::MendedDot };
                 }
-                (At::LineStart, _) => self.at = At::Text,
-                (At::Text, _) => match memchr2(b'\r', b'\n', input.get(next..).unwrap_or_default())
-                {
+                (At::LineStart | At::MendedStart, _) => self.at = At::Text,
+                (At::Text, _) => match memchr2(b'\r', b'\n', run(next, input.len())) {
                     None => next = input.len(),
                     Some(ahead) => {
                         next += ahead + 1;
                         self.at = At::Cr;
                         if input.get(next - 1) == Some(&b'\n') {
-                            body.append(run(copied, next));
+                            self.give(run(copied, next), body);
                             copied = next;
-                            body.refuse(Reason::BareNewline);
-                            self.at = At::Text;
+                            self.at = self.after_bare_newline(body);
                         }
                     }
                 },
@@ -192,9 +212,9 @@ impl DotDecoder {
                     self.at = At::LineStart;
                 }
                 (At::Cr, _) => {
-                    body.append(run(copied, next));
+                    self.give(run(copied, next), body);
                     copied = next;
-                    body.refuse(Reason::BareNewline);
+                    self.after_bare_newline(body);
                     self.at = At::Text;
                 }
                 (At::Dot, b'\r') => {
@@ -202,21 +222,47 @@ impl DotDecoder {
                     copied = next;
                     self.at = At::DotCr;
                 }
-                (At::Dot, _) => self.at = At::Text,
                 (At::DotCr, b'\n') => return (next + 1, Progress::End),
                 (At::DotCr, _) => {
-                    body.append(b"\r");
-                    body.refuse(Reason::BareNewline);
+                    self.give(b".\r", body);
+                    self.at = At::Cr;
+                }
+                // RFC 5321 §4.5.2 takes the dot away where there are other characters on the line.
+                (At::Dot | At::MendedDot, b'\r' | b'\n') => {
+                    self.give(b".", body);
                     self.at = At::Text;
                 }
+                (At::Dot | At::MendedDot, _) => self.at = At::Text,
             }
         }
-        body.append(run(copied, next));
+        self.give(run(copied, next), body);
         (next, Progress::More)
+    }
+
+    fn give(&self, run: &[u8], body: &mut Body) {
+        match self.line_ends {
+            LineEnds::Strict => body.append(run),
+            LineEnds::Mended => body.append_mended(run),
+        }
+    }
+
+    /// Where the decoder stands after a bare CR or LF; the body itself knows which it can mend.
+    fn after_bare_newline(&self, body: &mut Body) -> At {
+        match self.line_ends {
+            LineEnds::Strict => {
+                body.refuse(Reason::BareNewline);
+                At::Text
+            }
+            LineEnds::Mended => At::MendedStart,
+        }
     }
 }
 
 /// Counts a BDAT chunk off (RFC 3030 §2).
+///
+/// RFC 3030 lets a chunk hold anything once BINARYMIME is offered, which it is not here. A length
+/// leaves no doubt where a message ends, so its line ends are mended rather than refused, from
+/// everybody: Microsoft 365 hands mail with bare LF to servers with CHUNKING, and to no others.
 #[derive(Debug)]
 pub(crate) struct ChunkReader {
     remaining: u64,
@@ -225,7 +271,7 @@ pub(crate) struct ChunkReader {
 impl ChunkReader {
     fn read(&mut self, input: &[u8], body: &mut Body) -> (usize, Progress) {
         let size = usize::try_from(self.remaining).map_or(input.len(), |n| n.min(input.len()));
-        body.append_checked(input.get(..size).unwrap_or_default());
+        body.append_mended(input.get(..size).unwrap_or_default());
         self.remaining -= size as u64; // size is at most remaining
         (size, if self.remaining == 0 { Progress::End } else { Progress::More })
     }

@@ -260,6 +260,30 @@ fn a_bare_cr_or_lf_is_refused_and_the_connection_goes_on() {
     assert!(daemon.mailbox("alice").is_empty());
 }
 
+/// From a network that is named, all octets up to `<CRLF>.<CRLF>` are one message, and everything
+/// that some server takes for a line end is one in it.
+#[test]
+fn line_ends_of_named_networks_are_mended_and_nothing_is_smuggled() {
+    let listener = "normalize_line_ends_from = [\"127.0.0.9/32\"]".to_owned();
+    let daemon = Setup { listener, ..Setup::default() }.start();
+    let message = "From: a@plain.test\nSubject: mended\n\nsoft=\r\r\nbreak\n..dot\n.\nMAIL \
+                   FROM:<ceo@reject.test>\n.\r\nRSET\r\n.\nlast\r\n.\r\n";
+    let mended = "From: a@plain.test\r\nSubject: mended\r\n\r\nsoft=\r\nbreak\r\n.dot\r\n.\r\nMAIL \
+                  FROM:<ceo@reject.test>\r\n.\r\nRSET\r\n.\r\nlast\r\n";
+    for (from, code) in [("127.0.0.9", "250"), ("127.0.0.8", "550 5.6.0")] {
+        let address = from.parse().expect("an address");
+        let mut client = Client::open_from(address, daemon.address());
+        client.expect("220");
+        assert!(client.command("EHLO mail.plain.test").starts_with("250"));
+        let reply = raw_data(&mut client, message.as_bytes());
+        assert!(reply.starts_with(code), "{from}: {reply}");
+        assert!(client.command("NOOP").starts_with("250"), "{from}: one reply, no more");
+    }
+    let stored = daemon.mailbox("alice");
+    assert_eq!(stored.len(), 1);
+    assert_eq!(String::from_utf8_lossy(below_our_headers(&stored[0].1)), mended);
+}
+
 /// Every line end that some server somewhere takes for the end of a message (the smuggling attacks
 /// of December 2023): none makes a second message.
 #[test]

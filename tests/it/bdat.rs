@@ -52,6 +52,35 @@ fn chunks_of_any_size_make_one_message() {
     }
 }
 
+/// Microsoft 365 hands mail with bare LF to servers with CHUNKING, and libraries of Windows make
+/// `= CR CR LF` of a soft line break.
+#[test]
+fn line_ends_are_mended_wherever_chunks_are_cut() {
+    let daemon = Setup::default().start();
+    let mut client = daemon.client();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    let sent =
+        b"From: bob@good.test\nSubject: mended\r\r\n\nsoft=\r\r\nbreak\n.\n..\r\nend\r\r\r\n";
+    let mended =
+        b"From: bob@good.test\r\nSubject: mended\r\n\r\nsoft=\r\nbreak\r\n.\r\n..\r\nend\r\n";
+    for cut in 0..=sent.len() {
+        client.transaction("bob@good.test", &[ALICE]);
+        let reply = client.bdat(sent, &[cut]);
+        assert!(reply.starts_with("250"), "cut at {cut}: {reply}");
+    }
+    let stored = daemon.mailbox("alice");
+    assert_eq!(stored.len(), sent.len() + 1);
+    for (_, bytes) in &stored {
+        assert_eq!(below_our_headers(bytes), mended);
+    }
+    for lone_cr in ["a\rb\r\n", "a\r", "a\r\rb\n"] {
+        client.transaction("bob@good.test", &[ALICE]);
+        let message = format!("From: bob@good.test\r\n\r\n{lone_cr}");
+        let reply = client.bdat(message.as_bytes(), &[]);
+        assert!(reply.contains("[bare-newline "), "{lone_cr:?}: {reply}");
+    }
+}
+
 #[test]
 fn pipelined_chunks_are_read_however_the_network_cuts_them() {
     let daemon = Setup::default().start();

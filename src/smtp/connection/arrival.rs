@@ -2,9 +2,11 @@
 //! they may talk to us.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -16,6 +18,7 @@ use crate::smtp::patience::OnStop;
 use crate::smtp::proxy;
 use crate::smtp::reason::Reason;
 use crate::smtp::settings::Protocol;
+use crate::smtp::wire::LineEnds;
 
 /// How long a proxy may take to say whom it speaks for.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +28,8 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Arrival {
     /// What its listener speaks.
     pub(crate) protocol: Protocol,
+    /// Networks whose line ends it mends in DATA.
+    pub(crate) mended_networks: Arc<[IpNet]>,
     /// Who connected.
     pub(crate) source: Source,
 }
@@ -50,8 +55,18 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
     H: Handler,
 {
-    /// Who the client is, and takes its network's place, which is held to the end.
+    /// Who the client is and how its line ends are read, and takes its network's place, which is
+    /// held to the end.
     pub(super) async fn identify(&mut self, arrival: Arrival) -> (Peer, Result<(), Interruption>) {
+        let mended_networks = Arc::clone(&arrival.mended_networks);
+        let (peer, identified) = self.find_client(arrival).await;
+        if mended_networks.iter().any(|network| network.contains(&peer.ip)) {
+            self.line_ends = LineEnds::Mended;
+        }
+        (peer, identified)
+    }
+
+    async fn find_client(&mut self, arrival: Arrival) -> (Peer, Result<(), Interruption>) {
         let proxy = match arrival.source {
             Source::Client(address, place) => {
                 self.place = Some(place);

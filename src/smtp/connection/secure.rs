@@ -94,6 +94,7 @@ where
         let agreed = tls::description(stream.get_ref().1);
         let mut driver = Driver::new(stream, self.shared, self.limits, self.patience);
         driver.place = self.place;
+        driver.line_ends = self.line_ends;
         Some((driver, agreed))
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct Client {
 fn direct(shared: &Arc<Shared<Scripted>>, protocol: Protocol) -> Arrival {
     let address: SocketAddr = "192.0.2.7:45000".parse().expect("valid");
     let place = shared.take_in_network(address.ip(), protocol, &shared.limits()).expect("free");
-    Arrival { protocol, source: Source::Client(address, place) }
+    Arrival { protocol, mended_networks: Arc::default(), source: Source::Client(address, place) }
 }
 
 /// How much the "network" holds.
@@ -94,7 +94,8 @@ impl Client {
         protocol: Protocol,
     ) -> Self {
         let source = Source::Proxy("127.0.0.1:50000".parse().expect("valid"));
-        Self::arrive(shared, Arrival { protocol, source }, duplex(PIPE))
+        let arrival = Arrival { protocol, mended_networks: Arc::default(), source };
+        Self::arrive(shared, arrival, duplex(PIPE))
     }
 
     fn arrive(

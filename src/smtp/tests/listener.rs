@@ -26,12 +26,22 @@ async fn run(limits: Limits, proxies: Option<&str>) -> Running {
 }
 
 async fn run_speaking(protocol: Protocol, limits: Limits, proxies: Option<&str>) -> Running {
+    run_mending(protocol, limits, proxies, &[]).await
+}
+
+async fn run_mending(
+    protocol: Protocol,
+    limits: Limits,
+    proxies: Option<&str>,
+    mended: &[&str],
+) -> Running {
     let shared = shared(Limits { banner_delay: Duration::ZERO, ..limits });
     let settings = ListenerSettings {
         name: "mx".to_owned(),
         protocol,
         bind: "127.0.0.1:0".parse().expect("valid"),
         proxy_protocol_from: proxies.map(|network| vec![network.parse().expect("valid")]),
+        normalize_line_ends_from: mended.iter().map(|n| n.parse().expect("valid")).collect(),
     };
     let listener = Listener::bind(settings, Arc::clone(&shared)).await.expect("bound");
     let address = listener.local_addr();
@@ -131,6 +141,31 @@ async fn proxies_are_believed_from_their_networks_only() {
         assert_eq!(peer.ip.to_string(), "127.0.0.1");
         assert_eq!(running.shared.handler().refusals(), [Reason::UnknownCommand]);
     }
+}
+
+/// Whose line ends are mended depends on the client, not on the proxy that brings it.
+#[tokio::test]
+async fn line_ends_are_mended_for_the_networks_that_are_named() {
+    let message = b"HELO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\nDATA\r\na\nb\r\n.\r\n";
+    let check = async |client: &str, mended: &[&str], is_mended: bool| {
+        let proxies = Some("127.0.0.0/8");
+        let running = run_mending(Protocol::Mx, Limits::default(), proxies, mended).await;
+        let mut stream = connect(&running).await;
+        let header = format!("PROXY TCP4 {client} 127.0.0.1 12345 25\r\n");
+        stream.write_all(header.as_bytes()).await.expect("open");
+        assert!(line(&mut stream).await.starts_with("220 "));
+        stream.write_all(message).await.expect("open");
+        for _ in 0..4 {
+            line(&mut stream).await;
+        }
+        let reply = line(&mut stream).await;
+        let expected = if is_mended { "250 " } else { "550 5.6.0 " };
+        assert!(reply.starts_with(expected), "{client} {mended:?}: {reply}");
+    };
+    check("203.0.113.9", &["203.0.113.0/24"], true).await;
+    check("203.0.113.9", &["192.0.2.0/24", "203.0.113.9/32"], true).await;
+    check("203.0.113.9", &["127.0.0.0/8"], false).await;
+    check("203.0.113.9", &[], false).await;
 }
 
 /// A client that waits for TLS could not read why, so it is only closed.

@@ -21,7 +21,7 @@ use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 use crate::smtp::session::{Answer, Input, Question, Session, Step, Transfer};
 use crate::smtp::settings::{Limits, Protocol};
-use crate::smtp::wire::{Framing, Lines, Progress};
+use crate::smtp::wire::{Framing, LineEnds, Lines, Progress};
 
 const TLS: &str = "TLSv1.3 TLS13_AES_256_GCM_SHA384";
 
@@ -151,7 +151,7 @@ impl Machine {
                     self.answer(answer, peer);
                 }
                 let framing = match transfer {
-                    Transfer::Dots => Framing::dots(),
+                    Transfer::Dots => Framing::dots(LineEnds::Strict),
                     Transfer::Chunk(size) => Framing::chunk(size),
                 };
                 self.receiving = Some((framing, body));

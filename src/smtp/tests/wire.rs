@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use crate::smtp::body::Body;
 use crate::smtp::reason::Reason;
-use crate::smtp::wire::{Framing, Line, Lines, Progress};
+use crate::smtp::wire::{Framing, Line, LineEnds, Lines, Progress};
 
 /// A message, and what follows its end.
 type Decoded = (Result<Vec<u8>, Reason>, Vec<u8>);
@@ -38,15 +38,50 @@ fn pieces<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
+/// DATA up to its end, and what follows.
+fn until_the_end(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    if let Some(rest) = input.strip_prefix(b".\r\n") {
+        return Some((&input[..0], rest));
+    }
+    let end = input.windows(5).position(|window| window == b"\r\n.\r\n")?;
+    Some((&input[..end + 2], &input[end + 5..]))
+}
+
+/// Line ends mended octet by octet: CRs are counted until it is known what follows them.
+fn slow_mended(raw: &[u8]) -> Result<Vec<u8>, Reason> {
+    let mut content = Vec::new();
+    let mut carriage_returns = 0;
+    for octet in raw {
+        match octet {
+            b'\r' => carriage_returns += 1,
+            b'\n' => {
+                content.extend_from_slice(b"\r\n");
+                carriage_returns = 0;
+            }
+            _ if carriage_returns > 0 => return Err(Reason::BareNewline),
+            _ => content.push(*octet),
+        }
+    }
+    if carriage_returns > 0 { Err(Reason::BareNewline) } else { Ok(content) }
+}
+
+/// DATA whose line ends are mended, line after line.
+fn slow_mended_data(input: &[u8]) -> Option<Decoded> {
+    let (raw, rest) = until_the_end(input)?;
+    let message = slow_mended(raw).map(|mended| {
+        let lines = mended.split_inclusive(|octet| *octet == b'\n');
+        let unstuffed = lines.map(|line| match line.strip_prefix(b".") {
+            Some(stuffed) if stuffed != b"\r\n" => stuffed,
+            _ => line,
+        });
+        unstuffed.collect::<Vec<_>>().concat()
+    });
+    Some((message, rest.to_vec()))
+}
+
 /// DATA as the RFC's sentences say it, one after the other.
 fn slow_data(input: &[u8]) -> Option<Decoded> {
-    let (raw, rest) = match input.strip_prefix(b".\r\n") {
-        Some(rest) => (&input[..0], rest),
-        None => {
-            let end = input.windows(5).position(|window| window == b"\r\n.\r\n")?;
-            (&input[..end + 2], &input[end + 5..])
-        }
-    };
+    let (raw, rest) = until_the_end(input)?;
     let bare = (0..raw.len()).any(|at| match raw[at] {
         b'\r' => raw.get(at + 1) != Some(&b'\n'),
         b'\n' => at == 0 || raw[at - 1] != b'\r',
@@ -79,8 +114,43 @@ proptest! {
         input.extend(b"\r\n.\r\nQUIT\r\n");
         let expected = slow_data(&input);
         prop_assert!(expected.is_some());
-        prop_assert_eq!(&decode(Framing::dots(), 1 << 20, &[&input]), &expected);
-        prop_assert_eq!(&decode(Framing::dots(), 1 << 20, &pieces(&input, &cuts)), &expected);
+        let framing = || Framing::dots(LineEnds::Strict);
+        prop_assert_eq!(&decode(framing(), 1 << 20, &[&input]), &expected);
+        prop_assert_eq!(&decode(framing(), 1 << 20, &pieces(&input, &cuts)), &expected);
+    }
+
+    #[test]
+    fn mended_data_is_what_the_slow_decoder_says(
+        mut input in hostile(40),
+        cuts in vec(0..6_usize, 0..40),
+    ) {
+        input.extend(b"\r\n.\r\nQUIT\r\n");
+        let expected = slow_mended_data(&input);
+        let framing = || Framing::dots(LineEnds::Mended);
+        prop_assert_eq!(&decode(framing(), 1 << 20, &[&input]), &expected);
+        prop_assert_eq!(&decode(framing(), 1 << 20, &pieces(&input, &cuts)), &expected);
+    }
+
+    /// However a message is cut into chunks and the chunks into reads, and the limit counts what is
+    /// kept of it.
+    #[test]
+    fn mended_chunks_are_what_the_slow_mender_says(
+        input in hostile(40),
+        chunks in vec(0..9_usize, 0..20),
+        cuts in vec(0..6_usize, 0..40),
+    ) {
+        let expected = slow_mended(&input);
+        let kept = expected.as_ref().map_or(1 << 20, Vec::len) as u64;
+        let mut body = Body::new(kept, 0);
+        let mut buffer = BytesMut::new();
+        for chunk in pieces(&input, &chunks) {
+            let mut framing = Framing::chunk(chunk.len() as u64);
+            for piece in pieces(chunk, &cuts) {
+                buffer.extend_from_slice(piece);
+                framing.transfer(&mut buffer, &mut body);
+            }
+        }
+        prop_assert_eq!(body.finish(), expected);
     }
 
     /// The first fault is the same however the bytes are cut, also where the limit is hit.
@@ -91,15 +161,19 @@ proptest! {
         size in 0..40_u64,
         cuts in vec(0..6_usize, 0..40),
     ) {
-        for framing in [Framing::dots, || Framing::chunk(25)] {
+        for framing in [
+            || Framing::dots(LineEnds::Strict),
+            || Framing::dots(LineEnds::Mended),
+            || Framing::chunk(25),
+        ] {
             let whole = decode(framing(), limit, &[&input]);
             prop_assert_eq!(decode(framing(), limit, &pieces(&input, &cuts)), whole);
         }
         let two = |cut: usize| {
             let mut body = Body::new(limit, size);
             let (first, second) = input.split_at(cut.min(input.len()));
-            body.append_checked(first);
-            body.append_checked(second);
+            body.append_mended(first);
+            body.append_mended(second);
             body.finish()
         };
         for cut in &cuts {
@@ -119,8 +193,11 @@ proptest! {
             stuffed += &format!("{line}\r\n");
         }
         stuffed += ".\r\n";
-        let decoded = decode(Framing::dots(), 1 << 20, &pieces(stuffed.as_bytes(), &cuts));
-        prop_assert_eq!(decoded, Some((Ok(message.into_bytes()), Vec::new())));
+        for line_ends in [LineEnds::Strict, LineEnds::Mended] {
+            let pieces = pieces(stuffed.as_bytes(), &cuts);
+            let decoded = decode(Framing::dots(line_ends), 1 << 20, &pieces);
+            prop_assert_eq!(decoded, Some((Ok(message.clone().into_bytes()), Vec::new())));
+        }
     }
 
     #[test]
@@ -131,11 +208,7 @@ proptest! {
         if let Some((message, rest)) = decoded {
             let content = &input[..size];
             prop_assert_eq!(rest, &input[size..]);
-            let text = content.iter().filter(|byte| !b"\r\n".contains(byte)).count();
-            let pairs = content.windows(2).filter(|pair| pair == b"\r\n").count();
-            let expected = if text + 2 * pairs == size { Ok(content.to_vec()) }
-                else { Err(Reason::BareNewline) };
-            prop_assert_eq!(message, expected);
+            prop_assert_eq!(message, slow_mended(content));
         }
     }
 
@@ -194,12 +267,16 @@ fn slow_lines(input: &[u8], limit: usize) -> Vec<Line> {
 
 const BARE: Result<&[u8], Reason> = Err(Reason::BareNewline);
 
-/// What ends DATA, and what a message with it is worth; `AFTER` shows where the end was seen.
 fn check_data(input: &[u8], expected: Result<&[u8], Reason>) {
+    check_data_with(LineEnds::Strict, input, expected);
+}
+
+/// What ends DATA, and what a message with it is worth; `AFTER` shows where the end was seen.
+fn check_data_with(line_ends: LineEnds, input: &[u8], expected: Result<&[u8], Reason>) {
     let whole = [input, b"AFTER"].concat();
     let every_byte: Vec<&[u8]> = whole.chunks(1).collect();
     for pieces in [&[whole.as_slice()][..], &every_byte] {
-        let decoded = decode(Framing::dots(), 1 << 20, pieces);
+        let decoded = decode(Framing::dots(line_ends), 1 << 20, pieces);
         let (message, rest) = decoded.unwrap_or_else(|| panic!("no end: {input:?}"));
         assert_eq!(message.as_deref().map_err(|reason| *reason), expected, "{input:?}");
         assert_eq!(rest, b"AFTER", "{input:?}");
@@ -216,9 +293,9 @@ fn only_crlf_dot_crlf_ends_data() {
     check_data(b".x\r\n.\r\n", Ok(b"x\r\n"));
     check_data(b"a\0b\r\n.\r\n", Ok(b"a\0b\r\n"));
     let long = [b"x".repeat(1 << 20).as_slice(), b"\r\n"].concat();
-    let too_long = decode(Framing::dots(), 1 << 20, &[&long, b".\r\n"]);
+    let too_long = decode(Framing::dots(LineEnds::Strict), 1 << 20, &[&long, b".\r\n"]);
     assert_eq!(too_long, Some((Err(Reason::MessageTooBig), Vec::new())));
-    let fits = decode(Framing::dots(), (1 << 20) + 2, &[&long, b".\r\n"]);
+    let fits = decode(Framing::dots(LineEnds::Strict), (1 << 20) + 2, &[&long, b".\r\n"]);
     assert_eq!(fits, Some((Ok(long), Vec::new())));
 }
 
@@ -248,6 +325,27 @@ fn smuggling_is_refused_after_the_true_end() {
     }
 }
 
+/// The same from a network whose line ends are mended: one message, which goes on with CR LF alone.
+#[test]
+fn mended_data_ends_at_its_true_end_too() {
+    let check = |input: &[u8], expected| check_data_with(LineEnds::Mended, input, expected);
+    check(b"a\nb\r\n.\r\n", Ok(b"a\r\nb\r\n"));
+    check(b"\n\n\r\n.\r\n", Ok(b"\r\n\r\n\r\n"));
+    check(b"soft=\r\r\nbreak\r\r\r\n.\r\n", Ok(b"soft=\r\nbreak\r\n"));
+    check(b"a\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
+    check(b"a\n.\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
+    check(b"a\r\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
+    check(b"a\r\n.\r\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
+    check(b".\nb\r\n.\r\n", Ok(b".\r\nb\r\n"));
+    check(b"a\n.\r\n.\r\n", Ok(b"a\r\n.\r\n"));
+    check(b"a\n..b\nc\n...\r\n.\r\n", Ok(b"a\r\n.b\r\nc\r\n..\r\n"));
+    for lone_cr in
+        [b"a\rb".as_slice(), b"\r.\r\n", b"a\r\n.\rb", b"a\n.\rb", b"a\r\rb", b"\r\r.\r\n"]
+    {
+        check(&[lone_cr, b"\r\n.\r\n"].concat(), BARE);
+    }
+}
+
 #[test]
 fn nothing_but_the_end_ends_data() {
     for unfinished in [
@@ -264,7 +362,10 @@ fn nothing_but_the_end_ends_data() {
         b"\r\n..\r\n",
         b"\r\n. \r\n",
     ] {
-        assert_eq!(decode(Framing::dots(), 100, &[unfinished]), None, "{unfinished:?}");
+        for line_ends in [LineEnds::Strict, LineEnds::Mended] {
+            let decoded = decode(Framing::dots(line_ends), 100, &[unfinished]);
+            assert_eq!(decoded, None, "{unfinished:?}");
+        }
     }
 }
 

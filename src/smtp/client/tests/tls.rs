@@ -268,6 +268,7 @@ async fn listening() -> (Arc<Shared<Scripted>>, Endpoint, watch::Sender<bool>) {
         protocol: Protocol::Mx,
         bind: "127.0.0.1:0".parse().expect("valid"),
         proxy_protocol_from: None,
+        normalize_line_ends_from: Arc::default(),
     };
     let listener = Listener::bind(settings, Arc::clone(&shared)).await.expect("binds");
     let endpoint = Endpoint { address: listener.local_addr(), ..endpoint() };
