@@ -9,6 +9,7 @@ mod domain;
 mod events;
 mod export;
 mod harmless;
+mod init;
 mod mailbox;
 mod output;
 mod owner;
@@ -44,6 +45,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// From nothing to a running domain: write both files, make keys and a first password, and show
+    /// the DNS records and what to do next
+    Init(init::InitArguments),
     /// Run the daemon: SIGTERM drains and stops, SIGHUP reloads
     Serve(ConfigArgument),
     /// Have the daemon read its configuration again, and tell what became of it
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
     // What the daemon and its commands make is for its owner alone, whatever the shell says.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let outcome = match arguments.command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

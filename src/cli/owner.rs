@@ -5,7 +5,55 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+
+/// Whom the unit runs the daemon as.
+const USER: &str = "mailweir";
+
+/// Somebody other than root, for whom root prepares files.
+#[derive(Debug)]
+pub(super) struct DaemonUser {
+    uid: u32,
+    gid: u32,
+}
+
+impl DaemonUser {
+    /// The owner of the data folder; before there is one, the user of that name, or the unit's.
+    /// `None` if whoever runs this command runs the daemon as well, as far as can be seen.
+    pub(super) fn find(data_dir: &Path, name: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let named = uzers::get_user_by_name(name.unwrap_or(USER));
+        if let (Some(name), None) = (name, &named) {
+            bail!("there is no user {name}");
+        }
+        let named = named.map(|user| Self { uid: user.uid(), gid: user.primary_group_id() });
+        let own = rustix::process::geteuid();
+        if !own.is_root() {
+            return match named.filter(|named| name.is_some() && named.uid != own.as_raw()) {
+                Some(_) => bail!("only root can prepare files for another user"),
+                None => Ok(None),
+            };
+        }
+        let owner = fs::metadata(data_dir).map(|it| Self { uid: it.uid(), gid: it.gid() });
+        let found = match (owner, named) {
+            (Ok(owner), Some(named)) if name.is_some() && owner.uid != named.uid => {
+                bail!("{} belongs to another user", data_dir.display());
+            }
+            (Ok(owner), _) => Some(owner),
+            (Err(_), named) => named,
+        };
+        Ok(found.filter(|found| found.uid != own.as_raw()))
+    }
+
+    /// Gives a file or folder away.
+    pub(super) fn give(&self, path: &Path) -> anyhow::Result<()> {
+        lchown(path, Some(self.uid), Some(self.gid)).with_context(|| path.display().to_string())
+    }
+
+    /// Lets the daemon have the group's rights to a file or folder that stays root's.
+    pub(super) fn share(&self, path: &Path) -> anyhow::Result<()> {
+        lchown(path, None, Some(self.gid)).with_context(|| path.display().to_string())
+    }
+}
 
 /// Gives what a command may have made below the data folder to the folder's owner.
 pub(super) fn give_to_daemon(data_dir: &Path, names: &[&str]) -> anyhow::Result<()> {

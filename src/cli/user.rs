@@ -97,11 +97,7 @@ fn set_password(arguments: &SetPasswordArguments) -> anyhow::Result<()> {
         let failed = Err(AuthFailure::WeakPassword);
         audited::record_or_note(&configuration, [password_line(&found, failed)]);
     })?;
-    let hash = PasswordHash::of(&password)?;
-    let store = CredentialStore::open(&configuration.store.data_dir)?;
-    store.set_password(&found.owner(), hash.as_str(), SystemClock.now())?;
-    give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])?;
-    audited::record_or_note(&configuration, [password_line(&found, Ok(()))]);
+    keep_password(&configuration, &found, &password)?;
     if let Err(error) = lift_throttle(&configuration, &found) {
         output::note(&format!("networks that have failed to log in are not told: {error:#}"));
     }
@@ -112,6 +108,20 @@ fn set_password(arguments: &SetPasswordArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gives a user a password that meets the policy, and tells the audit log.
+pub(super) fn keep_password(
+    configuration: &Configuration,
+    found: &FoundUser,
+    password: &Secret,
+) -> anyhow::Result<()> {
+    let hash = PasswordHash::of(password)?;
+    let store = CredentialStore::open(&configuration.store.data_dir)?;
+    store.set_password(&found.owner(), hash.as_str(), SystemClock.now())?;
+    give_to_daemon(&configuration.store.data_dir, &[CREDENTIALS_FILE])?;
+    audited::record_or_note(configuration, [password_line(found, Ok(()))]);
+    Ok(())
+}
+
 fn password_line(found: &FoundUser, outcome: Result<(), AuthFailure>) -> Authentication {
     let (organization, user) = ((&found.organization.id).into(), Arc::clone(&found.user.name));
     let (now, id) = (SystemClock.now(), TraceId::generate());
@@ -119,7 +129,8 @@ fn password_line(found: &FoundUser, outcome: Result<(), AuthFailure>) -> Authent
     Authentication::password_by_command(occasion, &found.user.email.to_string(), outcome)
 }
 
-fn read_password(user: &FoundUser) -> anyhow::Result<Secret> {
+/// A password as the operator gives it: asked for twice on a terminal, else a line of standard input.
+pub(super) fn read_password(user: &FoundUser) -> anyhow::Result<Secret> {
     if !io::stdin().is_terminal() {
         return read_line(io::stdin().lock());
     }

@@ -12,7 +12,7 @@ use super::tree::{self, Node, Place, Value};
 /// Something wrong with a configuration: `file:line: key: message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// `file:line`, or `environment NAME`.
+    /// `file:line`, or `environment NAME`; empty for a key that is nowhere.
     pub place: String,
     /// The key with its sections, for example `listener[0].bind`; empty for a whole file.
     pub key: String,
@@ -22,11 +22,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            write!(f, "{}: {}", self.place, self.message)
-        } else {
-            write!(f, "{}: {}: {}", self.place, self.key, self.message)
+        for part in [&self.place, &self.key].into_iter().filter(|part| !part.is_empty()) {
+            write!(f, "{part}: ")?;
         }
+        f.write_str(&self.message)
     }
 }
 

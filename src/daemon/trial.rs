@@ -13,7 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Configuration, Problem, Problems};
 use crate::dns::{LookupError, RecordType, Resolver, Source};
 use crate::queue::pki;
-use crate::smtp::{ServerCertificate, Tls};
+use crate::smtp::{ListenerSettings, Protocol, ServerCertificate, Tls};
 
 /// How long before a certificate's end its administrator is told.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -133,7 +133,7 @@ impl Found<'_> {
     }
 
     fn certificate(&mut self) {
-        let Some(files) = &self.configuration.tls else { return };
+        let Some(files) = &self.configuration.tls else { return self.self_made_certificate() };
         // A file that cannot be read or parsed keeps the daemon from starting: `try_out`.
         let Ok(pem) = std::fs::read(&files.certificate) else { return };
         let Ok(certificate) = ServerCertificate::from_pem(&pem) else { return };
@@ -155,6 +155,24 @@ impl Found<'_> {
                 names => names.join(", "),
             };
             self.problem("tls.certificate", format!("{file} is for {names}, not for {hostname}"));
+        }
+    }
+
+    /// Servers do not mind whose certificate it is; the programs of users do.
+    fn self_made_certificate(&mut self) {
+        let mut listeners = self.configuration.listeners.iter();
+        let is_for_users = |listener: &&ListenerSettings| {
+            let is_submission = match listener.protocol {
+                Protocol::Submission | Protocol::Submissions => true,
+                Protocol::Mx => false,
+            };
+            is_submission && !listener.bind.ip().is_loopback()
+        };
+        if let Some(listener) = listeners.find(is_for_users) {
+            let name = &listener.name;
+            let why = "users' programs do not trust the self-made pair";
+            let message = format!("is missing, and listener \"{name}\" needs it: {why}");
+            self.warning("tls.certificate", message);
         }
     }
 

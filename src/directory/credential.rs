@@ -21,6 +21,11 @@ const GROUPS_NEEDED: usize = 3;
 /// Memory (KiB), passes and lanes of Argon2id: OWASP's minimum, about 20 ms and 19 MiB each time.
 const ARGON2_COST: (u32, u32, u32) = (19_456, 2, 1);
 const SALT_BYTES: usize = 16;
+/// Without those that look alike in some typeface: 0 O o, 1 I l.
+const PASSWORD_LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+/// A password of our making has so many groups of so many characters.
+const PASSWORD_GROUPS: usize = 4;
+const PASSWORD_GROUP: usize = 5;
 /// What every personal access token begins with, so that people and scanners know one.
 const TOKEN_PREFIX: &str = "mwpat_";
 const TOKEN_BYTES: usize = 32;
@@ -177,6 +182,31 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
+/// Makes a password that meets the policy: 20 letters and digits that are not mistaken for each
+/// other, in groups of five. That is 115 bits.
+///
+/// # Errors
+/// [`CredentialError::NoRandomness`]
+pub fn new_password() -> Result<Secret, CredentialError> {
+    loop {
+        let mut text = String::new();
+        while text.len() < PASSWORD_GROUPS * (PASSWORD_GROUP + 1) - 1 {
+            if text.len() % (PASSWORD_GROUP + 1) == PASSWORD_GROUP {
+                text.push('-');
+            }
+            let mut octet = [0];
+            rand::fill(&mut octet).map_err(|_| CredentialError::NoRandomness)?;
+            // An octet past the end of the list is drawn again, so that all are equally likely.
+            text.extend(PASSWORD_LETTERS.get(usize::from(octet[0])).copied().map(char::from));
+        }
+        let password = Secret::new(text);
+        // One in thousands has no digit or no capital.
+        if check_policy(&password).is_ok() {
+            return Ok(password);
+        }
+    }
+}
+
 /// Makes a personal access token: a prefix, then 32 random octets in lower-case base 32. With its
 /// 58 characters it fits where a password of 63 does.
 ///
@@ -262,6 +292,17 @@ mod tests {
         let real = PasswordHash::of(&secret("Lemon-tree1")).expect("hashes");
         assert_eq!(fields(&PasswordHash::dummy()), fields(&real));
         assert!(!PasswordHash::dummy().verify(&secret("Lemon-tree1")));
+    }
+
+    #[test]
+    fn a_password_of_our_making_meets_the_policy() {
+        for _ in 0..200 {
+            let (one, other) = (new_password().expect("random"), new_password().expect("random"));
+            assert_eq!(check_policy(&one), Ok(()));
+            assert_ne!(one, other);
+            let lengths: Vec<_> = one.expose().split('-').map(str::len).collect();
+            assert_eq!(lengths, [5, 5, 5, 5]);
+        }
     }
 
     #[test]

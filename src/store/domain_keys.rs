@@ -111,6 +111,8 @@ impl DomainKeyFolder {
         durable::create_dir_below(&self.data_dir, &self.dir)?;
         let path = self.dir.join(LOCK);
         let file = durable::open_lock(&path).map_err(StoreError::file(&path))?;
+        // Else the daemon could not lock what root's command made.
+        durable::own_like(&path, &self.data_dir)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
@@ -219,7 +221,8 @@ mod tests {
         let folder = DomainKeyFolder::open(&settings).expect("opens");
         let _lock = folder.lock().expect("locks");
         folder.add(&name("mw1e.example.test"), b"a key").expect("adds");
-        for path in ["keys", "keys/master.key", "keys/dkim", "keys/dkim/mw1e.example.test"] {
+        let made = ["keys", "keys/master.key", "keys/dkim", "keys/dkim/lock"];
+        for path in made.into_iter().chain(["keys/dkim/mw1e.example.test"]) {
             let metadata = fs::metadata(settings.data_dir.join(path)).expect("is there");
             assert!(is_root.is_err() || metadata.uid() == 12_345, "{path}");
         }

@@ -22,8 +22,12 @@ fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && !path.exists()
 }
 
-/// Creates a file that must not exist, with its content, so that both are on disk on return.
-pub(super) fn create_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {
+/// Creates a file that must not exist, for its owner alone, with its content, so that both are on
+/// disk on return.
+///
+/// # Errors
+/// Those of the file system; then there is no such file.
+pub fn create_file(path: &Path, content: &[u8]) -> Result<File, StoreError> {
     let mut file = OpenOptions::new()
         .create_new(true)
         .read(true)
@@ -68,6 +72,15 @@ pub(super) fn own_like(path: &Path, like: &Path) -> Result<(), StoreError> {
 #[expect(clippy::disallowed_methods, reason = "the one place where lasting files are renamed")]
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::file(from))?;
+    sync_parent(to)
+}
+
+/// Gives a synced file a further name, durably; nothing may have it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn link_new(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::hard_link(from, to).map_err(StoreError::file(to))?;
     sync_parent(to)
 }
 

@@ -19,6 +19,7 @@ mod domains;
 mod event_log;
 mod faults;
 mod gateways;
+mod init;
 mod journaling;
 mod limits;
 mod logins;

@@ -1,0 +1,175 @@
+//! `mailweir init`: from nothing to files with which the daemon starts. It never overwrites, and
+//! what it has begun when something fails stands in the way of no second run.
+
+mod answers;
+mod files;
+mod next;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use super::owner::DaemonUser;
+use super::user::{FoundUser, keep_password, read_password};
+use super::{DEFAULT_CONFIG, environment, output};
+use crate::config::{self, Configuration, Problem, Problems};
+use crate::daemon;
+use crate::directory::credential::{check_policy, new_password};
+use crate::domains::{self, DnsRecord};
+use crate::mail::{Address, Domain, Secret};
+use crate::store::DomainKeyFolder;
+use answers::Answers;
+use files::Staged;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InitArguments {
+    /// This host's name in DNS, such as mx.example.com; asked for on a terminal
+    #[arg(long)]
+    hostname: Option<Domain>,
+    /// The domain whose mail comes here, such as example.com; asked for on a terminal
+    #[arg(long)]
+    domain: Option<Domain>,
+    /// The administrator's address at the domain, or the part before the @; asked for on a terminal
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// Ask for the administrator's password (without a terminal: a line of standard input) instead
+    /// of making one
+    #[arg(long)]
+    ask_password: bool,
+    /// Where mail, keys and events will be
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/mailweir")]
+    data_dir: PathBuf,
+    /// The user that the daemon runs as, where root prepares its files
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The configuration file to write; the organization's file is written beside it
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Made<'a> {
+    configuration: &'a Path,
+    organization: &'a Path,
+    data_dir: &'a Path,
+    user: &'a str,
+    address: &'a Address,
+    /// Only one that was made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    records: Vec<DnsRecord>,
+}
+
+pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
+    let main = std::path::absolute(&arguments.config)?;
+    let data_dir = std::path::absolute(&arguments.data_dir)?;
+    if main.exists() {
+        bail!("{} is there already, and is not overwritten", main.display());
+    }
+    if data_dir.join("log").exists() {
+        bail!("{} has mail already: name another folder with --data-dir", data_dir.display());
+    }
+    let answers = Answers::complete(arguments)?;
+    let organization = main.with_file_name(format!("{}.toml", answers.domain));
+    let daemon = DaemonUser::find(&data_dir, arguments.user.as_deref())?;
+    let staged = Staged::write(&main, &organization, &data_dir, &answers, daemon.as_ref())?;
+    let configuration = configuration_of(&staged)?;
+    let found = FoundUser::find(&configuration, &answers.admin.to_string())?;
+    let password = first_password(arguments, &found)?;
+
+    files::make_data_dir(&data_dir, daemon.as_ref())?;
+    let keys = DomainKeyFolder::open(&configuration.store)?;
+    domains::make_keys(&keys, &answers.domain)?;
+    keep_password(&configuration, &found, password.secret())?;
+    staged.put_in_place()?;
+
+    let keys = domains::keys_of(&keys, &answers.domain)?;
+    let hostname = answers.hostname.as_str();
+    if arguments.json {
+        return output::json(&Made {
+            configuration: &main,
+            organization: &organization,
+            data_dir: &data_dir,
+            user: &found.user.name,
+            address: &answers.admin,
+            password: password.made(),
+            records: domains::records(&answers.domain, hostname, &keys),
+        });
+    }
+    output::line(&format!("{} is written", main.display()))?;
+    output::line(&format!("{} is written", organization.display()))?;
+    output::line(&format!(
+        "{} has the keys that sign mail of {}",
+        data_dir.display(),
+        answers.domain
+    ))?;
+    output::line(&match password.made() {
+        Some(made) => format!("{}'s password, which is not shown again: {made}", answers.admin),
+        None => format!("{}'s password is set", answers.admin),
+    })?;
+    output::line("\nThe DNS records to publish:\n")?;
+    output::line(domains::zone_file(&answers.domain, hostname, &keys).trim_end())?;
+    output::line("\nWhat to do next:\n")?;
+    for (number, step) in next::steps(&answers, &main, &organization).iter().enumerate() {
+        output::line(&format!("{}. {step}", number + 1))?;
+    }
+    Ok(())
+}
+
+/// The files as the daemon would read them: whatever is wrong with the answers shows here, before
+/// anything is in place.
+fn configuration_of(staged: &Staged) -> anyhow::Result<Configuration> {
+    let examined = config::examine(staged.main(), environment());
+    let mut problems = examined.problems;
+    if let Some(configuration) = &examined.configuration {
+        let outlook = daemon::look_around(configuration).problems.into_iter();
+        // The files are not where they will be, with the rights that they will have there.
+        problems.extend(outlook.filter(|problem| problem.key == "hostname"));
+    }
+    match examined.configuration {
+        Some(configuration) if problems.is_empty() => Ok(configuration),
+        // There is no such file yet, so its lines would say nothing.
+        _ => Err(Problems(problems.into_iter().map(without_place).collect()).into()),
+    }
+}
+
+fn without_place(problem: Problem) -> Problem {
+    Problem { place: String::new(), ..problem }
+}
+
+/// The administrator's first password.
+enum FirstPassword {
+    Made(Secret),
+    Given(Secret),
+}
+
+impl FirstPassword {
+    fn secret(&self) -> &Secret {
+        match self {
+            Self::Made(secret) | Self::Given(secret) => secret,
+        }
+    }
+
+    /// A password that nobody knows yet.
+    fn made(&self) -> Option<&str> {
+        match self {
+            Self::Made(secret) => Some(secret.expose()),
+            Self::Given(_) => None,
+        }
+    }
+}
+
+fn first_password(arguments: &InitArguments, user: &FoundUser) -> anyhow::Result<FirstPassword> {
+    if !arguments.ask_password {
+        return Ok(FirstPassword::Made(new_password()?));
+    }
+    let given = read_password(user)?;
+    check_policy(&given).context("nothing is written")?;
+    Ok(FirstPassword::Given(given))
+}

@@ -1,0 +1,32 @@
+//! What is left to do when the files are there.
+
+use std::path::Path;
+
+use super::answers::Answers;
+use crate::cli::DEFAULT_CONFIG;
+
+/// The steps from here to a domain whose mail is here, in order.
+pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<String> {
+    let Answers { hostname, domain, admin } = answers;
+    let config = match main == Path::new(DEFAULT_CONFIG) {
+        true => String::new(),
+        false => format!(" --config {}", main.display()),
+    };
+    let (main, organization) = (main.display(), organization.display());
+    vec![
+        format!(
+            "Publish the records above, all but the MX. {hostname} needs an address, and that address the name {hostname}."
+        ),
+        format!("Get a certificate for {hostname}, and name it and its key under [tls] in {main}."),
+        format!(
+            "Add users to {organization}, and give each a password: mailweir user set-password NAME{config}"
+        ),
+        format!("See that all is in order: mailweir check-config{config}"),
+        "Start the daemon: systemctl enable --now mailweir".to_owned(),
+        format!("Wait until DNS has the records: mailweir domain check {domain}{config}"),
+        format!("Publish the MX record, last of all: mail for {domain} comes here from then on."),
+        format!(
+            "Write to {admin} from elsewhere, and follow it: mailweir events trace {admin}{config}"
+        ),
+    ]
+}
