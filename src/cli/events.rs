@@ -139,6 +139,13 @@ fn event_id(line: &str) -> Option<EventId> {
     value.get("eventId")?.as_str()?.parse().ok()
 }
 
+/// What became of the message that an id means, a line for each decision and outcome.
+pub(super) fn outcomes(settings: &Settings, id: &str) -> anyhow::Result<Vec<String>> {
+    let Found { traces, .. } = search::find(settings, id, 1)?;
+    let trace = traces.first().with_context(|| format!("no event mentions {id}"))?;
+    Ok(story::outcomes(trace))
+}
+
 /// Prints the stories of all messages that an id means, and of what belongs to them.
 pub(super) fn trace(settings: &Settings, id: &str, limit: usize, json: bool) -> anyhow::Result<()> {
     let Found { traces, left_out } = search::find(settings, id, limit)?;

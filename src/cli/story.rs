@@ -171,6 +171,28 @@ pub(super) fn tell(trace: &Trace) -> String {
     text.0
 }
 
+/// What was decided for each recipient, and how it ended for those elsewhere.
+pub(super) fn outcomes(trace: &Trace) -> Vec<String> {
+    let mut text = Text(String::new());
+    if let Some(story) = &trace.story {
+        text.decisions(story);
+    }
+    for line in &trace.events {
+        let event = line.pointer("/event").unwrap_or(&Value::Null);
+        match at(event, "/eventName") {
+            "OUTGOING_EMAIL_SENT" => text.line(&format!("{}: sent", at(event, "/recipient"))),
+            "OUTGOING_EMAIL_BOUNCED" => {
+                let recipient = at(event, "/bouncedRecipient/emailAddress");
+                let status = at(event, "/bouncedRecipient/status");
+                let reason = at(event, "/bouncedRecipient/reason");
+                text.line(&format!("{recipient}: bounced, {status} {reason}"));
+            }
+            _ => {}
+        }
+    }
+    text.0.lines().map(|line| line.trim_start().to_owned()).collect()
+}
+
 struct Text(String);
 
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {

@@ -372,19 +372,26 @@ fn a_long_list_of_messages_is_written_at_once() {
     assert_eq!(writes, 1, "{calls}");
 }
 
-/// Runs the demo in a folder of its own.
-fn demo(more: &[&str]) -> String {
+/// Runs the demo; what it prints, and what is left in its folder of temporary files.
+fn demo(more: &[&str]) -> (String, Vec<String>) {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(BINARY);
-    let output = command.args(["demo", "--dir"]).arg(dir.path()).args(more).output().expect("runs");
+    let output = Command::new(BINARY)
+        .arg("demo")
+        .args(more)
+        .env("TMPDIR", dir.path())
+        .output()
+        .expect("runs");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    told
+    let left = std::fs::read_dir(dir.path())
+        .expect("lists")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    (told, left.collect())
 }
 
 #[test]
 fn the_demo_shows_all_it_promises() {
-    let told = demo(&[]);
+    let (told, _) = demo(&["--full"]);
     for expected in [
         "250 2.0.0 Accepted",
         "DKIM pass for good.test",
@@ -393,15 +400,53 @@ fn the_demo_shows_all_it_promises() {
         "rule \"no-spoofers\" (DROP)",
         "[rule-bounce ",
         "mailbox bob through verkauf@example.org: INBOX",
-        "Event log: ",
     ] {
         assert!(told.contains(expected), "{expected} is not in\n{told}");
     }
 }
 
 #[test]
+fn the_demo_ends_with_a_summary_and_leaves_nothing() {
+    let (told, left) = demo(&[]);
+    assert!(left.is_empty(), "{left:?} is left");
+    assert!(!told.contains("\ntrace "), "whole stories are for --full:\n{told}");
+    let (_, summary) = told.split_once("\nWhat became of each message\n").expect("a summary");
+    let mut titles = summary.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    for number in 1..=9 {
+        let title = titles.next().expect("a title for each message");
+        assert!(title.starts_with(&format!("{number}. ")), "{title}");
+    }
+    assert_eq!(titles.next(), None);
+    for expected in [
+        "   alice@example.test: bounced [dmarc-reject], because ",
+        "   erin@elsewhere.test: sent\n",
+        "   nobody@elsewhere.test: bounced, 5.1.1 No such user here",
+    ] {
+        assert!(summary.contains(expected), "{expected} is not in\n{summary}");
+    }
+    assert!(told.ends_with("The demo's files are removed; --keep leaves them to look at.\n"));
+    let (told, left) = demo(&["--keep"]);
+    let log = told.lines().find_map(|line| line.strip_prefix("Event log: ")).expect("a path");
+    assert!(log.contains(&left[0]), "{log} is not in {left:?}");
+}
+
+#[test]
+fn the_demo_leaves_a_folder_that_is_named_and_none_that_fails() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = dir.path().join("own");
+    demo(&["--dir", &own.display().to_string()]);
+    assert!(own.join("data/events/email-events.jsonl").exists());
+    // A folder of temporary files that is none: nothing is made, and the reason is told.
+    let output = Command::new(BINARY).arg("demo").env("TMPDIR", dir.path().join("none")).output();
+    let output = output.expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("No such file"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn the_demo_shows_mail_that_leaves() {
-    let told = demo(&[]);
+    let (told, _) = demo(&["--full"]);
+    let (told, _) = told.split_once("\nMailboxes\n").expect("the stories come before");
     let stories: Vec<_> = ["\n7. ", "\n8. ", "\n9. "]
         .map(|title| told.rfind(title).unwrap_or_else(|| panic!("no {title} in\n{told}")))
         .into_iter()
@@ -448,7 +493,7 @@ fn the_demo_shows_mail_that_leaves() {
 
 #[test]
 fn the_demo_can_print_traces_alone() {
-    let told = demo(&["--json"]);
+    let (told, _) = demo(&["--json"]);
     let traces: Vec<Value> = told.lines().map(json).collect();
     let has = |name: &str| {
         let mut events = traces.iter().filter_map(|trace| trace["events"].as_array()).flatten();

@@ -7,10 +7,10 @@ mod show;
 mod submissions;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use tokio::time::timeout;
 
 use super::{events, output, runtime, start_log};
@@ -24,11 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArguments {
-    /// Where to put the demo's files; a new folder under the system's temporary one by default
+    /// Where to put the demo's files, which stay there; by default a folder of its own, which is
+    /// removed at the end
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Print only the traces, as JSON
+    /// Leave the files where they are
     #[arg(long)]
+    keep: bool,
+    /// Print every message's whole story too
+    #[arg(long)]
+    full: bool,
+    /// Print only the traces, as JSON
+    #[arg(long, conflicts_with = "full")]
     json: bool,
 }
 
@@ -48,26 +55,68 @@ struct Played {
 
 pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     start_log(&LogSettings { format: LogFormat::Text, level: "warn".into() });
-    let dir = match &arguments.dir {
-        Some(dir) => dir.clone(),
-        None => std::env::temp_dir().join(format!("mailweir-demo-{}", std::process::id())),
-    };
+    let folder = Folder::of(arguments)?;
     let voice = Voice { is_quiet: arguments.json };
     let played = runtime()?.block_on(async {
-        let world = World::start(&dir).await?;
-        let told = timeout(PATIENCE, converse(&world.here, voice)).await;
-        let (here, elsewhere) = world.stop().await;
-        let told = told.map_err(|_| anyhow!("the demo took more than {PATIENCE:?}"))??;
-        anyhow::Ok(Played { told, here, elsewhere })
+        tokio::select! {
+            // Nothing is kept that is cut short: the daemons end with the runtime.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            played = play(&folder.path, voice) => played,
+        }
     })?;
     if arguments.json {
         return played.traces(voice);
     }
+    if arguments.full {
+        output::line("\nTraces")?;
+        played.traces(voice)?;
+    }
     show::mailboxes("Mailboxes", &played.here)?;
     show::mailboxes("Mailboxes elsewhere", &played.elsewhere)?;
-    output::line("\nTraces")?;
-    played.traces(voice)?;
+    played.summary()?;
+    if !arguments.full {
+        output::line("\nThe whole story of each: --full.")?;
+    }
+    if folder.is_removed {
+        return Ok(output::line("The demo's files are removed; --keep leaves them to look at.")?);
+    }
     show::where_to_look(&played.here)
+}
+
+async fn play(dir: &Path, voice: Voice) -> anyhow::Result<Played> {
+    let world = World::start(dir).await?;
+    let told = timeout(PATIENCE, converse(&world.here, voice)).await;
+    let (here, elsewhere) = world.stop().await;
+    let told = told.map_err(|_| anyhow!("the demo took more than {PATIENCE:?}"))??;
+    Ok(Played { told, here, elsewhere })
+}
+
+/// Where the demo's files are. A folder that it has made itself goes with this value.
+struct Folder {
+    path: PathBuf,
+    is_removed: bool,
+}
+
+impl Folder {
+    fn of(arguments: &DemoArguments) -> anyhow::Result<Self> {
+        if let Some(path) = &arguments.dir {
+            return Ok(Self { path: path.clone(), is_removed: false });
+        }
+        let path = std::env::temp_dir().join(format!("mailweir-demo-{}", std::process::id()));
+        // Made here, never found: what another put there is not removed.
+        std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self { path, is_removed: !arguments.keep })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_removed
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            output::note(&format!("{}: {error}", self.path.display()));
+        }
+    }
 }
 
 /// Says what happens, unless only traces are wanted.
@@ -128,6 +177,18 @@ impl Played {
             trace(&self.here, id, voice)?;
             if let Some(submission) = submission.filter(|_| !voice.is_quiet) {
                 self.end_of(submission, voice)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A few lines for each message.
+    fn summary(&self) -> anyhow::Result<()> {
+        output::line("\nWhat became of each message\n")?;
+        for Told { what, id, .. } in &self.told {
+            output::line(what)?;
+            for line in events::outcomes(&self.here.store, id)? {
+                output::line(&format!("   {line}"))?;
             }
         }
         Ok(())
