@@ -15,6 +15,7 @@ mod credentials;
 mod dkim;
 mod dmarc;
 mod dns_servers;
+mod docs;
 mod domains;
 mod event_log;
 mod faults;
