@@ -1,15 +1,18 @@
 //! `mailweir queue`: what waits to leave, and an operator's word on it.
 
+mod shown;
+mod summary;
+
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use serde::Serialize;
 
+use self::shown::{Shown, States};
 use super::{ConfigArgument, output};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock};
 use crate::daemon::control::{self, Answer, Request};
-use crate::mail::{Address, ReversePath};
+use crate::queue::{Wanted, Whom};
 use crate::store::reader::Reader;
-use crate::store::{Purpose, QueueId, QueuedMail, SettledOutcome};
+use crate::store::{QueueId, QueuedMail};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum QueueCommand {
@@ -17,6 +20,8 @@ pub(super) enum QueueCommand {
     List(ListArguments),
     /// One entry: its recipients and what came of them, attempts and last failure
     Show(ShowArguments),
+    /// What waits for each destination: messages, octets, age, last failure, next attempt
+    Summary(SummaryArguments),
     /// Try entries now
     Retry(RetryArguments),
     /// Give entries up
@@ -25,9 +30,9 @@ pub(super) enum QueueCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArguments {
-    /// Only mail to this domain, or through this gateway
-    #[arg(long, value_name = "DESTINATION")]
-    to: Option<String>,
+    /// Only mail to this address or domain, or through this gateway
+    #[arg(long, value_name = "ADDRESS-OR-DOMAIN")]
+    to: Option<Whom>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -47,13 +52,7 @@ pub(super) struct ShowArguments {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["ids", "all"])]
-pub(super) struct RetryArguments {
-    /// The entries
-    ids: Vec<QueueId>,
-    /// Everything that waits
-    #[arg(long)]
-    all: bool,
+pub(super) struct SummaryArguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -62,10 +61,32 @@ pub(super) struct RetryArguments {
 }
 
 #[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false, args = ["ids", "all", "to"])]
+pub(super) struct RetryArguments {
+    /// The entries
+    ids: Vec<QueueId>,
+    /// Everything that waits
+    #[arg(long)]
+    all: bool,
+    /// Everything that waits for this address or domain, or goes through this gateway
+    #[arg(long, value_name = "ADDRESS-OR-DOMAIN")]
+    to: Option<Whom>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false, args = ["ids", "to"])]
 pub(super) struct DropArguments {
     /// The entries
-    #[arg(required = true)]
     ids: Vec<QueueId>,
+    /// For this address, all recipients of this domain, or everything through this gateway; other
+    /// recipients of an entry wait on
+    #[arg(long, value_name = "ADDRESS-OR-DOMAIN")]
+    to: Option<Whom>,
     /// Tell the senders, as if the mail had failed
     #[arg(long)]
     bounce: bool,
@@ -76,129 +97,33 @@ pub(super) struct DropArguments {
     config: ConfigArgument,
 }
 
-/// An entry as it is printed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Shown<'a> {
-    id: QueueId,
-    trace_id: String,
-    organization_id: &'a str,
-    destination: String,
-    purpose: &'static str,
-    reverse_path: &'a ReversePath,
-    /// Those that wait for an outcome.
-    recipients: Vec<String>,
-    /// Those that have it.
-    settled: Vec<ShownOutcome<'a>>,
-    size: u64,
-    queued_at: Timestamp,
-    attempts: u32,
-    next_attempt: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_failure: Option<&'a str>,
-}
-
-/// What came of a recipient, as it is printed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ShownOutcome<'a> {
-    recipient: String,
-    /// `sent` or `bounced`; absent where an older version did not record it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-}
-
-impl<'a> ShownOutcome<'a> {
-    fn of(recipient: &Address, outcome: Option<&'a SettledOutcome>) -> Self {
-        let (outcome, text) = match outcome {
-            Some(SettledOutcome::Sent(text)) => (Some("sent"), Some(text.as_str())),
-            Some(SettledOutcome::Bounced(text)) => (Some("bounced"), Some(text.as_str())),
-            None => (None, None),
-        };
-        Self { recipient: recipient.to_string(), outcome, text }
-    }
-
-    fn line(&self) -> String {
-        match (self.outcome, self.text) {
-            (Some(outcome), Some(text)) => format!("{}: {outcome}, {text}", self.recipient),
-            _ => format!("{}: sent or bounced, as `events trace` tells", self.recipient),
-        }
-    }
-}
-
-impl<'a> Shown<'a> {
-    fn of(mail: &'a QueuedMail) -> Self {
-        let (mut waiting, mut settled) = (Vec::new(), Vec::new());
-        for (place, recipient) in mail.entry.recipients.iter().enumerate() {
-            match mail.state.settled_at(place) {
-                None => waiting.push(recipient.address.to_string()),
-                Some(known) => {
-                    settled.push(ShownOutcome::of(&recipient.address, known.outcome.as_ref()));
-                }
-            }
-        }
-        Self {
-            id: mail.id,
-            trace_id: mail.trace_id.to_string(),
-            organization_id: &mail.entry.organization,
-            destination: mail.entry.destination.to_string(),
-            purpose: match mail.entry.purpose {
-                Purpose::Message => "message",
-                Purpose::Report => "report",
-                Purpose::JournalRecord { .. } => "journal record",
-            },
-            reverse_path: &mail.entry.reverse_path,
-            recipients: waiting,
-            settled,
-            size: mail.size,
-            queued_at: mail.queued_at,
-            attempts: mail.state.attempts,
-            next_attempt: mail.state.next_attempt.max(mail.queued_at),
-            last_failure: mail.state.last_failure.as_deref(),
-        }
-    }
-
-    fn line(&self) -> String {
-        format!(
-            "{:<14} {} {:>9} bytes  {} -> {} ({}), attempts {}, next {}{}",
-            self.id.to_string(),
-            self.queued_at,
-            self.size,
-            self.reverse_path,
-            self.destination,
-            self.recipients.join(", "),
-            self.attempts,
-            self.next_attempt,
-            self.last_failure.map(|failure| format!(": {failure}")).unwrap_or_default(),
-        )
-    }
-}
-
 pub(super) fn run(command: &QueueCommand) -> anyhow::Result<()> {
     match command {
         QueueCommand::List(arguments) => list(arguments),
         QueueCommand::Show(arguments) => show(arguments),
+        QueueCommand::Summary(arguments) => summary(arguments),
         QueueCommand::Retry(arguments) => retry(arguments),
         QueueCommand::Drop(arguments) => drop_entries(arguments),
     }
 }
 
-fn queue(config: &ConfigArgument) -> anyhow::Result<Vec<QueuedMail>> {
-    Ok(Reader::open(&config.load()?.store)?.queue()?)
+/// What waits, and what for. The daemon is asked first, so that nothing it says is about an entry
+/// that came later.
+fn queue(config: &ConfigArgument) -> anyhow::Result<(Vec<QueuedMail>, States)> {
+    let store = config.load()?.store;
+    let states = States::ask(&store.data_dir);
+    Ok((Reader::open(&store)?.queue()?, states))
 }
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let queue = queue(&arguments.config)?;
-    let is_wanted = |shown: &Shown<'_>| {
-        let to = arguments.to.as_deref();
-        to.is_none_or(|to| {
-            let destination = shown.destination.strip_prefix("gateway ");
-            destination.unwrap_or(&shown.destination).eq_ignore_ascii_case(to)
-        })
-    };
-    let shown: Vec<_> = queue.iter().map(Shown::of).filter(is_wanted).collect();
+    let (queue, states) = queue(&arguments.config)?;
+    let to = arguments.to.as_ref();
+    let mut shown = Vec::new();
+    for mail in &queue {
+        if to.is_none_or(|whom| !whom.places(mail).is_empty()) {
+            shown.push(Shown::of(mail, &states));
+        }
+    }
     if arguments.json {
         return output::json(&shown);
     }
@@ -209,7 +134,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         1 => "1 entry".to_owned(),
         count => format!("{count} entries"),
     };
-    output::line(&match (shown.len(), &arguments.to) {
+    output::line(&match (shown.len(), to) {
         (0, Some(to)) if !queue.is_empty() => {
             format!("nothing waits for {to}; for others, {}", entries(queue.len()))
         }
@@ -219,69 +144,115 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
-    let queue = queue(&arguments.config)?;
-    let found = queue.iter().find(|mail| mail.id == arguments.id);
-    let mail = found.with_context(|| format!("there is no entry {} in the queue", arguments.id))?;
-    let shown = Shown::of(mail);
+fn summary(arguments: &SummaryArguments) -> anyhow::Result<()> {
+    let (queue, states) = queue(&arguments.config)?;
+    let destinations = summary::of(&queue, &states, SystemClock.now());
     if arguments.json {
-        return output::json(&shown);
+        return output::json(&destinations);
     }
-    let subject = mail.entry.authorship.subject.as_deref().unwrap_or("(none)");
-    for (name, value) in [
-        ("entry", shown.id.to_string()),
-        ("trace", shown.trace_id.clone()),
-        ("what", shown.purpose.to_owned()),
-        ("subject", subject.to_owned()),
-        ("from", shown.reverse_path.to_string()),
-        ("to", shown.destination.clone()),
-        ("recipients that wait", shown.recipients.join(", ")),
-        ("bytes", shown.size.to_string()),
-        ("queued at", shown.queued_at.to_string()),
-        ("attempts", shown.attempts.to_string()),
-        ("next attempt", shown.next_attempt.to_string()),
-        ("last failure", shown.last_failure.unwrap_or("(none)").to_owned()),
-    ] {
-        output::line(&format!("{name:<21} {value}"))?;
+    for destination in &destinations {
+        output::line(&destination.line())?;
     }
-    for settled in &shown.settled {
-        output::line(&format!("{:<21} {}", "settled", settled.line()))?;
+    if destinations.is_empty() {
+        output::line("the queue is empty")?;
     }
     Ok(())
 }
 
+fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
+    let (queue, states) = queue(&arguments.config)?;
+    let found = queue.iter().find(|mail| mail.id == arguments.id);
+    let mail = found.with_context(|| format!("there is no entry {} in the queue", arguments.id))?;
+    let shown = Shown::of(mail, &states);
+    if arguments.json {
+        return output::json(&shown);
+    }
+    shown.print(mail.entry.authorship.subject.as_deref())
+}
+
+fn wanted(ids: &[QueueId], to: Option<&Whom>) -> Wanted {
+    to.map_or_else(|| Wanted::Ids(ids.to_vec()), |whom| Wanted::To(whom.clone()))
+}
+
 fn retry(arguments: &RetryArguments) -> anyhow::Result<()> {
-    let ids = match arguments.all {
-        true => queue(&arguments.config)?.iter().map(|mail| mail.id).collect(),
-        false => arguments.ids.clone(),
+    let wanted = match arguments.all {
+        true => Wanted::All,
+        false => wanted(&arguments.ids, arguments.to.as_ref()),
     };
-    tell(&arguments.config, &Request::QueueRetry { ids }, "tried now", arguments.json)
+    let request = Request::QueueRetry { wanted };
+    let answer = ask(&arguments.config, &request)?;
+    if arguments.json {
+        output::json(&answer)?;
+    } else {
+        tell(&answer, "tried now")?;
+    }
+    missed(&answer.missed)
 }
 
 fn drop_entries(arguments: &DropArguments) -> anyhow::Result<()> {
-    let request = Request::QueueDrop { ids: arguments.ids.clone(), bounces: arguments.bounce };
-    tell(&arguments.config, &request, "given up", arguments.json)
-}
-
-/// Asks the daemon, and prints what came of it.
-fn tell(config: &ConfigArgument, request: &Request, done: &str, json: bool) -> anyhow::Result<()> {
-    let data_dir = config.load()?.store.data_dir;
-    let answer: Answer = control::ask(&data_dir, request)?;
-    if let Some(problem) = &answer.problem {
-        bail!("the daemon says: {problem}");
-    }
-    if json {
+    let wanted = wanted(&arguments.ids, arguments.to.as_ref());
+    let request = Request::QueueDrop { wanted, bounces: arguments.bounce };
+    let answer = ask(&arguments.config, &request)?;
+    if arguments.json {
         output::json(&answer)?;
     } else {
-        for id in &answer.done {
-            output::line(&format!("{id} {done}"))?;
-        }
+        tell(&answer, "given up")?;
     }
-    match answer.missed.as_slice() {
+    missed(&answer.missed)?;
+    match answer.in_flight.as_slice() {
         [] => Ok(()),
-        missed => {
-            let ids: Vec<_> = missed.iter().map(ToString::to_string).collect();
-            bail!("not waiting, or being sent at this moment: {}", ids.join(", "))
+        in_flight => bail!("being sent at this moment, so not given up: {}", listed(in_flight)),
+    }
+}
+
+/// Asks the daemon.
+fn ask(config: &ConfigArgument, request: &Request) -> anyhow::Result<Answer> {
+    let data_dir = config.load()?.store.data_dir;
+    let answer: Answer = control::ask(&data_dir, request)?;
+    match &answer.problem {
+        Some(problem) => bail!("the daemon says: {problem}"),
+        None => Ok(answer),
+    }
+}
+
+/// Prints what came of each entry, and how many there are of each kind.
+fn tell(answer: &Answer, done: &str) -> anyhow::Result<()> {
+    for id in &answer.done {
+        output::line(&format!("{id} {done}"))?;
+    }
+    for id in &answer.in_flight {
+        output::line(&format!("{id} is being sent at this moment"))?;
+    }
+    for entry in &answer.waiting {
+        output::line(&format!("{} is due, and {}", entry.id, entry.waits_for))?;
+    }
+    let mut counts = Vec::new();
+    for (count, what) in [
+        (answer.done.len(), done),
+        (answer.in_flight.len(), "being sent"),
+        (answer.waiting.len(), "due but waiting"),
+    ] {
+        if count > 0 {
+            counts.push(format!("{count} {what}"));
         }
     }
+    if counts.is_empty() && answer.missed.is_empty() {
+        counts.push("nothing waits".to_owned());
+    }
+    if !counts.is_empty() {
+        output::line(&counts.join(", "))?;
+    }
+    Ok(())
+}
+
+fn missed(missed: &[QueueId]) -> anyhow::Result<()> {
+    match missed {
+        [] => Ok(()),
+        missed => bail!("not in the queue: {}", listed(missed)),
+    }
+}
+
+fn listed(ids: &[QueueId]) -> String {
+    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    ids.join(", ")
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::changes::Changes;
 use super::outbound::MailQueue;
 use crate::pipeline::Pipeline;
+use crate::queue::{GivenUp, Hurried, WaitingEntry, Wanted};
 use crate::smtp::Shared;
 use crate::store::{MailboxName, QueueId};
 
@@ -36,13 +37,15 @@ pub enum Request {
     /// Try entries of the queue now.
     QueueRetry {
         /// Which.
-        ids: Vec<QueueId>,
+        wanted: Wanted,
     },
+    /// Tell what each entry of the queue waits for.
+    QueueState,
     /// Give entries of the queue up.
     #[serde(rename_all = "camelCase")]
     QueueDrop {
         /// Which.
-        ids: Vec<QueueId>,
+        wanted: Wanted,
         /// Whether their senders get a DSN.
         bounces: bool,
     },
@@ -93,7 +96,13 @@ pub(super) struct Door {
 pub struct Answer {
     /// Entries for which it was done.
     pub done: Vec<QueueId>,
-    /// Entries that do not wait: unknown, gone, or being sent at this moment.
+    /// Entries that are due now, and what keeps them from being tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingEntry>,
+    /// Entries that were being sent at this moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<QueueId>,
+    /// Entries that are not in the queue.
     pub missed: Vec<QueueId>,
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +166,11 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
             tracing::info!(user = %name, was_locked, "failed logins are forgotten");
             json!(UnlockAnswer { was_locked })
         }
-        Ok(request) => json!(answer(request, &door.queue).await),
+        Ok(Request::QueueRetry { wanted }) => json!(retry(&wanted, &door.queue).await),
+        Ok(Request::QueueState) => json!(state(&door.queue).await),
+        Ok(Request::QueueDrop { wanted, bounces }) => {
+            json!(give_up(&wanted, bounces, &door.queue).await)
+        }
         Err(error) => json!(Answer { problem: Some(error.to_string()), ..Answer::default() }),
     };
     let text = answer.to_string() + "\n";
@@ -199,26 +212,27 @@ pub fn ask<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> io::Resul
         .map_err(|error| io::Error::other(format!("the daemon's answer cannot be read: {error}")))
 }
 
-async fn answer(request: Request, queue: &MailQueue) -> Answer {
-    let mut answer = Answer::default();
-    match request {
-        // They have answers of their own.
-        Request::Reload | Request::Unlock { .. } => {}
-        Request::QueueRetry { ids } => {
-            for id in ids {
-                let list = if queue.retry(id) { &mut answer.done } else { &mut answer.missed };
-                list.push(id);
-            }
+async fn retry(wanted: &Wanted, queue: &MailQueue) -> Answer {
+    let Hurried { tried, waiting, in_flight, missed } = queue.retry(wanted).await;
+    Answer { done: tried, waiting, in_flight, missed, problem: None }
+}
+
+async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue) -> Answer {
+    match queue.give_up(wanted, is_told).await {
+        Ok(GivenUp { done, in_flight, missed }) => {
+            tracing::info!(count = done.len(), is_told, "the administrator has dropped mail");
+            Answer { done, in_flight, missed, ..Answer::default() }
         }
-        Request::QueueDrop { ids, bounces } => {
-            for id in ids {
-                match queue.give_up(id, bounces).await {
-                    Ok(true) => answer.done.push(id),
-                    Ok(false) => answer.missed.push(id),
-                    Err(error) => answer.problem = Some(error.to_string()),
-                }
-            }
-        }
+        Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
     }
-    answer
+}
+
+/// What each entry waits for; there may be many.
+async fn state(queue: &Arc<MailQueue>) -> Answer {
+    let queue = Arc::clone(queue);
+    let told = tokio::task::spawn_blocking(move || queue.waits_for()).await;
+    match told {
+        Ok(waiting) => Answer { waiting, ..Answer::default() },
+        Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
+    }
 }

@@ -74,6 +74,11 @@ impl Limits {
         }
     }
 
+    /// Of all lanes.
+    pub(super) fn connections(self) -> usize {
+        self.connections
+    }
+
     /// Of all lanes that have not proven themselves: half.
     fn unproven(self) -> usize {
         (self.connections / 2).max(1)
@@ -94,6 +99,10 @@ impl Open {
     pub(super) fn has_room(&self, class: Class, limits: Limits) -> bool {
         (class.is_proven || self.count(|it| !it.is_proven) < limits.unproven())
             && (!class.is_report || self.count(|it| it.is_report) < limits.reports())
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.count(|_| true)
     }
 
     pub(super) fn add(&mut self, class: Class, connections: usize) {

@@ -43,12 +43,7 @@ impl Memory {
 
     /// Waits for room for a message; what is larger than its share has all of that to itself.
     pub(super) async fn room(&self, octets: u64, class: Class) -> Room {
-        // From the narrowest on, so that who waits for it keeps nothing from others.
-        let shares = [
-            class.is_report.then_some(&self.reports),
-            (!class.is_proven).then_some(&self.unproven),
-            Some(&self.all),
-        ];
+        let shares = self.shares(class);
         let mut permits = Vec::with_capacity(shares.len());
         for pool in shares.into_iter().flatten() {
             let units = units(octets).min(pool.size);
@@ -56,6 +51,27 @@ impl Memory {
             permits.extend(Arc::clone(&pool.free).acquire_many_owned(units).await);
         }
         Room { _permits: permits }
+    }
+
+    /// Room for a message, if nobody has to wait for it.
+    pub(super) fn room_at_once(&self, octets: u64, class: Class) -> Option<Room> {
+        let shares = self.shares(class);
+        let mut permits = Vec::with_capacity(shares.len());
+        for pool in shares.into_iter().flatten() {
+            let units = units(octets).min(pool.size);
+            permits.push(Arc::clone(&pool.free).try_acquire_many_owned(units).ok()?);
+        }
+        Some(Room { _permits: permits })
+    }
+
+    /// What a message counts in: from the narrowest on, so that who waits for it keeps nothing
+    /// from others.
+    fn shares(&self, class: Class) -> [Option<&Pool>; 3] {
+        [
+            class.is_report.then_some(&self.reports),
+            (!class.is_proven).then_some(&self.unproven),
+            Some(&self.all),
+        ]
     }
 }
 

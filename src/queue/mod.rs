@@ -16,8 +16,12 @@ mod schedule;
 mod settings;
 mod settle;
 mod waiting;
+mod waits_for;
+mod wanted;
 mod worker;
 
+#[cfg(test)]
+mod fixture;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 #[cfg(test)]
@@ -25,6 +29,8 @@ mod tests;
 
 pub use settings::Settings;
 pub use settle::Settlement;
+pub use waits_for::{GivenUp, Hurried, Share, WaitingEntry, WaitsFor};
+pub use wanted::{Wanted, Whom};
 pub use worker::{Carried, Courier, Ledger, Queue};
 
 /// Chance, from 0 to 1; given, so that tests know it.

@@ -63,6 +63,7 @@ pub(super) fn settle(
     let tells_delay = !mail.state.is_delay_told
         && !deferred.is_empty()
         && schedule::is_delayed(settings, mail.queued_at, now);
+    let is_servers_fault = deferred.iter().all(|(_, failure)| is_servers_fault(failure));
     let state = deferred.first().map(|(_, failure)| {
         let attempts = mail.state.attempts.saturating_add(1);
         QueueState {
@@ -71,6 +72,8 @@ pub(super) fn settle(
             settled,
             is_delay_told: mail.state.is_delay_told || tells_delay,
             last_failure: Some(failure.to_string()),
+            is_servers_fault,
+            last_attempt: Some(now),
         }
     });
     let delayed = if tells_delay { deferred } else { Vec::new() };
@@ -97,13 +100,43 @@ fn settled(
     mail.state.settled.iter().cloned().chain(sent).chain(failed).collect()
 }
 
-/// What follows when an operator gives an entry up: nobody who still waited gets it.
-pub(super) fn give_up(mail: QueuedMail, now: Timestamp, is_told: bool) -> Settlement {
+/// Whether an attempt may go better as soon as a server of the destination answers. That this
+/// server cannot read a message says nothing of them.
+fn is_servers_fault(failure: &Failure) -> bool {
+    let is_ours = failure.code.is_none() && failure.enhanced == UNREADABLE;
+    failure.concerns_host() && !is_ours
+}
+
+/// What follows when an operator gives an entry up for the recipients at these places: they never
+/// get it. Others wait on as before.
+pub(super) fn give_up(
+    mail: QueuedMail,
+    places: &[usize],
+    now: Timestamp,
+    is_told: bool,
+) -> Settlement {
     let failure = own_failure(&mail, GIVEN_UP, "given up by the administrator");
-    let failed = open_places(&mail).into_iter().map(|place| (place, failure.clone())).collect();
-    let (sent, delayed) = (Vec::new(), Vec::new());
-    let (delayed_until, state, is_given_up) = (now, None, true);
-    Settlement { mail, at: now, sent, failed, delayed, delayed_until, state, is_told, is_given_up }
+    let mut open = open_places(&mail);
+    let mut failed = Vec::new();
+    for place in places {
+        if let Some(index) = open.iter().position(|open| open == place) {
+            open.remove(index);
+            failed.push((*place, failure.clone()));
+        }
+    }
+    let rest = || QueueState { settled: settled(&mail, &[], &failed), ..mail.state.clone() };
+    let state = (!open.is_empty()).then(rest);
+    Settlement {
+        at: now,
+        sent: Vec::new(),
+        failed,
+        delayed: Vec::new(),
+        delayed_until: now,
+        state,
+        is_told,
+        is_given_up: true,
+        mail,
+    }
 }
 
 /// The outcomes of those who wait for a message that cannot be read: like any that may pass, until

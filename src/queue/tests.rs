@@ -16,8 +16,8 @@ use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
 use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Receipt, Stage};
 use crate::store::{
-    Authorship, Blob, Commit, Destination, Mail, Purpose, QueueChange, QueueEntry, QueuedContent,
-    QueuedMail, Settled, SettledOutcome, Store, StoreError,
+    Authorship, Blob, Commit, Destination, Mail, Purpose, QueueChange, QueueEntry, QueueId,
+    QueuedContent, QueuedMail, Settled, SettledOutcome, Store, StoreError,
 };
 
 const START: Timestamp = Timestamp::from_millis(1_795_235_486_123);
@@ -324,7 +324,8 @@ async fn what_waits_is_tried_by_the_next_daemon() {
     assert_eq!(second.state, None);
     running.stop().await;
     let running = bench.run();
-    assert!(!running.queue.retry(first.mail.id), "it is gone");
+    let id = first.mail.id;
+    assert_eq!(running.queue.retry(&Wanted::Ids(vec![id])).await.missed, [id], "it is gone");
     running.stop().await;
 }
 
@@ -555,19 +556,110 @@ async fn an_operator_may_hurry_an_entry_or_give_it_up() {
     let mut running = bench.run();
     running.add("far.test", &["bob"], "hello").await;
     let first = running.told().await;
-    // The recorder tells before the queue has it back.
     let id = first.mail.id;
-    while !running.queue.retry(id) {
+    let wanted = Wanted::Ids(vec![id]);
+    // The recorder tells before the queue has it back.
+    while running.queue.retry(&wanted).await.tried.is_empty() {
         tokio::task::yield_now().await;
     }
     let second = running.told().await;
     assert!(hours(second.at) < 0.05, "{}", hours(second.at));
-    while !running.queue.give_up(id, false).await.expect("is recorded") {
+    while running.queue.give_up(&wanted, false).await.expect("is recorded").done.is_empty() {
         tokio::task::yield_now().await;
     }
     let last = running.told().await;
     assert_eq!((last.state, last.is_told, last.failed.len()), (None, false, 1));
     assert!(last.failed[0].1.to_string().contains("given up by the administrator"));
-    assert!(!running.queue.give_up(id, true).await.expect("nothing to record"));
+    let again = running.queue.give_up(&wanted, true).await.expect("nothing to record");
+    assert_eq!(again, GivenUp { missed: vec![id], ..GivenUp::default() });
+    running.stop().await;
+}
+
+/// Both of `far.test` and one of `other.test` that wait for their next attempt.
+async fn three_that_wait(running: &mut Running) -> Vec<QueueId> {
+    for (domain, names) in [("far.test", ["bob", "carol"]), ("other.test", ["dan", "eve"])] {
+        running.add(domain, &names, "hello").await;
+    }
+    running.add("far.test", &["bob"], "again").await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let settlement = running.told().await;
+        ids.push(settlement.mail.id);
+    }
+    ids.sort_unstable();
+    let is_scheduled = |entry: &WaitingEntry| entry.waits_for.reason() == "next-attempt";
+    // The recorder tells before the queue has it back.
+    while !running.queue.waits_for().iter().all(is_scheduled) {
+        tokio::task::yield_now().await;
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_retry_says_of_each_entry_what_came_of_it() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    let ids = three_that_wait(&mut running).await;
+    running.queue.reload(Settings { connections_per_destination: 1, ..Settings::default() });
+    // From here on, nothing that is begun comes to an end.
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
+    while running.attempts.try_recv().is_ok() {}
+    let to_far = Wanted::To("FAR.test".to_owned().into());
+    let hurried = running.queue.retry(&to_far).await;
+    assert_eq!(hurried.missed, []);
+    // One connection; which of them has it is a matter of their times.
+    let waiting: Vec<_> = hurried.waiting.iter().map(|entry| entry.waits_for).collect();
+    let share = Share::Destination;
+    assert_eq!((hurried.tried.len(), waiting), (1, vec![WaitsFor::Connection { share }]));
+    assert_ne!(hurried.tried[0], ids[1], "that goes elsewhere");
+    soon(running.attempts.recv()).await.expect("it is tried in earnest");
+    let again = running.queue.retry(&Wanted::All).await;
+    assert_eq!(again.in_flight, hurried.tried, "it is being sent already");
+    assert_eq!(again.tried, [ids[1]]);
+    assert_eq!(again.waiting, hurried.waiting);
+    let dropped = running.queue.give_up(&to_far, false).await.expect("is recorded");
+    assert_eq!(dropped.in_flight, hurried.tried, "it is too late for this one");
+    assert_eq!(dropped.done, [hurried.waiting[0].id]);
+    bench.gate.add_permits(100);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_given_up_leaves_the_others_of_an_entry_waiting() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    let ids = three_that_wait(&mut running).await;
+    let bob = Wanted::To("bob@far.test".to_owned().into());
+    let dropped = running.queue.give_up(&bob, true).await.expect("is recorded");
+    assert_eq!(dropped, GivenUp { done: vec![ids[0], ids[2]], ..GivenUp::default() });
+    let first = running.told().await;
+    assert_eq!(first.failed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0]);
+    let state = first.state.expect("carol waits on");
+    let before = first.mail.state.clone();
+    assert_eq!((state.attempts, state.next_attempt), (before.attempts, before.next_attempt));
+    assert_eq!(running.told().await.state, None, "nobody waits for the other");
+    let left: Vec<_> = running.queue.waits_for().iter().map(|entry| entry.id).collect();
+    assert_eq!(left, ids[..2]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_back_gets_its_mail_at_once() {
+    let bench = Bench::new(&[&[Answer::Down], &[Answer::Down], &[Answer::Down], &[Answer::Sent]]);
+    let mut running = bench.run();
+    for text in ["one", "two", "three"] {
+        running.add("far.test", &["bob"], text).await;
+        let failed = running.told().await;
+        assert!(failed.state.expect("waits").is_servers_fault);
+        // Over the minute for which the destination is left alone.
+        bench.clock.advance(Duration::from_secs(61));
+        running.queue.changed.notify_one();
+    }
+    running.add("far.test", &["bob"], "four").await;
+    let at = bench.clock.now();
+    for _ in 0..4 {
+        let settlement = running.told().await;
+        assert_eq!((settlement.sent.len(), settlement.at), (1, at));
+    }
     running.stop().await;
 }

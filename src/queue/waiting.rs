@@ -2,17 +2,27 @@
 //! that one with much mail, or one that cannot be reached, holds up nobody else's; and none has
 //! many connections before it has shown what it does with one.
 
+mod telling;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::lane::{Class, Lane, Limits, Open, Proven};
 use crate::clock::Timestamp;
 use crate::store::{QueueId, QueuedMail};
 
-/// Everything that is in the queue and not being sent.
+/// How many entries, whose time has not come, each answer of a server brings forward at a
+/// destination that did not answer before: all of them before long, since each of them brings its
+/// own, and none once it stops answering.
+const BROUGHT_FORWARD: usize = 2;
+
+/// Everything that is in the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     limits: Limits,
+    /// What is not being sent.
     mails: HashMap<QueueId, QueuedMail>,
+    /// What is being sent, as it was when it was taken.
+    under_way: HashMap<QueueId, UnderWay>,
     due: BTreeSet<(Timestamp, QueueId)>,
     lanes: HashMap<Lane, LaneState>,
     /// Lanes with mail whose time has come and a connection to spare, in turn; by class, so that
@@ -31,6 +41,37 @@ struct LaneState {
     connections: usize,
     held_until: Option<Timestamp>,
     turn: Option<u64>,
+    /// Entries whose time has not come, and which only wait because no server did its part.
+    servers_fault: BTreeSet<QueueId>,
+}
+
+/// An entry that is being sent.
+#[derive(Debug)]
+struct UnderWay {
+    mail: QueuedMail,
+    stage: Stage,
+}
+
+/// How far sending an entry has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for room in memory.
+    Memory,
+    /// It is being sent, or what came of it recorded.
+    Attempt,
+    /// It went wrong, and nobody knows how far it has come; the next daemon tries it again.
+    Broken,
+}
+
+/// An entry that was looked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<T> {
+    /// It waits.
+    Waiting(T),
+    /// It is being sent.
+    UnderWay,
+    /// There is none.
+    Nothing,
 }
 
 impl Waiting {
@@ -38,6 +79,7 @@ impl Waiting {
         Self {
             limits,
             mails: HashMap::new(),
+            under_way: HashMap::new(),
             due: BTreeSet::new(),
             lanes: HashMap::new(),
             turns: BTreeMap::new(),
@@ -64,29 +106,69 @@ impl Waiting {
 
     /// Adds an entry, new or tried before.
     pub(super) fn add(&mut self, mail: QueuedMail) {
+        self.under_way.remove(&mail.id);
         self.due.insert((mail.state.next_attempt, mail.id));
+        if mail.state.is_servers_fault {
+            self.lanes.entry(Lane::of(&mail)).or_default().servers_fault.insert(mail.id);
+        }
         self.mails.insert(mail.id, mail);
     }
 
-    /// Makes an entry due at once, and its lane's hold end; false if it does not wait.
-    pub(super) fn hurry(&mut self, id: QueueId, now: Timestamp) -> bool {
-        let Some(mail) = self.mails.get_mut(&id) else { return false };
-        if self.due.remove(&(mail.state.next_attempt, id)) {
-            self.due.insert((now, id));
-        }
-        mail.state.next_attempt = now;
+    /// Makes an entry due at once, and its lane's hold end.
+    pub(super) fn hurry(&mut self, id: QueueId, now: Timestamp) -> Found<()> {
+        let Some(mail) = self.mails.get(&id) else { return self.under_way(id) };
         let lane = Lane::of(mail);
+        self.bring_forward(&lane, id, now);
         self.release(&lane);
-        true
+        Found::Waiting(())
     }
 
-    /// Takes an entry out for good; `None` if it does not wait.
-    pub(super) fn remove(&mut self, id: QueueId) -> Option<QueuedMail> {
-        let mail = self.mails.remove(&id)?;
-        self.due.remove(&(mail.state.next_attempt, id));
-        if let Some(lane) = self.lanes.get_mut(&Lane::of(&mail)) {
-            lane.ready.retain(|ready| *ready != id);
+    /// Makes an entry due, if its time has not come.
+    fn bring_forward(&mut self, lane: &Lane, id: QueueId, now: Timestamp) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.servers_fault.remove(&id);
         }
+        let Some(mail) = self.mails.get_mut(&id) else { return };
+        if self.due.remove(&(mail.state.next_attempt, id)) {
+            let next_attempt = mail.state.next_attempt.min(now);
+            mail.state.next_attempt = next_attempt;
+            self.due.insert((next_attempt, id));
+        }
+    }
+
+    /// Takes an entry out for good.
+    pub(super) fn remove(&mut self, id: QueueId) -> Found<QueuedMail> {
+        let Some(mail) = self.mails.remove(&id) else { return self.under_way(id) };
+        self.due.remove(&(mail.state.next_attempt, id));
+        let lane = Lane::of(&mail);
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.ready.retain(|ready| *ready != id);
+            state.servers_fault.remove(&id);
+        }
+        self.forget_if_idle(&lane);
+        Found::Waiting(mail)
+    }
+
+    fn under_way<T>(&self, id: QueueId) -> Found<T> {
+        if self.under_way.contains_key(&id) { Found::UnderWay } else { Found::Nothing }
+    }
+
+    /// Notes how far sending an entry has come.
+    pub(super) fn note(&mut self, id: QueueId, stage: Stage) {
+        if let Some(entry) = self.under_way.get_mut(&id) {
+            entry.stage = stage;
+        }
+    }
+
+    /// An entry that was being sent is gone: every recipient has an outcome.
+    pub(super) fn settled(&mut self, id: QueueId) {
+        self.under_way.remove(&id);
+    }
+
+    fn begin(&mut self, id: QueueId) -> Option<QueuedMail> {
+        let mail = self.mails.remove(&id)?;
+        let entry = UnderWay { mail: mail.clone(), stage: Stage::Attempt };
+        self.under_way.insert(id, entry);
         Some(mail)
     }
 
@@ -102,9 +184,12 @@ impl Waiting {
                 self.forget_if_idle(&lane);
                 continue;
             };
-            let Some(mail) = self.mails.remove(&id) else { continue };
+            if !self.mails.contains_key(&id) {
+                continue;
+            }
             state.connections += 1;
             self.open.add(class, 1);
+            let Some(mail) = self.begin(id) else { continue };
             self.give_turn(&lane);
             return Some((lane, mail));
         }
@@ -122,7 +207,7 @@ impl Waiting {
         }
         let may = |state: &&mut LaneState| state.connections <= most && state.held_until.is_none();
         let id = self.lanes.get_mut(lane).filter(may)?.ready.pop_front()?;
-        self.mails.remove(&id)
+        self.begin(id)
     }
 
     /// A connection has ended.
@@ -137,13 +222,27 @@ impl Waiting {
         self.forget_if_idle(lane);
     }
 
-    /// A server has answered there: the lane may have as many connections as any.
-    pub(super) fn prove(&mut self, lane: &Lane) {
+    /// A server has answered there: the lane may have as many connections as any, and entries
+    /// that wait because none did need not wait for their time.
+    pub(super) fn prove(&mut self, lane: &Lane, now: Timestamp) {
         self.set_proven(lane, true);
         if let Some(oldest) = self.proven.surplus() {
             self.set_proven(&oldest, false);
         }
         self.give_turn(lane);
+        let sibling = lane.sibling();
+        for _ in 0..BROUGHT_FORWARD {
+            if let Some(id) = self.oldest_unanswered(lane) {
+                self.bring_forward(lane, id, now);
+            } else if let Some(id) = self.oldest_unanswered(&sibling) {
+                self.bring_forward(&sibling, id, now);
+            }
+        }
+    }
+
+    /// The oldest entry of a lane that need not wait once a server answers.
+    fn oldest_unanswered(&self, lane: &Lane) -> Option<QueueId> {
+        self.lanes.get(lane)?.servers_fault.first().copied()
     }
 
     /// Nobody answers there: its mail waits until a moment without being tried, and then goes over
@@ -181,7 +280,9 @@ impl Waiting {
             }
             let Some(mail) = self.mails.get(&id) else { continue };
             let lane = Lane::of(mail);
-            self.lanes.entry(lane.clone()).or_default().ready.push_back(id);
+            let state = self.lanes.entry(lane.clone()).or_default();
+            state.servers_fault.remove(&id);
+            state.ready.push_back(id);
             self.give_turn(&lane);
         }
     }
@@ -272,8 +373,9 @@ impl Waiting {
 
     fn forget_if_idle(&mut self, lane: &Lane) {
         let is_idle = |state: &LaneState| {
-            let LaneState { ready, connections, held_until, turn } = state;
-            *connections == 0 && ready.is_empty() && held_until.is_none() && turn.is_none()
+            let LaneState { ready, connections, held_until, turn, servers_fault } = state;
+            let is_empty = ready.is_empty() && servers_fault.is_empty();
+            *connections == 0 && is_empty && held_until.is_none() && turn.is_none()
         };
         if self.lanes.get(lane).is_some_and(is_idle) {
             self.lanes.remove(lane);

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::lane::{Lane, Limits};
 use super::memory::Memory;
 use super::settle::{self, Settlement};
-use super::waiting::Waiting;
+use super::waiting::{Found, Stage, Waiting};
+use super::waits_for::{GivenUp, Hurried, WaitingEntry, WaitsFor};
+use super::wanted::{Wanted, Whom};
 use super::{Chance, Settings};
 use crate::clock::Clock;
 use crate::smtp::client::Outcome;
@@ -87,6 +89,9 @@ pub trait Ledger: Send + Sync + 'static {
 pub struct Queue<C, L> {
     waiting: Mutex<Waiting>,
     pub(super) changed: Notify,
+    /// Those who wait until everything that is due and can be taken has been; `None` as long as
+    /// nothing is taken.
+    rounds: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     courier: C,
     ledger: L,
     store: Arc<Store>,
@@ -106,6 +111,25 @@ impl<C, L> Drop for Turn<'_, C, L> {
         // Nothing panics while holding this lock.
         self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).close(self.lane);
         self.queue.changed.notify_one();
+    }
+}
+
+/// An entry while it is being sent; if that ends in no other way, it went wrong.
+struct Sending<'a, C, L> {
+    queue: &'a Queue<C, L>,
+    id: QueueId,
+}
+
+impl<C, L> Sending<'_, C, L> {
+    fn note(&self, stage: Stage) {
+        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).note(self.id, stage);
+    }
+}
+
+impl<C, L> Drop for Sending<'_, C, L> {
+    fn drop(&mut self) {
+        // Nothing is noted of an entry that is settled, or waits again.
+        self.note(Stage::Broken);
     }
 }
 
@@ -151,6 +175,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         Arc::new(Self {
             waiting: Mutex::new(Waiting::new(Limits::of(&settings))),
             changed: Notify::new(),
+            rounds: Mutex::new(None),
             courier,
             ledger,
             store,
@@ -170,27 +195,101 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         self.changed.notify_one();
     }
 
-    /// Makes an entry due at once; false if it does not wait.
-    pub fn retry(&self, id: QueueId) -> bool {
-        let hurried = self.waiting().hurry(id, self.clock.now());
-        self.changed.notify_one();
+    /// Makes entries due at once, waits until every one of them that can be taken has been, and
+    /// tells what each of them waits for then.
+    pub async fn retry(&self, wanted: &Wanted) -> Hurried {
+        let mut hurried = Hurried::default();
+        let mut due = Vec::new();
+        {
+            let (mut waiting, now) = (self.waiting(), self.clock.now());
+            for id in waiting.find(wanted) {
+                match waiting.hurry(id, now) {
+                    Found::Waiting(()) => due.push(id),
+                    Found::UnderWay => hurried.in_flight.push(id),
+                    Found::Nothing => hurried.missed.push(id),
+                }
+            }
+        }
+        self.next_round().await;
+        let (mut waiting, now) = (self.waiting(), self.clock.now());
+        for id in due {
+            match waiting.waits_for(id, now) {
+                // It is gone, or has another time: that came of an attempt.
+                None
+                | Some(WaitsFor::InFlight | WaitsFor::NextAttempt { .. } | WaitsFor::Restart) => {
+                    hurried.tried.push(id);
+                }
+                Some(waits_for) => hurried.waiting.push(WaitingEntry { id, waits_for }),
+            }
+        }
         hurried
     }
 
-    /// Gives an entry up, as an operator decides; false if it does not wait, because it is
-    /// unknown, gone, or being sent. `is_told` says whether the sender gets a DSN.
+    /// Waits until everything that is due now, and can be taken, has been.
+    async fn next_round(&self) {
+        let (done, ended) = oneshot::channel();
+        match &mut *self.rounds() {
+            Some(rounds) => rounds.push(done),
+            None => return,
+        }
+        self.changed.notify_one();
+        // The queue may stop; then nothing more is taken.
+        drop(ended.await);
+    }
+
+    /// What every entry waits for, oldest first.
+    pub fn waits_for(&self) -> Vec<WaitingEntry> {
+        self.waiting().tell(self.clock.now())
+    }
+
+    /// Gives entries up, as an operator decides: for everybody who waits, or for those who are
+    /// meant. `is_told` says whether senders get a DSN.
     ///
     /// # Errors
-    /// It cannot be recorded; then it waits on.
-    pub async fn give_up(&self, id: QueueId, is_told: bool) -> Result<bool, StoreError> {
-        let Some(mail) = self.waiting().remove(id) else { return Ok(false) };
-        let settlement = settle::give_up(mail, self.clock.now(), is_told);
+    /// One of them cannot be recorded, and waits on; what came before it is done.
+    pub async fn give_up(&self, wanted: &Wanted, is_told: bool) -> Result<GivenUp, StoreError> {
+        let mut given_up = GivenUp::default();
+        let whom = match wanted {
+            Wanted::To(whom) => Some(whom),
+            Wanted::Ids(_) | Wanted::All => None,
+        };
+        let ids = self.waiting().find(wanted);
+        for id in ids {
+            let found = self.waiting().remove(id);
+            match found {
+                Found::Waiting(mail) => {
+                    self.give_up_one(mail, whom, is_told).await?;
+                    given_up.done.push(id);
+                }
+                Found::UnderWay => given_up.in_flight.push(id),
+                Found::Nothing => given_up.missed.push(id),
+            }
+        }
+        Ok(given_up)
+    }
+
+    async fn give_up_one(
+        &self,
+        mail: QueuedMail,
+        whom: Option<&Whom>,
+        is_told: bool,
+    ) -> Result<(), StoreError> {
+        let places = match whom {
+            Some(whom) => whom.places(&mail),
+            None => settle::open_places(&mail),
+        };
+        let settlement = settle::give_up(mail, &places, self.clock.now(), is_told);
         let recorded = self.ledger.record(&settlement).await;
-        if recorded.is_err() {
-            self.waiting().add(settlement.mail);
+        let rest = match (&recorded, settlement.state) {
+            (Ok(()), Some(state)) => Some(QueuedMail { state, ..settlement.mail }),
+            (Ok(()), None) => None,
+            (Err(_), _) => Some(settlement.mail),
+        };
+        if let Some(mail) = rest {
+            self.waiting().add(mail);
             self.changed.notify_one();
         }
-        recorded.map(|()| true)
+        recorded
     }
 
     /// Sends what waits and what comes, until told to stop.
@@ -199,13 +298,20 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             self.waiting().add(mail);
         }
         let mut connections = JoinSet::new();
+        *self.rounds() = Some(Vec::new());
         while !*stop.borrow() {
+            // Who comes from here on may have made something due that is not taken in this round.
+            let rounds = self.rounds().as_mut().map(std::mem::take).unwrap_or_default();
             let most = self.terms.load().settings.connections;
             while connections.len() < most
                 && let Some((lane, mail)) = self.take()
             {
                 let queue = Arc::clone(&self);
                 connections.spawn(queue.serve(lane, mail, stop.clone()));
+            }
+            for round in rounds {
+                // Who asked may have gone.
+                round.send(()).ok();
             }
             let sleep = self.until_next();
             // Nothing is lost by dropping any of these: channels and the notification keep what
@@ -218,6 +324,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
                 _ = stop.changed() => {}
             }
         }
+        *self.rounds() = None;
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             tracing::warn!("mail is still being sent; what is cut short is sent again");
@@ -227,6 +334,11 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
     pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while holding this lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Option<Vec<oneshot::Sender<()>>>> {
+        // Nothing panics while holding this lock.
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<(Lane, QueuedMail)> {
@@ -261,9 +373,18 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         open: Option<C::Connection>,
         stop: &watch::Receiver<bool>,
     ) -> Option<C::Connection> {
+        let sending = Sending { queue: self, id: mail.id };
         let memory = Arc::clone(&self.terms.load().memory);
         let class = self.waiting().class(lane);
-        let room = memory.room(mail.size, class).await;
+        let room = match memory.room_at_once(mail.size, class) {
+            Some(room) => room,
+            None => {
+                sending.note(Stage::Memory);
+                let room = memory.room(mail.size, class).await;
+                sending.note(Stage::Attempt);
+                room
+            }
+        };
         let carried = match self.read(mail.id).await {
             Ok(content) => self.carry(lane, &mail, &content, open).await,
             Err(error) => {
@@ -294,7 +415,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         if outcomes().all(is_host_trouble) {
             self.waiting().hold(lane, self.clock.now().plus(HOLD));
         } else if outcomes().any(is_answer) {
-            self.waiting().prove(lane);
+            self.waiting().prove(lane, self.clock.now());
             self.changed.notify_one();
         }
         carried
@@ -316,8 +437,9 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             }
             tokio::time::sleep(TROUBLE_PAUSE).await;
         }
-        if let Some(state) = settlement.state {
-            self.waiting().add(QueuedMail { state, ..settlement.mail });
+        match settlement.state {
+            Some(state) => self.waiting().add(QueuedMail { state, ..settlement.mail }),
+            None => self.waiting().settled(settlement.mail.id),
         }
     }
 }

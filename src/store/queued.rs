@@ -184,6 +184,13 @@ pub struct QueueState {
     /// Why the last attempt did not do for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// Whether that was the fault of its destination's servers, or of the way to them, and of no
+    /// recipient: once somebody answers there, it need not wait for its time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_servers_fault: bool,
+    /// When it was tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<Timestamp>,
 }
 
 impl QueueState {

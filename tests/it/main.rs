@@ -33,6 +33,7 @@ mod power;
 mod queue_bounds;
 mod queue_faults;
 mod queue_kill;
+mod queue_operator;
 mod queue_peers;
 mod routes;
 mod rules;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::id::TraceId;
-use crate::mail::{Address, MailParameters, ReversePath};
-use crate::queue::Settings;
-use crate::store::{Authorship, Destination, Purpose, QueueEntry, QueueState};
+use crate::mail::Domain;
+use crate::queue::waits_for::{Share, WaitsFor};
+use crate::queue::{Settings, fixture};
+use crate::store::{Destination, Purpose, QueueEntry, QueueState};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -16,26 +16,20 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 fn mail(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
-    let address = Address::parse(&format!("x@{destination}")).expect("an address");
-    QueuedMail {
-        id: format!("{number:x}.0.0.0").parse().expect("an id"),
-        trace_id: TraceId::generate(),
-        queued_at: NOW,
-        size: 1,
-        entry: Arc::new(QueueEntry {
-            organization: "m-1".into(),
-            purpose: Purpose::Message,
-            destination: Destination::Domain(address.domain().clone()),
-            reverse_path: ReversePath::Null,
-            parameters: MailParameters::default(),
-            recipients: Vec::new(),
-            authorship: Authorship::default(),
-            sender: None,
-            token_domain: None,
-            keeper: None,
-        }),
-        state: QueueState { next_attempt: due, ..QueueState::default() },
-    }
+    let domain = Domain::parse(destination).expect("a domain");
+    let mail = fixture::mail(number, Destination::Domain(domain), &[]);
+    let state = QueueState { next_attempt: due, ..QueueState::default() };
+    QueuedMail { state, ..mail }
+}
+
+fn id(number: usize) -> QueueId {
+    format!("{number:x}.0.0.0").parse().expect("an id")
+}
+
+/// One that was tried, and that no server has answered to.
+fn unanswered(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
+    let mail = mail(number, destination, due);
+    QueuedMail { state: QueueState { is_servers_fault: true, ..mail.state.clone() }, ..mail }
 }
 
 fn report(number: usize, destination: &str) -> QueuedMail {
@@ -65,7 +59,7 @@ fn destinations_take_turns_within_their_connections() {
     }
     waiting.add(mail(5, "one.test", NOW));
     let lane = Lane::of(&mail(1, "many.test", NOW));
-    waiting.prove(&lane);
+    waiting.prove(&lane, NOW);
     let taken = all(&mut waiting, NOW);
     assert_eq!(taken, ["1.0.0.0", "5.0.0.0", "2.0.0.0"], "two connections to many.test");
     let more = waiting.take_more(&lane, NOW).expect("a third for an open connection");
@@ -83,9 +77,11 @@ fn nothing_is_taken_before_its_time() {
     assert_eq!((take(&mut waiting, at(29)), waiting.next_due()), (None, Some(at(30))));
     assert_eq!(take(&mut waiting, at(30)).as_deref(), Some("2.0.0.0"));
     assert_eq!((take(&mut waiting, at(59)), waiting.next_due()), (None, Some(at(60))));
-    assert!(waiting.hurry("1.0.0.0".parse().expect("an id"), at(31)));
+    assert_eq!(waiting.hurry(id(1), at(31)), Found::Waiting(()));
     assert_eq!(take(&mut waiting, at(31)).as_deref(), Some("1.0.0.0"));
-    assert!(!waiting.hurry("1.0.0.0".parse().expect("an id"), at(31)), "it is being sent");
+    assert_eq!(waiting.hurry(id(1), at(31)), Found::UnderWay);
+    waiting.settled(id(1));
+    assert_eq!(waiting.hurry(id(1), at(31)), Found::Nothing);
 }
 
 #[test]
@@ -102,7 +98,7 @@ fn a_held_lane_waits_and_no_other() {
     waiting.close(&lane);
     waiting.add(mail(3, "down.test", NOW));
     assert_eq!(take(&mut waiting, at(61)), None);
-    assert!(waiting.hurry("3.0.0.0".parse().expect("an id"), at(61)), "an operator insists");
+    assert_eq!(waiting.hurry(id(3), at(61)), Found::Waiting(()), "an operator insists");
     assert_eq!(take(&mut waiting, at(61)).as_deref(), Some("3.0.0.0"));
 }
 
@@ -113,7 +109,7 @@ fn another_number_of_connections_holds_for_those_that_are_open() {
         waiting.add(mail(number, "a.test", NOW));
     }
     let lane = Lane::of(&mail(1, "a.test", NOW));
-    waiting.prove(&lane);
+    waiting.prove(&lane, NOW);
     assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
     assert_eq!(take(&mut waiting, NOW), None);
     waiting.set_limits(limits(200, 2));
@@ -130,13 +126,13 @@ fn another_number_of_connections_holds_for_those_that_are_open() {
 #[test]
 fn what_is_removed_is_not_taken() {
     let mut waiting = Waiting::new(limits(200, 1));
-    let id = |number: usize| format!("{number:x}.0.0.0").parse().expect("an id");
     for number in 1..=3 {
         waiting.add(mail(number, "a.test", NOW));
     }
     assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
-    assert!(waiting.remove(id(2)).is_some());
-    assert!(waiting.remove(id(2)).is_none());
+    assert!(matches!(waiting.remove(id(2)), Found::Waiting(_)));
+    assert_eq!(waiting.remove(id(2)), Found::Nothing);
+    assert_eq!(waiting.remove(id(1)), Found::UnderWay);
     let lane = Lane::of(&mail(1, "a.test", NOW));
     assert_eq!(waiting.take_more(&lane, NOW).map(|mail| mail.id), Some(id(3)));
 }
@@ -149,7 +145,7 @@ fn a_destination_has_one_connection_until_a_server_has_answered() {
     }
     let lane = Lane::of(&mail(1, "new.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
-    waiting.prove(&lane);
+    waiting.prove(&lane, NOW);
     assert_eq!(all(&mut waiting, NOW), ["2.0.0.0", "3.0.0.0"]);
     // It has stopped answering: no connection goes on, and after a while there is one.
     waiting.hold(&lane, at(60));
@@ -168,7 +164,7 @@ fn destinations_that_have_not_answered_have_half_of_all_connections() {
         waiting.add(mail(number, &format!("d{number}.test"), NOW));
     }
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0", "2.0.0.0", "3.0.0.0", "4.0.0.0"]);
-    waiting.prove(&lane(2));
+    waiting.prove(&lane(2), NOW);
     assert_eq!(all(&mut waiting, NOW), ["5.0.0.0"], "in place of the one that has answered");
     waiting.add(mail(7, "d2.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["7.0.0.0"], "it is not held up by the others");
@@ -177,7 +173,7 @@ fn destinations_that_have_not_answered_have_half_of_all_connections() {
     // One that answers while it waits for its turn goes over to the others.
     waiting.add(mail(8, "d8.test", NOW));
     assert_eq!(all(&mut waiting, NOW), Vec::<String>::new());
-    waiting.prove(&lane(8));
+    waiting.prove(&lane(8), NOW);
     assert_eq!(all(&mut waiting, NOW), ["8.0.0.0"]);
 }
 
@@ -186,7 +182,7 @@ fn reports_have_a_quarter_of_all_connections() {
     let mut waiting = Waiting::new(limits(8, 8));
     let names: Vec<_> = (1..=4).map(|number| format!("d{number}.test")).collect();
     for (number, name) in (1..).zip(&names) {
-        waiting.prove(&Lane::of(&report(number, name)));
+        waiting.prove(&Lane::of(&report(number, name)), NOW);
         waiting.add(report(number, name));
         waiting.add(report(0x10 + number, name));
     }
@@ -215,7 +211,7 @@ fn reports_and_other_mail_share_the_connections_of_a_destination() {
     for number in 1..=9 {
         waiting.add(report(number, "a.test"));
     }
-    waiting.prove(&lane.sibling());
+    waiting.prove(&lane.sibling(), NOW);
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0", "2.0.0.0"], "a quarter of its connections");
 }
 
@@ -227,7 +223,7 @@ fn nothing_is_kept_of_a_destination_whose_mail_is_gone() {
         let lane = Lane::of(&mail(1, name, NOW));
         if name == "dropped.test" {
             waiting.promote(NOW);
-            assert!(waiting.remove("3.0.0.0".parse().expect("an id")).is_some());
+            assert!(matches!(waiting.remove(id(3)), Found::Waiting(_)));
             continue;
         }
         assert!(take(&mut waiting, NOW).is_some());
@@ -238,4 +234,110 @@ fn nothing_is_kept_of_a_destination_whose_mail_is_gone() {
     }
     assert_eq!(take(&mut waiting, at(60)), None);
     assert!(waiting.lanes.is_empty(), "{:?}", waiting.lanes);
+}
+
+#[test]
+fn a_destination_that_is_back_gets_what_waited_for_it_and_no_flood() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    let later = at(4 * 3600);
+    for number in 1..=20 {
+        waiting.add(unanswered(number, "back.test", later));
+    }
+    waiting.add(mail(0x30, "back.test", later));
+    waiting.add(unanswered(0x31, "other.test", later));
+    let lane = Lane::of(&mail(1, "back.test", NOW));
+    waiting.add(mail(0x40, "back.test", NOW));
+    assert_eq!(all(&mut waiting, NOW), ["40.0.0.0"]);
+    // Each answer brings two more, the oldest first.
+    waiting.prove(&lane, NOW);
+    assert_eq!(all(&mut waiting, NOW), ["1.0.0.0", "2.0.0.0"]);
+    waiting.prove(&lane, NOW);
+    assert_eq!(all(&mut waiting, NOW), ["3.0.0.0", "4.0.0.0"]);
+    // It stops answering: nothing more is brought forward, and what is due waits.
+    waiting.hold(&lane, at(60));
+    waiting.add(unanswered(1, "back.test", later));
+    assert_eq!((all(&mut waiting, at(60)), waiting.next_due()), (Vec::new(), Some(later)));
+    // Over the connections that it may have at most.
+    for _ in 0..20 {
+        waiting.prove(&lane, at(60));
+    }
+    assert_eq!(all(&mut waiting, at(60)).len(), 10 - 5, "five connections are open");
+    assert_eq!(
+        waiting.waits_for(id(0x30), at(60)),
+        Some(WaitsFor::NextAttempt { until: later }),
+        "a recipient that was deferred keeps its time"
+    );
+    let other = waiting.waits_for(id(0x31), at(60));
+    assert_eq!(other, Some(WaitsFor::NextAttempt { until: later }));
+}
+
+#[test]
+fn the_reports_of_a_destination_that_is_back_come_with_its_other_mail() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    let report = report(1, "back.test");
+    let state =
+        QueueState { is_servers_fault: true, next_attempt: at(3600), ..report.state.clone() };
+    waiting.add(QueuedMail { state, ..report });
+    waiting.prove(&Lane::of(&mail(2, "back.test", NOW)), NOW);
+    assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
+}
+
+#[test]
+fn every_entry_says_what_it_waits_for() {
+    let mut waiting = Waiting::new(limits(8, 2));
+    let lane = |name: &str| Lane::of(&mail(1, name, NOW));
+    let share = |share| WaitsFor::Connection { share };
+    let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
+    for number in 1..=2 {
+        waiting.add(mail(number, "new.test", NOW));
+    }
+    waiting.prove(&lane("known.test"), NOW);
+    for number in 3..=5 {
+        waiting.add(mail(number, "known.test", NOW));
+    }
+    waiting.add(mail(6, "later.test", at(30)));
+    waiting.hold(&lane("down.test"), at(60));
+    waiting.add(mail(7, "down.test", NOW));
+    assert_eq!(told(&mut waiting, 1), share(Share::Turn));
+    assert_eq!(all(&mut waiting, NOW).len(), 3);
+    assert_eq!(told(&mut waiting, 1), WaitsFor::InFlight);
+    waiting.note(id(1), Stage::Memory);
+    assert_eq!(told(&mut waiting, 1), WaitsFor::Memory);
+    waiting.note(id(1), Stage::Broken);
+    assert_eq!(told(&mut waiting, 1), WaitsFor::Restart);
+    assert_eq!(told(&mut waiting, 2), share(Share::FirstAnswer));
+    assert_eq!(told(&mut waiting, 5), share(Share::Destination));
+    assert_eq!(told(&mut waiting, 6), WaitsFor::NextAttempt { until: at(30) });
+    assert_eq!(told(&mut waiting, 7), WaitsFor::DestinationDown { until: at(60) });
+    assert_eq!(waiting.waits_for(id(8), NOW), None);
+    let ids: Vec<_> = waiting.tell(NOW).iter().map(|told| told.id).collect();
+    assert_eq!(ids, (1..=7).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_share_that_is_used_up_is_named() {
+    let mut waiting = Waiting::new(limits(8, 8));
+    let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
+    let share = |share| WaitsFor::Connection { share };
+    let name = |number: usize| format!("d{number}.test");
+    for number in 1..=3 {
+        waiting.prove(&Lane::of(&report(number, &name(number))), NOW);
+        waiting.add(report(number, &name(number)));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 2);
+    assert_eq!(told(&mut waiting, 3), share(Share::Reports));
+    waiting.prove(&Lane::of(&report(0x10, "r.test")), NOW);
+    for number in 4..=8 {
+        waiting.add(mail(number, &name(number), NOW));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 4);
+    assert_eq!(told(&mut waiting, 8), share(Share::Unproven));
+    waiting.add(report(9, "d9.test"));
+    waiting.prove(&Lane::of(&mail(1, "many.test", NOW)), NOW);
+    for number in 0x21..=0x23 {
+        waiting.add(mail(number, "many.test", NOW));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 3);
+    waiting.add(mail(0x24, "many.test", NOW));
+    assert_eq!(told(&mut waiting, 0x24), share(Share::All));
 }

@@ -55,6 +55,8 @@ fn attempted(settled: &[usize]) -> QueueState {
         settled: settled.iter().map(|place| Settled { place: *place, outcome: None }).collect(),
         is_delay_told: false,
         last_failure: Some("450 later".into()),
+        is_servers_fault: false,
+        last_attempt: Some(NOW),
     }
 }
 

@@ -1,0 +1,174 @@
+//! What an operator is told of mail that waits, and what comes of a word on it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::Daemon;
+use crate::support::refusing_port;
+use crate::support::remote::{Manners, Remote};
+use crate::support::sending::{outcomes, queue, route, started, submit};
+use crate::support::wait_for;
+
+/// Nothing is tried twice by itself.
+const RETRY_LATE: &str = "[queue]\nfirst_retry_s = 3600\nlongest_retry_s = 3600\n";
+
+/// For each reason how many entries wait for it.
+fn reasons(daemon: &Daemon) -> BTreeMap<String, usize> {
+    let mut reasons = BTreeMap::new();
+    for entry in queue(daemon) {
+        let reason = entry["waitsFor"]["reason"].as_str().expect("a reason");
+        *reasons.entry(reason.to_owned()).or_default() += 1;
+    }
+    reasons
+}
+
+fn is(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    expected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
+}
+
+fn summary(daemon: &Daemon) -> Vec<Value> {
+    serde_json::from_str(&daemon.succeeds(&["queue", "summary", "--json"])).expect("JSON")
+}
+
+fn asked(daemon: &Daemon, arguments: &[&str]) -> Value {
+    let arguments: Vec<_> = ["queue"].iter().chain(arguments).chain(&["--json"]).copied().collect();
+    serde_json::from_str(&daemon.succeeds(&arguments)).expect("JSON")
+}
+
+#[test]
+fn waiting_entries_say_what_for_and_a_retry_says_what_came_of_it() {
+    let silent = Remote::start(Manners { is_silent: true, ..Manners::default() });
+    let busy = Remote::start(Manners { rcpt: |_, _| "450 4.2.1 busy", ..Manners::default() });
+    let routes = [
+        route("silent.test", silent.address.port()),
+        route("busy.test", busy.address.port()),
+        route("down.test", refusing_port()),
+    ];
+    let mut daemon = started(&(RETRY_LATE.to_owned() + &routes.concat()));
+    for subject in ["one", "two"] {
+        submit(&daemon, &["a@silent.test", "b@busy.test", "c@down.test"], subject);
+    }
+    let expected =
+        is(&[("in-flight", 1), ("connection", 1), ("next-attempt", 3), ("destination-down", 1)]);
+    wait_for("everything to wait", || (reasons(&daemon) == expected).then_some(()));
+    let lines = daemon.succeeds(&["queue", "list"]);
+    for expected in [
+        "-> silent.test (a@silent.test), attempts 0, is being sent at this moment\n",
+        "(a@silent.test), attempts 0, waits for the one connection to its destination, where no",
+        "(b@busy.test), attempts 1, next attempt 20",
+        "; 450 4.2.1 busy (127.0.0.1, RCPT)\n",
+        "(c@down.test), attempts 0, nobody answers at its destination, which is left alone until 20",
+    ] {
+        assert!(lines.contains(expected), "no {expected} in\n{lines}");
+    }
+
+    let hurried = asked(&daemon, &["retry", "--to", "silent.test"]);
+    let (in_flight, waiting) = (&hurried["inFlight"], &hurried["waiting"]);
+    assert_eq!(in_flight.as_array().map(Vec::len), Some(1), "{hurried}");
+    assert_eq!(waiting[0]["waitsFor"]["reason"], "connection", "{hurried}");
+    assert_eq!(hurried["done"], json!([]));
+    let told = daemon.succeeds(&["queue", "retry", "--to", "a@silent.test"]);
+    assert!(told.ends_with("1 being sent, 1 due but waiting\n"), "{told}");
+    let before = busy_attempts(&daemon);
+    let hurried = asked(&daemon, &["retry", "--to", "b@busy.test"]);
+    assert_eq!(hurried["done"].as_array().map(Vec::len), Some(2), "{hurried}");
+    wait_for("both to be tried", || (busy_attempts(&daemon) == before + 2).then_some(()));
+    let told = daemon.succeeds(&["queue", "retry", "--to", "nobody.test"]);
+    assert_eq!(told, "nothing waits\n");
+
+    // It would be waited for.
+    drop(silent);
+    assert!(daemon.stop().success());
+    assert_eq!(reasons(&daemon), is(&[("no-daemon", 6)]));
+}
+
+fn busy_attempts(daemon: &Daemon) -> u64 {
+    let queue = queue(daemon);
+    let busy = queue.iter().filter(|entry| entry["destination"] == "busy.test");
+    busy.map(|entry| entry["attempts"].as_u64().expect("a number")).sum()
+}
+
+#[test]
+fn a_summary_tells_of_each_destination() {
+    let busy = Remote::start(Manners { rcpt: |_, _| "450 4.2.1 busy", ..Manners::default() });
+    let routes = route("busy.test", busy.address.port()) + &route("down.test", refusing_port());
+    let daemon = started(&(RETRY_LATE.to_owned() + &routes));
+    assert_eq!(daemon.succeeds(&["queue", "summary"]), "the queue is empty\n");
+    submit(&daemon, &["b@busy.test"], "one");
+    submit(&daemon, &["b@busy.test", "c@busy.test", "d@down.test"], "two");
+    let all = wait_for("all attempts", || {
+        let all = summary(&daemon);
+        let is_tried = |it: &Value| it["lastFailure"].is_string();
+        let is_over = all.len() == 2 && all.iter().all(is_tried);
+        (is_over && all[0]["waitsFor"]["next-attempt"] == 2).then_some(all)
+    });
+    let [busy, down] = all.as_slice() else { panic!("{all:#?}") };
+    assert_eq!((&busy["destination"], &busy["messages"]), (&json!("busy.test"), &json!(2)));
+    assert_eq!((&down["destination"], &down["messages"]), (&json!("down.test"), &json!(1)));
+    let entries = queue(&daemon);
+    let of_busy = |key: &'static str| {
+        let entries = entries.iter().filter(|entry| entry["destination"] == "busy.test");
+        entries.map(move |entry| entry[key].as_u64().expect("a number"))
+    };
+    assert_eq!(busy["octets"], of_busy("size").sum::<u64>());
+    assert_eq!(busy["oldestQueuedAt"].as_u64(), of_busy("queuedAt").min());
+    assert_eq!(busy["nextAttempt"].as_u64(), of_busy("nextAttempt").min());
+    assert_eq!(busy["lastAttempt"].as_u64(), of_busy("lastAttempt").max());
+    assert_eq!(busy["lastFailure"], "450 4.2.1 busy (127.0.0.1, RCPT)");
+    assert!(down["lastFailure"].as_str().expect("one").starts_with("4.4.1"), "{down}");
+    let lines = daemon.succeeds(&["queue", "summary"]);
+    assert!(lines.starts_with("busy.test: 2 messages, "), "{lines}");
+    assert!(lines.contains(" bytes, oldest ") && lines.contains(", next attempt 20"), "{lines}");
+}
+
+#[test]
+fn who_is_dropped_by_address_takes_nobody_along() {
+    let busy = Remote::start(Manners { rcpt: |_, _| "450 4.2.1 busy", ..Manners::default() });
+    let daemon = started(&(RETRY_LATE.to_owned() + &route("busy.test", busy.address.port())));
+    submit(&daemon, &["bob@busy.test", "carol@busy.test"], "for two");
+    wait_for("an attempt", || (busy_attempts(&daemon) == 1).then_some(()));
+    wait_for("its end", || (reasons(&daemon) == is(&[("next-attempt", 1)])).then_some(()));
+    let told = daemon.succeeds(&["queue", "drop", "--to", "BOB@busy.test", "--bounce"]);
+    assert!(told.ends_with("1 given up\n"), "{told}");
+    assert_eq!(outcomes(&daemon, "for two", 1), ["bounced bob@busy.test 5.7.1"]);
+    let left = queue(&daemon);
+    assert_eq!(left[0]["recipients"], json!(["carol@busy.test"]), "{left:#?}");
+    daemon.succeeds(&["queue", "drop", "--to", "busy.test"]);
+    let all = outcomes(&daemon, "for two", 2);
+    assert_eq!(all[1], "bounced carol@busy.test 5.7.1");
+    assert!(queue(&daemon).is_empty());
+    let report = daemon.mailbox("alice");
+    assert_eq!(report.len(), 1, "of bob alone");
+    let both = daemon.command(&["queue", "drop", "--to", "busy.test", "1.0.0.0"]);
+    assert!(!both.status.success(), "one or the other");
+}
+
+/// Its servers take nothing for as long as each message was tried once, as when they start anew.
+#[test]
+fn what_waits_for_a_destination_that_is_back_goes_at_once() {
+    let remote = Remote::start(Manners {
+        rcpt: |_, times| if times == 1 { "421 4.3.2 starting" } else { "250 2.1.5 ok" },
+        ..Manners::default()
+    });
+    let daemon = started(&(RETRY_LATE.to_owned() + &route("far.test", remote.address.port())));
+    let recipients: Vec<_> = (0..6).map(|number| format!("u{number}@far.test")).collect();
+    for recipient in &recipients {
+        submit(&daemon, &[recipient], recipient);
+    }
+    wait_for("an attempt for each", || {
+        let queue = queue(&daemon);
+        let Some(entry) = queue.iter().find(|entry| entry["lastFailure"].is_null()) else {
+            return Some(());
+        };
+        // The destination is left alone for a minute, which an operator need not wait.
+        daemon.succeeds(&["queue", "retry", entry["id"].as_str().expect("an id")]);
+        None
+    });
+    let first = queue(&daemon).first().cloned().expect("an entry");
+    daemon.succeeds(&["queue", "retry", first["id"].as_str().expect("an id")]);
+    for recipient in &recipients {
+        assert_eq!(outcomes(&daemon, recipient, 1), [format!("sent {recipient}")]);
+    }
+    assert!(queue(&daemon).is_empty());
+}
