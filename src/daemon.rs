@@ -97,6 +97,7 @@ pub struct Daemon {
     outbound: Outbound,
     addresses: BTreeMap<String, SocketAddr>,
     fixed: Fixed,
+    resolver: ArcSwap<dns::Configured>,
     current: ArcSwap<Configuration>,
     reload_requests: Option<mpsc::Receiver<ReloadRequest>>,
     version: AtomicU64,
@@ -104,13 +105,15 @@ pub struct Daemon {
     tasks: JoinSet<()>,
 }
 
+/// Where a relative zone file is sought; `config` has made it absolute.
+const RESOLVER_BASE: &str = ".";
 /// The version of the snapshot that a daemon starts with.
 const FIRST_VERSION: u64 = 1;
 
 /// What is open before anything listens.
 struct Opened {
     hostname: Domain,
-    resolver: Arc<dyn Resolver>,
+    resolver: dns::Configured,
     tls: Tls,
     parts: pipeline::Parts,
 }
@@ -119,7 +122,7 @@ impl Opened {
     fn of(configuration: &Configuration) -> Result<Self, StartError> {
         let data_dir = &configuration.store.data_dir;
         private::tell_wide(data_dir);
-        let resolver = resolver(configuration)?;
+        let resolver = dns::Configured::new(&configuration.dns, Path::new(RESOLVER_BASE))?;
         let hostname = Domain::parse(&configuration.pipeline.hostname)?;
         let store = Store::open(&configuration.store, &configuration.events)?;
         store.set_retention(retention(configuration));
@@ -149,7 +152,7 @@ impl Daemon {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
         let pipeline = Pipeline::new(
             Arc::clone(&snapshot),
-            Arc::clone(&resolver),
+            resolver.resolver(),
             configuration.msgauth.clone(),
             parts,
             Arc::new(SystemClock),
@@ -162,8 +165,9 @@ impl Daemon {
         let bound = addresses.values().copied().collect();
         let outcomes =
             Outcomes::new(Arc::clone(&store), Arc::clone(&domain_keys), Arc::clone(&snapshot));
+        let asked = resolver.resolver();
         let outbound =
-            Outbound::new(&configuration, resolver, &store, &snapshot, outcomes, bound, &hostname)?;
+            Outbound::new(&configuration, asked, &store, &snapshot, outcomes, bound, &hostname)?;
         let mut daemon = Self {
             shared,
             store,
@@ -172,6 +176,7 @@ impl Daemon {
             outbound,
             addresses,
             fixed: Fixed::of(&configuration),
+            resolver: ArcSwap::from_pointee(resolver),
             current: ArcSwap::from_pointee(configuration),
             reload_requests: None,
             version: AtomicU64::new(FIRST_VERSION),
@@ -219,7 +224,8 @@ impl Daemon {
     /// What is wrong with the new one.
     pub async fn reload(&self, configuration: Configuration) -> Result<Changes, StartError> {
         // Whatever can fail comes first.
-        let resolver = resolver(&configuration)?;
+        let resolver =
+            self.resolver.load().renewed(&configuration.dns, Path::new(RESOLVER_BASE))?;
         let outbound = Change::to(&configuration)?;
         let certificate = self.tls.read_again().await?;
         self.refresh_domain_keys().await?;
@@ -233,9 +239,14 @@ impl Daemon {
         self.store.reopen_events();
         self.shared.handler().reopen_logs();
         self.tls.take(certificate);
-        self.outbound.reload(outbound, Arc::clone(&resolver));
+        self.outbound.reload(outbound, resolver.resolver());
         let msgauth = configuration.msgauth.clone();
-        self.shared.handler().reload(snapshot(&configuration, version), resolver, msgauth);
+        self.shared.handler().reload(
+            snapshot(&configuration, version),
+            resolver.resolver(),
+            msgauth,
+        );
+        self.resolver.store(Arc::new(resolver));
         self.current.store(Arc::new(configuration));
         for change in &changes.after_restart {
             tracing::warn!("only a restart changes {change}");
@@ -311,7 +322,7 @@ async fn listen(
 /// # Errors
 /// A zone file or system configuration that cannot be used.
 pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, StartError> {
-    Ok(dns::from_settings(&configuration.dns, Path::new("."))?)
+    Ok(dns::from_settings(&configuration.dns, Path::new(RESOLVER_BASE))?)
 }
 
 fn audit(configuration: &Configuration) -> Result<Arc<AuditLog>, StartError> {

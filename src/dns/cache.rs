@@ -13,13 +13,14 @@ use super::{Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, R
 /// The longest time for which an answer is kept, whatever its TTL says (RFC 8767 §4 recommends
 /// at most a week; keys and policies change faster).
 const MAX_KEEP: Duration = Duration::from_secs(24 * 60 * 60);
-/// The shortest: a TTL of 0 still serves the lookups of one message.
-const MIN_KEEP: Duration = Duration::from_secs(1);
 /// For a negative answer without an SOA record; RFC 2308 §5 would not keep it at all, but then
 /// a peer could make every message of its cost a query.
 const NEGATIVE_KEEP: Duration = Duration::from_secs(60);
 /// RFC 2308 §5: negative answers kept for one to three hours work well.
 const MAX_NEGATIVE_KEEP: Duration = Duration::from_secs(60 * 60);
+/// The shortest that RFC 9520 allows for a failure. It is that of one question: a server that cannot
+/// be reached at all is remembered by whoever speaks to it.
+const FAILURE_KEEP: Duration = Duration::from_secs(1);
 /// An entry of this many octets counts as one; a larger one counts for more.
 const OCTETS_PER_ENTRY: usize = 512;
 
@@ -95,14 +96,15 @@ impl<U: Upstream> Resolver for CachedResolver<U> {
 
 /// For how long to keep an answer; `None` is not at all.
 fn keep(fetched: &Fetched) -> Option<Duration> {
-    match &fetched.result {
-        Ok(answer) => Some(answer.ttl.clamp(MIN_KEEP, MAX_KEEP)),
+    let keep = match &fetched.result {
+        Ok(answer) => answer.ttl.min(MAX_KEEP),
         Err(LookupError::NoSuchName | LookupError::NoData) => {
-            let ttl = fetched.negative_ttl.unwrap_or(NEGATIVE_KEEP);
-            Some(ttl.clamp(MIN_KEEP, MAX_NEGATIVE_KEEP))
+            fetched.negative_ttl.unwrap_or(NEGATIVE_KEEP).min(MAX_NEGATIVE_KEEP)
         }
-        Err(LookupError::Transient(_)) => None,
-    }
+        Err(LookupError::Transient(_)) => FAILURE_KEEP,
+    };
+    // RFC 1035 §3.2.1: what has a TTL of 0 is for the transaction in progress only.
+    (!keep.is_zero()).then_some(keep)
 }
 
 fn weight(key: &Key, entry: &Entry) -> u32 {
@@ -168,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_are_kept_for_their_time_to_live() {
         check_kept(answer(300), None, 300).await;
-        check_kept(answer(0), None, 1).await;
+        check_kept(answer(1), None, 1).await;
         check_kept(answer(10_000_000), None, 86_400).await;
         check_kept(Err(LookupError::NoSuchName), Some(20), 20).await;
         check_kept(Err(LookupError::NoSuchName), None, 60).await;
@@ -176,11 +178,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_are_never_kept() {
-        let cache = cache(Err(LookupError::Transient("SERVFAIL".into())), None);
-        for asked in 1..4 {
-            assert!(cache.lookup("host.test", RecordType::Txt).await.is_err());
-            assert_eq!(cache.upstream.asked.load(Ordering::SeqCst), asked);
+    async fn failures_are_kept_for_a_second() {
+        check_kept(Err(LookupError::Transient("SERVFAIL".into())), None, 1).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_time_to_live_is_asked_for_each_time() {
+        for (result, negative_ttl) in [
+            (answer(0), None),
+            (Err(LookupError::NoSuchName), Some(0)),
+            (Err(LookupError::NoData), Some(0)),
+        ] {
+            let cache = cache(result.clone(), negative_ttl);
+            for asked in 1..4 {
+                assert_eq!(cache.lookup("host.test", RecordType::Txt).await, result);
+                assert_eq!(cache.upstream.asked.load(Ordering::SeqCst), asked, "{result:?}");
+            }
         }
     }
 

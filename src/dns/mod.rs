@@ -1,13 +1,16 @@
 //! Answers from DNS, behind one trait: a real resolver, a zone file, and a bounded cache over
 //! either. Knows record types, no mail semantics.
 
-mod authentic;
 mod cache;
+mod configured;
+mod connector;
 mod gather;
 mod name;
 mod record;
+mod server;
 mod settings;
 mod system;
+mod udp;
 mod zone;
 
 use std::future::Future;
@@ -18,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cache::{CachedResolver, Fetch, Fetched, Upstream};
+pub use configured::Configured;
 pub use gather::lookup_all;
 pub use settings::{Settings, Source};
 pub use system::SystemResolver;

@@ -13,8 +13,8 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::system_conf::read_system_conf;
 
-use super::authentic::Connector;
 use super::cache::{Fetch, Fetched, Upstream};
+use super::connector::Connector;
 use super::name::is_name;
 use super::{Answer, LookupError, LookupResult, RecordData, RecordType, Settings, record};
 
@@ -22,6 +22,7 @@ use super::{Answer, LookupError, LookupResult, RecordData, RecordType, Settings,
 /// nothing: that is [`CachedResolver`](super::CachedResolver)'s work.
 pub struct SystemResolver {
     resolver: HickoryResolver<Connector>,
+    connector: Connector,
     trust_ad: bool,
 }
 
@@ -58,10 +59,11 @@ impl SystemResolver {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         let trust_ad = settings.trust_ad;
-        HickoryResolver::builder_with_config(config, Connector::new(trust_ad))
+        let connector = Connector::new(trust_ad, config.name_servers().len() > 1);
+        HickoryResolver::builder_with_config(config, connector.clone())
             .with_options(options)
             .build()
-            .map(|resolver| Self { resolver, trust_ad })
+            .map(|resolver| Self { resolver, connector, trust_ad })
             .map_err(|error| error.to_string())
     }
 
@@ -74,6 +76,11 @@ impl SystemResolver {
                 let is_secure = self.trust_ad && is_validated(&lookup, &query);
                 let result = answer(&lookup, record_type, is_secure);
                 Fetched { result, negative_ttl: None }
+            }
+            Err(NetError::NoConnections) => {
+                let problem = self.connector.last_failure();
+                let problem = problem.unwrap_or_else(|| NetError::NoConnections.to_string());
+                Fetched { result: Err(LookupError::Transient(problem)), negative_ttl: None }
             }
             Err(error) => failure(&error),
         }

@@ -1,13 +1,18 @@
 //! Verdicts from real name servers, and from servers that are dead, slow or lying: the mail flows
 //! within the deadline, and no verdict is made up.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Setup, ZONE, text};
-use crate::support::dns::{HickoryServer, Nsd, Responder, servers};
+use crate::support::dns::{HickoryServer, Nsd, Responder, encode, permission, reply, servers};
+use crate::support::refusing_port;
 use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 
@@ -143,11 +148,11 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_dead_server_makes_no_verdict() {
-    // Nobody listens on a port that was just given back.
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
-    let address = socket.local_addr().expect("has an address");
-    drop(socket);
+    let address = SocketAddr::from(([127, 0, 0, 1], refusing_port()));
     check_failing("dead", address, QUICKLY, "", SOON);
+    // Its host says that nobody listens there, so nobody waits.
+    let patient = "timeout_ms = 60000\nattempts = 10";
+    check_failing("refused", address, patient, "[verdicts]\ndeadline_ms = 60000\n", SOON);
 }
 
 #[test]
@@ -177,4 +182,61 @@ fn a_lying_server_is_not_believed() {
     check_failing("wrong id", Responder::wrong_id().address, QUICKLY, "", SOON);
     check_failing("wrong question", Responder::wrong_question().address, QUICKLY, "", SOON);
     check_failing("garbage", Responder::garbage().address, QUICKLY, "", SOON);
+}
+
+/// A server from before EDNS says FORMERR to all that has it, and permits everything otherwise.
+#[test]
+fn a_server_from_before_edns_gives_verdicts() {
+    let server = Responder::start(|query| {
+        let refuses = query.edns.is_some();
+        let code = if refuses { ResponseCode::FormErr } else { ResponseCode::NoError };
+        encode(reply(query, code, vec![permission(query)]))
+    });
+    let daemon = asking(server.address);
+    swaks(&daemon, "a@old.test", ALICE, "old", &[]).accepted();
+    assert_eq!(verdict(&daemon, "old", "spfVerdict"), "PASS");
+}
+
+#[test]
+fn where_the_first_server_refuses_the_next_is_asked() {
+    let good = HickoryServer::start(ZONE);
+    let lost = Responder::start(|query| encode(reply(query, ResponseCode::Refused, vec![])));
+    let other = Responder::servfail();
+    let addresses = [lost.address, other.address, good.address];
+    let addresses = addresses.map(|address| format!("\"{address}\"")).join(", ");
+    let daemon = Setup {
+        dns: format!("servers = [{addresses}]\ntimeout_ms = 1000\nattempts = 1"),
+        ..Setup::default()
+    };
+    let daemon = daemon.start();
+    assert!(send_signed(&daemon).starts_with("250"));
+    for name in ["spfVerdict", "dkimVerdict", "dmarcVerdict"] {
+        assert_eq!(verdict(&daemon, SIGNED_SUBJECT, name), "PASS", "{name}");
+    }
+}
+
+#[test]
+fn a_reload_keeps_what_dns_has_answered() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let server = Responder::start(move |query| {
+        let question = query.queries.first().expect("a question");
+        if question.name().to_string() == "kept.test." && question.query_type() == RecordType::TXT {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        encode(reply(query, ResponseCode::NoError, vec![permission(query)]))
+    });
+    let daemon = asking(server.address);
+    let send = |subject: &str| {
+        swaks(&daemon, "a@kept.test", ALICE, subject, &[]).accepted();
+        assert_eq!(verdict(&daemon, subject, "spfVerdict"), "PASS");
+        asked.load(Ordering::SeqCst)
+    };
+    let first = send("before");
+    daemon.succeeds(&["reload"]);
+    assert_eq!(send("after a reload"), first, "the cache is lost");
+    let file = std::fs::read_to_string(daemon.config()).expect("reads");
+    std::fs::write(daemon.config(), file.replace("attempts = 1", "attempts = 2")).expect("writes");
+    daemon.succeeds(&["reload"]);
+    assert!(send("after a change") > first, "the new settings are not in force");
 }

@@ -267,7 +267,7 @@ pub fn encode(message: Message) -> Option<Vec<u8>> {
 }
 
 /// A TXT record under the name asked for.
-fn permission(query: &Message) -> Record {
+pub fn permission(query: &Message) -> Record {
     let name = query.queries.first().expect("a question").name().clone();
     Record::from_rdata(name, 60, RData::TXT(TXT::new(vec!["v=spf1 +all".into()])))
 }

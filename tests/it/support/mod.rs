@@ -15,7 +15,7 @@ pub mod spf_suite;
 pub mod strace;
 pub mod swaks;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -39,13 +39,21 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("has an address").port()
 }
 
-/// A port on 127.0.0.1 on which every connection is refused: it is taken, and nobody listens.
+/// A port on 127.0.0.1 on which everything is refused, TCP and UDP: it is taken, and nobody listens.
 pub fn refusing_port() -> u16 {
-    static TAKEN: LazyLock<Socket> = LazyLock::new(|| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binds");
-        socket
+    static TAKEN: LazyLock<(Socket, UdpSocket)> = LazyLock::new(|| {
+        for _ in 0..100 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binds");
+            let address = socket.local_addr().expect("bound").as_socket();
+            let address = address.expect("an address of IPv4");
+            if let Ok(udp) = UdpSocket::bind(address) {
+                // It hears nobody but itself.
+                udp.connect(address).expect("connects");
+                return (socket, udp);
+            }
+        }
+        panic!("no port is free for both TCP and UDP");
     });
-    let address = TAKEN.local_addr().expect("bound").as_socket();
-    address.expect("an address of IPv4").port()
+    TAKEN.1.local_addr().expect("bound").port()
 }
