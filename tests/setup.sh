@@ -37,13 +37,13 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 venv=target/test-venv
-pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2)
+pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2 jsonschema==4.26.0)
 if [ "$(cat "$venv/pins" 2>/dev/null)" != "${pins[*]}" ]; then
-  echo "installing dkimpy into $venv"
+  echo "installing ${pins[*]} into $venv"
   rm -rf "$venv"
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${pins[@]}"
-  "$venv/bin/python" -c 'import dkim, nacl, dns'
+  "$venv/bin/python" -c 'import dkim, nacl, dns, jsonschema'
   echo "${pins[*]}" >"$venv/pins"
 fi
 

@@ -38,6 +38,7 @@ mod queue_peers;
 mod routes;
 mod rules;
 mod scanners;
+mod schemas;
 mod sending_limits;
 mod sent_on;
 mod service;

@@ -239,8 +239,25 @@ fn the_readme_is_short_and_every_page_is_listed() {
 }
 
 #[test]
+fn the_licences_are_there_in_full() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("reads");
+    assert!(manifest.contains("\nlicense = \"Apache-2.0 OR MIT\"\n"));
+    let parts: [(&str, &[&str]); 2] = [
+        ("LICENSE-APACHE", &["Version 2.0, January 2004", "END OF TERMS AND CONDITIONS"]),
+        ("LICENSE-MIT", &["Permission is hereby granted", "DEALINGS IN THE\nSOFTWARE."]),
+    ];
+    for (name, parts) in parts {
+        let text = fs::read_to_string(root().join(name)).expect("reads");
+        for part in parts.iter().chain(&["The Mailweir developers"]) {
+            assert!(text.contains(part), "{name} has no {part:?}");
+        }
+    }
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
-    let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    let names = ["README.md", "ARCHITECTURE.md", "SECURITY.md"];
+    let mut pages: Vec<_> = names.iter().map(|name| root().join(name)).collect();
     pages.extend(files_below(&root().join("docs")));
     pages.retain(|path| path.extension().is_some_and(|ending| ending == "md"));
     let mut broken = Vec::new();

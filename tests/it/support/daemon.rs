@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -281,7 +282,9 @@ impl Daemon {
         let mut events = Vec::new();
         for file in files {
             for line in fs::read_to_string(file).expect("reads").lines() {
-                events.push(serde_json::from_str(line).expect("a line is whole JSON"));
+                let line = serde_json::from_str(line).expect("a line is whole JSON");
+                has_known_fields(&line);
+                events.push(line);
             }
         }
         events
@@ -336,6 +339,18 @@ impl Daemon {
             })
             .map(|(folder, _)| folder)
             .collect()
+    }
+}
+
+/// Every field of an event is in the schema; whether all else is as it says, `schemas.rs` asks.
+fn has_known_fields(line: &Value) {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("../../../docs/schema/email-event.json")).expect("JSON")
+    });
+    let name = line["event"]["eventName"].as_str().expect("a name");
+    let known = &SCHEMA["$defs"][name]["properties"];
+    for field in line["event"].as_object().expect("an object").keys() {
+        assert!(known[field].is_object(), "docs/schema says nothing of {field} of {name}");
     }
 }
 
