@@ -94,6 +94,8 @@ pub struct Daemon {
     store: Arc<Store>,
     tls: Tls,
     domain_keys: Arc<DomainKeys>,
+    /// For who asks DNS beside the messages.
+    lookups: watch::Sender<Arc<dyn Resolver>>,
     outbound: Outbound,
     addresses: BTreeMap<String, SocketAddr>,
     fixed: Fixed,
@@ -166,6 +168,7 @@ impl Daemon {
         let outcomes =
             Outcomes::new(Arc::clone(&store), Arc::clone(&domain_keys), Arc::clone(&snapshot));
         let asked = resolver.resolver();
+        let lookups = watch::Sender::new(Arc::clone(&asked));
         let outbound =
             Outbound::new(&configuration, asked, &store, &snapshot, outcomes, bound, &hostname)?;
         let mut daemon = Self {
@@ -173,6 +176,7 @@ impl Daemon {
             store,
             tls,
             domain_keys,
+            lookups,
             outbound,
             addresses,
             fixed: Fixed::of(&configuration),
@@ -197,7 +201,8 @@ impl Daemon {
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), StartError> {
         self.tasks.spawn(self.tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
-        self.tasks.spawn(Arc::clone(&self.domain_keys).watch(WATCH_INTERVAL, stopped.clone()));
+        let (keys, resolver) = (Arc::clone(&self.domain_keys), self.lookups.subscribe());
+        self.tasks.spawn(keys.watch(WATCH_INTERVAL, resolver, stopped.clone()));
         let queue = &self.outbound.queue;
         let control = control::bind(data_dir)
             .map_err(|source| StartError::File { path: control::path(data_dir), source })?;
@@ -240,6 +245,7 @@ impl Daemon {
         self.shared.handler().reopen_logs();
         self.tls.take(certificate);
         self.outbound.reload(outbound, resolver.resolver());
+        self.lookups.send_replace(resolver.resolver());
         let msgauth = configuration.msgauth.clone();
         self.shared.handler().reload(
             snapshot(&configuration, version),

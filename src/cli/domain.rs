@@ -11,7 +11,7 @@ use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
 use crate::daemon;
-use crate::domains::{self, Finding, Host, ManagedKey, Purpose, Stage, Status};
+use crate::domains::{self, DomainKeyError, Finding, Host, ManagedKey, Purpose, Stage, Status};
 use crate::mail::Domain;
 use crate::store::DomainKeyFolder;
 
@@ -37,12 +37,16 @@ pub(super) enum DomainCommand {
 pub(super) struct KeysArguments {
     #[command(flatten)]
     domain: DomainArguments,
-    /// Make the next keys; they sign nothing until they are published and taken into use
+    /// Make the next keys; they sign from when DNS has their records, and the present ones until then
     #[arg(long, conflicts_with = "use_next")]
     rotate: bool,
-    /// Take the next keys into use, once DNS has their records
+    /// Look now whether DNS has the records of keys that wait, and have those sign; the daemon looks
+    /// by itself
     #[arg(long)]
     use_next: bool,
+    /// With --use-next: do not look, because DNS is another here than outside
+    #[arg(long, requires = "use_next")]
+    unseen: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +101,7 @@ impl<'a> KeySummary<'a> {
             selector: &key.selector,
             r#type: key.key.key_type().as_str(),
             stage: key.stage,
-            hostname: format!("{}._domainkey.{domain}", key.selector),
+            hostname: key.record_name(domain),
             value: key.key.record(),
         }
     }
@@ -109,8 +113,7 @@ fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
     if arguments.rotate {
         domains::rotate_keys(&opened.folder, domain)?;
     } else if arguments.use_next {
-        check_next(&opened, domain)?;
-        domains::use_next_keys(&opened.folder, domain)?;
+        use_next(&opened, domain, arguments.unseen)?;
     } else {
         domains::make_keys(&opened.folder, domain)?;
     }
@@ -122,25 +125,42 @@ fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
     print_keys(domain, &keys, &opened.configuration.pipeline.hostname)
 }
 
-/// Refuses to sign with keys that nobody could find.
-fn check_next(opened: &Opened, domain: &Domain) -> anyhow::Result<()> {
+/// Nobody is to sign with keys that nobody could find.
+fn use_next(opened: &Opened, domain: &Domain, unseen: bool) -> anyhow::Result<()> {
     let keys = domains::keys_of(&opened.folder, domain)?;
     let next: Vec<_> = keys.into_iter().filter(|key| key.stage == Stage::Next).collect();
-    let findings = look_up(&opened.configuration, domain, &next)?;
-    for finding in findings.iter().filter(|finding| finding.record.purpose == Purpose::Dkim) {
-        if finding.status != Status::Verified {
-            let (name, status) = (&finding.record.hostname, finding.status.as_str());
-            bail!("{name} is {status} in DNS: the present keys stay in use");
-        }
+    if next.is_empty() {
+        return Err(DomainKeyError::NoNextKeys(domain.clone()).into());
     }
-    Ok(())
+    let mut unpublished = Vec::new();
+    if !unseen {
+        let findings = look_up(&opened.configuration, domain, &next)?;
+        let dkim = findings.into_iter().filter(|it| it.record.purpose == Purpose::Dkim);
+        unpublished = dkim.filter(|finding| finding.status != Status::Verified).collect();
+    }
+    let is_published = |key: &&ManagedKey| {
+        let name = key.record_name(domain);
+        !unpublished.iter().any(|finding| finding.record.hostname == name)
+    };
+    let published = next.iter().filter(is_published).map(|key| key.selector.clone());
+    let published: Vec<_> = published.collect();
+    if !published.is_empty() {
+        domains::use_next_keys(&opened.folder, domain, &published)?;
+    }
+    match unpublished.first() {
+        Some(finding) => {
+            let (name, status) = (&finding.record.hostname, finding.status.as_str());
+            bail!("{name} is {status} in DNS: the key does not sign yet")
+        }
+        None => Ok(()),
+    }
 }
 
 fn print_keys(domain: &Domain, keys: &[ManagedKey], hostname: &str) -> anyhow::Result<()> {
     for key in keys {
         let stage = match key.stage {
             Stage::Current => "signs",
-            Stage::Next => "next: publish it, then --use-next",
+            Stage::Next => "waits: signs once DNS has this record",
             Stage::Previous => "not used any more: leave its record for a week, then remove it",
         };
         let key_type = key.key.key_type().as_str();
@@ -188,7 +208,7 @@ fn check(arguments: &DomainArguments) -> anyhow::Result<()> {
             output::line(WORDS)?;
         }
     }
-    if !keys.iter().any(|key| key.stage == Stage::Current) {
+    if keys.is_empty() {
         return Err(anyhow!("{domain} has no keys yet: mailweir domain keys {domain}"));
     }
     let is_open =

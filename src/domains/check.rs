@@ -270,6 +270,12 @@ impl Checker<'_> {
     }
 }
 
+/// Whether DNS has a key's record, as a receiver of mail would find it.
+pub(super) fn is_published(key: &ManagedKey, answer: &LookupResult) -> bool {
+    let right = |records| published::dkim(records, &key.key) == Published::Right;
+    answer.as_ref().is_ok_and(|answer| right(&answer.records))
+}
+
 fn exchanger(record: &RecordData) -> Option<(u16, &str)> {
     match record {
         RecordData::Mx { preference, exchange } => Some((*preference, exchange)),

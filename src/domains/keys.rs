@@ -1,18 +1,21 @@
 //! The signing keys of domains: made, rotated in two steps, and loaded for the daemon.
 //!
 //! Selectors are `mw`, the number of the generation, and `r` or `e` for the type of key: `mw1r`
-//! and `mw1e` first. A rotation makes the next generation, whose records can then be published;
-//! only when DNS has them is it taken into use. The generation before remains in its files until
-//! the next change of that kind, and its records should remain in DNS for as long as mail that it
-//! signed may be under way.
+//! and `mw1e` first. A rotation makes the next generation, whose records can then be published.
+//!
+//! A key is made as one that waits, and signs from when its record has been seen in DNS; until then
+//! the one before it goes on. The first ones wait too, and mail leaves unsigned meanwhile: a
+//! signature whose key nobody finds proves no more than none (RFC 6376 §6.1), and there are
+//! receivers that take it for worse, as our own verdicts do. SPF carries DMARC until then.
+//!
+//! The generation before remains in its files until the next change of that kind, and its records
+//! should remain in DNS for as long as mail that it signed may be under way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use tokio::sync::watch;
 
 use super::DomainKeyError;
 use crate::mail::Domain;
@@ -26,7 +29,7 @@ const PREFIX: &str = "mw";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Made, to be published, not used yet.
+    /// Made, to be published; signs nothing before DNS has its record.
     Next,
     /// Signs what leaves now.
     Current,
@@ -43,6 +46,13 @@ pub struct ManagedKey {
     pub stage: Stage,
     /// The key.
     pub key: SigningKey,
+}
+
+impl ManagedKey {
+    /// Where its record stands.
+    pub fn record_name(&self, domain: &Domain) -> String {
+        format!("{}._domainkey.{domain}", self.selector)
+    }
 }
 
 /// A name with the parts of its selector.
@@ -150,9 +160,7 @@ pub fn keys_of(
     Ok(keys)
 }
 
-/// Makes a domain's first keys; does nothing where they are. They are in use at once: until now its
-/// mail was not signed at all, and a signature whose key is not published yet counts as none
-/// (RFC 6376 §6.1).
+/// Makes a domain's first keys, which wait for their records; does nothing where there are some.
 ///
 /// # Errors
 /// [`DomainKeyError`].
@@ -161,8 +169,8 @@ pub fn make_keys(folder: &DomainKeyFolder, domain: &Domain) -> Result<(), Domain
     let generations = Generations::read(folder, domain)?;
     let generation = generations.current().max(1);
     for key_type in KeyType::ALL {
-        if generations.signs(key_type).is_none() {
-            Named::new(domain, generation, key_type, false).make(folder)?;
+        if !generations.0.iter().any(|named| named.key_type == key_type) {
+            Named::new(domain, generation, key_type, true).make(folder)?;
         }
     }
     Ok(())
@@ -171,7 +179,7 @@ pub fn make_keys(folder: &DomainKeyFolder, domain: &Domain) -> Result<(), Domain
 /// Makes a domain's next keys; does nothing where they are.
 ///
 /// # Errors
-/// [`DomainKeyError::NoKeys`] for a domain without keys.
+/// [`DomainKeyError::NoKeys`] for a domain without keys that sign.
 pub fn rotate_keys(folder: &DomainKeyFolder, domain: &Domain) -> Result<(), DomainKeyError> {
     let _nobody_else = folder.lock()?;
     let generations = Generations::read(folder, domain)?;
@@ -186,21 +194,29 @@ pub fn rotate_keys(folder: &DomainKeyFolder, domain: &Domain) -> Result<(), Doma
     Ok(())
 }
 
-/// Takes a domain's next keys into use, and removes those before the ones that they replace.
+/// Takes those of a domain's next keys into use that have these selectors, and removes those before
+/// the ones that they replace.
 ///
 /// # Errors
 /// [`DomainKeyError::NoNextKeys`] if there are none.
-pub fn use_next_keys(folder: &DomainKeyFolder, domain: &Domain) -> Result<(), DomainKeyError> {
+pub fn use_next_keys(
+    folder: &DomainKeyFolder,
+    domain: &Domain,
+    selectors: &[String],
+) -> Result<(), DomainKeyError> {
     let _nobody_else = folder.lock()?;
     let generations = Generations::read(folder, domain)?;
-    if generations.next().next().is_none() {
+    let taken: Vec<_> =
+        generations.next().filter(|named| selectors.contains(&named.name.selector)).collect();
+    if taken.is_empty() {
         return Err(DomainKeyError::NoNextKeys(domain.clone()));
     }
-    for named in generations.next() {
+    for named in &taken {
         folder.use_next(&named.name)?;
     }
     for named in &generations.0 {
-        if generations.stage(named) == Stage::Previous {
+        let is_replaced = taken.iter().any(|taken| taken.key_type == named.key_type);
+        if is_replaced && generations.stage(named) == Stage::Previous {
             folder.remove(&named.name)?;
         }
     }
@@ -227,6 +243,19 @@ impl DomainKeys {
         let keys = Self { folder, current: ArcSwap::default(), seen: Mutex::default() };
         keys.refresh()?;
         Ok(keys)
+    }
+
+    /// Where the keys are.
+    pub(super) fn folder(&self) -> &DomainKeyFolder {
+        &self.folder
+    }
+
+    /// The domains that have keys which wait for their records, as the last refresh found them, and
+    /// the keys' selectors.
+    pub(super) fn waiting(&self) -> Vec<(Domain, String)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = seen.iter().filter(|name| name.is_next).cloned().filter_map(Named::parse);
+        waiting.map(|named| (named.name.domain, named.name.selector)).collect()
     }
 
     /// Who signs the mail of an author at `domain`; `None` if it has no keys. A subdomain has keys
@@ -273,37 +302,23 @@ impl DomainKeys {
                 signers.insert(domain, Arc::new(signer));
             }
         }
-        self.current.store(Arc::new(signers));
+        let before = self.current.swap(Arc::new(signers));
+        // At the start nothing begins to sign that has not signed before.
+        if !seen.is_empty() {
+            self.tell_who_begins(&before);
+        }
         *seen = names;
         Ok(true)
     }
 
-    /// Refreshes now and then until told to stop, and logs what comes of it; trouble that lasts is
-    /// logged once.
-    pub async fn watch(self: Arc<Self>, interval: Duration, mut stop: watch::Receiver<bool>) {
-        let mut trouble = String::new();
-        loop {
-            tokio::select! {
-                // Cancelling a timer or a wait for a flag loses nothing.
-                () = tokio::time::sleep(interval) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+    /// A key that has begun to sign leaves a line: who receives mail with it may ask since when.
+    fn tell_who_begins(&self, before: &HashMap<Domain, Arc<Signer>>) {
+        for (domain, signer) in self.current.load().iter() {
+            let known: Vec<&str> =
+                before.get(domain).into_iter().flat_map(|signer| signer.selectors()).collect();
+            for selector in signer.selectors().filter(|selector| !known.contains(selector)) {
+                tracing::info!(%domain, selector, "the key signs from now on");
             }
-            let keys = Arc::clone(&self);
-            let refreshed = tokio::task::spawn_blocking(move || keys.refresh()).await;
-            let error = match refreshed.map_err(|error| error.to_string()) {
-                Ok(Ok(has_changed)) => {
-                    if has_changed {
-                        tracing::info!("domain keys loaded");
-                    }
-                    String::new()
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(panic) => panic,
-            };
-            if !error.is_empty() && error != trouble {
-                tracing::error!(%error, "the present domain keys stay in use");
-            }
-            trouble = error;
         }
     }
 }

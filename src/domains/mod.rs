@@ -4,6 +4,7 @@
 mod check;
 mod keys;
 mod records;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 pub use check::{Finding, Host, Status, check};
 pub use keys::{DomainKeys, ManagedKey, Stage, keys_of, make_keys, rotate_keys, use_next_keys};
 pub use records::{DnsRecord, MTA_STS_MAX_AGE, Purpose, mta_sts_policy, records, zone_file};
+pub use watch::CurrentResolver;
 
 use crate::msgauth::KeyError;
 use crate::store::StoreError;
@@ -25,7 +27,7 @@ pub enum DomainKeyError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// There is nothing to rotate.
-    #[error("{0} has no keys yet")]
+    #[error("{0} has no keys yet that sign")]
     NoKeys(crate::mail::Domain),
     /// There is nothing to take into use.
     #[error("{0} has no next keys; make them with --rotate")]

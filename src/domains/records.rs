@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::keys::{ManagedKey, Stage};
 use crate::mail::Domain;
+use crate::msgauth::KeyType;
 
 /// Seconds for which a record may be kept (guide 4661).
 const TTL: u32 = 3600;
@@ -112,7 +113,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The records of a domain whose mail `hostname` handles. DKIM has one for each key that is in
-/// use or will be; the next ones are not required yet.
+/// use or will be; the next ones are not required while others sign.
 pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsRecord> {
     let mut records = vec![
         mx(Purpose::Mx, domain.to_string(), hostname),
@@ -124,9 +125,9 @@ pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsR
         records.push(DnsRecord::txt(Purpose::HeloSpf, hostname.to_owned(), only_itself));
     }
     for key in keys.iter().filter(|key| key.stage != Stage::Previous) {
-        let name = format!("{}._domainkey.{domain}", key.selector);
-        let record = DnsRecord::txt(Purpose::Dkim, name, key.key.record());
-        records.push(if key.stage == Stage::Next { record.optional() } else { record });
+        let record = DnsRecord::txt(Purpose::Dkim, key.record_name(domain), key.key.record());
+        let is_spare = key.stage == Stage::Next && has_current(keys, key.key.key_type());
+        records.push(if is_spare { record.optional() } else { record });
     }
     let policy = format!("v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}");
     let reports = format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}");
@@ -141,6 +142,10 @@ pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsR
         DnsRecord::txt(Purpose::MailFromSpf, mail_from, spf(hostname)).optional(),
     ]);
     records
+}
+
+fn has_current(keys: &[ManagedKey], key_type: KeyType) -> bool {
+    keys.iter().any(|key| key.stage == Stage::Current && key.key.key_type() == key_type)
 }
 
 fn mx(purpose: Purpose, name: String, hostname: &str) -> DnsRecord {
@@ -183,8 +188,8 @@ pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> String
         push_comment(&mut text, &format!("{missing} {domain}` makes them"));
     }
     for key in keys.iter().filter(|key| key.stage == Stage::Previous) {
-        let name = format!("{}._domainkey.{domain}.", key.selector);
-        push_comment(&mut text, &format!("{name} is not used any more: remove it after a week"));
+        let name = key.record_name(domain);
+        push_comment(&mut text, &format!("{name}. is not used any more: remove it after a week"));
     }
     text
 }

@@ -35,7 +35,14 @@ impl Scratch {
     fn with_keys() -> Self {
         let scratch = Self::new();
         make_keys(&scratch.folder, &domain()).expect("makes");
+        scratch.use_next().expect("uses them");
         scratch
+    }
+
+    /// All keys that wait, as if DNS had their records.
+    fn use_next(&self) -> Result<(), DomainKeyError> {
+        let selectors: Vec<_> = self.keys().into_iter().map(|key| key.selector).collect();
+        use_next_keys(&self.folder, &domain(), &selectors)
     }
 
     fn keys(&self) -> Vec<ManagedKey> {
@@ -58,21 +65,30 @@ fn keys_are_made_rotated_and_replaced() {
     let (folder, domain) = (&scratch.folder, domain());
     assert!(matches!(rotate_keys(folder, &domain), Err(DomainKeyError::NoKeys(_))));
     make_keys(folder, &domain).expect("makes");
+    let waiting = stages(&[("mw1e", Next), ("mw1r", Next)]);
+    assert_eq!(scratch.stages(), waiting);
+    make_keys(folder, &domain).expect("does nothing");
+    assert_eq!(scratch.stages(), waiting);
+    assert!(matches!(rotate_keys(folder, &domain), Err(DomainKeyError::NoKeys(_))));
+    scratch.use_next().expect("uses them");
     let first = stages(&[("mw1e", Current), ("mw1r", Current)]);
     assert_eq!(scratch.stages(), first);
     make_keys(folder, &domain).expect("does nothing");
     assert_eq!(scratch.stages(), first);
-    assert!(matches!(use_next_keys(folder, &domain), Err(DomainKeyError::NoNextKeys(_))));
+    assert!(matches!(scratch.use_next(), Err(DomainKeyError::NoNextKeys(_))));
     for _ in 0..2 {
         rotate_keys(folder, &domain).expect("makes the next, once");
         let with_next = [("mw1e", Current), ("mw1r", Current), ("mw2e", Next), ("mw2r", Next)];
         assert_eq!(scratch.stages(), stages(&with_next));
     }
-    use_next_keys(folder, &domain).expect("uses them");
+    use_next_keys(folder, &domain, &["mw2r".to_owned()]).expect("uses one of them");
+    let half = [("mw1e", Current), ("mw2r", Current), ("mw2e", Next), ("mw1r", Previous)];
+    assert_eq!(scratch.stages(), stages(&half));
+    scratch.use_next().expect("uses the other");
     let second = [("mw2e", Current), ("mw2r", Current), ("mw1e", Previous), ("mw1r", Previous)];
     assert_eq!(scratch.stages(), stages(&second));
     rotate_keys(folder, &domain).expect("makes");
-    use_next_keys(folder, &domain).expect("uses them");
+    scratch.use_next().expect("uses them");
     let third = [("mw3e", Current), ("mw3r", Current), ("mw2e", Previous), ("mw2r", Previous)];
     assert_eq!(scratch.stages(), stages(&third));
 }
@@ -84,13 +100,14 @@ fn what_was_cut_off_is_finished() {
     scratch.folder.remove(&lost).expect("removes");
     make_keys(&scratch.folder, &domain()).expect("makes the other");
     assert_eq!(scratch.keys().len(), 2);
+    scratch.use_next().expect("uses the other");
     rotate_keys(&scratch.folder, &domain()).expect("makes");
     let next = scratch.folder.list().expect("lists").into_iter().find(|name| name.is_next);
     scratch.folder.use_next(&next.expect("there is one")).expect("renames");
     let keys = DomainKeys::load(&scratch.settings).expect("loads");
     let signer = keys.signer_for(&domain()).expect("has keys");
     assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw1r", "mw2e"], "each type's newest");
-    use_next_keys(&scratch.folder, &domain()).expect("uses the other");
+    scratch.use_next().expect("uses the other");
     assert!(keys.refresh().expect("reads"));
     let signer = keys.signer_for(&domain()).expect("has keys");
     assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw2r", "mw2e"]);
@@ -104,6 +121,9 @@ fn the_daemon_finds_what_changed() {
     assert!(!keys.refresh().expect("reads"));
     make_keys(&scratch.folder, &domain()).expect("makes");
     assert!(keys.refresh().expect("reads"));
+    assert!(keys.signer_for(&domain()).is_none(), "they wait");
+    scratch.use_next().expect("uses them");
+    assert!(keys.refresh().expect("reads"));
     let signer = keys.signer_for(&domain()).expect("has keys");
     assert_eq!(signer.domain(), &domain());
     assert_eq!(signer.selectors().collect::<Vec<_>>(), ["mw1r", "mw1e"]);
@@ -116,19 +136,86 @@ fn the_daemon_finds_what_changed() {
     assert!(keys.signer_for(&domain()).is_some(), "the others stay in use");
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_watch_takes_up_new_keys_and_ends_when_told() {
-    let scratch = Scratch::new();
-    let keys = std::sync::Arc::new(DomainKeys::load(&scratch.settings).expect("loads"));
+/// The watch with this DNS, until `done`.
+async fn watched(
+    keys: &std::sync::Arc<DomainKeys>,
+    zones: &[&str],
+    done: impl Fn(&DomainKeys) -> bool,
+) {
+    let zone = |text: &str| -> std::sync::Arc<dyn Resolver> {
+        std::sync::Arc::new(ZoneResolver::parse(text, Path::new("test.zone")).expect("a zone file"))
+    };
+    let mut zones = zones.iter().map(|text| zone(text));
+    let resolver = tokio::sync::watch::Sender::new(zones.next().expect("a first one"));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let watch = tokio::spawn(std::sync::Arc::clone(&keys).watch(Duration::from_secs(5), stopped));
-    make_keys(&scratch.folder, &domain()).expect("makes");
-    while keys.signer_for(&domain()).is_none() {
+    let watch =
+        std::sync::Arc::clone(keys).watch(Duration::from_secs(5), resolver.subscribe(), stopped);
+    let watch = tokio::spawn(watch);
+    while !done(keys) {
         tokio::time::advance(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
+        if let Some(next) = zones.next() {
+            resolver.send_replace(next);
+        }
     }
     stop.send_replace(true);
     watch.await.expect("ends");
+}
+
+/// Whose keys sign.
+fn signing(keys: &DomainKeys) -> Vec<String> {
+    let signer = keys.signer_for(&domain());
+    signer.iter().flat_map(|signer| signer.selectors().map(str::to_owned)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_has_keys_sign_whose_records_it_finds() {
+    let scratch = Scratch::new();
+    let keys = std::sync::Arc::new(DomainKeys::load(&scratch.settings).expect("loads"));
+    make_keys(&scratch.folder, &domain()).expect("makes");
+    let zone = zone_file(&domain(), HOST, &scratch.keys());
+    let rsa_alone = changed(&zone, "mw1e._domainkey", "");
+    let other = zone_file(&domain(), HOST, &Scratch::with_keys().keys());
+    watched(&keys, &[&other, "$TTL 60\nx.test. IN A 192.0.2.1\n", &rsa_alone], |keys| {
+        signing(keys) == ["mw1r"]
+    })
+    .await;
+    watched(&keys, &[&zone], |keys| signing(keys) == ["mw1r", "mw1e"]).await;
+    rotate_keys(&scratch.folder, &domain()).expect("makes");
+    watched(&keys, &[&zone], |keys| keys.waiting().len() == 2).await;
+    assert_eq!(signing(&keys), ["mw1r", "mw1e"], "the present ones go on");
+    let zone = zone_file(&domain(), HOST, &scratch.keys());
+    watched(&keys, &[&zone], |keys| signing(keys) == ["mw2r", "mw2e"]).await;
+}
+
+/// Counts the questions, and answers none.
+#[derive(Default)]
+struct Asked(std::sync::atomic::AtomicUsize);
+
+impl Resolver for Asked {
+    fn lookup<'a>(&'a self, _: &'a str, _: RecordType) -> Lookup<'a> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(std::future::ready(Err(LookupError::NoSuchName)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dns_is_asked_once_a_minute_for_keys_that_wait_and_never_for_others() {
+    for (scratch, most) in [(Scratch::with_keys(), 0), (Scratch::new(), 2 * 11)] {
+        make_keys(&scratch.folder, &domain()).expect("makes");
+        let keys = std::sync::Arc::new(DomainKeys::load(&scratch.settings).expect("loads"));
+        let asked = std::sync::Arc::new(Asked::default());
+        let count = || asked.0.load(std::sync::atomic::Ordering::Relaxed);
+        let shared: std::sync::Arc<dyn Resolver> = std::sync::Arc::clone(&asked) as _;
+        let resolver = tokio::sync::watch::Sender::new(shared);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let watch = keys.watch(Duration::from_secs(5), resolver.subscribe(), stopped);
+        let watch = tokio::spawn(watch);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        stop.send_replace(true);
+        watch.await.expect("ends");
+        assert!(count() <= most && (count() > 10 || most == 0), "{} questions", count());
+    }
 }
 
 /// The golden zone file, with the keys' octets left out, which are others each time.

@@ -11,7 +11,7 @@ use mailweir::mail::Domain;
 use mailweir::store::Settings;
 use serde_json::Value;
 
-use crate::outbound::{delivered, far, prepared};
+use crate::outbound::{delivered, far, prepared, prepared_with_waiting_keys, submit};
 use crate::support::daemon::{BINARY, Daemon, Setup, ZONE, rule, text};
 use crate::support::dns::{Nsd, Responder, servers};
 use crate::support::smtp::message;
@@ -39,6 +39,11 @@ fn fails(daemon: &Daemon, arguments: &[&str]) -> String {
 /// Publishes records, and none beside them but our host's address.
 fn publish(daemon: &Daemon, records: &str) {
     std::fs::write(daemon.path("demo.zone"), format!("{HOST}{records}")).expect("writes");
+}
+
+/// Publishes records beside those of the fixture.
+fn publish_beside(daemon: &Daemon, records: &str) {
+    std::fs::write(daemon.path("demo.zone"), format!("{ZONE}{records}")).expect("writes");
 }
 
 /// Status of each record, by purpose and name, and the exit status.
@@ -81,7 +86,7 @@ fn dkimpy(zone: &Path, message: &[u8]) -> String {
 fn dkimpy_verifies_what_we_sign() {
     let daemon = Setup::default().prepare();
     let zone = daemon.path("keys.zone");
-    std::fs::write(&zone, daemon.succeeds(&["domain", "keys", DOMAIN])).expect("writes");
+    std::fs::write(&zone, daemon.keys_that_sign(DOMAIN)).expect("writes");
     let long = "word ".repeat(5000) + "word";
     for message in [
         "From: a@example.test\r\nSubject: plain\r\n\r\nbody\r\n".to_owned(),
@@ -118,7 +123,7 @@ fn dkimpy_verifies_what_we_sign() {
 #[test]
 fn a_daemon_of_ours_verifies_what_we_sign() {
     let mut daemon = Setup::default().prepare();
-    publish(&daemon, &daemon.succeeds(&["domain", "keys", DOMAIN]));
+    publish(&daemon, &daemon.keys_that_sign(DOMAIN));
     daemon.launch(Command::new(BINARY));
     let signed = sign(&daemon, &message("alice@example.test", "signed"));
     let mut client = daemon.client();
@@ -134,14 +139,14 @@ fn a_domain_is_set_up_as_the_commands_say() {
     let error = fails(&daemon, &["domain", "keys", "elsewhere.test"]);
     assert!(error.contains("elsewhere.test is no organization's domain"), "{error}");
     let error = fails(&daemon, &["domain", "keys", DOMAIN, "--rotate"]);
-    assert!(error.contains("example.test has no keys yet"), "{error}");
+    assert!(error.contains("example.test has no keys yet that sign"), "{error}");
 
     let printed = daemon.succeeds(&["domain", "keys", DOMAIN]);
     assert_eq!(printed, daemon.succeeds(&["domain", "keys", DOMAIN]), "nothing is made twice");
-    assert!(printed.contains("; mw1r (rsa): signs"), "{printed}");
+    assert!(printed.contains("; mw1r (rsa): waits: signs once DNS has this record"), "{printed}");
     let keys = json(&daemon.succeeds(&["domain", "keys", DOMAIN, "--json"]));
     assert_eq!(keys[0]["hostname"], "mw1e._domainkey.example.test");
-    assert_eq!(keys[0]["stage"], "current");
+    assert_eq!(keys[0]["stage"], "next");
 
     publish(&daemon, "");
     let (found, is_right) = check(&daemon);
@@ -165,25 +170,76 @@ fn a_domain_is_set_up_as_the_commands_say() {
     assert!(error.contains("example.test: 1 needed record not verified"), "{error}");
 }
 
+/// The selectors that sign mail now.
+fn signing(daemon: &Daemon) -> Vec<String> {
+    let keys = DomainKeys::load(&Settings::new(daemon.data())).expect("loads");
+    let signer = keys.signer_for(&Domain::parse(DOMAIN).expect("a domain"));
+    let selectors = signer.iter().flat_map(|signer| signer.selectors().map(str::to_owned));
+    selectors.collect()
+}
+
 #[test]
-fn new_keys_sign_only_after_they_are_published() {
+fn keys_sign_only_after_they_are_published() {
     let daemon = Setup::default().prepare();
-    daemon.succeeds(&["domain", "keys", DOMAIN]);
-    let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--rotate"]);
-    assert!(printed.contains("; mw2e (ed25519): next"), "{printed}");
+    let first = daemon.succeeds(&["domain", "keys", DOMAIN]);
     publish(&daemon, "");
     let error = fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
+    assert!(error.contains("mw1e._domainkey.example.test is Pending in DNS"), "{error}");
+    assert!(signing(&daemon).is_empty(), "unsigned is better than signed by nobody's key");
+    let rsa: String = first.lines().filter(|line| line.starts_with("mw1r.")).collect();
+    publish(&daemon, &format!("{rsa}\n"));
+    fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
+    assert_eq!(signing(&daemon), ["mw1r"], "each as soon as it can be found");
+    publish(&daemon, &first);
+    let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--use-next"]);
+    assert!(printed.contains("; mw1r (rsa): signs"), "{printed}");
+    assert_eq!(signing(&daemon), ["mw1r", "mw1e"]);
+
+    let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--rotate"]);
+    assert!(printed.contains("; mw2e (ed25519): waits"), "{printed}");
+    let error = fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
     assert!(error.contains("mw2e._domainkey.example.test is Pending in DNS"), "{error}");
-    let plain = b"From: a@example.test\r\n\r\n";
-    assert!(text(&sign(&daemon, plain)).contains("s=mw1r;"));
+    assert_eq!(signing(&daemon), ["mw1r", "mw1e"]);
     publish(&daemon, &printed);
     let printed = daemon.succeeds(&["domain", "keys", DOMAIN, "--use-next"]);
     assert!(printed.contains("; mw2r (rsa): signs"), "{printed}");
     assert!(printed.contains("; mw1r (rsa): not used any more"), "{printed}");
-    let signed = text(&sign(&daemon, plain));
-    assert!(signed.contains("s=mw2r;") && signed.contains("s=mw2e;"), "{signed}");
+    assert_eq!(signing(&daemon), ["mw2r", "mw2e"]);
     let error = fails(&daemon, &["domain", "keys", DOMAIN, "--use-next"]);
     assert!(error.contains("has no next keys"), "{error}");
+}
+
+/// Nobody has to say when: the daemon looks, and mail is signed by whatever key can be found.
+#[test]
+fn the_daemon_begins_to_sign_when_dns_has_the_record() {
+    let far = far();
+    let mut daemon = prepared_with_waiting_keys(far.address().port());
+    let waiting = daemon.succeeds(&["domain", "keys", DOMAIN]);
+    publish_beside(&daemon, "");
+    daemon.launch(Command::new(BINARY));
+    wait_for("the first look", || daemon.log().contains("does not sign yet").then_some(()));
+    submit(&daemon, "carol@far.test", "before", &[]).accepted();
+    assert!(!delivered(&far, "carol", "before").contains("DKIM-Signature"));
+
+    publish_beside(&daemon, &waiting);
+    daemon.signal("HUP");
+    let begins = "the key signs from now on domain=example.test selector=\"mw1r\"";
+    wait_for("the line of the first key", || daemon.log().contains(begins).then_some(()));
+    submit(&daemon, "carol@far.test", "after", &[]).accepted();
+    let stored = delivered(&far, "carol", "after");
+    assert_eq!(stored.matches("DKIM-Signature:").count(), 2, "{stored}");
+
+    // The next keys: the present ones go on until theirs can be found.
+    let next = daemon.succeeds(&["domain", "keys", DOMAIN, "--rotate"]);
+    daemon.succeeds(&["reload"]);
+    submit(&daemon, "carol@far.test", "rotated", &[]).accepted();
+    assert!(delivered(&far, "carol", "rotated").contains("s=mw1r;"));
+    publish_beside(&daemon, &next);
+    daemon.succeeds(&["reload"]);
+    let begins = "the key signs from now on domain=example.test selector=\"mw2r\"";
+    wait_for("the line of the next key", || daemon.log().contains(begins).then_some(()));
+    submit(&daemon, "carol@far.test", "after the next", &[]).accepted();
+    assert!(delivered(&far, "carol", "after the next").contains("s=mw2r;"));
 }
 
 #[test]

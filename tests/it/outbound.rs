@@ -29,11 +29,23 @@ fn listener(name: &str) -> String {
 /// A daemon that does not run yet, whose users have a password, and whose mail for far.test goes to
 /// this port.
 pub fn prepared(setup: Setup, port: u16) -> Daemon {
+    let daemon = prepared_without_keys(setup, port);
+    daemon.keys_that_sign("example.test");
+    daemon
+}
+
+/// The usual one of them, whose keys wait for their records.
+pub fn prepared_with_waiting_keys(port: u16) -> Daemon {
+    let daemon = prepared_without_keys(Setup::default(), port);
+    daemon.succeeds(&["domain", "keys", "example.test"]);
+    daemon
+}
+
+fn prepared_without_keys(setup: Setup, port: u16) -> Daemon {
     let route =
         format!("[[queue_route]]\ndomain = \"far.test\"\nhost = \"127.0.0.1\"\nport = {port}\n");
     let listener = listener("submission") + &listener("submissions") + &route;
     let daemon = Setup { listener, ..setup }.prepare();
-    daemon.succeeds(&["domain", "keys", "example.test"]);
     for user in ["alice", "bob"] {
         assert!(set_password(&daemon, user, PASSWORD).status.success());
     }

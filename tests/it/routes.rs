@@ -23,7 +23,7 @@ fn relayed(organization: &str, relay: &str) -> Daemon {
         ..Setup::with(organization)
     };
     let mut daemon = setup.prepare();
-    daemon.succeeds(&["domain", "keys", "example.test"]);
+    daemon.keys_that_sign("example.test");
     assert!(set_password(&daemon, "alice", "Lemon-tree1").status.success());
     daemon.launch(Command::new(BINARY));
     daemon

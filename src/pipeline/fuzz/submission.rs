@@ -11,7 +11,7 @@ use crate::directory::{
     Permission, User,
 };
 use crate::dns::ZoneResolver;
-use crate::domains::{DomainKeys, keys_of, make_keys};
+use crate::domains::{DomainKeys, keys_of, make_keys, use_next_keys};
 use crate::fuzz::{assert_field, pieces, run, scratch, with_crlf};
 use crate::mail::{
     Address, Domain, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer, RcptParameters,
@@ -235,7 +235,10 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let folder = DomainKeyFolder::open(&settings).expect("opens");
     let domain = Domain::parse(DOMAIN).expect("a domain");
     make_keys(&folder, &domain).expect("makes");
-    let lines = keys_of(&folder, &domain).expect("reads").into_iter().map(|key| {
+    let keys = keys_of(&folder, &domain).expect("reads");
+    let selectors: Vec<_> = keys.iter().map(|key| key.selector.clone()).collect();
+    use_next_keys(&folder, &domain, &selectors).expect("uses");
+    let lines = keys.into_iter().map(|key| {
         let record = key.key.record();
         let strings: Vec<_> = record.as_bytes().chunks(200).map(String::from_utf8_lossy).collect();
         format!("{}._domainkey.{DOMAIN}. 60 IN TXT \"{}\"\n", key.selector, strings.join("\" \""))

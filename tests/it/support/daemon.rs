@@ -272,6 +272,12 @@ impl Daemon {
         out
     }
 
+    /// Gives a domain keys that sign, whether or not DNS here has their records.
+    pub fn keys_that_sign(&self, domain: &str) -> String {
+        self.succeeds(&["domain", "keys", domain]);
+        self.succeeds(&["domain", "keys", domain, "--use-next", "--unseen"])
+    }
+
     /// All lines of the event files, oldest first, as an operator reads them.
     pub fn events(&self) -> Vec<Value> {
         let mut files: Vec<_> = fs::read_dir(self.data().join("events"))

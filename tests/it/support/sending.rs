@@ -30,7 +30,7 @@ pub fn prepared(setup: Setup) -> Daemon {
     let listener = "[[listener]]\nname = \"submissions\"\nprotocol = \"submissions\"\n\
                     bind = \"127.0.0.1:0\"\n";
     let daemon = Setup { listener: listener.into(), ..setup }.prepare();
-    daemon.succeeds(&["domain", "keys", "example.test"]);
+    daemon.keys_that_sign("example.test");
     assert!(set_password(&daemon, "alice", PASSWORD).status.success());
     daemon
 }
