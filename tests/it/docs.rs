@@ -26,11 +26,13 @@ const ENDLESS: &[(&str, Shows)] = &[
         sandbox.path("checkout/.mailweir-dev/run/listeners.json").exists()
     }),
     ("mailweir events tail --follow", |_, printed| printed.contains("\"eventName\"")),
+    ("sudo mailweir events tail --follow", |_, printed| printed.contains("\"eventName\"")),
 ];
 
 /// What a command reads from standard input, where it would ask somebody.
 const INPUT: &[(&str, &str)] = &[
     ("mailweir user set-password", "Correct-Horse-9\n"),
+    ("sudo mailweir user set-password", "Correct-Horse-9\n"),
     ("swaks --server mx.example.test:465", "Correct-Horse-9\n"),
 ];
 
@@ -44,10 +46,21 @@ const IDS: &[(&str, Ask)] = &[
 ];
 
 /// What a reader does after a command, before the next.
-const MEANWHILE: &[(&str, Act)] =
-    &[("mailweir domain records example.test", |sandbox, printed| {
+const MEANWHILE: &[(&str, Act)] = &[
+    ("mailweir domain records example.test", |sandbox, printed| {
         sandbox.publish("example.test", printed);
-    })];
+    }),
+    ("sudo mailweir domain records example.com", |sandbox, printed| {
+        let host = "mx.example.com. 60 IN A 127.0.0.1\n";
+        sandbox.publish("example.com", &format!("{host}{printed}"));
+    }),
+    ("sudo mailweir check-config", |sandbox, _| {
+        let file = "etc/mailweir/example.com.toml";
+        let alice = "[[user]]\nname = \"alice\"\n";
+        let text = sandbox.read(file) + alice;
+        fs::write(sandbox.path(file), text).expect("writes");
+    }),
+];
 
 /// Text blocks that show no command's output.
 const NO_OUTPUT: &[(&str, &str)] =
@@ -173,7 +186,7 @@ macro_rules! pages {
 }
 
 pages! {
-    readme: try_out "README.md",
+    readme: set_up "README.md",
     trying_it: try_out "docs/try.md",
     backup: administer "docs/backup.md",
     configure: administer "docs/configure.md",

@@ -27,6 +27,15 @@ pub const SHIMS: &[Shim] = &[
         script: r#"
 case "$*" in
   demo* | *--config* | *--help*) exec "$BINARY" "$@" ;;
+  init*)
+    # What init writes listens on free ports of loopback here, and asks the sandbox's DNS.
+    etc=$ROOT/etc/mailweir
+    mkdir -p "$etc"
+    cp -n "$ROOT/checkout/fixtures/dns/demo.zone" "$etc/demo.zone"
+    export MAILWEIR__DNS__ZONE_FILE=$etc/demo.zone
+    "$BINARY" "$@" --config "$etc/mailweir.toml" --data-dir "$ROOT/var/lib/mailweir"
+    sed -i 's/"0.0.0.0:[0-9]*"/"127.0.0.1:0"/' "$etc/mailweir.toml"
+    printf '[dns]\nzone_file = "demo.zone"\n' >>"$etc/mailweir.toml" ;;
   *) exec "$BINARY" "$@" --config "$ROOT/etc/mailweir/mailweir.toml" ;;
 esac"#,
     },
@@ -284,6 +293,7 @@ impl Sandbox {
             ("127.0.0.1:2465", "submissions"),
             ("mx.example.test:465", "submissions"),
             ("mx.example.test:25", "mx"),
+            ("mx.example.com:25", "mx"),
         ] {
             if placed.contains(name) {
                 placed = placed.replace(name, &self.listener(listener).to_string());
