@@ -7,7 +7,7 @@
 //! refused, because else a rule or a policy for the domain could be evaded by odd
 //! spelling.
 
-use super::{Address, Domain, FieldLines, hides, unfolded};
+use super::{Address, Domain, FieldLines, hidden_names, unfolded};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
 const MAX_ADDRESSES: usize = 100;
@@ -41,8 +41,11 @@ impl Authors {
     /// # Errors
     /// [`AuthorError`]
     pub fn of(message: &[u8]) -> Result<Self, AuthorError> {
-        let value = only_field(message, "From")?.ok_or(AuthorError::None)?;
-        let addresses = mailboxes(&value)?;
+        AuthorFields::of(message).authors()
+    }
+
+    fn read(field: &[u8]) -> Result<Self, AuthorError> {
+        let addresses = mailboxes(&unfolded(field))?;
         let authors = Self { addresses };
         let domains = authors.domains();
         let is_above_all = |above: &&&Domain| domains.iter().all(|domain| domain.is_within(above));
@@ -75,20 +78,95 @@ impl Authors {
     }
 }
 
-/// The address of the `Sender` field; `None` where there is no such field, or one that names
-/// nobody.
-///
-/// # Errors
-/// [`AuthorError`]: it names somebody, and not with one address (RFC 5322 §3.6.2).
-pub fn sender(message: &[u8]) -> Result<Option<Address>, AuthorError> {
-    let Some(value) = only_field(message, "Sender")? else { return Ok(None) };
-    let addresses = match mailboxes(&value) {
-        Err(AuthorError::None) => return Ok(None),
-        found => found?,
-    };
-    match <[Address; 1]>::try_from(addresses) {
-        Ok([sender]) => Ok(Some(sender)),
-        Err(_) => Err(AuthorError::Several),
+/// The `From` and `Sender` fields of a header section, found in one walk through it.
+#[derive(Debug, Default)]
+pub struct AuthorFields<'a> {
+    from: Found<'a>,
+    sender: Found<'a>,
+}
+
+/// How often a field was found. Lines before it that are no fields do not hide it; one that only
+/// some readers find is one too many.
+#[derive(Debug, Default)]
+enum Found<'a> {
+    #[default]
+    Never,
+    Once(&'a [u8]),
+    Oftener,
+}
+
+impl<'a> AuthorFields<'a> {
+    /// Those of the header section at the front of `message`.
+    pub fn of(message: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        for (name, range) in FieldLines::new(message) {
+            fields.note(name, message.get(range).unwrap_or_default());
+        }
+        fields
+    }
+
+    /// Takes note of the next field of [`FieldLines`].
+    pub fn note(&mut self, name: &[u8], field: &'a [u8]) {
+        if let Some(known) = self.called(name) {
+            known.note(field);
+        }
+        for hidden in hidden_names(name, field) {
+            if let Some(known) = self.called(hidden) {
+                *known = Found::Oftener;
+            }
+        }
+    }
+
+    fn called(&mut self, name: &[u8]) -> Option<&mut Found<'a>> {
+        if name.eq_ignore_ascii_case(b"From") {
+            Some(&mut self.from)
+        } else if name.eq_ignore_ascii_case(b"Sender") {
+            Some(&mut self.sender)
+        } else {
+            None
+        }
+    }
+
+    /// The authors.
+    ///
+    /// # Errors
+    /// [`AuthorError`]
+    pub fn authors(&self) -> Result<Authors, AuthorError> {
+        Authors::read(self.from.only()?.ok_or(AuthorError::None)?)
+    }
+
+    /// The address of the `Sender` field; `None` where there is no such field, or one that names
+    /// nobody.
+    ///
+    /// # Errors
+    /// [`AuthorError`]: it names somebody, and not with one address (RFC 5322 §3.6.2).
+    pub fn sender(&self) -> Result<Option<Address>, AuthorError> {
+        let Some(field) = self.sender.only()? else { return Ok(None) };
+        let addresses = match mailboxes(&unfolded(field)) {
+            Err(AuthorError::None) => return Ok(None),
+            read => read?,
+        };
+        match <[Address; 1]>::try_from(addresses) {
+            Ok([sender]) => Ok(Some(sender)),
+            Err(_) => Err(AuthorError::Several),
+        }
+    }
+}
+
+impl<'a> Found<'a> {
+    fn note(&mut self, field: &'a [u8]) {
+        *self = match self {
+            Self::Never => Self::Once(field),
+            Self::Once(_) | Self::Oftener => Self::Oftener,
+        };
+    }
+
+    fn only(&self) -> Result<Option<&'a [u8]>, AuthorError> {
+        match self {
+            Self::Never => Ok(None),
+            Self::Once(field) => Ok(Some(field)),
+            Self::Oftener => Err(AuthorError::Several),
+        }
     }
 }
 
@@ -96,23 +174,6 @@ pub fn sender(message: &[u8]) -> Result<Option<Address>, AuthorError> {
 /// only groups without members (RFC 6854).
 pub fn names_nobody(field: &[u8]) -> bool {
     mailboxes(&unfolded(field)) == Err(AuthorError::None)
-}
-
-/// The value of the only field of a name, on one line. Lines before it that are no fields do not
-/// hide it; a field that only some readers find is one too many.
-fn only_field(message: &[u8], wanted: &str) -> Result<Option<String>, AuthorError> {
-    let mut found = None;
-    for (name, range) in FieldLines::new(message) {
-        let field = message.get(range).unwrap_or_default();
-        if name.eq_ignore_ascii_case(wanted.as_bytes()) {
-            if found.replace(unfolded(field)).is_some() {
-                return Err(AuthorError::Several);
-            }
-        } else if hides(name, field, wanted) {
-            return Err(AuthorError::Several);
-        }
-    }
-    Ok(found)
 }
 
 /// The addresses of a field's value, at least one.

@@ -12,7 +12,7 @@ mod verdict;
 
 pub use address::{Address, AddressError, Domain};
 pub use addressees::Addressees;
-pub use author::{AuthorError, Authors, names_nobody, sender};
+pub use author::{AuthorError, AuthorFields, Authors, names_nobody};
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,
     Peer, RcptParameters, ReversePath,

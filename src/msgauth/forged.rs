@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines, hidden_names, hides};
+use crate::mail::{Domain, FieldLines, hidden_names};
 
 const NAME: &str = "Authentication-Results";
 /// Names of our fields that say nothing of who wrote them, so that any from outside passes for ours.
@@ -29,25 +29,27 @@ pub fn forged_fields(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
 }
 
 fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
-    if passes_for_ours(name, field) {
+    if is_ours(name) {
         return true;
     }
-    if !name.eq_ignore_ascii_case(NAME.as_bytes()) {
-        return hides(name, field, NAME) && contains(field, authserv_id);
+    if is_results(name) {
+        let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
+        return claims(value.unwrap_or_default(), authserv_id);
     }
-    let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
-    claims(value.unwrap_or_default(), authserv_id)
+    // A line that some reader takes for a field.
+    hidden_names(name, field)
+        .any(|name| is_ours(name) || is_results(name) && contains(field, authserv_id))
 }
 
-/// Whether a field, or a line that some reader takes for one, has a name that only we write.
-fn passes_for_ours(name: &[u8], field: &[u8]) -> bool {
-    let is_verdict = |name: &[u8]| {
-        name.get(..VERDICTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(VERDICTS))
-    };
-    is_verdict(name)
+/// Whether it is the name of a field that only we write.
+fn is_ours(name: &[u8]) -> bool {
+    let start = name.get(..VERDICTS.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(VERDICTS))
         || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
-        || OURS.iter().any(|ours| hides(name, field, ours))
-        || hidden_names(name, field).any(is_verdict)
+}
+
+fn is_results(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(NAME.as_bytes())
 }
 
 /// The message without its forged fields, all else byte for byte.

@@ -183,7 +183,7 @@ fn count_submitted(
 }
 
 /// Whom a submitted message says it is from, as outbound rules know them.
-fn authors<'a>(headers: &'a Headers, directory: &Directory) -> Authors<'a> {
+fn authors<'a>(headers: &'a Headers, directory: &'a Directory) -> Authors<'a> {
     let party = |address: &'a Address| Party::of(address, directory);
     Authors {
         // Who may send as whom was asked before.

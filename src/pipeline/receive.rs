@@ -1,12 +1,11 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
-use mail_parser::{HeaderForm, HeaderName, MessageParser};
+use mail_parser::MessageParser;
 use memchr::memmem;
 use serde::{Serialize, Serializer};
-use std::sync::LazyLock;
 
 use super::Settings;
-use crate::mail::{Address, AuthorError, Authors, FieldLines, body_offset, sender, unfolded};
+use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -51,17 +50,6 @@ impl Headers {
     }
 }
 
-static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
-    MessageParser::new()
-        .unknown_headers(HeaderForm::Raw)
-        .header(HeaderName::Received, HeaderForm::Raw)
-        .header(HeaderName::Date, HeaderForm::Raw)
-        .header(HeaderName::From, HeaderForm::Raw)
-        .header(HeaderName::Sender, HeaderForm::Raw)
-        .header(HeaderName::To, HeaderForm::Raw)
-        .header(HeaderName::Cc, HeaderForm::Raw)
-});
-
 /// Reads the header section, and refuses what must not go on: loops, authors that cannot be read or
 /// are several, too many attachments. That there is no author is for who knows where the message
 /// comes from.
@@ -75,7 +63,7 @@ pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Re
     if fields.received > settings.max_hops {
         return Err(Reason::TooManyHops);
     }
-    let authors = match Authors::of(content) {
+    let authors = match fields.author_fields.authors() {
         Ok(authors) => authors.into_addresses(),
         Err(AuthorError::None) => Vec::new(),
         Err(error) => return Err(reason_of(error)),
@@ -83,14 +71,12 @@ pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Re
     if has_too_many_attachments(content, settings.max_attachments) {
         return Err(Reason::TooManyAttachments);
     }
-    let section = content.get(..body_offset(content)).unwrap_or(content);
-    let message = PARSER.parse_headers(section);
     Ok(Headers {
         authors,
         // Who writes the field can leave it out as well, so nothing depends on what is not read.
-        sender: sender(content).ok().flatten(),
-        subject: message.as_ref().and_then(|message| told(message.subject())),
-        message_id: told(fields.message_id.as_deref()),
+        sender: fields.author_fields.sender().ok().flatten(),
+        subject: fields.subject.and_then(decoded),
+        message_id: fields.message_id.map(unfolded).as_deref().and_then(told),
     })
 }
 
@@ -103,31 +89,45 @@ pub(super) fn reason_of(error: AuthorError) -> Reason {
     }
 }
 
+/// What one walk through the header section finds.
 #[derive(Default)]
-struct Fields {
+struct Fields<'a> {
     /// Where the last field ends.
     section_bytes: usize,
     received: usize,
-    message_id: Option<String>,
+    author_fields: AuthorFields<'a>,
+    /// The first.
+    message_id: Option<&'a [u8]>,
+    /// The last.
+    subject: Option<&'a [u8]>,
 }
 
-fn read_fields(content: &[u8]) -> Fields {
+fn read_fields(content: &[u8]) -> Fields<'_> {
     let mut fields = Fields::default();
     for (name, range) in FieldLines::new(content) {
         fields.section_bytes = range.end;
+        let field = content.get(range).unwrap_or_default();
+        fields.author_fields.note(name, field);
         if name.eq_ignore_ascii_case(b"received") {
             fields.received += 1;
-        } else if name.eq_ignore_ascii_case(b"message-id") && fields.message_id.is_none() {
-            fields.message_id = content.get(range).map(unfolded);
+        } else if name.eq_ignore_ascii_case(b"message-id") {
+            fields.message_id = fields.message_id.or(Some(field));
+        } else if name.eq_ignore_ascii_case(b"subject") {
+            fields.subject = Some(field);
         }
     }
     fields
 }
 
+/// A `Subject` without its encoded words (RFC 2047).
+fn decoded(field: &[u8]) -> Option<String> {
+    told(MessageParser::new().parse_headers(field)?.subject()?)
+}
+
 /// A value on one line: an encoded word (RFC 2047) may hold line ends and terminal escapes, which
 /// nobody who reads an event, a story or a journal report should have to fear.
-fn told(text: Option<&str>) -> Option<String> {
-    let text = text?.trim();
+fn told(text: &str) -> Option<String> {
+    let text = text.trim();
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).map(printable).collect())
 }

@@ -11,7 +11,9 @@ use super::transaction::{check_expansion, reason_of};
 use crate::clock::Timestamp;
 use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::id::TraceId;
-use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, sender};
+use crate::mail::{
+    Address, AuthorFields, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath,
+};
 use crate::smtp::reason::Reason;
 
 /// From MAIL to the message or its end; keeps the snapshot that it began with.
@@ -144,7 +146,7 @@ pub(super) fn compose(
     let inspected = receive::inspect(&content, &submission.snapshot.settings)?;
     // Unlike on the way in, a Sender field that cannot be read is not passed over: nobody could say
     // whom it names.
-    let written_sender = sender(&content).map_err(receive::reason_of)?;
+    let written_sender = AuthorFields::of(&content).sender().map_err(receive::reason_of)?;
     let right = submission.may_send(&inspected.authors, written_sender.as_ref());
     let sender = match &right {
         Ok(SendRight::OnBehalf { sender, .. }) if written_sender.is_none() => Some(sender),

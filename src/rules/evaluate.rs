@@ -176,9 +176,12 @@ impl<A: Action> RuleSet<A> {
         author: &Party<'_>,
         recipient: &Party<'_>,
     ) -> Option<Match<'_, A>> {
-        let named = author.keys().filter_map(|key| self.by_address.get(key)).flatten();
-        if let Some(found) = self.best(named, Some(author), recipient) {
-            return Some(found);
+        if !self.by_address.is_empty() {
+            let keys = author.keys().iter();
+            let named = keys.filter_map(|key| self.by_address.get(key.as_str())).flatten();
+            if let Some(found) = self.best(named, Some(author), recipient) {
+                return Some(found);
+            }
         }
         let domain = author.address().domain();
         let by_domain = self.by_domain.get(domain);

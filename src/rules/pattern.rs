@@ -83,33 +83,34 @@ impl Pattern {
 #[derive(Debug)]
 pub struct Party<'a> {
     address: &'a Address,
-    /// Made when the first pattern needs it.
-    key: OnceCell<String>,
-    /// Keys of the other addresses.
-    others: Vec<String>,
+    /// Who knows the other addresses.
+    directory: Option<&'a Directory>,
+    /// The keys of all addresses, its own first; made when the first pattern needs them.
+    keys: OnceCell<Vec<String>>,
     is_here: bool,
 }
 
 impl<'a> Party<'a> {
     /// Somebody of whom nothing but an address is known.
     pub fn new(address: &'a Address) -> Self {
-        Self { address, key: OnceCell::new(), others: Vec::new(), is_here: false }
+        Self { address, directory: None, keys: OnceCell::new(), is_here: false }
     }
 
     /// Somebody as the directory knows an address.
-    pub fn of(address: &'a Address, directory: &Directory) -> Self {
+    pub fn of(address: &'a Address, directory: &'a Directory) -> Self {
         Self {
-            others: directory.other_keys(address),
+            directory: Some(directory),
             is_here: directory.is_local(address.domain()),
             ..Self::new(address)
         }
     }
 
-    /// Somebody who is known by these keys too.
+    /// Somebody here who is known by these keys too.
     #[cfg(test)]
     pub(super) fn named(address: &'a Address, others: &[&str]) -> Self {
-        let others = others.iter().map(|&other| other.to_owned()).collect();
-        Self { others, ..Self::new(address) }
+        let others = others.iter().map(|&other| other.to_owned());
+        let keys = std::iter::once(address.key()).chain(others).collect::<Vec<_>>();
+        Self { keys: keys.into(), is_here: true, ..Self::new(address) }
     }
 
     /// Somebody in a domain that is here, or is not.
@@ -129,18 +130,17 @@ impl<'a> Party<'a> {
     }
 
     /// The keys of all addresses.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.key()).chain(self.others.iter().map(String::as_str))
-    }
-
-    fn key(&self) -> &str {
-        self.key.get_or_init(|| self.address.key())
+    pub(super) fn keys(&self) -> &[String] {
+        self.keys.get_or_init(|| {
+            let others = self.directory.map(|directory| directory.other_keys(self.address));
+            std::iter::once(self.address.key()).chain(others.unwrap_or_default()).collect()
+        })
     }
 
     fn has_key(&self, key: &str) -> bool {
-        // Most patterns are of other domains; a key is made only where it can be equal.
-        let may_be_equal = key.ends_with(self.address.domain().as_str());
-        may_be_equal && key == self.key() || self.others.iter().any(|other| other == key)
+        // Most patterns are of other domains, and of somebody elsewhere no other domain is known.
+        let may_be_one = self.is_here || key.ends_with(self.address.domain().as_str());
+        may_be_one && self.keys().iter().any(|own| own == key)
     }
 }
 

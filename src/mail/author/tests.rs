@@ -163,7 +163,8 @@ fn lines_that_are_no_fields_do_not_hide_the_author() {
 #[test]
 fn a_sender_is_one_address() {
     let of = |field: &str| {
-        sender(format!("{field}From: a@b.test\r\n\r\n").as_bytes())
+        AuthorFields::of(format!("{field}From: a@b.test\r\n\r\n").as_bytes())
+            .sender()
             .map(|sender| sender.map(|address| address.to_string()))
     };
     assert_eq!(of(""), Ok(None));
