@@ -51,6 +51,13 @@ impl Waiting {
             last_failure: mail.state.last_failure.clone(),
         }
     }
+
+    fn became(&self) -> String {
+        match &self.last_failure {
+            Some(failure) => format!("deferred until {}, {failure}", self.next_attempt),
+            None => "waits to leave".to_owned(),
+        }
+    }
 }
 
 /// A delivery status notification.
@@ -133,6 +140,47 @@ impl Trace {
         named.filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
+    /// What became of it for a recipient, as far as that is known.
+    pub(super) fn became(&self, address: &str) -> Option<String> {
+        let mut kept = Vec::new();
+        for line in &self.events {
+            let Some(event) = line.pointer("/event") else { continue };
+            let is_for = |pointer: &str| at(event, pointer).eq_ignore_ascii_case(address);
+            match at(event, "/eventName") {
+                "OUTGOING_EMAIL_SENT" if is_for("/recipient") => {
+                    return Some("its server has taken it".to_owned());
+                }
+                "INCOMING_EMAIL_BOUNCED" | "OUTGOING_EMAIL_BOUNCED"
+                    if is_for("/bouncedRecipient/emailAddress") =>
+                {
+                    let status = at(event, "/bouncedRecipient/status");
+                    return Some(format!(
+                        "bounced, {status} {}",
+                        at(event, "/bouncedRecipient/reason")
+                    ));
+                }
+                "MAILBOX_EMAIL_DELIVERED" => {
+                    let (mailbox, folder) = (at(event, "/recipient"), at(event, "/folder"));
+                    kept.push(format!("delivered to {folder} of {mailbox}"));
+                }
+                _ => {}
+            }
+        }
+        let recipients = self.story.iter().flat_map(|story| list(story, "/recipients"));
+        let mut named = recipients.filter(|it| at(it, "/address").eq_ignore_ascii_case(address));
+        let decided = named.next().map(|recipient| {
+            let decided = recipient.pointer("/disposition").unwrap_or(&Value::Null);
+            went_on(recipient).unwrap_or_else(|| disposition(decided))
+        });
+        match kept.as_slice() {
+            [] => {}
+            [one] => return Some(one.clone()),
+            [..] => return decided,
+        }
+        let waits = || self.waiting.first().map(Waiting::became);
+        decided.or_else(waits)
+    }
+
     /// The ids under which it goes on for a mailbox, and where to.
     pub(super) fn sent_on(&self) -> impl Iterator<Item = (&str, &str)> {
         let story = self.story.iter();
@@ -149,7 +197,7 @@ pub(super) fn tell(trace: &Trace) -> String {
             text.verdicts(story);
         }
         text.decisions(story);
-        text.mailboxes(story);
+        text.mailboxes(story, &trace.joined);
         text.outcome(story);
     }
     for refusal in &trace.refusals {
@@ -344,11 +392,12 @@ impl Text {
             _ if !detail.is_empty() => format!(", because {detail}"),
             reason => own_reason(reason).map_or_else(String::new, |it| format!(", because {it}")),
         };
-        self.line(&format!("{}: {}{because}", at(recipient, "/address"), what(disposition)));
+        let what = went_on(recipient).unwrap_or_else(|| what(disposition));
+        self.line(&format!("{}: {what}{because}", at(recipient, "/address")));
     }
 
     /// What became of it in each mailbox, by the rules of its owner.
-    fn mailboxes(&mut self, story: &Value) {
+    fn mailboxes(&mut self, story: &Value, joined: &[Joined]) {
         for delivery in list(story, "/deliveries") {
             let group = at(delivery, "/expandedFrom");
             let group = if group.is_empty() { String::new() } else { format!(" through {group}") };
@@ -374,7 +423,14 @@ impl Text {
         }
         for on in list(story, "/sentOn") {
             let (from, to, trace) = (at(on, "/from"), at(on, "/to"), at(on, "/trace"));
-            self.line(&format!("sent on from {from} to {to} in trace {trace}"));
+            let is_it = |joined: &&Joined| {
+                joined.relation == Relation::SentOn
+                    && joined.trace_id == trace
+                    && joined.to.iter().any(|address| address == to)
+            };
+            let became = joined.iter().find(is_it).and_then(|joined| joined.became.as_ref());
+            let became = became.map(|it| format!(": {it}")).unwrap_or_default();
+            self.line(&format!("sent on from {from} to {to} in trace {trace}{became}"));
         }
     }
 
@@ -399,7 +455,7 @@ impl Text {
     }
 
     fn joined(&mut self, joined: &Joined) {
-        let Joined { relation, trace_id, to } = joined;
+        let Joined { relation, trace_id, to, .. } = joined;
         let to = to.join(", ");
         let line = match relation {
             Relation::Outbound => format!("submitted in trace {trace_id}"),
@@ -439,6 +495,22 @@ impl Text {
         let name = at(event, "/eventName");
         self.line(&format!("  {}  {name}  {detail}", time(line, "/eventTimestamp")));
     }
+}
+
+/// Of a recipient whose mailbox or remote user has sent it on.
+fn went_on(recipient: &Value) -> Option<String> {
+    let to: Vec<_> = list(recipient, "/sentOnTo").filter_map(Value::as_str).collect();
+    let (first, others) = to.split_first()?;
+    let others = match others.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let is_not_kept = recipient.pointer("/isNotKept").and_then(Value::as_bool) == Some(true);
+    let folder = at(recipient, "/disposition/deliver");
+    Some(match is_not_kept {
+        true => format!("sent on to {first}{others}, not kept here"),
+        false => format!("delivered to {folder}, and sent on to {first}{others}"),
+    })
 }
 
 fn disposition(value: &Value) -> String {

@@ -308,6 +308,7 @@ fn pipeline_settings(
             1_000_000,
             default.reports_per_network,
         ),
+        logs_mail: root.section("log").bool("mail").unwrap_or(default.logs_mail),
     }
 }
 
@@ -438,6 +439,8 @@ fn log(root: &Section<'_>) -> LogSettings {
         format: section.word("format", &words).unwrap_or(default.format),
         level: level(&section).unwrap_or(default.level),
     };
+    // Read with the pipeline's settings.
+    section.allow("mail");
     section.finish();
     settings
 }

@@ -15,6 +15,7 @@ mod headers;
 mod internal;
 mod journal;
 pub mod login;
+mod mail_log;
 mod notice;
 mod onward;
 pub mod outcomes;
@@ -57,6 +58,7 @@ use authenticate::{Authenticated, Checks};
 use bounces::Bounces;
 use internal::Outlets;
 use login::Logins;
+use mail_log::MailLog;
 use refusals::RefusalLog;
 use snapshot::Snapshot;
 use transaction::{FullMailbox, check_expansion, reason_of};
@@ -180,8 +182,12 @@ impl Pipeline {
         let mut journaled = journal::journal(admitted, outlets);
         let room = room::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);
+        let log = MailLog::of(&journaled);
         let committed =
             commit::commit(journaled, room, &self.store).await.map_err(store_failure)?;
+        if let Some(log) = log {
+            log.write();
+        }
         accesses.into_iter().for_each(|access| self.audit.record(access));
         Ok(committed)
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use moka::sync::Cache;
 
 use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
+use super::mail_log;
 use super::notice::Letterhead;
 use super::outgoing::sent;
 use super::report::{DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants};
@@ -74,7 +75,11 @@ impl Ledger for Outcomes {
                 self.keep(keeper, settlement, &snapshot, original, &mut commit);
             }
         }
-        self.store.commit(commit).await.map(drop)
+        self.store.commit(commit).await?;
+        if self.snapshot.load().settings.logs_mail {
+            mail_log::write_settlement(settlement);
+        }
+        Ok(())
     }
 }
 
@@ -404,7 +409,7 @@ fn failed(
     settlement: &Settlement,
 ) -> ReportedRecipient {
     let decided_by = match &settlement.mail.entry.destination {
-        _ if settlement.is_given_up => DecidedBy::OurAdministrator,
+        _ if settlement.is_given_up => DecidedBy::OurAdministratorInQueue,
         Destination::Gateway(_) => DecidedBy::OurGateway,
         Destination::Domain(_) => DecidedBy::Their,
     };

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::mail_log::harmless;
 use crate::clock::Timestamp;
 use crate::smtp::handler::SessionRefusal;
 use crate::smtp::reason::Reason;
@@ -104,8 +105,9 @@ impl RefusalLog {
         if reason == Reason::ShuttingDown {
             tracing::debug!(ip = %peer.ip, "told that we are stopping");
         } else if is_told {
+            let about = harmless(&refused.about);
             tracing::info!(trace_id = %refused.refusal.trace_id, reason = reason.word(),
-                ip = %peer.ip, about = refused.about, "refused");
+                ip = %peer.ip, about, "refused");
         }
         let line = RefusalLine {
             trace_id: refused.refusal.trace_id.to_string(),

@@ -83,8 +83,10 @@ pub enum DecidedBy {
     Their,
     /// The gateway that the sender's mail leaves through, or the way to it.
     OurGateway,
-    /// The sender's administrator: by an outbound rule, or in the queue.
+    /// The sender's administrator, by an outbound rule.
     OurAdministrator,
+    /// The same, who has dropped what waited to leave.
+    OurAdministratorInQueue,
 }
 
 /// What a report tells of a recipient (RFC 3464 §2.3.3).

@@ -50,6 +50,8 @@ pub struct Settings {
     /// `limits.reports_per_network`: reports that leave because of a client network's mail, in an
     /// hour.
     pub reports_per_network: usize,
+    /// `log.mail`: a line for each accepted message and for each outcome.
+    pub logs_mail: bool,
 }
 
 /// How many bounces of forwarded mail are led back to its senders in an hour.
@@ -121,6 +123,7 @@ impl Default for Settings {
             queue: QueueBounds::default(),
             reports_per_network: 500,
             bounces: BounceLimits::default(),
+            logs_mail: true,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What a decision was made from, kept with the durable record: enough to tell a message's story
 //! and to replay changed rules over it without its body.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 
 use super::admit::{AdmittedShare, Ruled};
@@ -9,6 +11,7 @@ use super::decide::{Basis, Disposition, Judged};
 use super::onward::SentOn;
 use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use super::receive::Headers;
+use super::transaction::Addressee;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
@@ -57,6 +60,12 @@ struct ToldRecipient<'a> {
     address: &'a Address,
     disposition: Disposition,
     basis: &'a Basis,
+    /// To whom mailboxes and remote users that it leads to send it on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sent_on_to: Vec<&'a Address>,
+    /// None of them keeps it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_not_kept: bool,
     /// The rule of the other field, where nothing proves the `Sender`.
     #[serde(skip_serializing_if = "Option::is_none")]
     passed_over: Option<&'a Winner<InboundAction>>,
@@ -183,17 +192,7 @@ pub(super) fn tell(
         spam: &mail.verdicts.spam,
         sender_proof: mail.sender_proof,
         dmarc_applied: share.decided.dmarc,
-        recipients: share
-            .decided
-            .recipients
-            .iter()
-            .map(|recipient| ToldRecipient {
-                address: &recipient.addressee.recipient.address,
-                disposition: recipient.disposition,
-                basis: &recipient.basis,
-                passed_over: recipient.passed_over.as_ref(),
-            })
-            .collect(),
+        recipients: recipients(share),
         deliveries: share
             .deliveries
             .iter()
@@ -215,6 +214,40 @@ pub(super) fn tell(
         refused,
     };
     story(share.decided.trace_id, &told)
+}
+
+/// What was decided for each recipient, and whether that was the end of it.
+fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
+    let mut ways: HashMap<&Address, Vec<&Address>> = HashMap::new();
+    for SentOn { from, to, .. } in &share.sent_on {
+        ways.entry(from).or_default().push(to);
+    }
+    let mut kept = HashSet::new();
+    if !ways.is_empty() {
+        kept.extend(share.deliveries.iter().map(|delivery| &*delivery.member.mailbox));
+    }
+    let mut told = Vec::with_capacity(share.decided.recipients.len());
+    for recipient in &share.decided.recipients {
+        let Addressee { recipient: named, members, remote } = &recipient.addressee;
+        let is_delivered = matches!(recipient.disposition, Disposition::Deliver(_));
+        let mut sent_on_to = Vec::new();
+        if is_delivered && !ways.is_empty() {
+            let members = members.iter().map(|member| &member.address);
+            for from in members.chain(remote.iter().map(|remote| &remote.address)) {
+                sent_on_to.extend(ways.get(from).into_iter().flatten());
+            }
+        }
+        let is_kept = members.iter().any(|member| kept.contains(&*member.mailbox));
+        told.push(ToldRecipient {
+            address: &named.address,
+            disposition: recipient.disposition,
+            basis: &recipient.basis,
+            is_not_kept: !sent_on_to.is_empty() && !is_kept,
+            sent_on_to,
+            passed_over: recipient.passed_over.as_ref(),
+        });
+    }
+    told
 }
 
 fn mailbox_rules(ruled: &Ruled) -> impl Iterator<Item = ToldMailboxRule<'_>> {

@@ -396,7 +396,6 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         let (now, chance) = (self.clock.now(), (self.chance)());
         let settings = &self.terms.load_full().settings;
         let settlement = settle::settle(settings, mail, carried.outcomes, now, chance);
-        log_failure(&settlement);
         self.record(settlement, stop).await;
         carried.open
     }
@@ -453,17 +452,5 @@ fn is_answer(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Sent(_) => true,
         Outcome::Deferred(failure) | Outcome::Failed(failure) => failure.code.is_some(),
-    }
-}
-
-/// Tells the operator of an attempt after which somebody waits on, or never gets the message.
-fn log_failure(settlement: &Settlement) {
-    let Settlement { mail, failed, state, .. } = settlement;
-    let failed = || failed.first().map(|(_, failure)| failure.to_string());
-    let failure = state.as_ref().and_then(|state| state.last_failure.clone()).or_else(failed);
-    if let Some(failure) = failure {
-        let next_attempt = state.as_ref().map(|state| state.next_attempt.to_string());
-        let (id, destination) = (mail.id, &mail.entry.destination);
-        tracing::info!(%id, %destination, failure, next_attempt, "an attempt has failed");
     }
 }

@@ -246,7 +246,7 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
     let bounced = told(&daemon, "never", "OUTGOING_EMAIL_BOUNCED");
     assert_eq!(bounced.last().expect("one")["reason"], "given up by the administrator");
     let report = delivered(&daemon, "alice", "Undelivered mail");
-    assert!(report.contains("Your administrator has blocked this message."), "{report}");
+    assert!(report.contains("Your administrator has removed this message"), "{report}");
     daemon.succeeds(&["queue", "retry", "--all"]);
     let output = daemon.command(&["queue", "drop", &never]);
     assert!(!output.status.success(), "it is gone");

@@ -194,8 +194,16 @@ fn what_mailbox_rules_send_on_is_told_with_what_it_came_from() {
     let text = daemon.succeeds(&["events", "trace", &to_carol]);
     for expected in [
         "  mailbox fwd@example.test: its rule \"away\" says FORWARD to carol@far.test\n".to_owned(),
-        format!("  sent on from fwd@example.test to carol@far.test in trace {to_carol}\n"),
-        format!("  sent on from red@example.test to bob@example.test in trace {to_bob}\n"),
+        format!(
+            "  sent on from fwd@example.test to carol@far.test in trace {to_carol}: its server has \
+                 taken it\n"
+        ),
+        format!(
+            "  sent on from red@example.test to bob@example.test in trace {to_bob}: delivered to INBOX \
+                 of bob@example.test\n"
+        ),
+        "  fwd@example.test: delivered to INBOX, and sent on to carol@far.test, because".to_owned(),
+        "  red@example.test: sent on to bob@example.test, not kept here, because".to_owned(),
         "  sent on by organization example: ".to_owned(),
         format!("  sent on from trace {first}\n"),
     ] {

@@ -14,6 +14,9 @@ pub(in crate::cli) struct Joined {
     /// For whom it is, as far as that is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(in crate::cli) to: Vec<String>,
+    /// What became of it there, if it was sent on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) became: Option<String>,
 }
 
 /// What the other trace is to the one that names it.
@@ -37,18 +40,23 @@ pub(in crate::cli) enum Relation {
 /// All that belongs to a trace: what it names itself, and what is found to belong to it among
 /// `others`; oldest first.
 pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) -> Vec<Joined> {
+    let others: Vec<_> = others.collect();
     let sent_on = of.sent_on().map(|(trace_id, to)| Joined {
         relation: Relation::SentOn,
         trace_id: trace_id.to_owned(),
         to: vec![to.to_owned()],
+        became: others
+            .iter()
+            .find(|other| other.trace_id == trace_id)
+            .and_then(|other| other.became(to)),
     });
     let reports = of.reports.iter().map(|report| Joined {
         relation: Relation::Report,
         trace_id: report.trace_id.clone(),
         to: report.to.clone(),
+        became: None,
     });
     let mut joined: Vec<_> = sent_on.chain(reports).collect();
-    let others: Vec<_> = others.collect();
     // What is sent on leaves as if it were submitted, but it is half of nothing.
     let goes_on = |trace: &Trace| others.iter().any(|other| sends_on(other, trace));
     for other in &others {
@@ -67,6 +75,7 @@ pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) ->
                 Relation::Inbound => other.recipients(),
                 _ => Vec::new(),
             },
+            became: None,
         }));
     }
     joined.sort_by(|one, two| one.trace_id.cmp(&two.trace_id));

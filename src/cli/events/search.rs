@@ -60,7 +60,6 @@ pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Resul
         }
     }
     search.join()?;
-    search.add_waiting()?;
     Ok(Found { traces: search.traces.into_values().collect(), left_out })
 }
 
@@ -155,6 +154,7 @@ impl Search {
             room -= self.traces.len() - known;
         }
         self.look_up_elsewhere()?;
+        self.add_waiting()?;
         let joins: Vec<_> = self.traces.values().map(|of| joined(of, self.others(of))).collect();
         for (trace, joins) in self.traces.values_mut().zip(joins) {
             trace.joined = joins;

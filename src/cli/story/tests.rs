@@ -18,7 +18,8 @@ fn what_mailbox_rules_did_is_told() {
         "withheld": [{ "mailbox": "bob", "reason": "loop" }],
         "sentOn": [{ "from": "alice@example.test", "to": "erin@elsewhere.test", "trace": "2" }],
     });
-    let on = Joined { relation: Relation::SentOn, trace_id: "2".into(), to: Vec::new() };
+    let on =
+        Joined { relation: Relation::SentOn, trace_id: "2".into(), to: Vec::new(), became: None };
     let told = told(story, vec![on]);
     for expected in [
         "\n  mailbox alice: its rule \"lists\" says MOVE to folder DRAFTS\n",
@@ -126,7 +127,8 @@ fn what_belongs_to_a_trace_is_told() {
         (Relation::About, "", "reports on trace 2"),
     ] {
         let to = Some(to.to_owned()).filter(|to| !to.is_empty()).into_iter().collect();
-        let told = told(json!({}), vec![Joined { relation, trace_id: "2".into(), to }]);
+        let told =
+            told(json!({}), vec![Joined { relation, trace_id: "2".into(), to, became: None }]);
         assert!(told.contains(&format!("\n  {expected}\n")), "no {expected} in\n{told}");
     }
 }

@@ -120,6 +120,8 @@ fn a_report_does_not_blame_the_recipients_mail_system_for_our_own() {
     let delayed = Outcome::Delayed { until: LATER };
     let blocked = "Your administrator has blocked this message. Ask your administrator why.";
     check(DecidedBy::OurAdministrator, Outcome::Failed, "5.7.1", blocked);
+    let removed = "Your administrator has removed this message from the queue";
+    check(DecidedBy::OurAdministratorInQueue, Outcome::Failed, "5.7.1", removed);
     let gateway = "The gateway that your mail leaves through has not taken the message.";
     for status in ["5.7.1", "5.7.5", "5.4.1", "5.4.4", "5.3.0", "5.1.8", "5.0.0"] {
         check(DecidedBy::OurGateway, Outcome::Failed, status, gateway);

@@ -94,6 +94,10 @@ fn explanation(recipient: &ReportedRecipient) -> &'static str {
         (DecidedBy::OurAdministrator, _) => {
             "Your administrator has blocked this message. Ask your administrator why."
         }
+        (DecidedBy::OurAdministratorInQueue, _) => {
+            "Your administrator has removed this message from the queue of mail that waits to \
+             leave. Ask your administrator why."
+        }
         (DecidedBy::OurGateway, Outcome::Delayed { .. }) if !is_of_recipient(code) => {
             "The gateway that your mail leaves through does not take the message for now."
         }
