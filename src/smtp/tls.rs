@@ -5,16 +5,20 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use rcgen::{
+    Certificate, CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CommonState, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
@@ -75,7 +79,15 @@ impl Tls {
     pub fn load(files: TlsSettings) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let pair = load_pair(&files, &provider)?;
-        let current = Arc::new(Current(ArcSwap::from_pointee(pair)));
+        Self::with(files, Current { pair: ArcSwap::from_pointee(pair), rsa: None }, provider)
+    }
+
+    fn with(
+        files: TlsSettings,
+        current: Current,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let current = Arc::new(current);
         let setup = |error: rustls::Error| TlsError::Setup(error.to_string());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -88,23 +100,19 @@ impl Tls {
 
     /// TLS with the self-signed pair in `directory`, which is made if it is not there. Other
     /// MTAs accept it, for they do not verify certificates unless DANE or MTA-STS asks for it.
+    /// For those that know RSA only there is a second pair, made when the first of them comes.
     ///
     /// # Errors
     /// [`TlsError`] names the file that cannot be written, or that is there and wrong.
     pub fn self_signed(directory: &Path, hostname: &Domain) -> Result<Self, TlsError> {
-        let files = TlsSettings {
-            certificate: directory.join("certificate.pem"),
-            private_key: directory.join("private_key.pem"),
-        };
-        if files.certificate.exists() && files.private_key.exists() {
-            match Self::load(files.clone()) {
-                Ok(tls) => return Ok(tls),
-                // A power cut may have left them empty, and nobody else has a copy to miss.
-                Err(error) => tracing::warn!(%error, "a new self-signed certificate is made"),
-            }
-        }
-        write_self_signed(directory, &files, hostname)?;
-        Self::load(files)
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let made =
+            |kind| SelfMade { directory: directory.to_owned(), hostname: hostname.clone(), kind };
+        let ecdsa = made(Kind::Ecdsa);
+        let pair = ecdsa.pair(&provider)?;
+        let rsa = LazyPair { made: made(Kind::Rsa), pair: OnceLock::new() };
+        let current = Current { pair: ArcSwap::from_pointee(pair), rsa: Some(rsa) };
+        Self::with(ecdsa.files(), current, provider)
     }
 
     /// Looks at the files every `interval` and takes a changed pair into use; a bad one is logged
@@ -148,7 +156,7 @@ impl Tls {
 
     /// Serves a pair from now on.
     pub fn take(&self, ServerPair(pair): ServerPair) {
-        self.current.0.store(Arc::new(pair));
+        self.current.pair.store(Arc::new(pair));
         tracing::info!(certificate = %self.files.certificate.display(), "certificate loaded");
     }
 
@@ -176,11 +184,56 @@ pub(crate) fn description(connection: &CommonState) -> String {
 
 /// The pair in use. One certificate serves every name, so SNI is not asked.
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct Current {
+    pair: ArcSwap<CertifiedKey>,
+    /// Beside a self-made pair, for peers that cannot use that one.
+    rsa: Option<LazyPair>,
+}
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let pair = self.pair.load_full();
+        // rustls has left out the schemes that go with none of the peer's cipher suites.
+        if let Some(rsa) = &self.rsa
+            && pair.key.choose_scheme(hello.signature_schemes()).is_none()
+        {
+            return rsa.get().or(Some(pair));
+        }
+        Some(pair)
+    }
+}
+
+/// A pair that is read or made when it is needed first: an RSA key takes a tenth of a second and
+/// more, and most servers never meet a peer that needs one.
+#[derive(Debug)]
+struct LazyPair {
+    made: SelfMade,
+    pair: OnceLock<Option<Arc<CertifiedKey>>>,
+}
+
+impl LazyPair {
+    fn get(&self) -> Option<Arc<CertifiedKey>> {
+        if let Some(pair) = self.pair.get() {
+            return pair.clone();
+        }
+        let find = || self.pair.get_or_init(|| self.find()).clone();
+        match Handle::try_current() {
+            // Other connections go on meanwhile.
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+                tokio::task::block_in_place(find)
+            }
+            Ok(_) | Err(_) => find(),
+        }
+    }
+
+    fn find(&self) -> Option<Arc<CertifiedKey>> {
+        match self.made.pair(&rustls::crypto::aws_lc_rs::default_provider()) {
+            Ok(pair) => Some(Arc::new(pair)),
+            Err(error) => {
+                tracing::error!(%error, "there is no certificate for peers that know RSA only");
+                None
+            }
+        }
     }
 }
 
@@ -226,28 +279,77 @@ async fn stamps(files: TlsSettings) -> [Stamp; 2] {
         .unwrap_or_default()
 }
 
-/// The key comes last: a pair of which only the certificate was written is made anew.
-fn write_self_signed(
-    directory: &Path,
-    files: &TlsSettings,
-    hostname: &Domain,
-) -> Result<(), TlsError> {
-    let names = vec![hostname.as_str().trim_matches(['[', ']']).to_owned()];
-    let pair = rcgen::generate_simple_self_signed(names)
-        .map_err(|error| TlsError::Setup(error.to_string()))?;
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |error| TlsError::File { path, error }
-    };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(directory).map_err(failed(directory))?;
-    fs::write(&files.certificate, pair.cert.pem()).map_err(failed(&files.certificate))?;
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&files.private_key)
-        .and_then(|mut file| file.write_all(pair.signing_key.serialize_pem().as_bytes()))
-        .map_err(failed(&files.private_key))
+/// The keys of self-made pairs.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// With P-256: small, fast, and known to nearly everybody.
+    Ecdsa,
+    /// With 2048 bits.
+    Rsa,
+}
+
+/// A self-signed pair that is kept in a folder.
+#[derive(Debug)]
+struct SelfMade {
+    directory: PathBuf,
+    hostname: Domain,
+    kind: Kind,
+}
+
+impl SelfMade {
+    fn files(&self) -> TlsSettings {
+        let prefix = match self.kind {
+            Kind::Ecdsa => "",
+            Kind::Rsa => "rsa_",
+        };
+        TlsSettings {
+            certificate: self.directory.join(format!("{prefix}certificate.pem")),
+            private_key: self.directory.join(format!("{prefix}private_key.pem")),
+        }
+    }
+
+    /// The pair in its files, or a new one.
+    fn pair(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let files = self.files();
+        if files.certificate.exists() && files.private_key.exists() {
+            match load_pair(&files, provider) {
+                Ok(pair) => return Ok(pair),
+                // A power cut may have left them empty, and nobody else has a copy to miss.
+                Err(error) => tracing::warn!(%error, "a new self-signed certificate is made"),
+            }
+        }
+        self.write(&files)?;
+        load_pair(&files, provider)
+    }
+
+    fn make(&self) -> Result<(Certificate, KeyPair), rcgen::Error> {
+        let key = match self.kind {
+            Kind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
+            Kind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?,
+        };
+        let name = self.hostname.as_str().trim_matches(['[', ']']).to_owned();
+        let certificate = CertificateParams::new(vec![name])?.self_signed(&key)?;
+        Ok((certificate, key))
+    }
+
+    /// The key comes last: a pair of which only the certificate was written is made anew.
+    fn write(&self, files: &TlsSettings) -> Result<(), TlsError> {
+        let (certificate, key) = self.make().map_err(|error| TlsError::Setup(error.to_string()))?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |error| TlsError::File { path, error }
+        };
+        let directory = &self.directory;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(directory).map_err(failed(directory))?;
+        fs::write(&files.certificate, certificate.pem()).map_err(failed(&files.certificate))?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&files.private_key)
+            .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()))
+            .map_err(failed(&files.private_key))
+    }
 }

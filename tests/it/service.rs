@@ -268,3 +268,70 @@ fn the_data_folder_is_its_owners_whatever_the_umask_and_a_wider_one_is_told() {
     let line = told.lines().find(|line| line.contains("have rights to it")).expect("is told");
     assert!(line.contains(&daemon.data().display().to_string()), "{line}");
 }
+
+/// What `openssl s_client` with these options reports of its connection, and how a command under it
+/// is answered.
+fn s_client(address: std::net::SocketAddr, options: &str) -> String {
+    let command = format!(
+        "printf 'QUIT\\n' | timeout 20 openssl s_client -starttls smtp -crlf -ign_eof \
+         -connect {address} {options} 2>&1"
+    );
+    text(&Command::new("sh").args(["-c", &command]).output().expect("runs").stdout)
+}
+
+/// What the peer's options are, and the certificate that it is to see: by the file's name.
+const PEERS: [(&str, &str); 10] = [
+    ("", "certificate.pem"),
+    ("-tls1_2", "certificate.pem"),
+    ("-tls1_3", "certificate.pem"),
+    ("-tls1_2 -sigalgs RSA-PSS+SHA256:RSA+SHA256", "rsa_certificate.pem"),
+    ("-tls1_2 -sigalgs RSA+SHA256", "rsa_certificate.pem"),
+    ("-tls1_2 -sigalgs RSA+SHA384:RSA+SHA1", "rsa_certificate.pem"),
+    ("-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256", "rsa_certificate.pem"),
+    ("-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384:AES128-SHA", "rsa_certificate.pem"),
+    ("-tls1_3 -sigalgs RSA-PSS+SHA256", "rsa_certificate.pem"),
+    ("-sigalgs RSA-PSS+SHA512:RSA+SHA256", "rsa_certificate.pem"),
+];
+
+#[test]
+fn the_self_made_pair_serves_peers_that_know_rsa_only() {
+    let mut daemon = Setup::default().start();
+    let dir = daemon.data().join("tls");
+    let pem = |name: &str| fs::read_to_string(dir.join(name)).expect("reads");
+    let check = |address| {
+        for (options, expected) in PEERS {
+            let said = s_client(address, options);
+            assert!(said.contains("\n221 2.0.0 "), "{options}: {said}");
+            let (_, shown) = said.split_once("-----BEGIN CERTIFICATE-----").expect("one");
+            let (shown, _) = shown.split_once("-----END").expect("its end");
+            let kept = pem(expected).replace('\r', "");
+            assert!(kept.contains(shown.trim()), "{options}: not {expected}");
+        }
+    };
+    check(daemon.address());
+    let before = pem("rsa_certificate.pem");
+    for name in ["private_key.pem", "rsa_private_key.pem"] {
+        let mode = fs::metadata(dir.join(name)).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert!(daemon.stop().success());
+    daemon.launch(Command::new(BINARY));
+    check(daemon.address());
+    assert_eq!(pem("rsa_certificate.pem"), before, "it is made once");
+}
+
+/// What the administrator names is the only one.
+#[test]
+fn a_certificate_of_the_administrators_has_no_second_beside_it() {
+    let other = Setup::default().start();
+    let pair = other.data().join("tls");
+    let sections = format!(
+        "[tls]\ncertificate = \"{0}/certificate.pem\"\nprivate_key = \"{0}/private_key.pem\"\n",
+        pair.display()
+    );
+    let daemon = Setup { sections, ..Setup::default() }.start();
+    assert!(s_client(daemon.address(), "-tls1_2").contains("\n221 2.0.0 "));
+    let said = s_client(daemon.address(), "-tls1_2 -sigalgs RSA+SHA256");
+    assert!(said.contains("handshake failure"), "{said}");
+    assert!(!daemon.data().join("tls").exists() && !pair.join("rsa_private_key.pem").exists());
+}

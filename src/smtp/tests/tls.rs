@@ -1,5 +1,6 @@
 //! Certificates: versions, errors that name the file, the self-signed pair, and replacement.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -49,6 +50,19 @@ async fn both_versions_are_spoken() {
     ] {
         assert_eq!(handshake(&tls, folder.path(), &[version]).await, Some(expected));
     }
+}
+
+/// The page for administrators names the suites, and no others.
+#[test]
+fn the_page_names_what_is_spoken() {
+    let page = include_str!("../../../docs/tls-and-keys.md");
+    let named: BTreeSet<String> =
+        page.split('`').filter(|word| word.starts_with("TLS")).map(str::to_owned).collect();
+    let named = named.into_iter().filter(|word| !word.contains(' ')).collect::<Vec<_>>();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let spoken = provider.cipher_suites.iter().map(|suite| format!("{:?}", suite.suite()));
+    let spoken: BTreeSet<String> = spoken.collect();
+    assert_eq!(named, spoken.into_iter().collect::<Vec<_>>());
 }
 
 #[test]
