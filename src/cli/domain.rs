@@ -11,11 +11,13 @@ use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
 use crate::daemon;
-use crate::domains::{self, DomainKeyError, Finding, Host, ManagedKey, Purpose, Stage, Status};
+use crate::domains::{
+    self, Cutover, DomainKeyError, Finding, Host, ManagedKey, Purpose, Stage, Status, Today,
+};
 use crate::mail::Domain;
 use crate::store::DomainKeyFolder;
 
-/// For all lookups of a check together.
+/// For all lookups of a command together.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the words of a check mean.
@@ -30,7 +32,16 @@ pub(super) enum DomainCommand {
     /// The DNS records to publish for a domain, as a zone file has them
     Records(DomainArguments),
     /// Look the records up, and tell which are Verified, Missing, Inconsistent, Pending, Failed
-    Check(DomainArguments),
+    Check(CheckArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    domain: DomainArguments,
+    /// Mail may still go elsewhere: tell whether all but the MX is ready
+    #[arg(long)]
+    before_cutover: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -134,7 +145,7 @@ fn use_next(opened: &Opened, domain: &Domain, unseen: bool) -> anyhow::Result<()
     }
     let mut unpublished = Vec::new();
     if !unseen {
-        let findings = look_up(&opened.configuration, domain, &next)?;
+        let findings = look_up(&opened.configuration, domain, &next, Cutover::Done)?;
         let dkim = findings.into_iter().filter(|it| it.record.purpose == Purpose::Dkim);
         unpublished = dkim.filter(|finding| finding.status != Status::Verified).collect();
     }
@@ -166,7 +177,7 @@ fn print_keys(domain: &Domain, keys: &[ManagedKey], hostname: &str) -> anyhow::R
         let key_type = key.key.key_type().as_str();
         output::line(&format!("; {} ({key_type}): {stage}", key.selector))?;
     }
-    let records = domains::records(domain, hostname, keys);
+    let records = domains::records(domain, hostname, keys, &Today::default());
     for record in records.iter().filter(|record| record.purpose == Purpose::Dkim) {
         output::line(&record.zone_line())?;
     }
@@ -185,22 +196,33 @@ fn records(arguments: &DomainArguments) -> anyhow::Result<()> {
     let opened = arguments.open()?;
     let (domain, hostname) = (&arguments.domain, &opened.configuration.pipeline.hostname);
     let keys = domains::keys_of(&opened.folder, domain)?;
+    let today = today(&opened.configuration, domain)?;
     if arguments.json {
         return output::json(&RecordsSummary {
             domain: domain.to_string(),
-            records: domains::records(domain, hostname, &keys),
+            records: domains::records(domain, hostname, &keys, &today),
             mta_sts_policy: domains::mta_sts_policy(hostname),
         });
     }
-    Ok(output::line(domains::zone_file(domain, hostname, &keys).trim_end())?)
+    Ok(output::line(domains::zone_file(domain, hostname, &keys, &today).trim_end())?)
 }
 
-fn check(arguments: &DomainArguments) -> anyhow::Result<()> {
-    let opened = arguments.open()?;
-    let domain = &arguments.domain;
+/// What DNS has for a domain now.
+pub(super) fn today(configuration: &Configuration, domain: &Domain) -> anyhow::Result<Today> {
+    let resolver = daemon::resolver(configuration).map_err(start_failure)?;
+    let hostname = &configuration.pipeline.hostname;
+    let looked_up =
+        async { Today::look_up(&*resolver, domain, hostname, Instant::now() + DEADLINE).await };
+    Ok(runtime()?.block_on(looked_up))
+}
+
+fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+    let opened = arguments.domain.open()?;
+    let domain = &arguments.domain.domain;
     let keys = domains::keys_of(&opened.folder, domain)?;
-    let findings = look_up(&opened.configuration, domain, &keys)?;
-    if arguments.json {
+    let cutover = if arguments.before_cutover { Cutover::Before } else { Cutover::Done };
+    let findings = look_up(&opened.configuration, domain, &keys, cutover)?;
+    if arguments.domain.json {
         output::json(&findings)?;
     } else {
         findings.iter().try_for_each(print_finding)?;
@@ -213,21 +235,30 @@ fn check(arguments: &DomainArguments) -> anyhow::Result<()> {
     }
     let is_open =
         |finding: &&Finding| finding.record.required && finding.status != Status::Verified;
-    match findings.iter().filter(is_open).count() {
-        0 => Ok(()),
-        open => bail!("{domain}: {} not verified", output::counted(open as u64, "needed record")),
+    let open = findings.iter().filter(is_open).count();
+    if open > 0 {
+        bail!("{domain}: {} not verified", output::counted(open as u64, "needed record"));
     }
+    let mut moves = findings.iter().filter(|finding| finding.record.purpose == Purpose::Mx);
+    let moves = moves.find(|finding| finding.status != Status::Verified);
+    if let (false, Some(Finding { record, .. })) = (arguments.domain.json, moves) {
+        let ready = "all is ready; what remains is to make this its only MX record";
+        output::line(&format!("{domain}: {ready}: {}", record.value))?;
+    }
+    Ok(())
 }
 
 fn look_up(
     configuration: &Configuration,
     domain: &Domain,
     keys: &[ManagedKey],
+    cutover: Cutover,
 ) -> anyhow::Result<Vec<Finding>> {
+    let today = today(configuration, domain)?;
     let resolver = daemon::resolver(configuration).map_err(start_failure)?;
     let hostname = &configuration.pipeline.hostname;
-    let records = domains::records(domain, hostname, keys);
-    let host = Host { name: hostname, now: SystemClock.now() };
+    let records = domains::records(domain, hostname, keys, &today);
+    let host = Host { name: hostname, now: SystemClock.now(), cutover };
     Ok(runtime()?.block_on(async {
         domains::check(&*resolver, records, keys, host, Instant::now() + DEADLINE).await
     }))
@@ -235,7 +266,11 @@ fn look_up(
 
 fn print_finding(finding: &Finding) -> std::io::Result<()> {
     let record = &finding.record;
-    let optional = if record.required { "" } else { ", optional" };
+    let optional = match record.purpose {
+        Purpose::Mx if !record.required => ", the last step",
+        _ if record.required => "",
+        _ => ", optional",
+    };
     let reason = finding.reason.iter().fold(String::new(), |_, reason| format!(": {reason}"));
     output::line(&format!(
         "{:<12}  {} {} ({}{optional}){reason}",

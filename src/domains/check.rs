@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::keys::ManagedKey;
 use super::records::{DnsRecord, Purpose};
+use super::today::tried;
 use crate::clock::Timestamp;
 use crate::dns::{LookupError, LookupResult, RecordData, RecordType, Resolver, lookup_all};
 use crate::msgauth::published::{self, Published};
@@ -54,9 +55,18 @@ pub struct Finding {
     pub record: DnsRecord,
     /// What is.
     pub status: Status,
-    /// Why it is not verified.
+    /// Why it is not verified, or what is still to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Whether mail is to come here already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cutover {
+    /// It may still go elsewhere; all else has to be ready.
+    Before,
+    /// It comes here.
+    Done,
 }
 
 /// Who handles the domain's mail.
@@ -66,11 +76,17 @@ pub struct Host<'a> {
     pub name: &'a str,
     /// The present moment, which SPF may ask for.
     pub now: Timestamp,
+    /// Whether the domain's mail is to come to it already.
+    pub cutover: Cutover,
 }
 
 /// What a lookup came to.
 enum Outcome {
     Right,
+    /// It does what it must, and more can be done.
+    RightSoFar(String),
+    /// It is not to be there yet.
+    NotYet(String),
     Absent,
     Wrong(String),
     NoAnswer(String),
@@ -81,6 +97,8 @@ impl Outcome {
         let is_proof = matches!(purpose, Purpose::Dkim | Purpose::MailFromSpf);
         match self {
             Self::Right => (Status::Verified, None),
+            Self::RightSoFar(next) => (Status::Verified, Some(next)),
+            Self::NotYet(why) => (Status::Pending, Some(why)),
             Self::Absent if is_proof => (Status::Pending, Some("there is no record yet".into())),
             Self::Absent => (Status::Missing, None),
             Self::Wrong(why) if is_proof => (Status::Failed, Some(why)),
@@ -125,11 +143,16 @@ pub async fn check(
     let addresses = Addresses::of(&answers.split_off(records.len()));
     let checker = Checker { resolver, keys, host, addresses, deadline };
     let mut findings = Vec::new();
-    for (record, answer) in records.into_iter().zip(answers) {
+    for (mut record, answer) in records.into_iter().zip(answers) {
         let outcome = match answer {
             Ok(answer) => checker.judge(&record, &answer.records).await,
             Err(error) => error.into(),
         };
+        let outcome = match record.purpose {
+            Purpose::Mx if host.cutover == Cutover::Before => checker.before_cutover(outcome),
+            _ => outcome,
+        };
+        record.required &= !matches!(outcome, Outcome::NotYet(_));
         let (status, reason) = outcome.in_the_guides_words(record.purpose);
         findings.push(Finding { record, status, reason });
     }
@@ -182,13 +205,20 @@ impl Checker<'_> {
         match wanted.purpose {
             Purpose::Mx | Purpose::MailFromMx => self.mail_exchangers(found),
             Purpose::Spf | Purpose::HeloSpf | Purpose::MailFromSpf => {
-                match published::spf(found, &wanted.value) {
+                let outcome = match published::spf(found, &wanted.value) {
                     Published::Other(record) => self.permits(&wanted.hostname, &record).await,
                     published => published.into(),
-                }
+                };
+                self.evaluated(&wanted.hostname, outcome).await
             }
             Purpose::Dkim => self.key(wanted, found).into(),
-            Purpose::Dmarc => published::dmarc(found).into(),
+            Purpose::Dmarc => match published::dmarc(found) {
+                // Where a domain begins, so that reports show what a policy would do.
+                Published::Other(record) => {
+                    Outcome::RightSoFar(format!("{record} asks for no policy yet"))
+                }
+                published => published.into(),
+            },
             Purpose::TlsRpt => published::tls_reporting(found).into(),
             Purpose::MtaSts => published::mta_sts(found).into(),
         }
@@ -222,6 +252,35 @@ impl Checker<'_> {
                 self.host.name
             ),
         })
+    }
+
+    /// Before mail comes here it is right for the MX to name others, as long as ours can be named.
+    fn before_cutover(&self, outcome: Outcome) -> Outcome {
+        let why = match outcome {
+            Outcome::Absent => "there is no record yet".to_owned(),
+            Outcome::Wrong(why) => why,
+            Outcome::Right | Outcome::RightSoFar(_) | Outcome::NotYet(_) | Outcome::NoAnswer(_) => {
+                return outcome;
+            }
+        };
+        match self.reachable() {
+            Outcome::Right => Outcome::NotYet(why),
+            unreachable => unreachable,
+        }
+    }
+
+    /// A record that permits our host may still be one that fails for all others.
+    async fn evaluated(&self, domain: &str, outcome: Outcome) -> Outcome {
+        if !matches!(outcome, Outcome::Right) {
+            return outcome;
+        }
+        let trial = tried(self.resolver, domain, self.host.name);
+        match timeout_at(self.deadline, trial).await {
+            Ok(Some(problem)) => {
+                Outcome::RightSoFar(format!("for others it cannot be evaluated: {problem}"))
+            }
+            Ok(None) | Err(_) => outcome,
+        }
     }
 
     fn reachable(&self) -> Outcome {

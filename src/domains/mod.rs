@@ -4,14 +4,16 @@
 mod check;
 mod keys;
 mod records;
+mod today;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::{Finding, Host, Status, check};
+pub use check::{Cutover, Finding, Host, Status, check};
 pub use keys::{DomainKeys, ManagedKey, Stage, keys_of, make_keys, rotate_keys, use_next_keys};
 pub use records::{DnsRecord, MTA_STS_MAX_AGE, Purpose, mta_sts_policy, records, zone_file};
+pub use today::Today;
 pub use watch::CurrentResolver;
 
 use crate::msgauth::KeyError;

@@ -6,8 +6,9 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 
 use super::keys::{ManagedKey, Stage};
+use super::today::{Proposal, Today};
 use crate::mail::Domain;
-use crate::msgauth::KeyType;
+use crate::msgauth::{KeyType, published};
 
 /// Seconds for which a record may be kept (guide 4661).
 const TTL: u32 = 3600;
@@ -17,6 +18,17 @@ const MAX_STRING: usize = 255;
 pub const MTA_STS_MAX_AGE: u32 = 604_800;
 /// The subdomain of a custom MAIL FROM (guide 5235).
 const MAIL_FROM: &str = "mail";
+/// Where the DMARC record stands (RFC 9989 §4.7).
+pub(super) const DMARC: &str = "_dmarc";
+/// Where the record of TLS reporting stands (RFC 8460 §3).
+pub(super) const TLS_REPORTING: &str = "_smtp._tls";
+/// Where the MTA-STS record stands (RFC 8461 §3.1).
+pub(super) const MTA_STS: &str = "_mta-sts";
+
+/// The custom MAIL FROM domain of a domain.
+pub(super) fn mail_from(domain: &Domain) -> String {
+    format!("{MAIL_FROM}.{domain}")
+}
 
 /// What a record is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +43,7 @@ pub enum Purpose {
     HeloSpf,
     /// Our signatures count as the domain's (RFC 6376).
     Dkim,
-    /// What is neither is to be quarantined (RFC 9989).
+    /// What becomes of mail that is neither, and who is told (RFC 9989).
     Dmarc,
     /// Others report trouble with TLS (RFC 8460).
     TlsRpt,
@@ -73,11 +85,20 @@ pub struct DnsRecord {
     pub value: String,
     /// Whether mail suffers without it.
     pub required: bool,
+    /// What to know before publishing it: what it takes the place of, and what is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl DnsRecord {
     fn txt(purpose: Purpose, hostname: String, value: impl Into<String>) -> Self {
-        Self { purpose, r#type: "TXT", hostname, value: value.into(), required: true }
+        let value = value.into();
+        Self { purpose, r#type: "TXT", hostname, value, required: true, notes: Vec::new() }
+    }
+
+    fn proposed(purpose: Purpose, hostname: String, proposal: Proposal) -> Self {
+        let Proposal { value, notes } = proposal;
+        Self { notes, ..Self::txt(purpose, hostname, value) }
     }
 
     fn optional(self) -> Self {
@@ -112,36 +133,66 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", strings.join("\" \""))
 }
 
-/// The records of a domain whose mail `hostname` handles. DKIM has one for each key that is in
+/// The records of a domain whose mail `hostname` handles, or will: in the order in which to publish
+/// them, the MX last, and merged with what DNS has `today`. DKIM has one for each key that is in
 /// use or will be; the next ones are not required while others sign.
-pub fn records(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> Vec<DnsRecord> {
-    let mut records = vec![
-        mx(Purpose::Mx, domain.to_string(), hostname),
-        DnsRecord::txt(Purpose::Spf, domain.to_string(), spf(hostname)),
-    ];
+pub fn records(
+    domain: &Domain,
+    hostname: &str,
+    keys: &[ManagedKey],
+    today: &Today,
+) -> Vec<DnsRecord> {
+    let name = domain.to_string();
+    let proposal = today.spf(&name, hostname, &spf(hostname));
+    let mut records = vec![DnsRecord::proposed(Purpose::Spf, name.clone(), proposal)];
     if hostname != domain.as_str() {
         // Nobody else ever has this name, so nothing is lost by forbidding it to them.
         let only_itself = format!("v=spf1 a:{hostname} -all");
-        records.push(DnsRecord::txt(Purpose::HeloSpf, hostname.to_owned(), only_itself));
+        let proposal = today.spf(hostname, hostname, &only_itself);
+        records.push(DnsRecord::proposed(Purpose::HeloSpf, hostname.to_owned(), proposal));
     }
     for key in keys.iter().filter(|key| key.stage != Stage::Previous) {
         let record = DnsRecord::txt(Purpose::Dkim, key.record_name(domain), key.key.record());
         let is_spare = key.stage == Stage::Next && has_current(keys, key.key.key_type());
         records.push(if is_spare { record.optional() } else { record });
     }
-    let policy = format!("v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}");
-    let reports = format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}");
-    let id = mta_sts_id(hostname);
-    let mail_from = format!("{MAIL_FROM}.{domain}");
-    records.extend([
-        DnsRecord::txt(Purpose::Dmarc, format!("_dmarc.{domain}"), policy),
-        DnsRecord::txt(Purpose::TlsRpt, format!("_smtp._tls.{domain}"), reports).optional(),
-        DnsRecord::txt(Purpose::MtaSts, format!("_mta-sts.{domain}"), format!("v=STSv1; id={id}"))
-            .optional(),
-        mx(Purpose::MailFromMx, mail_from.clone(), hostname).optional(),
-        DnsRecord::txt(Purpose::MailFromSpf, mail_from, spf(hostname)).optional(),
-    ]);
+    let policies = format!("{DMARC}.{domain}");
+    let no_policy_yet = format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}");
+    let proposal = today.dmarc(&policies, no_policy_yet);
+    records.push(DnsRecord::proposed(Purpose::Dmarc, policies, proposal));
+    records.extend(optional_records(domain, hostname, today));
+    let mut last = mx(Purpose::Mx, name, hostname);
+    let elsewhere = today.elsewhere(hostname);
+    last.notes.extend(elsewhere.map(|host| format!("mail goes to {host} now")));
+    records.push(last);
     records
+}
+
+/// What only some domains need.
+fn optional_records(domain: &Domain, hostname: &str, today: &Today) -> Vec<DnsRecord> {
+    let tls_reporting = format!("{TLS_REPORTING}.{domain}");
+    let reports = format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}");
+    let reports = today.kept(&tls_reporting, b"v=TLSRPTv1", published::tls_reporting, reports);
+    let mta_sts = format!("{MTA_STS}.{domain}");
+    let ours = format!("v=STSv1; id={}", mta_sts_id(hostname));
+    let policy = today.kept(&mta_sts, b"v=STSv1", published::mta_sts, ours.clone());
+    let is_published = policy != ours;
+    let mut mta_sts = DnsRecord::txt(Purpose::MtaSts, mta_sts, policy);
+    if is_published {
+        let why = "senders that know the policy which is served now go to no other host";
+        let note = format!("warning: before the MX moves, have the policy name {hostname}: {why}");
+        mta_sts.notes.push(note);
+    }
+    let bounces = mail_from(domain);
+    let proposal = today.spf(&bounces, hostname, &spf(hostname));
+    [
+        DnsRecord::txt(Purpose::TlsRpt, tls_reporting, reports),
+        mta_sts,
+        mx(Purpose::MailFromMx, bounces.clone(), hostname),
+        DnsRecord::proposed(Purpose::MailFromSpf, bounces, proposal),
+    ]
+    .map(DnsRecord::optional)
+    .into()
 }
 
 fn has_current(keys: &[ManagedKey], key_type: KeyType) -> bool {
@@ -150,7 +201,8 @@ fn has_current(keys: &[ManagedKey], key_type: KeyType) -> bool {
 
 fn mx(purpose: Purpose, name: String, hostname: &str) -> DnsRecord {
     let value = format!("10 {hostname}");
-    DnsRecord { purpose, r#type: "MX", hostname: name, value, required: true }
+    let notes = Vec::new();
+    DnsRecord { purpose, r#type: "MX", hostname: name, value, required: true, notes }
 }
 
 /// Softfail for all others, as the guide's SES does: fail would have some receivers refuse
@@ -171,16 +223,27 @@ fn mta_sts_id(hostname: &str) -> String {
 }
 
 /// Everything as a piece of a zone file, with comments. Records that only some need are comments
-/// as well.
-pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey]) -> String {
+/// as well, and so is the MX while mail goes elsewhere: nothing that is pasted as a whole moves the
+/// domain.
+pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey], today: &Today) -> String {
     let mut text = String::new();
     let mut last = None;
-    for record in records(domain, hostname, keys) {
+    for record in records(domain, hostname, keys, today) {
         if last.replace(record.purpose) != Some(record.purpose) {
             push_comment(&mut text, &comment(record.purpose, domain, hostname));
         }
-        let is_bare = !matches!(record.purpose, Purpose::MailFromMx | Purpose::MailFromSpf);
-        let mark = if is_bare { "" } else { ";" };
+        record.notes.iter().for_each(|note| push_comment(&mut text, note));
+        let is_later = match record.purpose {
+            Purpose::MailFromMx | Purpose::MailFromSpf => true,
+            Purpose::Mx => today.elsewhere(hostname).is_some(),
+            Purpose::Spf
+            | Purpose::HeloSpf
+            | Purpose::Dkim
+            | Purpose::Dmarc
+            | Purpose::TlsRpt
+            | Purpose::MtaSts => false,
+        };
+        let mark = if is_later { ";" } else { "" };
         push_line(&mut text, &format!("{mark}{}", record.zone_line()));
     }
     if keys.is_empty() {
@@ -206,7 +269,10 @@ fn push_comment(text: &mut String, comment: &str) {
 
 fn comment(purpose: Purpose, domain: &Domain, hostname: &str) -> String {
     match purpose {
-        Purpose::Mx => format!("{domain}: mail comes to {hostname}"),
+        Purpose::Mx => format!(
+            "MX, the last step, once `mailweir domain check {domain} --before-cutover` is content:\n\
+             mail comes to {hostname}, in place of every other entry"
+        ),
         Purpose::Spf => {
             "SPF: mail from that host is the domain's; add what else sends it, such as a gateway"
                 .into()
@@ -216,7 +282,11 @@ fn comment(purpose: Purpose, domain: &Domain, hostname: &str) -> String {
                 .into()
         }
         Purpose::Dkim => "DKIM: signatures by these keys are the domain's".into(),
-        Purpose::Dmarc => "DMARC: mail that is neither is to be quarantined".into(),
+        Purpose::Dmarc => {
+            "DMARC: what becomes of mail that is neither, and where reports go; without a policy,\n\
+             set p=quarantine once they show that all mail passes"
+                .into()
+        }
         Purpose::TlsRpt => "TLSRPT, optional: others report trouble with TLS".into(),
         Purpose::MtaSts => format!(
             "MTA-STS, optional: others insist on TLS, if \

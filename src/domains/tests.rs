@@ -173,9 +173,9 @@ async fn the_watch_has_keys_sign_whose_records_it_finds() {
     let scratch = Scratch::new();
     let keys = std::sync::Arc::new(DomainKeys::load(&scratch.settings).expect("loads"));
     make_keys(&scratch.folder, &domain()).expect("makes");
-    let zone = zone_file(&domain(), HOST, &scratch.keys());
+    let zone = zone_file(&domain(), HOST, &scratch.keys(), &Today::default());
     let rsa_alone = changed(&zone, "mw1e._domainkey", "");
-    let other = zone_file(&domain(), HOST, &Scratch::with_keys().keys());
+    let other = zone_file(&domain(), HOST, &Scratch::with_keys().keys(), &Today::default());
     watched(&keys, &[&other, "$TTL 60\nx.test. IN A 192.0.2.1\n", &rsa_alone], |keys| {
         signing(keys) == ["mw1r"]
     })
@@ -184,7 +184,7 @@ async fn the_watch_has_keys_sign_whose_records_it_finds() {
     rotate_keys(&scratch.folder, &domain()).expect("makes");
     watched(&keys, &[&zone], |keys| keys.waiting().len() == 2).await;
     assert_eq!(signing(&keys), ["mw1r", "mw1e"], "the present ones go on");
-    let zone = zone_file(&domain(), HOST, &scratch.keys());
+    let zone = zone_file(&domain(), HOST, &scratch.keys(), &Today::default());
     watched(&keys, &[&zone], |keys| signing(keys) == ["mw2r", "mw2e"]).await;
 }
 
@@ -224,10 +224,10 @@ fn the_records_are_a_zone_file() {
     let scratch = Scratch::with_keys();
     rotate_keys(&scratch.folder, &domain()).expect("makes");
     let keys = scratch.keys();
-    let mut text = zone_file(&domain(), HOST, &keys);
+    let mut text = zone_file(&domain(), HOST, &keys, &Today::default());
     ZoneResolver::parse(&text, Path::new("golden.zone")).expect("is a zone file");
     for key in keys {
-        let strings = records(&domain(), HOST, &[key]);
+        let strings = records(&domain(), HOST, &[key], &Today::default());
         let record = strings.iter().find(|record| record.purpose == Purpose::Dkim);
         let line = record.expect("has one").zone_line();
         let (start, _) = line.split_once("p=").expect("has a key");
@@ -260,7 +260,7 @@ fn mail_of_our_own_is_signed_by_the_nearest_domain_above() {
 
 #[test]
 fn a_domain_without_keys_is_told_how_to_get_them() {
-    let text = zone_file(&domain(), HOST, &[]);
+    let text = zone_file(&domain(), HOST, &[], &Today::default());
     assert!(text.contains("; DKIM: there are no keys yet; `mailweir domain keys example.test`"));
     assert!(!text.contains("_domainkey"), "{text}");
 }
@@ -275,6 +275,7 @@ async fn long_texts_are_split_and_come_back_whole() {
                 hostname: "x.test".into(),
                 value: value.clone(),
                 required: true,
+                notes: Vec::new(),
             };
             let line = record.zone_line();
             let strings = line.split('"').skip(1).step_by(2);
@@ -287,15 +288,20 @@ async fn long_texts_are_split_and_come_back_whole() {
 }
 
 async fn findings(zone: &str, keys: &[ManagedKey]) -> Vec<Finding> {
+    findings_at(zone, keys, Cutover::Done).await
+}
+
+async fn findings_at(zone: &str, keys: &[ManagedKey], cutover: Cutover) -> Vec<Finding> {
+    let today = today(zone).await;
     let zone = ZoneResolver::parse(zone, Path::new("test.zone")).expect("a zone file");
-    let records = records(&domain(), HOST, keys);
-    let host = Host { name: HOST, now: Timestamp::from_millis(0) };
+    let records = records(&domain(), HOST, keys, &today);
+    let host = Host { name: HOST, now: Timestamp::from_millis(0), cutover };
     check(&zone, records, keys, host, Instant::now() + Duration::from_secs(5)).await
 }
 
 /// A zone with everything that is needed, and `mx.example.test` at 192.0.2.1.
 fn right(keys: &[ManagedKey]) -> String {
-    let records = zone_file(&domain(), HOST, keys);
+    let records = zone_file(&domain(), HOST, keys, &Today::default());
     format!("{records}{HOST}. 60 IN A 192.0.2.1\n")
 }
 
@@ -367,7 +373,11 @@ async fn an_spf_record_counts_by_what_it_permits() {
     let keys = Scratch::with_keys().keys();
     for (record, status, reason) in [
         ("v=spf1 mx -all", Status::Verified, ""),
-        ("v=spf1 ip4:192.0.2.0/24 include:other.test ?all", Status::Verified, ""),
+        (
+            "v=spf1 ip4:192.0.2.0/24 include:other.test ?all",
+            Status::Verified,
+            "for others it cannot be evaluated: include of other.test, which has no record",
+        ),
         (
             "v=spf1 ip4:198.51.100.1 -all",
             Status::Inconsistent,
@@ -392,9 +402,15 @@ async fn other_keys_and_weaker_policies_are_told_apart() {
     let expected = (Status::Failed, "another key stands there");
     assert_eq!(of(&found, Purpose::Dkim), expected);
     assert_eq!(of(&found, Purpose::Spf).0, Status::Verified);
-    let line = "_dmarc.example.test. IN TXT \"v=DMARC1; p=none\"";
-    let found = findings(&changed(&right(&ours), "_dmarc", line), &ours).await;
-    assert_eq!(of(&found, Purpose::Dmarc), (Status::Inconsistent, "v=DMARC1; p=none"));
+    for (record, status, reason) in [
+        ("v=DMARC1; p=none", Status::Verified, "v=DMARC1; p=none asks for no policy yet"),
+        ("v=DMARC1; p=reject", Status::Verified, ""),
+        ("v=DMARC1; p=nonsense", Status::Inconsistent, "its policy cannot be read"),
+    ] {
+        let line = format!("_dmarc.example.test. IN TXT \"{record}\"");
+        let found = findings(&changed(&right(&ours), "_dmarc", &line), &ours).await;
+        assert_eq!(of(&found, Purpose::Dmarc), (status, reason));
+    }
 }
 
 #[tokio::test]
@@ -448,12 +464,178 @@ impl Resolver for Trouble {
 #[tokio::test(start_paused = true)]
 async fn what_dns_does_not_answer_is_pending() {
     for (is_silent, reason) in [(true, "no answer within the deadline"), (false, "SERVFAIL")] {
-        let records = records(&domain(), HOST, &[]);
-        let host = Host { name: HOST, now: Timestamp::from_millis(0) };
+        let records = records(&domain(), HOST, &[], &Today::default());
+        let host = Host { name: HOST, now: Timestamp::from_millis(0), cutover: Cutover::Done };
         let deadline = Instant::now() + Duration::from_secs(30);
         for finding in check(&Trouble { is_silent }, records, &[], host, deadline).await {
             assert_eq!(finding.status, Status::Pending, "{finding:?}");
             assert_eq!(finding.reason.as_deref(), Some(reason));
         }
+    }
+}
+
+async fn today(zone: &str) -> Today {
+    let zone = ZoneResolver::parse(zone, Path::new("test.zone")).expect("a zone file");
+    Today::look_up(&zone, &domain(), HOST, Instant::now() + Duration::from_secs(5)).await
+}
+
+/// The record of a purpose, merged with what this zone has.
+async fn merged(lines: &str, purpose: Purpose) -> DnsRecord {
+    let zone = format!("$TTL 60\n{HOST}. IN A 192.0.2.1\n{lines}\n");
+    let records = records(&domain(), HOST, &[], &today(&zone).await);
+    records.into_iter().find(|record| record.purpose == purpose).expect("is one of them")
+}
+
+#[tokio::test]
+async fn what_a_live_domain_publishes_is_merged() {
+    let none = "v=DMARC1; p=none; rua=mailto:postmaster@example.test";
+    for (lines, purpose, value, note) in [
+        ("", Purpose::Spf, "v=spf1 a:mx.example.test ~all", ""),
+        (
+            "example.test. IN TXT \"v=spf1 ip4:198.51.100.1 -all\"",
+            Purpose::Spf,
+            "v=spf1 a:mx.example.test ip4:198.51.100.1 -all",
+            "in place of \"v=spf1 ip4:198.51.100.1 -all\", which is part of it",
+        ),
+        (
+            "example.test. IN TXT \"v=spf1 a:mx.example.test +all\"",
+            Purpose::Spf,
+            "v=spf1 a:mx.example.test +all",
+            "warning: +all in it lets everybody send as the domain",
+        ),
+        (
+            "mx.example.test. IN TXT \"v=spf1 a -all\"",
+            Purpose::HeloSpf,
+            "v=spf1 a:mx.example.test a -all",
+            "in place of \"v=spf1 a -all\", which is part of it",
+        ),
+        (
+            "mail.example.test. IN TXT \"v=spf1 ip4:198.51.100.1 ~all\"",
+            Purpose::MailFromSpf,
+            "v=spf1 a:mx.example.test ip4:198.51.100.1 ~all",
+            "in place of \"v=spf1 ip4:198.51.100.1 ~all\", which is part of it",
+        ),
+        ("", Purpose::Dmarc, none, ""),
+        (
+            "_dmarc.example.test. IN TXT \"v=DMARC1; p=reject; sp=none\"",
+            Purpose::Dmarc,
+            "v=DMARC1; p=reject; sp=none",
+            "it stands there already: what is neither is kept out at once",
+        ),
+        (
+            "_dmarc.example.test. IN TXT \"v=DMARC1; p=none\"",
+            Purpose::Dmarc,
+            "v=DMARC1; p=none",
+            "it stands there already",
+        ),
+        (
+            "_dmarc.example.test. IN TXT \"v=DMARC1; p=nonsense\"",
+            Purpose::Dmarc,
+            none,
+            "in place of what nobody can use: its policy cannot be read",
+        ),
+        (
+            "_smtp._tls.example.test. IN TXT \"v=TLSRPTv1; rua=mailto:x@y.test\"",
+            Purpose::TlsRpt,
+            "v=TLSRPTv1; rua=mailto:x@y.test",
+            "",
+        ),
+        (
+            "_mta-sts.example.test. IN TXT \"v=STSv1; id=20260101\"",
+            Purpose::MtaSts,
+            "v=STSv1; id=20260101",
+            "warning: before the MX moves, have the policy name mx.example.test: senders that know \
+             the policy which is served now go to no other host",
+        ),
+        (
+            "example.test. IN MX 10 old.test.",
+            Purpose::Mx,
+            "10 mx.example.test",
+            "mail goes to old.test now",
+        ),
+        ("example.test. IN MX 10 mx.example.test.", Purpose::Mx, "10 mx.example.test", ""),
+    ] {
+        let record = merged(lines, purpose).await;
+        assert_eq!((record.value.as_str(), record.notes.join("; ").as_str()), (value, note));
+    }
+}
+
+#[tokio::test]
+async fn a_merged_record_that_needs_too_many_lookups_is_told() {
+    let mut lines = String::new();
+    for number in 1..=10 {
+        lines += &format!("s{number}.test. IN TXT \"v=spf1 ip4:198.51.100.{number} ~all\"\n");
+    }
+    for (includes, is_told) in [(9, false), (10, true)] {
+        let terms: Vec<_> =
+            (1..=includes).map(|number| format!("include:s{number}.test")).collect();
+        let terms = terms.join(" ");
+        let zone = format!("{lines}example.test. IN TXT \"v=spf1 {terms} -all\"");
+        let record = merged(&zone, Purpose::Spf).await;
+        assert_eq!(record.value, format!("v=spf1 a:mx.example.test {terms} -all"));
+        let warned =
+            record.notes.iter().any(|note| note.contains("receivers cannot evaluate it: "));
+        assert_eq!(warned, is_told, "{:?}", record.notes);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_pasted_moves_a_live_domain() {
+    let old = "$TTL 60\nexample.test. IN MX 10 old.test.\n";
+    for (zone, mark) in [(old, ";"), ("$TTL 60\nx.test. IN A 192.0.2.1\n", "")] {
+        let text = zone_file(&domain(), HOST, &[], &today(zone).await);
+        let last = text.lines().rfind(|line| line.contains(" MX ")).expect("an MX");
+        assert_eq!(last, format!("{mark}example.test. 3600 IN MX 10 mx.example.test."), "{text}");
+        assert!(text.find("IN MX 10").is_some_and(|at| at > text.find("v=DMARC1").unwrap_or(0)));
+    }
+    let long = "include:a-rather-long-name-of-a-service.test ".repeat(9);
+    let (start, end) = long.split_at(200);
+    let zone = format!("$TTL 60\nexample.test. IN TXT \"v=spf1 {start}\" \"{end} -all\"\n");
+    let text = zone_file(&domain(), HOST, &[], &today(&zone).await);
+    let line = text.lines().find(|line| line.contains("\"v=spf1 a:mx")).expect("a record");
+    assert!(line.split('"').skip(1).step_by(2).all(|string| string.len() <= 255), "{line}");
+    assert_eq!(line.matches("v=spf1").count(), 1);
+}
+
+#[tokio::test]
+async fn dns_that_does_not_answer_is_told_beside_the_record() {
+    let trouble = Trouble { is_silent: false };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let today = Today::look_up(&trouble, &domain(), HOST, deadline).await;
+    for record in records(&domain(), HOST, &[], &today) {
+        let is_told = record.notes.iter().any(|note| note.contains("merge it by hand: SERVFAIL"));
+        let needs_merging = matches!(
+            record.purpose,
+            Purpose::Spf | Purpose::HeloSpf | Purpose::MailFromSpf | Purpose::Dmarc
+        );
+        assert_eq!(is_told, needs_merging, "{record:?}");
+    }
+}
+
+#[tokio::test]
+async fn before_the_cutover_all_but_the_mx_is_wanted() {
+    let keys = Scratch::with_keys().keys();
+    let open = |findings: &[Finding]| {
+        let open = findings.iter().filter(|it| it.record.required && it.status != Status::Verified);
+        open.map(|finding| finding.record.purpose).collect::<Vec<_>>()
+    };
+    for (mx, status, reason) in [
+        ("example.test. IN MX 10 old.test.", Status::Pending, "mail goes to old.test first"),
+        ("", Status::Pending, "there is no record yet"),
+        ("example.test. IN MX 10 mx.example.test.", Status::Verified, ""),
+    ] {
+        let zone = changed(&right(&keys), "example.test. 3600 IN MX", mx);
+        let before = findings_at(&zone, &keys, Cutover::Before).await;
+        assert_eq!(of(&before, Purpose::Mx), (status, reason));
+        assert_eq!(open(&before), [], "{mx}");
+        let done = findings(&zone, &keys).await;
+        assert_eq!(open(&done).is_empty(), status == Status::Verified, "{mx}");
+
+        // Everything else is wanted as ever, and an address to send mail to.
+        let zone = changed(&zone, "_dmarc", "");
+        assert_eq!(open(&findings_at(&zone, &keys, Cutover::Before).await), [Purpose::Dmarc]);
+        let zone = changed(&zone, "192.0.2.1", "");
+        let without = findings_at(&zone, &keys, Cutover::Before).await;
+        assert!(open(&without).contains(&Purpose::Mx), "{without:?}");
     }
 }

@@ -150,10 +150,10 @@ fn a_domain_is_set_up_as_the_commands_say() {
 
     publish(&daemon, "");
     let (found, is_right) = check(&daemon);
-    let names = ["", "", "mx.", "mw1e._domainkey.", "mw1r._domainkey.", "_dmarc."];
+    let names = ["", "mx.", "mw1e._domainkey.", "mw1r._domainkey.", "_dmarc.", ""];
     let all = |status: &str| names.map(|name| (format!("{name}{DOMAIN}"), status.to_owned()));
     let statuses: Vec<_> = found.iter().map(|(_, status)| &**status).collect();
-    assert_eq!(statuses, ["MISSING", "MISSING", "MISSING", "PENDING", "PENDING", "MISSING"]);
+    assert_eq!(statuses, ["MISSING", "MISSING", "PENDING", "PENDING", "MISSING", "MISSING"]);
     assert!(!is_right);
     let records = daemon.succeeds(&["domain", "records", DOMAIN]);
     publish(&daemon, &records);
@@ -165,7 +165,7 @@ fn a_domain_is_set_up_as_the_commands_say() {
         "{told}"
     );
 
-    publish(&daemon, &records.replace("p=quarantine", "p=none"));
+    publish(&daemon, &records.replace("p=none", "p=nonsense").replace("rua=", "ruf="));
     let error = fails(&daemon, &["domain", "check", DOMAIN]);
     assert!(error.contains("example.test: 1 needed record not verified"), "{error}");
 }
@@ -240,6 +240,48 @@ fn the_daemon_begins_to_sign_when_dns_has_the_record() {
     wait_for("the line of the next key", || daemon.log().contains(begins).then_some(()));
     submit(&daemon, "carol@far.test", "after the next", &[]).accepted();
     assert!(delivered(&far, "carol", "after the next").contains("s=mw2r;"));
+}
+
+/// A domain whose mail others handle today, on its way here: at every step DNS serves both.
+#[test]
+fn a_live_domain_is_moved_as_the_commands_say() {
+    let daemon = Setup::default().prepare();
+    let old = "example.test. IN MX 10 inbound.old.test.\n\
+               example.test. IN TXT \"v=spf1 include:old.test -all\"\n\
+               old.test. IN TXT \"v=spf1 ip4:198.51.100.0/24 -all\"\n";
+    publish(&daemon, old);
+    daemon.succeeds(&["domain", "keys", DOMAIN]);
+    let before = ["domain", "check", DOMAIN, "--before-cutover"];
+    assert!(fails(&daemon, &before).contains("5 needed records not verified"));
+
+    let records = daemon.succeeds(&["domain", "records", DOMAIN]);
+    assert!(records.contains("IN TXT \"v=spf1 a:mx.example.test include:old.test -all\"\n"));
+    assert!(records.contains("\"v=DMARC1; p=none; rua=mailto:postmaster@example.test\"\n"));
+    assert!(
+        records.contains("\n; mail goes to inbound.old.test now\n;example.test. 3600 IN MX 10 ")
+    );
+    let summary = json(&daemon.succeeds(&["domain", "records", DOMAIN, "--json"]));
+    let last = summary["records"].as_array().expect("a list").last().expect("is there");
+    assert_eq!((&last["purpose"], &last["value"]), (&"MX".into(), &"10 mx.example.test".into()));
+
+    // All that is printed, in place of what it is merged with; the MX is a comment.
+    let rest: String = old
+        .lines()
+        .filter(|line| !line.contains("include:"))
+        .fold(String::new(), |rest, line| rest + line + "\n");
+    publish(&daemon, &format!("{rest}{records}"));
+    let told = daemon.succeeds(&before);
+    assert!(told.contains("(MX, the last step): mail goes to inbound.old.test first\n"), "{told}");
+    let remains =
+        "all is ready; what remains is to make this its only MX record: 10 mx.example.test";
+    assert!(told.contains(remains), "{told}");
+    assert!(fails(&daemon, &["domain", "check", DOMAIN]).contains("1 needed record not verified"));
+
+    let moved = format!("{rest}{records}").replace("10 inbound.old.test.", "10 mx.example.test.");
+    publish(&daemon, &moved);
+    daemon.succeeds(&["domain", "check", DOMAIN]);
+    assert!(!daemon.succeeds(&before).contains("what remains"));
+    assert_eq!(daemon.succeeds(&["domain", "records", DOMAIN]).matches("v=spf1 a:").count(), 3);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::cli::start_failure;
 use crate::config;
 use crate::daemon::Daemon;
 use crate::directory::Organization;
-use crate::domains::{self, Purpose};
+use crate::domains::{self, Purpose, Today};
 use crate::mail::Domain;
 use crate::store::reader::Reader;
 use crate::store::{DomainKeyFolder, Settings};
@@ -154,7 +154,7 @@ fn zone(dir: &Path) -> anyhow::Result<String> {
     for line in ZONE.lines().filter(|line| !line.starts_with("example.test. IN TXT ")) {
         writeln!(zone, "{line}")?;
     }
-    for record in domains::records(&domain, HOSTNAME, &keys) {
+    for record in domains::records(&domain, HOSTNAME, &keys, &Today::default()) {
         if matches!(record.purpose, Purpose::Spf | Purpose::Dkim | Purpose::Dmarc) {
             writeln!(zone, "{}", record.zone_line())?;
         }

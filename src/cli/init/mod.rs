@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
+use super::domain;
 use super::owner::DaemonUser;
 use super::user::{FoundUser, keep_password, read_password};
 use super::{DEFAULT_CONFIG, environment, output};
@@ -91,6 +92,8 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
 
     let keys = domains::keys_of(&keys, &answers.domain)?;
     let hostname = answers.hostname.as_str();
+    // Too late for an error to be of any use.
+    let today = domain::today(&configuration, &answers.domain).unwrap_or_default();
     if arguments.json {
         return output::json(&Made {
             configuration: &main,
@@ -99,7 +102,7 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
             user: &found.user.name,
             address: &answers.admin,
             password: password.made(),
-            records: domains::records(&answers.domain, hostname, &keys),
+            records: domains::records(&answers.domain, hostname, &keys, &today),
         });
     }
     output::line(&format!("{} is written", main.display()))?;
@@ -114,7 +117,7 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
         None => format!("{}'s password is set", answers.admin),
     })?;
     output::line("\nThe DNS records to publish:\n")?;
-    output::line(domains::zone_file(&answers.domain, hostname, &keys).trim_end())?;
+    output::line(domains::zone_file(&answers.domain, hostname, &keys, &today).trim_end())?;
     output::line("\nWhat to do next:\n")?;
     for (number, step) in next::steps(&answers, &main, &organization).iter().enumerate() {
         output::line(&format!("{}. {step}", number + 1))?;

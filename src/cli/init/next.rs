@@ -23,8 +23,12 @@ pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<
         ),
         format!("See that all is in order: mailweir check-config{config}"),
         "Start the daemon: systemctl enable --now mailweir".to_owned(),
-        format!("Wait until DNS has the records: mailweir domain check {domain}{config}"),
-        format!("Publish the MX record, last of all: mail for {domain} comes here from then on."),
+        format!(
+            "Wait until DNS has the records: mailweir domain check {domain} --before-cutover{config}"
+        ),
+        format!(
+            "Make {hostname} the only MX record of {domain}, last of all: its mail comes here from then on."
+        ),
         format!(
             "Write to {admin} from elsewhere, and follow it: mailweir events trace {admin}{config}"
         ),

@@ -3,6 +3,7 @@
 
 mod evaluate;
 mod macros;
+mod merge;
 mod outcome;
 mod record;
 
@@ -12,6 +13,7 @@ mod conformance;
 mod tests;
 
 pub use evaluate::{Query, check_host};
+pub use merge::{Merged, merge};
 pub use outcome::{Identity, SpfOutcome, SpfResult};
 
 /// Whether a TXT record is an SPF record, and if so what is wrong with it.
