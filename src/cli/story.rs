@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::events::joins::{Joined, Relation};
 use crate::clock::Timestamp;
 use crate::pipeline::refusals::RefusalLine;
-use crate::store::QueuedMail;
+use crate::store::{QueuedMail, WithoutTls};
 
 /// A trace: its events in order, and what they were decided from.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,9 @@ pub(super) struct Trace {
     /// What of it waits in the queue.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) waiting: Vec<Waiting>,
+    /// For whom it left in plain text although the server offers TLS, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) without_tls: Vec<WithoutTls>,
     /// Reports that came of it, as its records have them.
     #[serde(skip)]
     pub(super) reports: Vec<Report>,
@@ -77,6 +80,7 @@ impl Trace {
             refusals: Vec::new(),
             joined: Vec::new(),
             waiting: Vec::new(),
+            without_tls: Vec::new(),
             reports: Vec::new(),
         }
     }
@@ -207,6 +211,9 @@ pub(super) fn tell(trace: &Trace) -> String {
         ));
     }
     trace.waiting.iter().for_each(|waiting| text.waiting(waiting));
+    for WithoutTls { recipient, server, problem } in &trace.without_tls {
+        text.line(&format!("{recipient}: in plain text to {server}, {problem}"));
+    }
     for joined in &trace.joined {
         text.joined(joined);
     }

@@ -170,8 +170,9 @@ pub(super) fn write_settlement(settlement: &Settlement) {
         let Some(to) = address(*place) else { continue };
         let remote = harmless(&receipt.remote);
         let (ip, reply) = (receipt.address.ip(), harmless(&receipt.reply));
+        let no_tls = receipt.no_tls.as_ref().map(harmless);
         tracing::info!(target: TARGET, %trace_id, what, %id, %from, %to, size, destination, remote,
-            %ip, reply, "sent");
+            %ip, reply, no_tls, "sent");
     }
     for (place, failure) in &settlement.failed {
         let Some(to) = address(*place) else { continue };

@@ -26,11 +26,15 @@ use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
     Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxName, Purpose,
     QueueChange, QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
+    WithoutTls,
 };
 
 /// Bounced messages that nobody else has, which an organization's postmaster gets in an hour:
 /// strangers cause them.
 const MAX_FOR_POSTMASTER: usize = 100;
+
+/// How much is kept of why a message left in plain text, in characters: a line or two.
+const MAX_PROBLEM: usize = 300;
 
 /// Makes outcomes durable.
 pub struct Outcomes {
@@ -61,6 +65,7 @@ impl Ledger for Outcomes {
             entry: settlement.mail.id,
             state: settlement.state.clone(),
             at: settlement.at,
+            without_tls: without_tls(settlement),
         });
         push_events(&mut commit.events, settlement);
         let telling = Telling::about(settlement);
@@ -265,6 +270,22 @@ fn for_postmaster(
     };
     let content = Content::Own(report.compose());
     Some(InternalMail { id, to, content })
+}
+
+/// Whose message left in plain text although the server offers TLS, for its trace.
+fn without_tls(settlement: &Settlement) -> Vec<WithoutTls> {
+    let mut without = Vec::new();
+    for (place, receipt) in &settlement.sent {
+        let recipient = recipient(&settlement.mail.entry, *place);
+        if let (Some(recipient), Some(problem)) = (recipient, &receipt.no_tls) {
+            without.push(WithoutTls {
+                recipient: recipient.address.clone(),
+                server: receipt.remote.clone(),
+                problem: problem.chars().take(MAX_PROBLEM).collect(),
+            });
+        }
+    }
+    without
 }
 
 fn recipient(entry: &QueueEntry, place: usize) -> Option<&EnvelopeRecipient> {

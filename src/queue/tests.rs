@@ -95,6 +95,7 @@ fn receipt() -> Receipt {
         remote: "mx.far.test".into(),
         address: "192.0.2.25:25".parse().expect("an address"),
         tls: None,
+        no_tls: None,
         dsn_passed_on: false,
     }
 }
@@ -119,6 +120,7 @@ impl Ledger for Recorder {
             entry: settlement.mail.id,
             state: settlement.state.clone(),
             at: settlement.at,
+            without_tls: vec![],
         };
         self.store.commit(Commit { queue_changes: vec![change], ..Commit::default() }).await?;
         self.told.send(settlement.clone()).ok();

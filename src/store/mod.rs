@@ -45,7 +45,7 @@ pub use mailbox::{MailboxHandle, MailboxName, Reservation};
 pub use memo::Memo;
 pub use queued::{
     Authorship, Destination, Keeper, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId,
-    QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome,
+    QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome, WithoutTls,
 };
 pub use settings::Settings;
 pub use usage::{UsageExceeded, UsageHold, UsageLimits};

@@ -11,7 +11,7 @@ use super::entry::{Change, Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
 use super::keys::Keyring;
 use super::mailbox::{MailboxName, NewMailbox};
-use super::queued::{QueueChange, QueuedMail};
+use super::queued::{QueueChange, QueuedMail, WithoutTls};
 use super::segment::{Catalog, Scanner, StoredFrame};
 use super::{Settings, StoreError};
 use super::{codec, compact};
@@ -51,6 +51,8 @@ pub struct RecordContents {
     pub messages: Vec<StoredMessage>,
     /// What it put into the queue.
     pub queued: Vec<QueuedMail>,
+    /// Those whose message left in plain text although their server offers TLS.
+    pub without_tls: Vec<WithoutTls>,
 }
 
 /// An open store, for reading.
@@ -205,6 +207,7 @@ impl Reader {
         Ok(RecordContents {
             messages: messages_of(lsn, &head).into_iter().map(stored).collect(),
             queued: queued_of(lsn, &head),
+            without_tls: head.queue_changes.into_iter().flat_map(|it| it.without_tls).collect(),
             stories: head.stories,
         })
     }

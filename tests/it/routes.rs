@@ -7,7 +7,7 @@ use crate::credentials::set_password;
 use crate::gateways::{Administrator, HOST, LOGIN};
 use crate::outbound::{delivered, far, prepared, submit, told};
 use crate::support::daemon::{BINARY, Daemon, Setup, ZONE};
-use crate::support::postfix::Logins;
+use crate::support::postfix::{Logins, Postfix, certificate};
 use crate::support::swaks::swaks;
 use crate::support::{refusing_port, wait_for};
 
@@ -128,4 +128,54 @@ fn journal_records_and_forwards_take_the_gateway_that_a_rule_says() {
     wait_for("an empty queue", || {
         daemon.succeeds(&["queue", "list"]).contains("queue is empty").then_some(())
     });
+}
+
+/// A server that relays to `far` and knows only these suites, of these versions.
+fn knowing(far: &Daemon, suites: &str, versions: &str) -> Postfix {
+    Postfix::start_with(far.address(), "", |dir| {
+        certificate(dir, HOST)
+            + &format!(
+                "tls_preempt_cipherlist = yes\nsmtpd_tls_ciphers = medium\n\
+                 tls_medium_cipherlist = {suites}\nsmtpd_tls_protocols = {versions}\n"
+            )
+    })
+}
+
+/// Mail that leaves in plain text, because the server's TLS is too old, says so where its
+/// administrator looks.
+#[test]
+fn a_trace_tells_that_old_suites_led_to_plain_text() {
+    let far = far();
+    for (subject, suites, versions, is_plain) in [
+        ("only CBC", "ECDHE-ECDSA-AES128-SHA256", "TLSv1.2", true),
+        ("only CBC and CCM", "ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-CCM", "TLSv1.2", true),
+        ("GCM", "ECDHE-ECDSA-AES128-GCM-SHA256", "TLSv1.2", false),
+    ] {
+        let server = knowing(&far, suites, versions);
+        let mut daemon = prepared(Setup::default(), server.address().port());
+        daemon.launch(Command::new(BINARY));
+        submit(&daemon, "carol@far.test", subject, &[]).accepted();
+        let events = told(&daemon, subject, "OUTGOING_EMAIL_SENT");
+        let id = events.iter().find_map(|event| event["messageId"].as_str()).expect("an id");
+        let trace = daemon.succeeds(&["events", "trace", id]);
+        let why = "carol@far.test: in plain text to 127.0.0.1, the TLS handshake failed: no TLS \
+                   version and cipher suite in common, the server may know only old ones: ";
+        assert_eq!(trace.contains(why), is_plain, "{subject}: {trace}");
+        let lines = daemon.succeeds(&["events", "trace", "--json", id]);
+        let traces = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let told: Vec<serde_json::Value> = traces
+            .filter_map(|trace: serde_json::Value| trace.get("withoutTls").cloned())
+            .collect();
+        if is_plain {
+            assert_eq!(told.len(), 1, "{lines}");
+            assert_eq!(told[0][0]["recipient"], "carol@far.test");
+            assert_eq!(told[0][0]["server"], "127.0.0.1");
+            let log = daemon.log();
+            let sent = log.lines().find(|line| line.contains(" sent ")).expect("a line");
+            assert!(sent.contains("no_tls=\"the TLS handshake failed: no TLS version"), "{sent}");
+        } else {
+            assert!(told.is_empty(), "{lines}");
+            assert!(server.log().contains("TLS connection established"), "{}", server.log());
+        }
+    }
 }

@@ -221,6 +221,7 @@ fn look_up(reader: &Reader, trace: &mut Trace) {
     for record in records(trace) {
         let Ok(contents) = reader.contents(record) else { continue };
         trace.story = trace.story.take().or_else(|| story_of(&trace.trace_id, &contents));
+        trace.without_tls.extend(contents.without_tls.iter().cloned());
         if reports_are_its(trace, &contents) {
             trace.reports.extend(reports_in(reader, trace, &contents));
         }

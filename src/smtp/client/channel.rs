@@ -66,6 +66,8 @@ pub(super) struct Channel {
     deadline: Option<Instant>,
     /// Protocol version and cipher suite; `None` in plain text.
     tls: Option<String>,
+    /// Why it is in plain text although the server offers TLS.
+    no_tls: Option<String>,
 }
 
 impl fmt::Debug for Channel {
@@ -78,7 +80,7 @@ impl Channel {
     /// In plain text.
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
         let (buffer, replies) = (BytesMut::new(), Replies::default());
-        Self { stream, buffer, replies, deadline: None, tls: None }
+        Self { stream, buffer, replies, deadline: None, tls: None, no_tls: None }
     }
 
     /// The same under TLS. What the server said before the handshake was not said under TLS, so
@@ -105,6 +107,16 @@ impl Channel {
     /// Protocol version and cipher suite; `None` in plain text.
     pub(super) fn tls(&self) -> Option<&str> {
         self.tls.as_deref()
+    }
+
+    /// Why it is in plain text although the server offers TLS.
+    pub(super) fn no_tls(&self) -> Option<&str> {
+        self.no_tls.as_deref()
+    }
+
+    /// Notes why it goes on in plain text.
+    pub(super) fn goes_without_tls(&mut self, problem: String) {
+        self.no_tls = Some(problem);
     }
 
     /// No wait from now on goes past this time from now.

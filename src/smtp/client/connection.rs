@@ -139,7 +139,10 @@ impl Opening<'_> {
         match self.attempt(dialer, StartTls::AsDemanded).await {
             Err(ClientError { fault: Fault::Handshake(problem), .. }) if self.may_be_plain() => {
                 tracing::info!(server = %self.endpoint, problem, "no TLS: the handshake fails");
-                self.attempt(dialer, StartTls::Never).await
+                let mut connection = self.attempt(dialer, StartTls::Never).await?;
+                let problem = format!("the TLS handshake failed: {problem}");
+                connection.channel.goes_without_tls(problem);
+                Ok(connection)
             }
             opened => opened,
         }
@@ -248,6 +251,7 @@ impl Opening<'_> {
                 // It offers TLS and cannot do it now; 421 and silence end more than that.
                 Err(Fault::Refused(reply)) if reply.code() != 421 && self.may_be_plain() => {
                     tracing::info!(server = %self.endpoint, %reply, "no TLS: refused");
+                    channel.goes_without_tls(format!("STARTTLS was refused: {reply}"));
                     return Ok(Next::LogIn(extensions));
                 }
                 Err(fault) => return Err(ClientError { stage: Stage::StartTls, fault }),

@@ -243,6 +243,8 @@ pub struct Receipt {
     pub address: SocketAddr,
     /// Under TLS: version and cipher suite, for example `TLSv1.3 TLS13_AES_256_GCM_SHA384`.
     pub tls: Option<String>,
+    /// In plain text although the server offers TLS: why.
+    pub no_tls: Option<String>,
     /// The server offers DSN and was told what the sender wants. If not, and a DSN of success is
     /// wanted, it is on us to say `relayed` (RFC 3461 §5.2.2).
     pub dsn_passed_on: bool,

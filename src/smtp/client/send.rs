@@ -151,6 +151,7 @@ impl Connection {
             remote: self.endpoint.name.clone(),
             address: self.endpoint.address,
             tls: self.channel.tls().map(str::to_owned),
+            no_tls: self.channel.no_tls().map(str::to_owned),
             dsn_passed_on: self.extensions.dsn,
         }
     }

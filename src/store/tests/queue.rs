@@ -44,7 +44,7 @@ async fn queue(store: &Store, users: &[&str], text: &str) {
 }
 
 async fn change(store: &Store, entry: QueueId, state: Option<QueueState>) {
-    let queue_changes = vec![QueueChange { entry, state, at: NOW }];
+    let queue_changes = vec![QueueChange { entry, state, at: NOW, without_tls: vec![] }];
     store.commit(Commit { queue_changes, ..Commit::default() }).await.expect("commits");
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::peer::{Message, Peers, endpoint, open, told};
 use crate::mail::{Domain, Secret};
 use crate::smtp::client::{
-    ClientError, Connection, Endpoint, Fault, Stage, Timeouts, TlsDemand, any_certificate,
+    ClientError, Connection, Endpoint, Fault, Outcome, Stage, Timeouts, TlsDemand, any_certificate,
 };
 use crate::smtp::tests::connection::{shared, tls};
 use crate::smtp::tests::scripted::Scripted;
@@ -89,6 +89,35 @@ async fn sends(scripts: &[&str], demand: &TlsDemand) -> bool {
     connection.quit().await;
     peers.finish().await;
     secured
+}
+
+/// Why a message went in plain text.
+async fn reason(scripts: &[&str]) -> Option<String> {
+    let peers = Peers::new(scripts);
+    let mut connection =
+        open(&peers, &endpoint(), &TlsDemand::Opportunistic, None).await.expect("opens");
+    let outcomes = Message::to(&["b@example.test"]).send(&mut connection).await.expect("sends");
+    connection.quit().await;
+    peers.finish().await;
+    match outcomes.as_slice() {
+        [Outcome::Sent(receipt)] => receipt.no_tls.clone(),
+        outcomes => panic!("{outcomes:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_says_why_there_was_no_tls() {
+    let failing = [START_TLS, "S: 220 go on\n!close"].concat();
+    let plain = [PLAIN, TRANSACTION].concat();
+    let why = reason(&[&failing, &plain]).await.expect("a reason");
+    assert!(why.starts_with("the TLS handshake failed: "), "{why}");
+    let refusing = [START_TLS, "S: 454 4.7.0 not now\n", TRANSACTION].concat();
+    let why = reason(&[&refusing]).await;
+    assert_eq!(why.as_deref(), Some("STARTTLS was refused: 454 4.7.0 not now"));
+    let under_tls = [START_TLS, UNDER_TLS, "S: 250 mx.example.test\n", TRANSACTION].concat();
+    assert_eq!(reason(&[&under_tls]).await, None);
+    let without = "S: 220 mx.example.test\nC: EHLO client.test\nS: 250 mx.example.test\n";
+    assert_eq!(reason(&[&[without, TRANSACTION].concat()]).await, None, "none was offered");
 }
 
 async fn error(scripts: &[&str], demand: &TlsDemand) -> String {
