@@ -448,7 +448,10 @@ impl Text {
         }
         let refused = at(story, "/refused");
         if !refused.is_empty() {
-            self.line(&format!("refused in session [{refused}]: the sender's server reports it"));
+            let place = at(story, "/refusedFor");
+            let place = if place.is_empty() { String::new() } else { format!(" for {place}") };
+            let told = "the sender's server reports it";
+            self.line(&format!("refused in session [{refused}]{place}: {told}"));
         }
     }
 

@@ -10,6 +10,7 @@ use super::decide::{Decided, DecidedRecipient, DecidedShare, Disposition, Judged
 use super::headers;
 use super::onward::{self, SentOn, Target};
 use super::outgoing::Outgoing;
+use super::rejection::Rejection;
 use super::sort::{Sorted, Sorter};
 use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
@@ -110,7 +111,7 @@ pub(super) struct AdmittedDelivery {
 impl Admitted {
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
-    pub(super) fn refusal(&self) -> Option<Reason> {
+    pub(super) fn refusal(&self) -> Option<Rejection> {
         let outgoing = self.mail.outgoing.as_ref();
         if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
             return None;
@@ -126,7 +127,8 @@ impl Admitted {
                 }
             }
         }
-        first
+        let place = outgoing.and_then(|outgoing| outgoing.objected_to.clone());
+        first.map(|reason| Rejection { reason, place })
     }
 }
 

@@ -7,6 +7,7 @@ use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
 use super::decide::Judged;
 use super::journal::Journaled;
 use super::outgoing::IsSubmitted;
+use super::rejection::Rejection;
 use super::story;
 use super::transaction::FullMailbox;
 use crate::clock::Timestamp;
@@ -90,14 +91,15 @@ pub(super) async fn commit(
 /// Makes the events of a message durable that is refused in session.
 pub(super) async fn commit_refusal(
     message: Admitted,
-    reason: Reason,
+    rejection: &Rejection,
     store: &Store,
 ) -> Result<(), StoreError> {
+    let reason = rejection.reason;
     let Admitted { mail, shares, .. } = message;
     let mut commit = Commit::default();
     if let Some(outgoing) = &mail.outgoing {
         // It was never received by the organizations of its recipients here.
-        commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(reason.word())));
+        commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(rejection)));
         let (events, at) = (&mut commit.events, mail.received_at);
         outgoing.push_events(events, IsSubmitted::Yes, at, None, Some(reason));
         return store.commit(commit).await.map(drop);

@@ -44,6 +44,8 @@ pub struct Fixups {
     /// Fields that go on top, below those of our own; ends with an empty line if the content has no
     /// header section.
     pub prefix: Vec<u8>,
+    /// Whether the content has none, so that all of it is text.
+    pub makes_header_section: bool,
     /// What is taken out of the content, in order; always whole fields.
     removed: Vec<Range<usize>>,
 }
@@ -59,6 +61,11 @@ impl Fixups {
             end += next - range.end;
         }
         content.truncate(end);
+    }
+
+    /// What is taken out, in order.
+    pub(super) fn removed(&self) -> &[Range<usize>] {
+        &self.removed
     }
 
     /// Whether the content stays as it came.
@@ -85,9 +92,10 @@ pub fn fix(content: &[u8], submission: &Submission<'_>) -> Result<Fixups, Reason
         if !content.starts_with(b"\r\n") {
             prefix.extend_from_slice(b"\r\n");
         }
-        return Ok(Fixups { prefix, removed: Vec::new() });
+        return Ok(Fixups { prefix, makes_header_section: true, removed: Vec::new() });
     };
-    Ok(Fixups { prefix: missing(&fields, submission), removed: fields.removed })
+    let prefix = missing(&fields, submission);
+    Ok(Fixups { prefix, makes_header_section: false, removed: fields.removed })
 }
 
 /// Which of the fields that matter here are there, and which must go.

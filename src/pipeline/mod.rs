@@ -15,6 +15,7 @@ mod headers;
 mod internal;
 mod journal;
 pub mod login;
+mod long_lines;
 mod mail_log;
 mod notice;
 mod onward;
@@ -22,6 +23,7 @@ pub mod outcomes;
 mod outgoing;
 mod receive;
 pub mod refusals;
+mod rejection;
 pub mod report;
 mod room;
 mod settings;
@@ -50,7 +52,7 @@ use crate::events::audit::AuditLog;
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
-use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
+use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use admit::Admitted;
@@ -60,6 +62,7 @@ use internal::Outlets;
 use login::Logins;
 use mail_log::MailLog;
 use refusals::RefusalLog;
+use rejection::Rejection;
 use snapshot::Snapshot;
 use transaction::{FullMailbox, check_expansion, reason_of};
 
@@ -145,15 +148,15 @@ impl Pipeline {
 
     /// The whole path: what arrived is inspected, judged, decided on, given room, journaled and
     /// made durable. Only then is it accepted.
-    async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Reason> {
+    async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Rejection> {
         let Relayed { transaction, checks } = relayed;
         let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
         if headers.authors.is_empty() {
-            return Err(Reason::NoAuthor);
+            return Err(Reason::NoAuthor.into());
         }
         let directory = &transaction.snapshot.directory;
         if headers.authors.iter().chain(&headers.sender).any(|it| directory.is_reserved(it)) {
-            return Err(Reason::ReservedAddress);
+            return Err(Reason::ReservedAddress.into());
         }
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await;
@@ -162,19 +165,24 @@ impl Pipeline {
 
     /// The path of a message that a user submits: completed, its author's right checked, and decided
     /// for each recipient. From there recipients here are on the path of all mail.
-    async fn submit(&self, submission: Submission, content: Vec<u8>) -> Result<Committed, Reason> {
+    async fn submit(
+        &self,
+        submission: Submission,
+        content: Vec<u8>,
+    ) -> Result<Committed, Rejection> {
         let composed = submission::compose(submission, content, self.clock.now())?;
         let dispatched = outgoing::dispatch(composed, &self.store);
         self.carry_through(Authenticated::submitted(dispatched)).await
     }
 
     /// The second half of the path, which is the same for all mail.
-    async fn carry_through(&self, authenticated: Authenticated) -> Result<Committed, Reason> {
+    async fn carry_through(&self, authenticated: Authenticated) -> Result<Committed, Rejection> {
         let decided = decide::decide(authenticated);
         let mut admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
-        if let Some(reason) = admitted.refusal() {
-            commit::commit_refusal(admitted, reason, &self.store).await.map_err(store_failure)?;
-            return Err(reason);
+        if let Some(rejection) = admitted.refusal() {
+            let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
+            committed.map_err(store_failure)?;
+            return Err(rejection);
         }
         let Admitted { mail, leaving, .. } = &mut admitted;
         outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
@@ -372,19 +380,24 @@ impl Handler for Pipeline {
         &self,
         transaction: MailTransaction,
         content: Vec<u8>,
-    ) -> Result<Committed, Refusal> {
+    ) -> Result<Committed, MessageRefusal> {
         let (trace_id, peer) = (transaction.trace_id(), transaction.peer().clone());
         let about = format!("message from {}", transaction.reverse_path());
         let accepted = match transaction {
-            _ if !self.store.has_room_on_disk(content.len() as u64) => Err(Reason::DiskLow),
+            _ if !self.store.has_room_on_disk(content.len() as u64) => Err(Reason::DiskLow.into()),
             MailTransaction::Relayed(relayed) => self.accept(relayed, content).await,
             MailTransaction::Submitted(submitted) => self.submit(submitted, content).await,
         };
-        accepted.map_err(|reason| {
+        accepted.map_err(|Rejection { reason, place }| {
             if let Some(login) = &peer.login {
                 self.audit.record(accesses::denied(trace_id, &peer, login, self.clock.now()));
             }
-            self.refuse(reason, trace_id, &peer, &about)
+            let about = match &place {
+                Some(place) => format!("{about}: {place}"),
+                None => about,
+            };
+            let refusal = self.refuse(reason, trace_id, &peer, &about);
+            MessageRefusal { refusal, place }
         })
     }
 

@@ -222,6 +222,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
         recipients: Vec::new(),
         prefix: headers::onward_prefix(mail, share, from),
         added: Vec::new(),
+        objected_to: None,
         usage: None,
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Outgoing {
     pub(super) prefix: Vec<u8>,
     /// Fields that the message lacked.
     pub(super) added: Vec<u8>,
+    /// The part of the message for which nobody gets it, if it is for one.
+    pub(super) objected_to: Option<String>,
     /// Recipients outside the organization, counted.
     pub(super) usage: Option<UsageHold>,
 }
@@ -94,6 +96,8 @@ pub(super) struct Dispatched {
 /// Decides for every recipient, and counts those outside.
 pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
     let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
+    let objected_to = veto.as_ref().and_then(|veto| veto.place.clone());
+    let veto = veto.map(|veto| veto.reason);
     let quota = count_submitted(&submission, veto, submitted_at, store);
     let veto = veto.or(quota.as_ref().err().copied());
     let mut recipients = Vec::with_capacity(submission.recipients.len());
@@ -129,6 +133,7 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
         recipients,
         prefix: Vec::new(),
         added,
+        objected_to,
         usage: quota.ok().flatten(),
     };
     Dispatched { outgoing, inbound, content, headers, submitted_at }

@@ -11,6 +11,7 @@ use super::decide::{Basis, Disposition, Judged};
 use super::onward::SentOn;
 use super::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use super::receive::Headers;
+use super::rejection::Rejection;
 use super::transaction::Addressee;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
@@ -124,6 +125,9 @@ struct ToldOutgoing<'a> {
     journaled_to: Option<&'a Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
+    /// The line or part of the message that is the reason, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_for: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,7 +154,7 @@ pub(super) fn tell_outgoing(
     mail: &Judged,
     outgoing: &Outgoing,
     journaled_to: Option<&Address>,
-    refused: Option<&'static str>,
+    refused: Option<&Rejection>,
 ) -> Story {
     let told = ToldOutgoing {
         organization: &outgoing.organization.alias,
@@ -162,7 +166,8 @@ pub(super) fn tell_outgoing(
         headers: &mail.headers,
         outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
         journaled_to,
-        refused,
+        refused: refused.map(|rejection| rejection.reason.word()),
+        refused_for: refused.and_then(|rejection| rejection.place.as_deref()),
     };
     story(outgoing.trace_id, &told)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::attachments::{self, Objection};
 use super::fixups;
+use super::long_lines::{self, LongLine};
 use super::receive::{self, Headers};
+use super::rejection::Rejection;
 use super::snapshot::{Policy, Snapshot};
 use super::transaction::{check_expansion, reason_of};
 use crate::clock::Timestamp;
@@ -130,19 +132,19 @@ pub(super) struct Composed {
     pub(super) headers: Headers,
     pub(super) submitted_at: Timestamp,
     /// Why nobody gets it, if nobody may.
-    pub(super) veto: Option<Reason>,
+    pub(super) veto: Option<Rejection>,
 }
 
 /// Completes a message and finds out whether its author may send it.
 ///
 /// # Errors
 /// What no server takes from anybody: loops, too many attachments, header sections and authors
-/// that readers do not agree on.
+/// that readers do not agree on, lines that are too long and stay so.
 pub(super) fn compose(
     submission: Submission,
     mut content: Vec<u8>,
     now: Timestamp,
-) -> Result<Composed, Reason> {
+) -> Result<Composed, Rejection> {
     let inspected = receive::inspect(&content, &submission.snapshot.settings)?;
     // Unlike on the way in, a Sender field that cannot be read is not passed over: nobody could say
     // whom it names.
@@ -159,9 +161,10 @@ pub(super) fn compose(
         hostname: &submission.snapshot.settings.hostname,
         trace_id: submission.trace_id,
     };
-    let fixups = fixups::fix(&content, &completion)?;
-    let veto = right.err().or_else(|| submission.blocked(&content));
-    fixups.take_out(&mut content);
+    let mut fixups = fixups::fix(&content, &completion)?;
+    let veto = right.err().map(Rejection::from).or_else(|| submission.blocked(&content));
+    long_lines::take_out_and_mend(&mut content, &mut fixups)
+        .map_err(|LongLine(line)| Rejection::at(Reason::LongLine, format!("line {line}")))?;
     let headers = completed(inspected, &fixups.prefix, &submission);
     Ok(Composed { submission, content, added: fixups.prefix, headers, submitted_at: now, veto })
 }
@@ -179,16 +182,16 @@ impl Submission {
         })
     }
 
-    fn blocked(&self, content: &[u8]) -> Option<Reason> {
+    fn blocked(&self, content: &[u8]) -> Option<Rejection> {
         let trace_id = self.trace_id;
         match attachments::objection(content, &self.policy()?.blocked_attachments)? {
             Objection::Blocked(name) => {
                 tracing::info!(%trace_id, name, "a message has a blocked attachment");
-                Some(Reason::BlockedAttachment)
+                Some(Reason::BlockedAttachment.into())
             }
             Objection::Malformed(why) => {
                 tracing::info!(%trace_id, why, "a message is malformed");
-                Some(Reason::MalformedMime)
+                Some(Reason::MalformedMime.into())
             }
         }
     }

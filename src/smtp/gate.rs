@@ -2,7 +2,7 @@
 //! network say before the handler is asked, and when it is a message's turn.
 
 use super::budget::NetworkPlace;
-use super::handler::{Credentials, Handler, Refusal, SessionRefusal};
+use super::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use super::listener::Shared;
 use super::reason::Reason;
 use super::settings::Limits;
@@ -80,7 +80,7 @@ impl<H: Handler> Gate<'_, H> {
         self,
         transaction: H::Transaction,
         content: Vec<u8>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, MessageRefusal> {
         let work = self.shared.handler().message(transaction, content);
         let accepted = match self.place {
             Some(place) => {

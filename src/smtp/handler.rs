@@ -17,6 +17,15 @@ pub struct Refusal {
     pub trace_id: TraceId,
 }
 
+/// A message's refusal, and where in the message its reason is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRefusal {
+    /// What is answered.
+    pub refusal: Refusal,
+    /// A line or a part of the message, as text that stands after that of the reason.
+    pub place: Option<String>,
+}
+
 /// What a client logs in with (RFC 4954).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -83,7 +92,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         transaction: Self::Transaction,
         content: Vec<u8>,
-    ) -> impl Future<Output = Result<Self::Accepted, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Self::Accepted, MessageRefusal>> + Send;
 
     /// The transaction ended without a message: RSET, EHLO, QUIT, a lost connection.
     fn abandon(&self, transaction: Self::Transaction) -> impl Future<Output = ()> + Send;

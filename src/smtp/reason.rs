@@ -143,6 +143,8 @@ reasons! {
     TooManyFields = "too-many-fields", 550, "5.6.0", "Too many header fields to sign";
     /// A submitted message whose header section has a line that is no field.
     MalformedHeader = "malformed-header", 550, "5.6.0", "The header section has lines that are not fields";
+    /// A submitted message with a line of more than 998 octets that cannot be folded or encoded.
+    LongLine = "long-line", 550, "5.6.0", "A line of the message is longer than 998 octets and cannot be broken";
     /// More attachments than a message may have.
     TooManyAttachments = "too-many-attachments", 552, "5.6.0", "Too many attachments";
     /// The domain's DMARC policy says reject.

@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 
-use super::handler::Refusal;
+use super::handler::{MessageRefusal, Refusal};
 use super::settings::{Limits, Protocol};
 use crate::mail::Domain;
 
 /// The longest text taken from outside into a reply line (RFC 5321 §4.5.3.1.5: 512 octets a line).
 const MAX_TEXT: usize = 400;
+/// How much of a place in a message is told; the reason's text and the ids take the rest of a line.
+const MAX_PLACE: usize = 200;
 
 /// A reply, of one line or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +110,6 @@ impl Reply {
 
     /// Answers the end of a message that is now durable. `accepted` is the handler's text.
     pub(crate) fn accepted(accepted: &str) -> Self {
-        let printable = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
         let text: String = accepted.chars().take(MAX_TEXT).map(printable).collect();
         Self { code: 250, enhanced: Some("2.0.0"), text: text.into() }
     }
@@ -120,6 +121,15 @@ impl Reply {
             enhanced: Some(reason.enhanced()),
             text: format!("{} [{} {trace_id}]", reason.text(), reason.word()).into(),
         }
+    }
+
+    /// Refuses a message, and says which place in it is meant.
+    pub(crate) fn message_refusal(MessageRefusal { refusal, place }: &MessageRefusal) -> Self {
+        let Some(place) = place else { return Self::refusal(*refusal) };
+        let Refusal { reason, trace_id } = refusal;
+        let place: String = place.chars().take(MAX_PLACE).map(printable).collect();
+        let text = format!("{}: {place} [{} {trace_id}]", reason.text(), reason.word());
+        Self { text: text.into(), ..Self::refusal(*refusal) }
     }
 
     /// Appends the reply as it goes over the wire.
@@ -135,6 +145,11 @@ impl Reply {
             );
         }
     }
+}
+
+/// What comes from outside cannot break out of its line.
+fn printable(c: char) -> char {
+    if (' '..='~').contains(&c) { c } else { '?' }
 }
 
 #[cfg(test)]
@@ -175,6 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_of_a_message_says_where() {
+        let trace_id: TraceId = "019b0000-0000-7000-8000-000000000000".parse().expect("valid");
+        let refusal = Refusal { reason: Reason::RuleBounce, trace_id };
+        let tail = "[rule-bounce 019b0000-0000-7000-8000-000000000000]\r\n";
+        let text = Reason::RuleBounce.text();
+        let place = Some("line 7\n550 \u{e9}".to_owned());
+        check(
+            &Reply::message_refusal(&MessageRefusal { refusal, place }),
+            &format!("550 5.7.1 {text}: line 7?550 ? {tail}"),
+        );
+        let place = None;
+        check(
+            &Reply::message_refusal(&MessageRefusal { refusal, place }),
+            &format!("550 5.7.1 {text} {tail}"),
+        );
+    }
+
+    #[test]
     fn the_handlers_text_cannot_break_out_of_its_line() {
         check(&Reply::accepted("queued\r\n550 é"), "250 2.0.0 queued??550 ?\r\n");
         let Reply { text, .. } = Reply::accepted(&"x".repeat(5000));
@@ -190,6 +223,10 @@ mod tests {
             Reason::all().map(|reason| Reply::refusal(Refusal { reason, trace_id })).collect();
         replies.push(Reply::banner(&hostname));
         replies.push(Reply::ehlo(&hostname, &limits, Offer::Auth));
+        replies.extend(Reason::all().map(|reason| {
+            let refusal = Refusal { reason, trace_id };
+            Reply::message_refusal(&MessageRefusal { refusal, place: Some("é\r".repeat(500)) })
+        }));
         for reply in replies {
             let mut output = Vec::new();
             reply.write_to(&mut output);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use crate::id::TraceId;
 use crate::mail::{Domain, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
-use crate::smtp::handler::{Credentials, Handler, Refusal, SessionRefusal};
+use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 
 /// What the handler was told.
@@ -144,7 +144,7 @@ impl Handler for Scripted {
         &self,
         transaction: Transaction,
         content: Vec<u8>,
-    ) -> Result<&'static str, Refusal> {
+    ) -> Result<&'static str, MessageRefusal> {
         let has = |text: &str| memchr::memmem::find(&content, text.as_bytes()).is_some();
         let reason = match () {
             () if has("Subject: spoofed") => Some(Reason::DmarcReject),
@@ -154,7 +154,10 @@ impl Handler for Scripted {
         self.note(Told::Message(content));
         match reason {
             None => Ok("Message stored"),
-            Some(reason) => Err(Refusal { reason, trace_id: transaction.0 }),
+            Some(reason) => {
+                let refusal = Refusal { reason, trace_id: transaction.0 };
+                Err(MessageRefusal { refusal, place: None })
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::auth::Exchange;
 use super::body::Body;
 use super::command::{self, Chunk, ChunkPlace, Command, ForwardPath, Rcpt, Spelling};
-use super::handler::{Credentials, Refusal};
+use super::handler::{Credentials, MessageRefusal, Refusal};
 use super::reason::Reason;
 use super::reply::Reply;
 use super::settings::{Limits, Protocol};
@@ -130,7 +130,7 @@ pub(crate) enum Input<T> {
     /// The whole of what a [`Step::Receive`] asked for was consumed.
     Received(Body),
     /// What the handler said to the message; its text, if it is durable.
-    Message(Result<String, Refusal>),
+    Message(Result<String, MessageRefusal>),
     /// TLS is running: protocol version and cipher suite.
     Secured(String),
 }

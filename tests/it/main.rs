@@ -24,6 +24,7 @@ mod init;
 mod journaling;
 mod limits;
 mod logins;
+mod long_lines;
 mod mail_log;
 mod mailbox_rules;
 mod organizations;

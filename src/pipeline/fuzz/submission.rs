@@ -51,7 +51,7 @@ pub fn submission(input: &[u8]) {
     let recipients: Vec<Address> =
         submission.recipients.iter().map(|known| known.recipient.address.clone()).collect();
     let Ok(composed) = compose(submission, with_crlf(text), NOW) else { return };
-    let veto = composed.veto;
+    let veto = composed.veto.as_ref().map(|veto| veto.reason);
     let dispatched = dispatch(composed, &WORLD.store);
     assert_ways(&dispatched, &recipients, veto);
     let mut decided = decide(Authenticated::submitted(dispatched));
@@ -159,6 +159,10 @@ fn assert_leaves(mail: &Judged) {
     // The client ends the last line (RFC 5321 §4.1.1.4).
     if !whole.ends_with(b"\r\n") {
         whole.extend_from_slice(b"\r\n");
+    }
+    for line in whole.split_inclusive(|octet| *octet == b'\n') {
+        // RFC 5322 §2.1.1, with its CR LF.
+        assert!(line.len() <= 1000, "a line of {} octets leaves", line.len());
     }
     let mut ranges = FieldLines::new(&whole).map(|(_, range)| range);
     for (_, range) in FieldLines::new(prefix) {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::smtp::body::Body;
 use crate::smtp::command::{Chunk, ChunkPlace};
-use crate::smtp::handler::Refusal;
+use crate::smtp::handler::{MessageRefusal, Refusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 
@@ -111,13 +111,19 @@ impl Context {
         (State::Idle(idle), Step::Abandon(transaction, Box::new(step)))
     }
 
-    pub(super) fn message_answered<T>(&mut self, answer: Result<String, Refusal>) -> Next<T> {
+    pub(super) fn message_answered<T>(
+        &mut self,
+        answer: Result<String, MessageRefusal>,
+    ) -> Next<T> {
         let step = match answer {
             Ok(accepted) => {
                 self.idle_commands = 0;
                 reply(Reply::accepted(&accepted))
             }
-            Err(refusal) => close_if_421(refusal.reason, Answer::Reply(Reply::refusal(refusal))),
+            Err(refused) => {
+                let reply = Reply::message_refusal(&refused);
+                close_if_421(refused.refusal.reason, Answer::Reply(reply))
+            }
         };
         (State::Idle(Idle::Ready), step)
     }
