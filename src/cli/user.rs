@@ -11,7 +11,7 @@ use super::owner::give_to_daemon;
 use super::{ConfigArgument, audited, output};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
-use crate::daemon::control::{self, Request, UnlockAnswer};
+use crate::daemon::control::{self, Request, UnlockAnswer, UnlockOccasion};
 use crate::directory::credential::{PasswordHash, check_policy};
 use crate::directory::{EntityState, Organization, User};
 use crate::events::audit::{AuthFailure, Authentication, Occasion};
@@ -56,7 +56,7 @@ pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
 fn unlock(arguments: &UnlockArguments) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     let found = FoundUser::find(&configuration, &arguments.user)?;
-    let answer = lift_throttle(&configuration, &found)?;
+    let answer = lift_throttle(&configuration, &found, UnlockOccasion::Command)?;
     let was_locked = answer.is_some_and(|answer| answer.was_locked);
     output::line(&match was_locked {
         true => format!("{found} is unlocked"),
@@ -70,10 +70,11 @@ fn unlock(arguments: &UnlockArguments) -> anyhow::Result<()> {
 fn lift_throttle(
     configuration: &Configuration,
     found: &FoundUser,
+    occasion: UnlockOccasion,
 ) -> anyhow::Result<Option<UnlockAnswer>> {
     let MailboxName { organization, user } = found.owner();
     let (organization, user) = (organization.to_string(), user.to_string());
-    let request = Request::Unlock { organization, user };
+    let request = Request::Unlock { organization, user, occasion };
     match control::ask(&configuration.store.data_dir, &request) {
         Err(error) if is_nobody_there(&error) => Ok(None),
         answer => Ok(Some(answer?)),
@@ -98,7 +99,7 @@ fn set_password(arguments: &SetPasswordArguments) -> anyhow::Result<()> {
         audited::record_or_note(&configuration, [password_line(&found, failed)]);
     })?;
     keep_password(&configuration, &found, &password)?;
-    if let Err(error) = lift_throttle(&configuration, &found) {
+    if let Err(error) = lift_throttle(&configuration, &found, UnlockOccasion::NewPassword) {
         output::note(&format!("networks that have failed to log in are not told: {error:#}"));
     }
     output::line(&format!("the password of {found} is set"))?;

@@ -27,6 +27,8 @@ use crate::store::{MailboxName, QueueId};
 const MAX_REQUEST: u64 = 1024 * 1024;
 /// How long an operator's program may take for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Entries that a line of the log names.
+const MAX_LISTED: usize = 20;
 /// How long to wait when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,7 +59,19 @@ pub enum Request {
         organization: String,
         /// The user's name.
         user: String,
+        /// Why.
+        occasion: UnlockOccasion,
     },
+}
+
+/// Why failed logins are to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnlockOccasion {
+    /// An administrator says so.
+    Command,
+    /// The user has a new password, with which nobody has failed yet.
+    NewPassword,
 }
 
 /// What came of forgetting a user's failed logins.
@@ -151,6 +165,7 @@ pub(super) async fn run(listener: UnixListener, door: Door, mut stop: watch::Rec
 }
 
 async fn serve(mut stream: UnixStream, door: Arc<Door>) {
+    let by = operator(&stream);
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(MAX_REQUEST));
@@ -160,16 +175,14 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     }
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Reload) => json!(reload(&door.reloads).await),
-        Ok(Request::Unlock { organization, user }) => {
+        Ok(Request::Unlock { organization, user, occasion }) => {
             let name = MailboxName { organization: organization.into(), user: user.into() };
-            let was_locked = door.shared.handler().lift_throttle(&name);
-            tracing::info!(user = %name, was_locked, "failed logins are forgotten");
-            json!(UnlockAnswer { was_locked })
+            json!(unlock(&name, occasion, &door, &by))
         }
         Ok(Request::QueueRetry { wanted }) => json!(retry(&wanted, &door.queue).await),
         Ok(Request::QueueState) => json!(state(&door.queue).await),
         Ok(Request::QueueDrop { wanted, bounces }) => {
-            json!(give_up(&wanted, bounces, &door.queue).await)
+            json!(give_up(&wanted, bounces, &door.queue, &by).await)
         }
         Err(error) => json!(Answer { problem: Some(error.to_string()), ..Answer::default() }),
     };
@@ -177,6 +190,27 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     if let Err(error) = writer.write_all(text.as_bytes()).await {
         tracing::debug!(%error, "an operator has gone");
     }
+}
+
+/// Who asks, as the system knows them.
+fn operator(stream: &UnixStream) -> String {
+    let Ok(peer) = stream.peer_cred() else { return "somebody".to_owned() };
+    let user = uzers::get_user_by_uid(peer.uid());
+    let name = user.map(|user| user.name().to_string_lossy().into_owned());
+    name.unwrap_or_else(|| format!("user {}", peer.uid()))
+}
+
+fn unlock(name: &MailboxName, occasion: UnlockOccasion, door: &Door, by: &str) -> UnlockAnswer {
+    let was_locked = door.shared.handler().lift_throttle(name);
+    match occasion {
+        UnlockOccasion::Command => {
+            tracing::info!(user = %name, by, was_locked, "failed logins are forgotten");
+        }
+        UnlockOccasion::NewPassword => {
+            tracing::info!(user = %name, by, was_locked, "the password has been changed");
+        }
+    }
+    UnlockAnswer { was_locked }
 }
 
 async fn reload(reloads: &mpsc::Sender<ReloadRequest>) -> ReloadAnswer {
@@ -217,14 +251,26 @@ async fn retry(wanted: &Wanted, queue: &MailQueue) -> Answer {
     Answer { done: tried, waiting, in_flight, missed, problem: None }
 }
 
-async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue) -> Answer {
+async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue, by: &str) -> Answer {
     match queue.give_up(wanted, is_told).await {
         Ok(GivenUp { done, in_flight, missed }) => {
-            tracing::info!(count = done.len(), is_told, "the administrator has dropped mail");
+            let count = done.len();
+            let entries = listed(&done);
+            tracing::info!(by, count, entries, is_told, "the administrator has dropped mail");
             Answer { done, in_flight, missed, ..Answer::default() }
         }
-        Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
+        Err(error) => {
+            tracing::error!(by, %error, "not all of the mail could be dropped");
+            Answer { problem: Some(error.to_string()), ..Answer::default() }
+        }
     }
+}
+
+/// Entries for a line of the log, which is not to grow with their number.
+fn listed(ids: &[QueueId]) -> String {
+    let named: Vec<_> = ids.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+    let more = if ids.len() > MAX_LISTED { ", …" } else { "" };
+    named.join(", ") + more
 }
 
 /// What each entry waits for; there may be many.

@@ -350,6 +350,9 @@ impl SelfMade {
             .mode(0o600)
             .open(&files.private_key)
             .and_then(|mut file| file.write_all(key.serialize_pem().as_bytes()))
-            .map_err(failed(&files.private_key))
+            .map_err(failed(&files.private_key))?;
+        let path = files.private_key.display();
+        tracing::info!(%path, hostname = %self.hostname, "a self-signed pair is made");
+        Ok(())
     }
 }

@@ -164,7 +164,10 @@ impl Keyring {
         }
         let text = to_hex(&Key::generate()?.0) + "\n";
         durable::create_file(path, text.as_bytes())?;
-        durable::own_like(path, data_dir)
+        durable::own_like(path, data_dir)?;
+        let path = path.display();
+        tracing::info!(%path, "a master key is made; without it no mail can be read: keep a copy");
+        Ok(())
     }
 
     /// Tells one master key from another, and nothing of either.

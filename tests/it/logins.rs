@@ -197,4 +197,15 @@ fn a_locked_account_is_unlocked_by_command_and_by_a_new_password() {
     let other = "Cherry-tree2";
     assert!(set_password(&daemon, "alice", other).status.success());
     log_in(&daemon, "alice", other).accepted();
+    let log = daemon.log();
+    let by = uzers::get_current_username().expect("a name");
+    for (line, was_locked) in [
+        ("failed logins are forgotten", false),
+        ("failed logins are forgotten", true),
+        ("the password has been changed", true),
+    ] {
+        let who = format!("/alice by={by:?} was_locked={was_locked}");
+        let is_it = |told: &&str| told.contains(line) && told.ends_with(&who);
+        assert_eq!(log.lines().filter(is_it).count(), 1, "{line}, {who} in\n{log}");
+    }
 }

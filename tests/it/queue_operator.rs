@@ -138,6 +138,12 @@ fn who_is_dropped_by_address_takes_nobody_along() {
     let all = outcomes(&daemon, "for two", 2);
     assert_eq!(all[1], "bounced carol@busy.test 5.7.1");
     assert!(queue(&daemon).is_empty());
+    let by = uzers::get_current_username().expect("a name");
+    let id = left[0]["id"].as_str().expect("an id");
+    for is_told in [true, false] {
+        let line = format!("by={by:?} count=1 entries={id:?} is_told={is_told}");
+        assert!(daemon.log().contains(&line), "{line} in\n{}", daemon.log());
+    }
     let report = daemon.mailbox("alice");
     assert_eq!(report.len(), 1, "of bob alone");
     let both = daemon.command(&["queue", "drop", "--to", "busy.test", "1.0.0.0"]);

@@ -335,3 +335,18 @@ fn a_certificate_of_the_administrators_has_no_second_beside_it() {
     assert!(said.contains("handshake failure"), "{said}");
     assert!(!daemon.data().join("tls").exists() && !pair.join("rsa_private_key.pem").exists());
 }
+
+#[test]
+fn keys_that_a_first_start_makes_leave_a_line() {
+    let mut daemon = Setup::default().start();
+    for (made, file) in
+        [("a master key is made", "keys/master.key"), ("a self-signed pair is made", "tls/")]
+    {
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains(made)).expect("a line");
+        assert!(line.contains(&daemon.data().join(file).display().to_string()), "{line}");
+    }
+    daemon.stop();
+    daemon.launch(Command::new(BINARY));
+    assert_eq!(daemon.log().matches("a master key is made").count(), 1, "{}", daemon.log());
+}
