@@ -64,7 +64,7 @@ pub(super) struct KeysArguments {
 pub(super) struct DomainArguments {
     /// A domain of an organization
     domain: Domain,
-    /// Print JSON
+    /// Print JSON, of a list a line for each
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -130,8 +130,7 @@ fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
     }
     let keys = domains::keys_of(&opened.folder, domain)?;
     if arguments.domain.json {
-        let summaries: Vec<_> = keys.iter().map(|key| KeySummary::new(domain, key)).collect();
-        return output::json(&summaries);
+        return output::json_list(keys.iter().map(|key| KeySummary::new(domain, key)));
     }
     print_keys(domain, &keys, &opened.configuration.pipeline.hostname)
 }
@@ -223,7 +222,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     let cutover = if arguments.before_cutover { Cutover::Before } else { Cutover::Done };
     let findings = look_up(&opened.configuration, domain, &keys, cutover)?;
     if arguments.domain.json {
-        output::json(&findings)?;
+        output::json_list(&findings)?;
     } else {
         findings.iter().try_for_each(print_finding)?;
         if findings.iter().any(|finding| finding.status != Status::Verified) {

@@ -49,9 +49,19 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Prints a value as one line of JSON.
+/// Prints one thing as one line of JSON; a list goes through [`json_list`].
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&serde_json::to_string(value)?)?)
+}
+
+/// Prints a list as JSON: each of its items on a line of its own, as the event file has them, so
+/// that a list of any length can be read as it comes. An empty one prints nothing.
+pub(super) fn json_list<T: Serialize>(items: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
+    let mut lines = Lines::to_stdout();
+    for item in items {
+        lines.json(&item)?;
+    }
+    lines.finish()
 }
 
 /// Tells the operator something beside the output, on standard error.

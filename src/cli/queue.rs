@@ -33,7 +33,7 @@ pub(super) struct ListArguments {
     /// Only mail to this address or domain, or through this gateway
     #[arg(long, value_name = "ADDRESS-OR-DOMAIN")]
     to: Option<Whom>,
-    /// Print JSON
+    /// Print JSON, a line for each
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub(super) struct ShowArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SummaryArguments {
-    /// Print JSON
+    /// Print JSON, a line for each
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -125,7 +125,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         }
     }
     if arguments.json {
-        return output::json(&shown);
+        return output::json_list(&shown);
     }
     for entry in &shown {
         output::line(&entry.line())?;
@@ -148,7 +148,7 @@ fn summary(arguments: &SummaryArguments) -> anyhow::Result<()> {
     let (queue, states) = queue(&arguments.config)?;
     let destinations = summary::of(&queue, &states, SystemClock.now());
     if arguments.json {
-        return output::json(&destinations);
+        return output::json_list(&destinations);
     }
     for destination in &destinations {
         output::line(&destination.line())?;

@@ -167,16 +167,15 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let found = FoundUser::find(&configuration, &arguments.user)?;
     let store = CredentialStore::open_if_there(&configuration.store.data_dir)?;
     let tokens = store.map_or(Ok(Vec::new()), |store| store.tokens(&found.owner()))?;
+    if arguments.json {
+        return output::json_list(tokens.iter().map(|token| line_of(&found, token, None)));
+    }
     for token in &tokens {
-        if arguments.json {
-            output::json(&line_of(&found, token, None))?;
-            continue;
-        }
         let used = token.last_used_at.map_or("never".to_owned(), |at| at.to_string());
         let (id, name) = (&token.id, &token.name);
         output::line(&format!("{id}  {name}  {}, last used {used}", validity(token)))?;
     }
-    if tokens.is_empty() && !arguments.json {
+    if tokens.is_empty() {
         output::line(&format!("{found} has no personal access tokens"))?;
     }
     Ok(())

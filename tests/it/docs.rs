@@ -70,10 +70,7 @@ const NO_OUTPUT: &[(&str, &str)] =
 fn first(sandbox: &Sandbox, command: &str, key: &str) -> String {
     let printed = sandbox.succeeds(command);
     let line = printed.lines().next().unwrap_or_else(|| panic!("{command} prints nothing"));
-    let mut value: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    if value.is_array() {
-        value = value[0].take();
-    }
+    let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {line}")).to_owned()
 }
 

@@ -298,8 +298,7 @@ fn mail_waits_for_a_gateway_that_says_later() {
     logins.set_down(true);
     submit(&daemon, "carol@far.test", "patience", &[]).accepted();
     let failure = wait_for("an attempt", || {
-        let queue: Value =
-            serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON");
+        let queue = daemon.lists(&["queue", "list"]);
         queue[0]["lastFailure"].as_str().map(str::to_owned)
     });
     assert!(failure.starts_with("454 4.7.0 "), "{failure}");

@@ -426,8 +426,7 @@ fn what_is_sent_on_and_waits_is_told() {
     let daemon = Setup { listener: setup.listener + &down, ..setup }.start();
     swaks(&daemon, CAROL, "fwd@example.test", "waits", &["--h-Message-Id", "<w@far.test>"])
         .accepted();
-    let queued: Value =
-        serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON");
+    let queued = daemon.lists(&["queue", "list"]);
     let trace = queued[0]["traceId"].as_str().expect("an id").to_owned();
     for id in [trace.as_str(), "<w@far.test>"] {
         let told = daemon.succeeds(&["events", "trace", id]);

@@ -22,6 +22,7 @@ mod faults;
 mod gateways;
 mod init;
 mod journaling;
+mod json_lists;
 mod limits;
 mod logins;
 mod long_lines;

@@ -226,8 +226,7 @@ fn what_cannot_leave_now_waits_and_an_operator_decides() {
     submit(&daemon, "carol@far.test", "later", &[]).accepted();
     submit(&daemon, "dave@far.test", "never", &[]).accepted();
     let queue = wait_for("an attempt", || {
-        let queue: Vec<Value> =
-            serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON");
+        let queue = daemon.lists(&["queue", "list"]);
         queue.iter().any(|entry| entry["lastFailure"].is_string()).then_some(queue)
     });
     assert_eq!(queue.len(), 2, "{queue:#?}");

@@ -39,8 +39,7 @@ fn what_waits_is_bounded_for_each_sender_and_for_the_organization_across_a_resta
     daemon.kill();
     daemon.launch(Command::new(BINARY));
     submit(&daemon, "a@far.test", "third", &[]).refused(FULL_OF_SENDER.0, FULL_OF_SENDER.1);
-    let list = daemon.succeeds(&["queue", "list", "--json"]);
-    let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+    let list = daemon.lists(&["queue", "list"]);
     for entry in list {
         daemon.succeeds(&["queue", "drop", entry["id"].as_str().expect("an id")]);
     }
@@ -89,8 +88,7 @@ fn reports_that_strangers_cause_are_bounded_and_hold_up_no_mail() {
             swaks(&daemon, sender, &to_two, &format!("message {number}"), &[]).accepted();
             assert_eq!(daemon.folders("bob", &format!("message {number}")), ["INBOX"]);
         }
-        let list = daemon.succeeds(&["queue", "list", "--json"]);
-        let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+        let list = daemon.lists(&["queue", "list"]);
         assert_eq!(list.len(), expected, "{list:?}");
     };
     let senders = ["a@out.test", "b@out.test", "c@out.test", "d@off.test"];
@@ -116,8 +114,7 @@ fn below_the_floor_of_free_disk_mail_is_deferred() {
     submit(&daemon, BOB, "after", &[]).refused("452 4.3.1", "disk-low");
     assert!(daemon.log().contains("too little of the disk is free"), "{}", daemon.log());
     // What waits still has its outcome.
-    let list = daemon.succeeds(&["queue", "list", "--json"]);
-    let list: Vec<serde_json::Value> = serde_json::from_str(&list).expect("JSON");
+    let list = daemon.lists(&["queue", "list"]);
     daemon.succeeds(&["queue", "drop", list[0]["id"].as_str().expect("an id")]);
     assert!(daemon.succeeds(&["queue", "list"]).contains("queue is empty"));
 }

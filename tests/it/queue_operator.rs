@@ -28,7 +28,7 @@ fn is(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 fn summary(daemon: &Daemon) -> Vec<Value> {
-    serde_json::from_str(&daemon.succeeds(&["queue", "summary", "--json"])).expect("JSON")
+    daemon.lists(&["queue", "summary"])
 }
 
 fn asked(daemon: &Daemon, arguments: &[&str]) -> Value {

@@ -272,6 +272,13 @@ impl Daemon {
         out
     }
 
+    /// The items of a list that a command prints as JSON: one a line.
+    pub fn lists(&self, arguments: &[&str]) -> Vec<Value> {
+        let printed = self.succeeds(&[arguments, &["--json"]].concat());
+        let item = |line| serde_json::from_str(line).expect("a line is whole JSON");
+        printed.lines().map(item).collect()
+    }
+
     /// Gives a domain keys that sign, whether or not DNS here has their records.
     pub fn keys_that_sign(&self, domain: &str) -> String {
         self.succeeds(&["domain", "keys", domain]);

@@ -112,7 +112,7 @@ pub fn submit(daemon: &Daemon, recipients: &[&str], subject: &str) {
 
 /// What waits, as `queue list` tells it.
 pub fn queue(daemon: &Daemon) -> Vec<Value> {
-    serde_json::from_str(&daemon.succeeds(&["queue", "list", "--json"])).expect("JSON")
+    daemon.lists(&["queue", "list"])
 }
 
 /// The only entry of the queue, once its last failure has this in it.
