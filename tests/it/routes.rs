@@ -6,8 +6,9 @@ use std::process::Command;
 use crate::credentials::set_password;
 use crate::gateways::{Administrator, HOST, LOGIN};
 use crate::outbound::{delivered, far, prepared, submit, told};
-use crate::support::daemon::{BINARY, Daemon, Setup, ZONE};
+use crate::support::daemon::{BINARY, Daemon, Setup, ZONE, rule, text};
 use crate::support::postfix::{Logins, Postfix, certificate};
+use crate::support::sending::route;
 use crate::support::swaks::swaks;
 use crate::support::{refusing_port, wait_for};
 
@@ -15,7 +16,8 @@ use crate::support::{refusing_port, wait_for};
 fn relayed(organization: &str, relay: &str) -> Daemon {
     let listener = "[[listener]]\nname = \"submissions\"\nprotocol = \"submissions\"\n\
                     bind = \"127.0.0.1:0\"\n";
-    let zone = format!("{ZONE}{HOST}. IN A 127.0.0.1\n");
+    let zone =
+        format!("{ZONE}{HOST}. IN A 127.0.0.1\nfar.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n");
     let setup = Setup {
         listener: format!("{listener}{relay}"),
         sections: "[queue]\nfirst_retry_s = 1\nlongest_retry_s = 1\n".into(),
@@ -128,6 +130,59 @@ fn journal_records_and_forwards_take_the_gateway_that_a_rule_says() {
     wait_for("an empty queue", || {
         daemon.succeeds(&["queue", "list"]).contains("queue is empty").then_some(())
     });
+}
+
+/// A report for carol, far away, that tells of this address, as her server got it.
+fn reported(far: &Daemon, about: &str) -> String {
+    wait_for("the report", || {
+        let mails = far.mailbox("carol").into_iter();
+        let mut texts = mails.map(|(_, bytes)| text(&bytes));
+        let is_it = |text: &String| {
+            text.contains("report-type=\"delivery-status\"")
+                && text.contains(&format!("Final-Recipient: rfc822; {about}\r\n"))
+        };
+        texts.find(is_it)
+    })
+}
+
+/// Reports are the organization's mail too, those of a message that comes and those of one that is
+/// sent on; there is no other way for them here.
+#[test]
+fn reports_take_the_gateway_that_a_rule_says() {
+    let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
+    let postfix = admin.relay(&far, &logins, "");
+    let more = rule("not-bob", "BOUNCE", "*", "bob@example.test")
+        + "[[user]]\nname = \"away\"\nremote = \"nobody@partner.test\"\n"
+        + &admin.gateway("filter", HOST, postfix.address().port(), "far.test");
+    let zone =
+        format!("{ZONE}{HOST}. IN A 127.0.0.1\nfar.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n");
+    let sections = route("partner.test", far.address().port());
+    let setup = Setup { zone, sections, ..Setup::with(&more) };
+    let mut daemon = prepared(setup, refusing_port());
+    daemon.launch(Command::new(BINARY));
+    let to = "alice@example.test,bob@example.test";
+    swaks(&daemon, "carol@far.test", to, "bounces for one", &[]).accepted();
+    swaks(&daemon, "carol@far.test", "away@example.test", "refused there", &[]).accepted();
+    for about in ["bob@example.test", "nobody@partner.test"] {
+        let report = reported(&far, about);
+        assert!(report.contains(&format!("by {HOST} (Postfix) with ESMTPSA")), "{report}");
+    }
+    wait_for("an empty queue", || {
+        daemon.succeeds(&["queue", "list"]).contains("queue is empty").then_some(())
+    });
+}
+
+/// The same with a relay for all mail.
+#[test]
+fn reports_take_the_relay_for_all_mail() {
+    let (far, admin, logins) = (far(), Administrator::new(), Logins::start(LOGIN));
+    let postfix = admin.relay(&far, &logins, "");
+    let more = rule("not-bob", "BOUNCE", "*", "bob@example.test");
+    let daemon = relayed(&more, &relay(&admin, postfix.address().port()));
+    let to = "alice@example.test,bob@example.test";
+    swaks(&daemon, "carol@far.test", to, "bounces for one", &[]).accepted();
+    let report = reported(&far, "bob@example.test");
+    assert!(report.contains(&format!("by {HOST} (Postfix) with ESMTPSA")), "{report}");
 }
 
 /// A server that relays to `far` and knows only these suites, of these versions.
