@@ -6,6 +6,7 @@
 pub mod clock;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
+pub mod heavy;
 pub mod id;
 
 pub mod mail;

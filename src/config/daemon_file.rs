@@ -280,6 +280,7 @@ fn pipeline_settings(
             .number("header_bytes", 16_384..=64 * MB)
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(default.max_header_bytes),
+        max_header_fields: count(limits, "header_fields", 100_000, default.max_header_fields),
         max_hops: count(limits, "hops", 10_000, default.max_hops),
         max_group_members: count(limits, "group_members", 1_000_000, default.max_group_members),
         max_expanded_recipients: count(

@@ -61,6 +61,18 @@ impl<'a> Iterator for FieldLines<'a> {
     }
 }
 
+/// Takes whole fields out of a message, in place; `fields` are in order.
+pub fn take_out(fields: &[Range<usize>], message: &mut Vec<u8>) {
+    let Some(first) = fields.first() else { return };
+    let mut end = first.start;
+    let nexts = fields.iter().skip(1).map(|field| field.start);
+    for (field, next) in fields.iter().zip(nexts.chain([message.len()])) {
+        message.copy_within(field.end..next, end);
+        end += next - field.end;
+    }
+    message.truncate(end);
+}
+
 /// Whether a lenient reader may find a field called `wanted` in a field of [`FieldLines`] that has
 /// another name. In one whose own name is none (RFC 5322 §3.6.8), some readers pass over the lines
 /// that they cannot read, and take a line that continues them for a field.

@@ -18,7 +18,7 @@ pub use envelope::{
     Peer, RcptParameters, ReversePath,
 };
 pub use gateway::{Gateway, GatewayHost, GatewayLogin};
-pub use header::{FieldLines, body_offset, hidden_names, hides, unfolded};
+pub use header::{FieldLines, body_offset, hidden_names, hides, take_out, unfolded};
 pub use secret::Secret;
 pub use srs::{FirstSender, Srs, SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use verdict::{DmarcPolicy, Verdict};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use mail_auth::{AuthenticatedMessage, MessageAuthenticator, Parameters, TxtRecord};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
@@ -17,11 +16,9 @@ use super::spf::{self, Identity, SpfOutcome, SpfResult};
 use super::{arc, dkim, iprev};
 use crate::clock::Timestamp;
 use crate::dns::{RecordType, Resolver, lookup_all};
+use crate::heavy::{self, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, Peer, ReversePath};
-
-/// Above this size, hashing the body takes a millisecond or more.
-const LARGE_MESSAGE: usize = 1024 * 1024;
 
 /// A message to authenticate.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +62,14 @@ impl Authenticator {
     /// deadline is a temperror.
     pub async fn authenticate(&self, request: &Request<'_>) -> Authentication {
         let deadline = Instant::now() + self.settings.deadline;
-        let parsed =
-            off_the_runtime(request.message.len(), || AuthenticatedMessage::parse(request.message));
-        // A message without a single header field has nothing to verify, but came from someone.
-        let mut message = parsed.unwrap_or_default();
-        let refused = dkim::screen(&mut message, request.now, self.settings.max_signatures);
+        let weight = Weight::of(request.message);
+        let parse = || {
+            // A message without a single header field has nothing to verify, but came from someone.
+            let mut message = AuthenticatedMessage::parse(request.message).unwrap_or_default();
+            let refused = dkim::screen(&mut message, request.now, self.settings.max_signatures);
+            (message, refused)
+        };
+        let (message, refused) = heavy::in_turn(weight, parse).await;
         let authors = Author::all_of(request.authors);
         let evaluator = Evaluator {
             resolver: &*self.resolver,
@@ -83,10 +83,12 @@ impl Authenticator {
             evaluator.walk_all(&authors),
             iprev::check(&*self.resolver, request.peer.ip, deadline),
         );
-        let outputs = self.verifier.verify_dkim(Parameters::new(&message).with_cache(&keys)).await;
+        let verification = self.verifier.verify_dkim(Parameters::new(&message).with_cache(&keys));
+        let outputs = heavy::complete_in_turn(weight, verification).await;
         let identifiers = Identifiers { message: &message, dkim: &outputs, spf: &spf };
         let dmarc = evaluator.judge_all(authors, walks, identifiers, request.trace_id).await;
-        let arc = arc::check(&self.verifier, &message, &keys).await;
+        let check_arc = arc::check(&self.verifier, &message, &keys);
+        let arc = heavy::complete_in_turn(weight, check_arc).await;
         let verified = outputs.iter().filter_map(|output| dkim::read(output, &keys));
         let dkim = verified.chain(refused).collect();
         Authentication { spf, dkim, dmarc, arc, iprev }
@@ -137,17 +139,5 @@ fn spf_too_late(request: &Request<'_>) -> SpfOutcome {
         mechanism: None,
         explanation: None,
         problem: Some("no answer within the deadline".to_owned()),
-    }
-}
-
-/// Runs what takes long for a large message without holding up the other tasks of this thread,
-/// where the runtime allows that.
-pub(super) fn off_the_runtime<T>(size_octets: usize, work: impl FnOnce() -> T) -> T {
-    let multi_thread =
-        || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if size_octets > LARGE_MESSAGE && multi_thread() {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
     }
 }

@@ -9,9 +9,9 @@ use mail_auth::dkim::{DkimSigner, Signature};
 use mail_auth::headers::Writable;
 use memchr::memmem;
 
-use super::authenticator::off_the_runtime;
 use super::signing_key::SigningKey;
 use crate::clock::Timestamp;
+use crate::heavy::{self, Weight};
 use crate::mail::{Domain, FieldLines};
 
 /// Whether one more field of a name than the message has would break the signature.
@@ -122,7 +122,7 @@ impl Signer {
     /// [`SignError`]; the message should not leave unsigned then.
     pub fn sign(&self, parts: &[&[u8]], now: Timestamp) -> Result<String, SignError> {
         let octets = parts.iter().map(|part| part.len()).sum();
-        off_the_runtime(octets, || {
+        heavy::at_once(Weight::of_octets(octets), || {
             let covered = Covered::read(parts, self.domain.as_str())?;
             let fields = self.keys.iter().map(|key| covered.signed_by(key, now));
             fields.collect()

@@ -1,6 +1,5 @@
 //! Stage: everything that a message changes becomes durable in one step, or nothing does.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
@@ -16,12 +15,13 @@ use crate::events::{
     JournalingInitiated, MailboxDelivered, RuleActionApplied, RuleApplied, RuleType,
 };
 use crate::id::TraceId;
-use crate::mail::{Address, Verdict};
-use crate::msgauth::strip_forged_fields;
+use crate::mail::{Address, Verdict, take_out};
+use crate::msgauth::forged_fields;
 use crate::smtp::reason::Reason;
 use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
 
-/// Proof that a message is durable; its text is that of the 250. Nothing but [`commit`] makes one.
+/// Proof that a message is durable; its text is that of the 250. Nothing but [`Change::commit`] makes
+/// one.
 #[derive(Debug)]
 pub struct Committed {
     trace_ids: Vec<TraceId>,
@@ -34,12 +34,27 @@ impl fmt::Display for Committed {
     }
 }
 
-/// Makes an accepted message durable with everything beside it.
-pub(super) async fn commit(
-    message: Journaled,
-    queue_room: Option<QueueHold>,
-    store: &Store,
-) -> Result<Committed, StoreError> {
+/// What an accepted message changes, with everything beside it.
+pub(super) struct Change {
+    trace_ids: Vec<TraceId>,
+    commit: Commit,
+}
+
+impl Change {
+    /// All that `message` changes.
+    pub(super) fn of(message: Journaled, queue_room: Option<QueueHold>) -> Self {
+        let (trace_ids, commit) = change(message, queue_room);
+        Self { trace_ids, commit }
+    }
+
+    /// Makes it durable.
+    pub(super) async fn commit(self, store: &Store) -> Result<Committed, StoreError> {
+        store.commit(self.commit).await?;
+        Ok(Committed { trace_ids: self.trace_ids })
+    }
+}
+
+fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, Commit) {
     let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
     let Admitted { mut mail, shares, leaving, usage } = admitted;
     let outgoing = mail.outgoing.take();
@@ -84,8 +99,7 @@ pub(super) async fn commit(
     }
     commit.blobs = blobs(mail, mails, around);
     commit.blobs.append(&mut own);
-    store.commit(commit).await?;
-    Ok(Committed { trace_ids })
+    (trace_ids, commit)
 }
 
 /// Makes the events of a message durable that is refused in session.
@@ -126,17 +140,20 @@ pub(super) async fn commit_full(
 /// The body is stored as it came; of the header only a forged field of ours is left out. A journal
 /// record stands around the original, so only then does it need a content of its own.
 pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -> Vec<Blob> {
-    let hostname = &mail.snapshot.settings.hostname;
-    let mut blobs = match strip_forged_fields(&mail.content, hostname) {
-        Cow::Borrowed(_) => {
-            mails.append(&mut around);
-            vec![Blob { content: mail.content, mails }]
+    let forged = forged_fields(&mail.content, &mail.snapshot.settings.hostname);
+    let mut content = mail.content;
+    let mut blobs = Vec::new();
+    if !forged.is_empty() && !around.is_empty() {
+        if mails.is_empty() {
+            return vec![Blob { content, mails: around }];
         }
-        Cow::Owned(content) => {
-            vec![Blob { content, mails }, Blob { content: mail.content, mails: around }]
-        }
-    };
-    blobs.retain(|blob| !blob.mails.is_empty());
+        blobs.push(Blob { content: content.clone(), mails: std::mem::take(&mut around) });
+    }
+    take_out(&forged, &mut content);
+    mails.append(&mut around);
+    if !mails.is_empty() {
+        blobs.insert(0, Blob { content, mails });
+    }
     blobs
 }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, FieldLines, hides, names_nobody};
+use crate::mail::{Address, FieldLines, hides, names_nobody, take_out};
 use crate::smtp::reason::Reason;
 
 /// Fields that a message must have, or may have to have.
@@ -53,14 +53,7 @@ pub struct Fixups {
 impl Fixups {
     /// Takes out of the content what must not leave, in place.
     pub fn take_out(&self, content: &mut Vec<u8>) {
-        let Some(first) = self.removed.first() else { return };
-        let mut end = first.start;
-        let nexts = self.removed.iter().skip(1).map(|range| range.start);
-        for (range, next) in self.removed.iter().zip(nexts.chain([content.len()])) {
-            content.copy_within(range.end..next, end);
-            end += next - range.end;
-        }
-        content.truncate(end);
+        take_out(&self.removed, content);
     }
 
     /// What is taken out, in order.

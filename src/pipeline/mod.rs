@@ -48,7 +48,8 @@ use crate::clock::Clock;
 use crate::directory::{ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
-use crate::events::audit::AuditLog;
+use crate::events::audit::{AuditLog, MailboxAccess};
+use crate::heavy::{self, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
@@ -58,6 +59,7 @@ use crate::store::{MailboxName, Store, StoreError};
 use admit::Admitted;
 use authenticate::{Authenticated, Checks};
 use bounces::Bounces;
+use commit::Change;
 use internal::Outlets;
 use login::Logins;
 use mail_log::MailLog;
@@ -94,6 +96,14 @@ pub struct Parts {
     pub domain_keys: Arc<DomainKeys>,
     /// Where refusals are told.
     pub refusals: RefusalLog,
+}
+
+/// What is left to be done for a message.
+struct Ready {
+    change: Change,
+    /// To be told when it is durable.
+    accesses: Vec<MailboxAccess>,
+    log: Option<MailLog>,
 }
 
 impl Pipeline {
@@ -150,7 +160,9 @@ impl Pipeline {
     /// made durable. Only then is it accepted.
     async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Rejection> {
         let Relayed { transaction, checks } = relayed;
-        let headers = receive::inspect(&content, &transaction.snapshot.settings)?;
+        let weight = Weight::of(&content);
+        let inspect = || receive::inspect(&content, &transaction.snapshot.settings);
+        let headers = heavy::in_turn(weight, inspect).await?;
         if headers.authors.is_empty() {
             return Err(Reason::NoAuthor.into());
         }
@@ -160,7 +172,7 @@ impl Pipeline {
         }
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await;
-        self.carry_through(authenticated).await
+        self.carry_through(authenticated, weight).await
     }
 
     /// The path of a message that a user submits: completed, its author's right checked, and decided
@@ -170,20 +182,37 @@ impl Pipeline {
         submission: Submission,
         content: Vec<u8>,
     ) -> Result<Committed, Rejection> {
-        let composed = submission::compose(submission, content, self.clock.now())?;
+        let weight = Weight::of(&content);
+        let compose = || submission::compose(submission, content, self.clock.now());
+        let composed = heavy::in_turn(weight, compose).await?;
         let dispatched = outgoing::dispatch(composed, &self.store);
-        self.carry_through(Authenticated::submitted(dispatched)).await
+        self.carry_through(Authenticated::submitted(dispatched), weight).await
     }
 
     /// The second half of the path, which is the same for all mail.
-    async fn carry_through(&self, authenticated: Authenticated) -> Result<Committed, Rejection> {
-        let decided = decide::decide(authenticated);
-        let mut admitted = admit::admit(decided, &self.store).map_err(store_failure)?;
+    async fn carry_through(
+        &self,
+        authenticated: Authenticated,
+        weight: Weight,
+    ) -> Result<Committed, Rejection> {
+        let admit = || admit::admit(decide::decide(authenticated), &self.store);
+        let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
         if let Some(rejection) = admitted.refusal() {
             let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
             committed.map_err(store_failure)?;
             return Err(rejection);
         }
+        let ready = heavy::in_turn(weight, || self.make_ready(admitted)).await?;
+        let committed = ready.change.commit(&self.store).await.map_err(store_failure)?;
+        if let Some(log) = ready.log {
+            log.write();
+        }
+        ready.accesses.into_iter().for_each(|access| self.audit.record(access));
+        Ok(committed)
+    }
+
+    /// Signs what leaves, adds the journal record and claims room in the queue.
+    fn make_ready(&self, mut admitted: Admitted) -> Result<Ready, Reason> {
         let Admitted { mail, leaving, .. } = &mut admitted;
         outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
@@ -191,13 +220,7 @@ impl Pipeline {
         let room = room::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);
         let log = MailLog::of(&journaled);
-        let committed =
-            commit::commit(journaled, room, &self.store).await.map_err(store_failure)?;
-        if let Some(log) = log {
-            log.write();
-        }
-        accesses.into_iter().for_each(|access| self.audit.record(access));
-        Ok(committed)
+        Ok(Ready { change: Change::of(journaled, room), accesses, log })
     }
 
     /// Refuses a recipient whose mailbox has no room for what the client declared. A mailbox that

@@ -57,7 +57,8 @@ pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Re
     let fields = read_fields(content);
     // Before anything parses it: parsers take far longer for a field, and far more memory, than
     // the octets of it.
-    if fields.section_bytes > settings.max_header_bytes {
+    let is_too_big = fields.section_bytes > settings.max_header_bytes;
+    if is_too_big || fields.count > settings.max_header_fields {
         return Err(Reason::HeaderTooBig);
     }
     if fields.received > settings.max_hops {
@@ -94,6 +95,7 @@ pub(super) fn reason_of(error: AuthorError) -> Reason {
 struct Fields<'a> {
     /// Where the last field ends.
     section_bytes: usize,
+    count: usize,
     received: usize,
     author_fields: AuthorFields<'a>,
     /// The first.
@@ -106,6 +108,7 @@ fn read_fields(content: &[u8]) -> Fields<'_> {
     let mut fields = Fields::default();
     for (name, range) in FieldLines::new(content) {
         fields.section_bytes = range.end;
+        fields.count += 1;
         let field = content.get(range).unwrap_or_default();
         fields.author_fields.note(name, field);
         if name.eq_ignore_ascii_case(b"received") {
@@ -220,6 +223,17 @@ mod tests {
         }
         let authors = format!("From: {}\r\n\r\n", "a@b.test, ".repeat(100_000));
         check(&authors, Err(Reason::HeaderTooBig));
+    }
+
+    #[test]
+    fn fields_have_a_limit_whatever_they_are() {
+        let limit = Settings::default().max_header_fields;
+        for line in ["A:\r\n", "no field\r\n", "X: y\r\n\tz\r\n"] {
+            let message = |count| format!("From: a@b.test\r\n{}\r\nA:\r\n", line.repeat(count));
+            let taken = inspect(message(limit - 1).as_bytes(), &Settings::default());
+            assert!(taken.is_ok(), "{line:?}");
+            check(&message(limit), Err(Reason::HeaderTooBig));
+        }
     }
 
     #[test]

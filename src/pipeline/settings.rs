@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_attachments: usize,
     /// `limits.header_bytes`: octets of the header section.
     pub max_header_bytes: usize,
+    /// `limits.header_fields`: fields of the header section.
+    pub max_header_fields: usize,
     /// `limits.hops`: `Received` fields of a message (RFC 5321 §6.3 asks for at least 100).
     pub max_hops: usize,
     /// `limits.group_members`: mailboxes that one recipient address may expand to.
@@ -115,6 +117,7 @@ impl Default for Settings {
             on_reject: OnReject::Reject,
             max_attachments: 500,
             max_header_bytes: 512 * 1024,
+            max_header_fields: 2000,
             max_hops: 100,
             max_group_members: 10_000,
             max_expanded_recipients: 20_000,

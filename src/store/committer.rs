@@ -31,6 +31,7 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::{EventFile, EventSink, RecordedEvents};
+use crate::heavy::{self, Weight};
 use crate::mail::{Address, Domain, Srs};
 
 /// Commits that may wait for the committer; more wait in their sessions.
@@ -274,7 +275,8 @@ impl Store {
     /// What kept it from being written; nobody may be told that it was accepted then.
     pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
-        let encoded = codec::encode(commit, &self.keyring)?;
+        let weight = Weight::of_octets(commit.content_octets());
+        let encoded = heavy::in_turn(weight, || codec::encode(commit, &self.keyring)).await?;
         self.disk.took(encoded.frame.length());
         let (answer, outcome) = oneshot::channel();
         let request = Request::Commit(Box::new(Waiting { encoded, answer }));

@@ -84,6 +84,13 @@ pub struct Commit {
     pub first_sender: Option<Address>,
 }
 
+impl Commit {
+    /// Octets of all contents, which are to be sealed.
+    pub(super) fn content_octets(&self) -> usize {
+        self.blobs.iter().map(|blob| blob.content.len()).sum()
+    }
+}
+
 /// One content, stored once however many get it.
 #[derive(Debug)]
 pub struct Blob {

@@ -8,6 +8,7 @@ mod flood;
 mod guesses;
 mod overload;
 mod storm;
+mod worst;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,13 +30,14 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Scenario = fn(&Scene) -> anyhow::Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 7] = [
     ("connect-and-drop", storm::run),
     ("slow-drip", drip::run),
     ("never-reads", deaf::run),
     ("flood-from-one-network", flood::run),
     ("guessed-recipients", guesses::run),
     ("overload", overload::run),
+    ("worst-messages", worst::run),
 ];
 
 /// What a scenario is played with.
