@@ -2,8 +2,8 @@
 # All measurements: Mailweir beside Postfix and rspamd, growth, memory, load that a server does not
 # like, and 200 rounds of kill -9. Installs what is missing, builds for release, prints everything,
 # and writes docs/bench.md, docs/bench.svg and docs/budgets.md; about 25 minutes. With --quick it only
-# shows that everything works, and writes nothing. For Debian 12, as root: Postfix's private
-# instances need that.
+# shows that everything works, and writes nothing. For Debian 12, as root or with sudo:
+# Postfix's private instances need that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,11 +11,16 @@ case "$*" in
   "" | --quick) ;;
   *) echo "usage: bench/run.sh [--quick]" >&2; exit 2 ;;
 esac
-if [ "$(id -u)" != 0 ]; then
-  echo "bench/run.sh has to run as root" >&2
-  exit 1
-fi
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
+[ -n "${MAILWEIR_BENCH_IS_BUILT-}" ] || cargo build --release --ignore-rust-version --workspace
+if [ "$(id -u)" != 0 ]; then
+  # What is built stays the user's own; the rest is root's, with the same toolchain.
+  if ! sudo -n true 2>/dev/null; then
+    echo "bench/run.sh needs root, and sudo asks for a password: run sudo -v first" >&2
+    exit 1
+  fi
+  exec sudo -n env PATH="$PATH" HOME="$HOME" MAILWEIR_BENCH_IS_BUILT=1 bench/run.sh "$@"
+fi
 
 # Whatever happens, nothing stays that was started or made for the time of this run.
 policy=
@@ -36,7 +41,7 @@ missing=()
 for program in postfix rspamd nsd strace; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
-[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 ] || missing+=(libfaketime)
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing: ${missing[*]}"
   # A policy of "no services" while they are installed: the comparison starts its own.
@@ -48,8 +53,6 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-
-cargo build --release --ignore-rust-version --workspace
 
 # Postfix's and rspamd's users have to reach their folders below it.
 chmod 755 "$scratch"

@@ -1,28 +1,55 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace, libfaketime
-# and a C++ compiler (for libFuzzer) from Debian's packages, and Node.js if there is none; dkimpy into
-# a virtual environment and nodemailer into a folder below target/. Safe to run again.
+# and a C++ compiler (for libFuzzer) from Debian's packages, and Node.js if there is none; dkimpy and
+# jsonschema into a virtual environment and nodemailer into a folder below target/. Safe to run
+# again. With --check it only says what it would do, and whether it can.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
 
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-export DEBIAN_FRONTEND=noninteractive
+case "$*" in
+  "" | --check) ;;
+  *) echo "usage: tests/setup.sh [--check]" >&2; exit 2 ;;
+esac
 
-declare -A package_of=(
-  [/usr/bin/swaks]=swaks [/usr/sbin/postfix]=postfix [/usr/sbin/nsd]=nsd
-  [/usr/bin/strace]=strace [/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1]=libfaketime
-  [/usr/bin/openssl]=openssl [/usr/share/perl5/IO/Socket/SSL.pm]=libio-socket-ssl-perl
-)
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+refuse() { printf '%s\n' "$@" >&2; exit 1; }
+
+# Debian puts libraries below the name of the processor: x86_64-linux-gnu, aarch64-linux-gnu, …
+has_file() { compgen -G "$1" >/dev/null; }
+
 missing=()
-for file in "${!package_of[@]}"; do
-  [ -e "$file" ] || missing+=("${package_of[$file]}")
+for wanted in swaks:swaks postfix:postfix nsd:nsd strace:strace openssl:openssl c++:g++ \
+  node:nodejs npm:npm python3:python3; do
+  command -v "${wanted%:*}" >/dev/null || missing+=("${wanted#*:}")
 done
+has_file '/usr/lib/*/faketime/libfaketime.so.1' || missing+=(libfaketime)
+perl -MIO::Socket::SSL -e 1 2>/dev/null || missing+=(libio-socket-ssl-perl)
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
-command -v c++ >/dev/null || missing+=(g++)
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
-command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+
+venv=target/test-venv
+pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2 jsonschema==4.26.0)
+modules=target/test-node
+nodemailer=nodemailer@7.0.13
+is_pinned() { [ "$(cat "$1/pins" 2>/dev/null)" = "$2" ]; }
+
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "needed from Debian's packages, as root: ${missing[*]}"
+  command -v apt-get >/dev/null ||
+    refuse "There is no apt-get here: install what these packages have by other means."
+else
+  echo "Debian's packages that the tests need are all there"
+fi
+is_pinned "$venv" "${pins[*]}" || echo "needed from PyPI, into $venv: ${pins[*]}"
+is_pinned "$modules" "$nodemailer" || echo "needed from npm, into $modules: $nodemailer"
+# Tests with Postfix, which only root starts, need it too.
+can_be_root || refuse "" \
+  "This needs root, for packages and to start Postfix, and is neither run as root nor can sudo be" \
+  "used without a password. Let sudo remember it first (sudo -v), or run it as root."
+[ "$*" != --check ] || exit 0
+
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing: ${missing[*]}"
   # A policy of "no services" for the time of the installation: the tests start their own.
@@ -33,23 +60,20 @@ if [ "${#missing[@]}" -gt 0 ]; then
     trap 'as_root rm -f "$policy"' EXIT
   fi
   as_root apt-get update -qq
-  as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root env DEBIAN_FRONTEND="$DEBIAN_FRONTEND" \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-venv=target/test-venv
-pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2 jsonschema==4.26.0)
-if [ "$(cat "$venv/pins" 2>/dev/null)" != "${pins[*]}" ]; then
+if ! is_pinned "$venv" "${pins[*]}"; then
   echo "installing ${pins[*]} into $venv"
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet "${pins[@]}"
+  "$venv/bin/python" -m pip install --quiet "${pins[@]}"
   "$venv/bin/python" -c 'import dkim, nacl, dns, jsonschema'
   echo "${pins[*]}" >"$venv/pins"
 fi
 
-modules=target/test-node
-nodemailer=nodemailer@7.0.13
-if [ "$(cat "$modules/pins" 2>/dev/null)" != "$nodemailer" ]; then
+if ! is_pinned "$modules" "$nodemailer"; then
   echo "installing $nodemailer into $modules"
   rm -rf "$modules"
   mkdir -p "$modules"

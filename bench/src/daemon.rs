@@ -48,9 +48,13 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let mut daemon = Self::start(binary, organization, sections)?;
         daemon.stop()?;
+        // Debian has it below the processor's name.
+        let folders = fs::read_dir("/usr/lib")?.filter_map(Result::ok);
+        let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+        let library = libraries.find(|library| library.exists());
         let mut command = Command::new(binary);
         command
-            .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+            .env("LD_PRELOAD", library.context("libfaketime is not installed")?)
             .env("FAKETIME", shift)
             .env("DONT_FAKE_MONOTONIC", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

@@ -313,6 +313,29 @@ fn commands_in_prose_are_commands() {
     assert_eq!(used.len(), IN_PROSE.len(), "of {IN_PROSE:?} only {used:?} stand on a page");
 }
 
+#[test]
+fn options_in_comments_are_options() {
+    let sandbox = Sandbox::new();
+    let mut count = 0;
+    for name in pages() {
+        for block in blocks(&page(&name)).iter().filter(|block| block.language == "sh") {
+            for line in block.text.lines().map(str::trim) {
+                let Some((command, comment)) = line.split_once(" #") else { continue };
+                let options: Vec<_> = comment
+                    .split(|c: char| !(c.is_ascii_lowercase() || c == '-'))
+                    .filter(|word| word.starts_with("--"))
+                    .collect();
+                let command = command.trim_start_matches("sudo ").trim();
+                if command.starts_with("mailweir ") && !options.is_empty() {
+                    knows(&sandbox, &name, &format!("{command} {}", options.join(" ")));
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert!(count > 0, "no comment has one");
+}
+
 /// Asks the binary whether there is such a command, with these options.
 fn knows(sandbox: &Sandbox, name: &str, command: &str) {
     let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');

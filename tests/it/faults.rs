@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::daemon::{BINARY, Daemon, Setup};
 use crate::support::ledger::Ledger;
 use crate::support::smtp::Client;
-use crate::support::{strace, wait_for};
+use crate::support::{faketime, strace, wait_for};
 
 /// The calls of a commit in the order in which it makes them: the record is written and synced,
 /// its events are written, the reply is sent, the index follows.
@@ -225,7 +225,7 @@ fn a_clock_that_jumps_back_doubles_and_loses_nothing() {
     std::fs::write(&file, "+3d").expect("writes");
     let mut command = Command::new(BINARY);
     command
-        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+        .env("LD_PRELOAD", faketime())
         .env("FAKETIME_TIMESTAMP_FILE", &file)
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")

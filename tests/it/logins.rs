@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::credentials::set_password;
 use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::swaks::{Transcript, swaks};
-use crate::support::wait_for;
+use crate::support::{faketime, wait_for};
 
 const ALICE: &str = "alice@example.test";
 const PASSWORD: &str = "Lemon-tree1";
@@ -131,7 +131,7 @@ fn an_expired_token_is_refused_and_the_audit_log_tells_why() {
     let made = Command::new(BINARY)
         .args(["token", "create", "bob", "--name", "old", "--expires", "1", "--json", "--config"])
         .arg(daemon.config())
-        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+        .env("LD_PRELOAD", faketime())
         .env("FAKETIME", "-2d")
         .output()
         .expect("runs");

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::outbound::{ALICE, BOB, prepared, submit, submit_as};
 use crate::support::daemon::{BINARY, Daemon, Setup};
-use crate::support::refusing_port;
 use crate::support::swaks::{Transcript, swaks};
+use crate::support::{faketime, refusing_port};
 
 /// A daemon with keys of its organization before the first table, and with more after the last.
 /// Mail for outside waits, which counts as well.
@@ -95,10 +95,7 @@ fn an_organization_writes_to_so_many_outside_in_a_day_and_no_more() {
 
     assert!(daemon.stop().success());
     let mut tomorrow = Command::new(BINARY);
-    tomorrow
-        .env("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-        .env("FAKETIME", "+1d")
-        .env("DONT_FAKE_MONOTONIC", "1");
+    tomorrow.env("LD_PRELOAD", faketime()).env("FAKETIME", "+1d").env("DONT_FAKE_MONOTONIC", "1");
     daemon.launch(tomorrow);
     submit(&daemon, "carol@far.test,dave@far.test", "a new day", &[]).accepted();
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The rooms from the ground up; those on one line do not know each other.
 const FLOORS: &[&[&str]] = &[
@@ -153,7 +155,7 @@ fn is_reason_row(line: &str) -> bool {
 
 #[test]
 fn no_file_names_a_folder_of_somebodys_machine() {
-    let mut list = std::process::Command::new("git");
+    let mut list = Command::new("git");
     let list =
         list.args(["ls-files", "-z"]).current_dir(root()).output().expect("git is installed");
     assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
@@ -236,6 +238,39 @@ fn the_readme_is_short_and_every_page_is_listed() {
             "docs/README.md misses {name}"
         );
     }
+}
+
+/// Runs `tests/setup.sh --check` with programs that stand in for those of these names.
+fn check_of_setup(shims: &[(&str, &str)]) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (name, script) in shims {
+        let path = dir.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("writes");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+    let path = std::env::var("PATH").expect("a path");
+    let output = Command::new(root().join("tests/setup.sh"))
+        .arg("--check")
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .output()
+        .expect("runs");
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&told).into_owned())
+}
+
+#[test]
+fn what_the_tests_need_is_told_before_they_start() {
+    let user = ("id", "echo 1000");
+    let (status, told) = check_of_setup(&[user, ("sudo", "exit 1")]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("This needs root"), "{told}");
+    let (status, told) = check_of_setup(&[user, ("sudo", "[ $1 = -n ] && shift && exec \"$@\"")]);
+    assert_eq!(status, Some(0), "{told}");
+    // A module that is missing is named with its package, and nothing is installed yet.
+    let (status, told) = check_of_setup(&[("perl", "exit 1"), ("apt-get", "echo called; exit 1")]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("as root: libio-socket-ssl-perl libnet-ssleay-perl\n"), "{told}");
+    assert!(!told.contains("called"), "{told}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ pub mod spf_suite;
 pub mod strace;
 pub mod swaks;
 
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,14 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < until, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The library that shows a program another time; Debian has it below the processor's name.
+pub fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("lists");
+    let mut files =
+        folders.map(|folder| folder.expect("an entry").path().join("faketime/libfaketime.so.1"));
+    files.find(|file| file.exists()).expect("tests/setup.sh has installed libfaketime")
 }
 
 /// A free port on 127.0.0.1, for programs that cannot say which one they took.
