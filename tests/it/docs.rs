@@ -122,7 +122,8 @@ impl Reader {
         }
     }
 
-    /// What the page shows is a part of what its commands have printed, or of the event file.
+    /// What the page shows is a part of what its commands have printed, of the event file, or of the
+    /// daemon's log.
     fn compare(&self, shown: &str) {
         if NO_OUTPUT.iter().any(|(page, _)| *page == self.name) {
             return;
@@ -131,7 +132,8 @@ impl Reader {
             let file = self.sandbox.path(dir).join("events/email-events.jsonl");
             fs::read_to_string(file).unwrap_or_default()
         });
-        let found = normalized(&(self.printed.clone() + &events.concat()));
+        let log = fs::read_to_string(self.sandbox.path("daemon.log")).unwrap_or_default();
+        let found = normalized(&(self.printed.clone() + &events.concat() + &log));
         let shown = normalized(shown);
         assert!(found.contains(&shown), "{} shows\n{shown}\nwhich is not in\n{found}", self.name);
     }
@@ -380,6 +382,7 @@ fn what_is_compared_is_what_stays() {
         ("  2026-11-21T06:24:19.606Z  received: 228 bytes", "  TIME  received: SIZE bytes"),
         ("{\"a\":1795242259606,\"b\":1}", "{\"a\":MILLISECONDS,\"b\":1}"),
         ("<20261121062419.029531@vm>", "<MESSAGE@HOST>"),
+        ("id=1f40.0.0.0 size=4096 to=", "id=VALUE size=VALUE to="),
         ("at 127.0.0.1:35113 (TLS)", "at 127.0.0.1:PORT (TLS)"),
         ("m-5da3381ced335dc4845927223e1a23b7", "ORGANIZATION"),
         ("\"eventId\":\"0000000000000008-0002\"", "\"eventId\":\"EVENT\""),

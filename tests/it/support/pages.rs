@@ -113,6 +113,9 @@ pub fn normalized(text: &str) -> String {
         if is_size && words[at].bytes().all(|b| b.is_ascii_digit()) {
             words[at] = "SIZE".into();
         }
+        if at >= 2 && matches!(words[at - 2].as_str(), "id" | "size") && words[at - 1] == "=" {
+            words[at] = "VALUE".into();
+        }
         if at >= 2 && words[at - 2] == "MESSAGE" && words[at - 1] == "@" {
             words[at] = "HOST".into();
         }
