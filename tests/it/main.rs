@@ -12,6 +12,7 @@ mod check_config;
 mod commands;
 mod crash;
 mod credentials;
+mod dist;
 mod dkim;
 mod dmarc;
 mod dns_servers;

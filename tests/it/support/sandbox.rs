@@ -158,8 +158,17 @@ impl Sandbox {
 
     /// The repository with the development configuration on ports that the system chooses.
     fn check_out(&self) {
-        for name in [".cargo", "README.md", "bench", "docs", "fixtures", "fuzz", "systemd", "tests"]
-        {
+        for name in [
+            ".cargo",
+            "README.md",
+            "bench",
+            "dist.sh",
+            "docs",
+            "fixtures",
+            "fuzz",
+            "systemd",
+            "tests",
+        ] {
             symlink(root().join(name), self.path(&format!("checkout/{name}"))).expect("links");
         }
         let message = root().join("fixtures/messages/demo-good.eml");
