@@ -1,5 +1,7 @@
 //! `mailweir rules test`: the guide's "Test configuration" (4397–4416).
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, anyhow};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -81,9 +83,9 @@ pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
     let configuration = arguments.config.load()?;
     match arguments.direction {
         Direction::Inbound => {
-            let config = organization_of(&configuration, &arguments.recipient)?;
-            let recipient = &arguments.recipient;
-            resolve(&configuration, recipient)
+            let recipient = recipient(arguments, &configuration);
+            let config = organization_of(&configuration, &recipient)?;
+            resolve(&configuration, &recipient)
                 .with_context(|| format!("mail for {recipient} is refused before any rule"))?;
             test(arguments, &configuration, config, &config.rules)
         }
@@ -110,6 +112,11 @@ fn organization_of<'a>(
     Ok(&**found)
 }
 
+/// The recipient as the daemon means it.
+fn recipient<'a>(arguments: &'a TestArguments, configuration: &Configuration) -> Cow<'a, Address> {
+    configuration.directory.meant(&arguments.recipient, &configuration.pipeline.hostname)
+}
+
 fn resolve(configuration: &Configuration, address: &Address) -> Result<Resolved, ResolveError> {
     configuration.directory.resolve(address, configuration.pipeline.max_group_members)
 }
@@ -121,7 +128,8 @@ fn test<A: Action + Serialize>(
     rules: &RuleSet<A>,
 ) -> anyhow::Result<()> {
     let directory = &configuration.directory;
-    let recipient = Party::of(&arguments.recipient, directory);
+    let meant = recipient(arguments, configuration);
+    let recipient = Party::of(&meant, directory);
     let explain = |is_proven: bool| {
         let (from, sender) = arguments.addresses();
         let sender = sender.map(|it| Sender { party: Party::of(it, directory), is_proven });

@@ -1,5 +1,6 @@
 //! From an address to mailboxes, here and elsewhere.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -170,6 +171,19 @@ impl Directory {
     /// Whether a domain is some organization's.
     pub fn is_local(&self, domain: &Domain) -> bool {
         self.domains.contains_key(domain)
+    }
+
+    /// The address that an envelope's recipient stands for, in rules as well. Who writes to
+    /// `postmaster` alone, which is the postmaster of the host itself (RFC 5321 §4.5.1), means the
+    /// first organization's; everything else is meant as it is written.
+    pub fn meant<'a>(&self, address: &'a Address, hostname: &str) -> Cow<'a, Address> {
+        let is_own = address.local_part().eq_ignore_ascii_case("postmaster")
+            && address.domain().as_str().eq_ignore_ascii_case(hostname)
+            && !self.is_local(address.domain());
+        let first = self.organizations().next().filter(|_| is_own);
+        let domain = first.and_then(|first| first.domains.first());
+        let meant = domain.and_then(|it| Address::from_parts("postmaster", it.as_str()).ok());
+        meant.map_or(Cow::Borrowed(address), Cow::Owned)
     }
 
     /// Whether an address is the one from which an organization's journal records come, with a tag or

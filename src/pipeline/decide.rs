@@ -224,7 +224,8 @@ fn evaluate(
     addressee: &Addressee,
     snapshot: &Snapshot,
 ) -> Evaluation<InboundAction> {
-    let recipient = Party::of(&addressee.recipient.address, &snapshot.directory);
+    let meant = snapshot.meant(&addressee.recipient.address);
+    let recipient = Party::of(&meant, &snapshot.directory);
     let mut evaluation = rules.evaluate(authors, &recipient);
     let won = evaluation.winner.as_ref().map(|winner| &winner.name);
     evaluation.passed_over.take_if(|other| Some(&other.name) == won);

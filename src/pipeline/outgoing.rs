@@ -103,13 +103,15 @@ pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
     let mut recipients = Vec::with_capacity(submission.recipients.len());
     let mut here = Vec::new();
     let submitted = std::mem::take(&mut submission.recipients);
-    let directory = &submission.snapshot.directory;
+    let snapshot = Arc::clone(&submission.snapshot);
+    let directory = &snapshot.directory;
     let rules = submission.policy().map(|policy| &*policy.outbound_rules);
     let rules = rules.filter(|rules| veto.is_none() && !rules.is_empty());
     let rules = rules.map(|rules| (rules, authors(&headers, directory)));
     for SubmittedRecipient { recipient, way } in submitted {
         let rule = rules.as_ref().and_then(|(rules, authors)| {
-            rules.evaluate(authors, &Party::of(&recipient.address, directory)).winner
+            let meant = snapshot.meant(&recipient.address);
+            rules.evaluate(authors, &Party::of(&meant, directory)).winner
         });
         let disposition = match veto {
             Some(reason) => OutgoingDisposition::Bounce(reason),

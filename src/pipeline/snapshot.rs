@@ -1,5 +1,6 @@
 //! Everything reloadable, as one immutable value: a message keeps the one it began with.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -36,24 +37,17 @@ pub struct Policy {
 }
 
 impl Snapshot {
-    /// The mailboxes and remote users behind an address. Who writes to `postmaster` alone, which is
-    /// the daemon's own (RFC 5321 §4.5.1), reaches the first organization's.
+    /// The mailboxes and remote users behind an address.
     ///
     /// # Errors
     /// [`ResolveError`]
     pub(super) fn resolve(&self, address: &Address) -> Result<Resolved, ResolveError> {
-        let most = self.settings.max_group_members;
-        let resolve = |address: &Address| self.directory.resolve(address, most);
-        let found = resolve(address);
-        let is_own = address.local_part().eq_ignore_ascii_case("postmaster")
-            && address.domain().as_str().eq_ignore_ascii_case(&self.settings.hostname);
-        match self.directory.organizations().next().and_then(|first| first.domains.first()) {
-            Some(domain) if is_own && found.is_err() => {
-                let own = Address::from_parts("postmaster", domain.as_str());
-                own.map_or(found, |address| resolve(&address))
-            }
-            _ => found,
-        }
+        self.directory.resolve(&self.meant(address), self.settings.max_group_members)
+    }
+
+    /// The address that an envelope's recipient stands for: [`Directory::meant`].
+    pub(super) fn meant<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
+        self.directory.meant(address, &self.settings.hostname)
     }
 }
 

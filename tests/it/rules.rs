@@ -223,9 +223,12 @@ fn a_tag_and_an_alias_do_not_lead_past_a_rule_for_the_mailbox() {
         "verkauf@example.org",
         "postmaster@example.org",
         "abuse@example.test",
+        "postmaster",
     ] {
         swaks(&daemon, "bob@good.test", to, to, &[]).accepted();
         let action = &daemon.trace(to)[1]["ruleActions"];
+        // Whoever is postmaster of no domain is so of this host.
+        let to = if to == "postmaster" { "postmaster@mx.example.test" } else { to };
         assert_eq!(*action, json!([{ "action": "DROP", "recipients": [to] }]), "{to}");
         let test = ["rules", "test", "--json", "--sender", "bob@good.test", "--recipient", to];
         let told: Value = serde_json::from_str(&daemon.succeeds(&test)).expect("JSON");
@@ -235,6 +238,34 @@ fn a_tag_and_an_alias_do_not_lead_past_a_rule_for_the_mailbox() {
     swaks(&daemon, "x@good.test", "bob@example.test", "tagged author", &from).accepted();
     assert!(daemon.mailbox("bob").is_empty());
     assert!(daemon.mailbox("alice").is_empty() && daemon.mailbox("admin").is_empty());
+}
+
+#[test]
+fn a_rule_that_names_an_address_or_an_alias_is_asked_alike_in_both_directions() {
+    let both = |name: &str, to: &str| {
+        let inbound = rule(name, "DROP", "*", to);
+        inbound.clone() + &inbound.replace("inbound_rule", "outbound_rule")
+    };
+    let rules = both("mailbox", ALICE) + &both("alias", "verkauf@example.org");
+    let daemon = Setup::with(&rules).prepare();
+    let action = |direction: &str, to: &str| {
+        let addresses = ["--sender", "bob@example.test", "--recipient", to];
+        let test = ["rules", "test", "--json", "--direction", direction];
+        let told = daemon.succeeds(&[test.as_slice(), &addresses].concat());
+        serde_json::from_str::<Value>(&told).expect("JSON")["action"].clone()
+    };
+    for direction in ["inbound", "outbound"] {
+        for to in
+            [ALICE, "a.liddell@example.test", "a.liddell+x@example.test", "alice+x@example.test"]
+        {
+            assert_eq!(action(direction, to), "DROP", "{direction} {to}");
+        }
+        // A rule that names an alias is for that alias, with its tags.
+        for to in ["verkauf@example.org", "Verkauf+x@example.org"] {
+            assert_eq!(action(direction, to), "DROP", "{direction} {to}");
+        }
+        assert_eq!(action(direction, "sales@example.test"), "DEFAULT", "{direction}");
+    }
 }
 
 #[test]
