@@ -382,7 +382,7 @@ fn closed_up(text: &str) -> Option<String> {
 /// Characters that a screen does not show. IDNA drops some of them, and then two readers could find
 /// two domains in what looks like one: controls, white space, and those that Unicode calls
 /// default-ignorable.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     c.is_control()
         || c.is_whitespace()
         || matches!(c,

@@ -12,6 +12,7 @@ mod verdict;
 
 pub use address::{Address, AddressError, Domain};
 pub use addressees::Addressees;
+pub(crate) use author::is_invisible;
 pub use author::{AuthorError, AuthorFields, Authors, names_nobody};
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,

@@ -440,7 +440,7 @@ fn failed(
         outcome,
         status: failure.enhanced.to_string(),
         diagnostic: Some(match failure.code {
-            Some(code) => format!("{code} {} {}", failure.enhanced, failure.text),
+            Some(_) => failure.words(),
             None => failure.text.clone(),
         }),
         remote_mta: failure.code.map(|_| failure.remote.clone()),

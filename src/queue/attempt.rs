@@ -275,6 +275,7 @@ fn nobody_asked(is_late: bool) -> Outcome {
         stage: Stage::Connect,
         code: None,
         enhanced,
+        said: None,
         text: text.to_owned(),
         remote: String::new(),
         address: None,

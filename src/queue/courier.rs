@@ -183,6 +183,7 @@ fn failure(status: &str, text: String, remote: &str) -> Failure {
         stage: Stage::Connect,
         code: None,
         enhanced: status.parse().unwrap_or(UNREACHABLE),
+        said: None,
         text,
         remote: remote.to_owned(),
         address: None,

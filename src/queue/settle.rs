@@ -153,6 +153,7 @@ fn own_failure(mail: &QueuedMail, enhanced: EnhancedStatus, text: &str) -> Failu
         stage: Stage::Connect,
         code: None,
         enhanced,
+        said: None,
         text: text.to_owned(),
         remote: mail.entry.destination.to_string(),
         address: None,

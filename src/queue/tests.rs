@@ -75,6 +75,7 @@ fn outcome(answer: Answer) -> Outcome {
         stage,
         code,
         enhanced: enhanced.parse::<EnhancedStatus>().expect("a status"),
+        said: None,
         text: "because".into(),
         remote: "mx.far.test".into(),
         address: None,

@@ -4,10 +4,12 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use mail_parser::MessageParser;
 use serde_json::Value;
 
 use crate::credentials::set_password;
 use crate::support::daemon::{BINARY, Daemon, Setup, rule, text};
+use crate::support::remote::{Manners, Remote};
 use crate::support::swaks::{Transcript, swaks};
 use crate::support::{refusing_port, wait_for};
 
@@ -154,6 +156,62 @@ fn who_does_not_exist_there_bounces_with_a_report() {
     for expected in ["Action: failed", "Status: 5.1.1", "rfc822; nobody@far.test", "to nobody"] {
         assert!(report.contains(expected), "no {expected} in\n{report}");
     }
+}
+
+/// RFC 3464 §2.3.6: the code and text of the other server as they came, in events and reports.
+#[test]
+fn the_other_servers_words_stay_as_they_came() {
+    let manners = Manners {
+        rcpt: |address, _| match address {
+            "post@far.test" => "550-5.7.1 Почта\r\n550 5.7.1 заблокирована",
+            "quota@far.test" => "550 4.2.2 over quota",
+            _ => "552 mailbox full",
+        },
+        ..Manners::default()
+    };
+    let remote = Remote::start(manners);
+    let daemon = daemon("", remote.address.port());
+    let to = "post@far.test,quota@far.test,full@far.test";
+    submit(&daemon, to, "other words", &[]).accepted();
+    let bounced = wait_for("the bounces", || {
+        let trace = daemon.trace("other words").into_iter();
+        let bounced: Vec<_> =
+            trace.filter(|it| it["eventName"] == "OUTGOING_EMAIL_BOUNCED").collect();
+        (bounced.len() == 3).then_some(bounced)
+    });
+    let told = |address: &str| {
+        let mut recipients = bounced.iter().map(|event| &event["bouncedRecipient"]);
+        let found = recipients.find(|it| it["emailAddress"] == address).expect("is told");
+        let text = |key: &str| found[key].as_str().expect("a text").to_owned();
+        (text("status"), text("reason"))
+    };
+    let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(told("post@far.test"), pair("5.7.1", "Почта заблокирована"));
+    assert_eq!(told("quota@far.test"), pair("5.0.0", "4.2.2 over quota"));
+    assert_eq!(told("full@far.test"), pair("5.0.0", "mailbox full"));
+
+    let report = wait_for("the report", || {
+        let mails = daemon.mailbox("alice").into_iter().map(|(_, bytes)| bytes);
+        mails.into_iter().find(|bytes| text(bytes).contains("delivery-status"))
+    });
+    let report = MessageParser::new().parse(&report).expect("a message");
+    let for_people = report.body_text(0).expect("a text");
+    let for_people = for_people.split_whitespace().collect::<Vec<_>>().join(" ");
+    let status = report.attachments().next().expect("the status").decoded();
+    let status = text(&status).replace("\r\n ", "");
+    for words in ["550 5.7.1 Почта заблокирована", "550 4.2.2 over quota", "552 mailbox full"]
+    {
+        assert!(for_people.contains(words), "no {words} in {for_people}");
+        let escape = |c: char| match c {
+            ' '..='~' => c.to_string(),
+            _ => format!("\\x{{{:02X}}}", u32::from(c)),
+        };
+        let escaped: String = words.chars().map(escape).collect();
+        let line = format!("Diagnostic-Code: smtp; {escaped}");
+        assert!(status.replace(' ', "").contains(&line.replace(' ', "")), "no {line} in {status}");
+    }
+    assert!(status.is_ascii(), "{status}");
+    assert_eq!(status.matches("Status: 5.0.0").count(), 2, "{status}");
 }
 
 #[test]

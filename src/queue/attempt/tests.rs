@@ -327,7 +327,7 @@ async fn nothing_fails_for_good_while_a_server_was_not_asked() {
     no_way.addresses = vec![IpAddr::V4(Ipv4Addr::BROADCAST)];
     let route = [hop("mx1.test", &first), no_way];
     let attempt = tried(&route, &["b"], None).await;
-    let expected = ["deferred: 554 4.7.1 never (mx1.test, banner)"];
+    let expected = ["deferred: 554 5.7.1 never (mx1.test, banner)"];
     assert_eq!(told(&attempt.outcomes), expected, "the other may take it");
     // The same server at an address that cannot be reached has been asked.
     let mut both = hop("mx2.test", &second);
@@ -350,7 +350,7 @@ async fn nothing_fails_for_good_while_servers_are_unknown_or_too_many() {
         hops.push(hop("mx.test", &listening));
         servers.push(listening);
     }
-    let deferred = "deferred: 554 4.7.1 never (mx.test, banner)";
+    let deferred = "deferred: 554 5.7.1 never (mx.test, banner)";
     let attempted = attempt(&Route::incomplete(vec![hops[0].clone()]), &job, &settings, None).await;
     assert_eq!(told(&attempted.outcomes), [deferred]);
     let others = Route::complete(hops[1..].to_vec());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::reply::{EnhancedStatus, Garbage, Reply};
 use super::settings::Endpoint;
@@ -165,6 +165,7 @@ impl ClientError {
             stage: self.stage,
             code: reply.map(Reply::code),
             enhanced: self.fault.enhanced(),
+            said: reply.map(Reply::enhanced),
             text: reply.map_or_else(|| self.fault.to_string(), Reply::text),
             remote: endpoint.name.clone(),
             address: Some(endpoint.address),
@@ -188,6 +189,10 @@ pub struct Failure {
     pub code: Option<u16>,
     /// The server's, or what RFC 3463 has for `code` or for our finding.
     pub enhanced: EnhancedStatus,
+    /// The enhanced status code that stood in the server's reply, or that none did. Absent where
+    /// there was no reply; records of before have it in `enhanced` alone.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    pub said: Option<Option<EnhancedStatus>>,
     /// The reply's text without codes, or our finding: printable, at most 1,000 characters of the
     /// server's.
     pub text: String,
@@ -207,6 +212,17 @@ impl Failure {
         !self.maybe_delivered && (matches!(self.code, None | Some(421)) || self.stage < Stage::Rcpt)
     }
 
+    /// The server's reply with the codes that it gave and no others, or our finding with its code.
+    pub fn words(&self) -> String {
+        let said = self.said.unwrap_or(Some(self.enhanced));
+        let text = &self.text;
+        match (self.code, said) {
+            (Some(code), Some(said)) => format!("{code} {said} {text}"),
+            (Some(code), None) => format!("{code} {text}"),
+            (None, _) => format!("{} {text}", self.enhanced),
+        }
+    }
+
     /// The same as something that may pass.
     pub fn for_now(self) -> Self {
         let enhanced = EnhancedStatus::new(4, self.enhanced.subject(), self.enhanced.detail());
@@ -219,16 +235,20 @@ impl Failure {
     }
 }
 
+/// A field that is there, if it is null.
+fn known<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<EnhancedStatus>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// 4.5.3 (RFC 3463 §3.6).
 pub(super) const TOO_MANY_RECIPIENTS: EnhancedStatus = EnhancedStatus::new(4, 5, 3);
 
 /// As `550 5.1.1 No such user (mx.example.test, RCPT)`.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = self.code {
-            write!(f, "{code} ")?;
-        }
-        write!(f, "{} {} ({}, {})", self.enhanced, self.text, self.remote, self.stage)
+        write!(f, "{} ({}, {})", self.words(), self.remote, self.stage)
     }
 }
 
@@ -266,5 +286,50 @@ impl Outcome {
     /// A refusal of this recipient or of the whole message: 4yz or 5yz.
     pub(super) fn refused(reply: &Reply, stage: Stage, endpoint: &Endpoint) -> Self {
         ClientError { stage, fault: Fault::Refused(reply.clone()) }.outcome(endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(reply: &str) -> Failure {
+        let endpoint = Endpoint {
+            address: ([192, 0, 2, 25], 25).into(),
+            name: "mx.far.test".to_owned(),
+            implicit_tls: false,
+        };
+        let reply: Reply = serde_json::from_str(reply).expect("a reply");
+        ClientError { stage: Stage::Rcpt, fault: Fault::Refused(reply) }.failure(&endpoint)
+    }
+
+    fn check(failure: &Failure, expected: &str) {
+        assert_eq!(failure.to_string(), format!("{expected} (mx.far.test, RCPT)"));
+        let json = serde_json::to_string(failure).expect("serializes");
+        let again: Failure = serde_json::from_str(&json).expect(&json);
+        assert_eq!(again, *failure, "{json}");
+    }
+
+    /// RFC 3464 §2.3.6: the words are the server's; `Status` alone needs a code in any case.
+    #[test]
+    fn a_server_is_not_said_to_have_given_a_code_that_it_did_not() {
+        let with = failure(r#"{"code": 550, "enhanced": "5.1.1", "lines": ["no", "such user"]}"#);
+        check(&with, "550 5.1.1 no such user");
+        let without = failure(r#"{"code": 552, "enhanced": null, "lines": ["mailbox full"]}"#);
+        check(&without, "552 mailbox full");
+        assert_eq!(without.enhanced.to_string(), "5.0.0");
+        let other = failure(r#"{"code": 550, "enhanced": null, "lines": ["4.2.2 over quota"]}"#);
+        check(&other, "550 4.2.2 over quota");
+        // What it means to us does not change what was said.
+        check(&with.for_now(), "550 5.1.1 no such user");
+        check(&without.for_now(), "552 mailbox full");
+    }
+
+    #[test]
+    fn records_that_do_not_tell_what_was_said_are_read() {
+        let json = r#"{"stage": "rcpt", "code": 550, "enhanced": "5.1.1", "text": "no such user",
+            "remote": "mx.far.test", "address": null, "maybe_delivered": false}"#;
+        let failure: Failure = serde_json::from_str(json).expect("is read");
+        check(&failure, "550 5.1.1 no such user");
     }
 }

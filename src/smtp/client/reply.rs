@@ -1,12 +1,15 @@
 //! What the server says (RFC 5321 §4.2): bytes to replies. However the same bytes are cut on
 //! their way, the same replies come out, and a reply holds no more than the limits here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::BytesMut;
 use memchr::memchr;
 use serde::{Deserialize, Serialize};
+
+use crate::mail::is_invisible;
 
 /// The longest reply line with its line end, in octets; RFC 5321 §4.5.3.1.5 allows 512.
 pub(super) const MAX_LINE: usize = 4096;
@@ -97,7 +100,7 @@ fn read_status(text: &str) -> Option<EnhancedStatus> {
     parts.next().is_none().then_some(EnhancedStatus { class, subject, detail })
 }
 
-/// A whole reply: printable ASCII, whatever the server sent.
+/// A whole reply: visible characters, whatever the server sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     code: u16,
@@ -228,10 +231,20 @@ fn read_line(line: &[u8]) -> Option<(u16, Place, String)> {
     (200..600).contains(&code).then(|| (code, place, printable(text)))
 }
 
-/// Text that can stand in a log, a header and a terminal.
+/// Text that can stand in a log, an event and a terminal: the server's own characters, but for those
+/// that cannot be seen. Servers answer in UTF-8 (RFC 6531 §3.7.4.2), and in Latin-1, though nothing
+/// allows it.
 fn printable(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    text.trim().chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+    let text = match str::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => text.iter().map(|octet| char::from(*octet)).collect(),
+    };
+    let visible = |c: char| match c {
+        _ if c.is_whitespace() => ' ',
+        _ if is_invisible(c) => '?',
+        _ => c,
+    };
+    text.trim().chars().map(visible).collect()
 }
 
 /// Takes the enhanced status code out of the lines.

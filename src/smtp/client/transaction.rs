@@ -69,6 +69,7 @@ impl Obstacle {
             stage: Stage::Mail,
             code: None,
             enhanced,
+            said: None,
             text,
             remote: endpoint.name.clone(),
             address: Some(endpoint.address),

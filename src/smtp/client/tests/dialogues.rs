@@ -206,9 +206,9 @@ async fn beyond_the_servers_number_of_recipients_everybody_is_deferred() {
     let message = Message::to(&["b@example.test", "c@example.test", "d@example.test"]);
     for (answer, text) in [
         ("452 4.5.3 enough", "452 4.5.3 enough"),
-        ("452 enough", "452 4.5.3 enough"),
-        ("552 enough", "552 4.5.3 enough"),
-        ("552 5.5.3 enough", "552 4.5.3 enough"),
+        ("452 enough", "452 enough"),
+        ("552 enough", "552 enough"),
+        ("552 5.5.3 enough", "552 5.5.3 enough"),
     ] {
         let envelope = format!(
             "
@@ -237,7 +237,7 @@ async fn a_full_mailbox_is_not_too_many_recipients() {
     let message = Message::to(&["b@example.test"]);
     for (answer, expected) in [
         ("552 5.2.2 full", "failed: 552 5.2.2 full (mx.example.test, RCPT)"),
-        ("552 full", "failed: 552 5.0.0 full (mx.example.test, RCPT)"),
+        ("552 full", "failed: 552 full (mx.example.test, RCPT)"),
         ("452 4.2.2 full", "deferred: 452 4.2.2 full (mx.example.test, RCPT)"),
     ] {
         let envelope = format!(

@@ -46,6 +46,21 @@ fn replies_are_read() {
 }
 
 #[test]
+fn the_servers_characters_are_kept_and_none_that_cannot_be_seen() {
+    let check = |octets: &[u8], expected: &str| {
+        let (replies, garbage) = read(&[octets]);
+        assert_eq!((replies[0].to_string().as_str(), garbage), (expected, None), "{octets:?}");
+    };
+    let russian = "550-5.7.1 Почта\r\n550 5.7.1 заблокирована\r\n";
+    check(russian.as_bytes(), "550 5.7.1 Почта заблокирована");
+    check(b"550 5.1.1 Empf\xe4nger unbekannt\r\n", "550 5.1.1 Empfänger unbekannt");
+    check("550 a\u{202e}b\u{200b}c\u{2066}d\u{ad}e\r\n".as_bytes(), "550 a?b?c?d?e");
+    check("550 a\tb\u{a0}c\u{2028}d\u{3000}e\r\n".as_bytes(), "550 a b c d e");
+    check(b"550 a\x1b[31m\x7f\0b\x9b\r\n", "550 a?[31m??b?");
+    check("550 \u{feff}a\u{e0041}\u{fff9}\r\n".as_bytes(), "550 ?a??");
+}
+
+#[test]
 fn an_enhanced_status_code_is_read_where_it_agrees_with_the_code() {
     let check = |line: &str, expected: Option<&str>| {
         let (replies, _) = read(&[format!("{line}\r\n").as_bytes()]);
