@@ -1,7 +1,9 @@
-//! Who used which mailbox, for the audit logs: a line for each delivery, and one for a submission.
+//! Who used which mailbox, for the audit logs: a line for each delivery, one for a submission, and one
+//! for each mailbox that has no room.
 
 use std::sync::Arc;
 
+use super::admit::Admitted;
 use super::journal::Journaled;
 use crate::clock::Timestamp;
 use crate::events::audit::{MailboxAccess, Occasion};
@@ -10,7 +12,8 @@ use crate::mail::{Login, Peer};
 
 /// The uses of mailboxes that a message comes to once it is durable.
 pub(super) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
-    let mail = &message.admitted.mail;
+    let admitted = &message.admitted;
+    let mail = &admitted.mail;
     let ip = mail.peer.ip.to_canonical();
     let deliveries = message.admitted.shares.iter().map(|share| share.deliveries.len());
     let mut accesses = Vec::with_capacity(deliveries.sum::<usize>() + 1);
@@ -29,7 +32,42 @@ pub(super) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
             MailboxAccess::delivered(occasion.clone(), Some(ip), owner, delivery.folder.as_str())
         }));
     }
+    accesses.extend(without_room(admitted));
     accesses
+}
+
+/// The mailboxes that have no room for a message.
+pub(super) fn without_room(admitted: &Admitted) -> Vec<MailboxAccess> {
+    let mail = &admitted.mail;
+    let mut accesses = Vec::new();
+    for share in &admitted.shares {
+        let decided = &share.decided;
+        for full in &share.full {
+            let refused = NoRoom {
+                id: decided.trace_id,
+                organization: (&decided.organization.id).into(),
+                mailbox: Arc::clone(&full.mailbox),
+            };
+            accesses.push(refused.access(&mail.peer, mail.received_at));
+        }
+    }
+    accesses
+}
+
+/// A mailbox that has no room for what a peer would send.
+pub(super) struct NoRoom {
+    /// The organization's trace of the message.
+    pub(super) id: TraceId,
+    pub(super) organization: Arc<str>,
+    /// The user's or resource's name.
+    pub(super) mailbox: Arc<str>,
+}
+
+impl NoRoom {
+    pub(super) fn access(self, peer: &Peer, at: Timestamp) -> MailboxAccess {
+        let occasion = Occasion::new(at, self.id, Some(self.organization), None);
+        MailboxAccess::without_room(occasion, peer.ip.to_canonical(), self.mailbox)
+    }
 }
 
 /// A message that a user may not submit.

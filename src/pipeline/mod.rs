@@ -56,6 +56,7 @@ use crate::msgauth::SignError;
 use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
+use accesses::NoRoom;
 use admit::Admitted;
 use authenticate::{Authenticated, Checks};
 use bounces::Bounces;
@@ -198,8 +199,10 @@ impl Pipeline {
         let admit = || admit::admit(decide::decide(authenticated), &self.store);
         let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
         if let Some(rejection) = admitted.refusal() {
+            let accesses = accesses::without_room(&admitted);
             let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
             committed.map_err(store_failure)?;
+            accesses.into_iter().for_each(|access| self.audit.record(access));
             return Err(rejection);
         }
         let ready = heavy::in_turn(weight, || self.make_ready(admitted)).await?;
@@ -244,6 +247,12 @@ impl Pipeline {
             return Ok(());
         }
         let now = self.clock.now();
+        let refused = NoRoom {
+            id: transaction.trace_id_for(&resolved.organization),
+            organization: name.organization,
+            mailbox: name.user,
+        };
+        self.audit.record(refused.access(&transaction.peer, now));
         let grace = transaction.snapshot.settings.mailbox_full_grace;
         if now < mailbox.full_since(now).plus(grace) {
             return Err(Reason::MailboxFullGrace);

@@ -1,6 +1,6 @@
 //! Quotas, recipients, PROXY.
 
-use crate::support::daemon::{Setup, zone_of_senders_here};
+use crate::support::daemon::{Daemon, Setup, zone_of_senders_here};
 use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 
@@ -44,6 +44,27 @@ fn a_full_mailbox_bounces_with_an_event_and_its_user_was_warned() {
         ["ORGANIZATION_EMAIL_RECEIVED", "MAILBOX_EMAIL_DELIVERED", "INCOMING_EMAIL_BOUNCED"]
     );
     assert_eq!(daemon.mailbox("small").len(), 2, "the first message and the warning");
+    assert_eq!(without_room(&daemon, 2), ["small", "small"], "at the end, and at RCPT");
+}
+
+/// Whose mailboxes the audit log says have had no room, once there are so many of its lines.
+fn without_room(daemon: &Daemon, count: usize) -> Vec<String> {
+    let path = daemon.data().join("audit/mailbox-access.jsonl");
+    crate::support::wait_for("the audit lines", || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        let parse = |line| serde_json::from_str(line).expect("JSON");
+        let mut lines: Vec<serde_json::Value> = text.lines().map(parse).collect();
+        lines.retain(|line| line["action"] == "create" && line["action_allowed"] == false);
+        let owners = lines.iter().map(|line| {
+            assert_eq!(
+                (&line["protocol"], &line["source_ip"]),
+                (&"IncomingEmail".into(), &"127.0.0.1".into())
+            );
+            line["owner_id"].as_str().expect("a name").to_owned()
+        });
+        let owners: Vec<_> = owners.collect();
+        (owners.len() >= count).then_some(owners)
+    })
 }
 
 #[test]
@@ -72,6 +93,7 @@ fn a_grace_defers_before_it_bounces() {
     assert!(reply.starts_with("452 4.2.2") && reply.contains("[mailbox-full-grace "), "{reply}");
     assert!(client.command("QUIT").starts_with("221"));
     assert!(daemon.events().is_empty(), "a deferral is no event");
+    assert_eq!(without_room(&daemon, 1), ["small"], "but it was tried");
 }
 
 #[test]
@@ -172,6 +194,7 @@ fn a_full_group_member_bounces_alone_and_the_sender_is_told() {
     assert_eq!(bounced.len(), 1, "{trace:#?}");
     assert_eq!(bounced[0]["bouncedRecipient"]["emailAddress"], "small@example.test");
     assert_eq!(daemon.folders("admin", "Undelivered mail"), ["INBOX"]);
+    assert_eq!(without_room(&daemon, 1), ["small"]);
 }
 
 #[test]

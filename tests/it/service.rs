@@ -1,7 +1,8 @@
 //! The daemon as a service: reload, drain, connection limits.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -349,4 +350,39 @@ fn keys_that_a_first_start_makes_leave_a_line() {
     daemon.stop();
     daemon.launch(Command::new(BINARY));
     assert_eq!(daemon.log().matches("a master key is made").count(), 1, "{}", daemon.log());
+}
+
+/// What is made below a folder with the setgid bit has its group, which the daemon's user need not be
+/// in, and cannot change. Only rights count.
+#[test]
+fn a_data_folder_with_a_foreign_group_serves() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can make a folder of a group that it is not in");
+        return;
+    }
+    let nobody = uzers::get_user_by_name("nobody").expect("every system has it");
+    let foreign = 12_345;
+    let mut daemon = Setup::default().prepare();
+    fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o755)).expect("opens");
+    fs::create_dir(daemon.data()).expect("makes");
+    chown(daemon.data(), Some(nobody.uid()), Some(foreign)).expect("gives away");
+    fs::set_permissions(daemon.data(), fs::Permissions::from_mode(0o2700)).expect("sets");
+    let as_nobody = || {
+        let mut command = Command::new(BINARY);
+        command.uid(nobody.uid()).gid(nobody.primary_group_id());
+        command
+    };
+    // Before the daemon has made anything, and beside it.
+    daemon.succeeds(&["domain", "keys", "example.test"]);
+    daemon.launch(as_nobody());
+    daemon.succeeds(&["token", "create", "alice", "--name", "phone"]);
+    swaks(&daemon, BOB, ALICE, "in a foreign group", &[]).accepted();
+    daemon.stop();
+    daemon.launch(as_nobody());
+    assert_eq!(daemon.folders("alice", "in a foreign group"), ["INBOX"]);
+    assert!(!daemon.log().contains("have rights to it"), "{}", daemon.log());
+    let master = fs::metadata(daemon.data().join("keys/master.key")).expect("is there");
+    assert_eq!((master.uid(), master.mode() & 0o777), (nobody.uid(), 0o600));
+    let index = fs::metadata(daemon.data().join("index.sqlite")).expect("is there");
+    assert_eq!(index.gid(), foreign, "as the folder has it");
 }

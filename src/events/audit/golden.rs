@@ -55,6 +55,8 @@ fn mailboxes_and_tokens_have_their_golden_lines() {
     check("mailbox-access.create", delivered);
     let internal = MailboxAccess::delivered(delivery, None, "bob".into(), "JUNK_EMAIL");
     check("mailbox-access.internal", internal);
+    let full = MailboxAccess::without_room(occasion(Some(ORGANIZATION), None), ip, "bob".into());
+    check("mailbox-access.full", full);
     check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob".into(), false));
     let item = "01939e10-0000-7000-8000-000000000002".parse().expect("an id");
     let by_command = || occasion(Some(ORGANIZATION), None);

@@ -262,6 +262,21 @@ impl MailboxAccess {
         }
     }
 
+    /// A message was to come into the owner's mailbox, which has no room for it.
+    pub fn without_room(occasion: Occasion, source_ip: IpAddr, owner: Arc<str>) -> Self {
+        Self {
+            protocol: Protocol::IncomingEmail,
+            source_ip: Some(source_ip),
+            action: Action::Create,
+            owner_id: owner,
+            object_type: "Message",
+            item_id: Some(occasion.request_id),
+            folder_path: None,
+            action_allowed: false,
+            occasion,
+        }
+    }
+
     /// The occasion's user submitted a message as the owner of a mailbox, or tried to.
     pub fn submitted(
         occasion: Occasion,
