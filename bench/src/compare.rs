@@ -28,7 +28,7 @@ use anyhow::{Context, bail};
 
 use self::corpus::Signer;
 use self::dns::Nsd;
-use self::measure::{Measured, measure};
+use self::measure::{Measured, Spread, measure};
 use self::plan::{Cell, Class};
 use self::rspamd::Rspamd;
 use self::system::{Ground, Kind};
@@ -36,9 +36,11 @@ use self::system::{Ground, Kind};
 /// Where the full comparison writes.
 const DOCS: &str = "docs";
 const MIB: f64 = 1_048_576.0;
-/// How often the key cell is measured, and how often each time the messages are sent: a pass of
-/// them takes some systems only a moment.
+/// How often each cell is measured, the systems in turn, and how often the key cell is.
+const ROUNDS: usize = 3;
 const KEY_ROUNDS: usize = 5;
+/// How often the messages are sent in a round of the key cell: a pass of them takes some systems
+/// only a moment.
 const KEY_PASSES: usize = 5;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;
@@ -46,6 +48,7 @@ const SYNC_MESSAGES: usize = 640;
 /// What a class gave.
 struct Results {
     class: Class,
+    /// In the order in which they were measured; several of each system and cell.
     measured: Vec<Measured>,
     syncs: Vec<Syncs>,
 }
@@ -58,18 +61,22 @@ struct Syncs {
 }
 
 impl Results {
-    fn of(&self, kind: Kind, cell: Cell) -> Option<&Measured> {
-        self.measured.iter().find(|row| row.kind == kind && row.cell == cell)
+    /// The rounds of a system in a cell.
+    fn rounds(&self, kind: Kind, cell: Cell) -> impl Iterator<Item = &Measured> {
+        self.measured.iter().filter(move |row| row.kind == kind && row.cell == cell)
     }
 
-    /// Adds a row, or takes from it what is better than in the one that is there already: what
-    /// else the machine does can only make a figure worse.
-    fn keep_best(measured: &mut Vec<Measured>, row: Measured) {
-        let is_same = |known: &&mut Measured| known.kind == row.kind && known.cell == row.cell;
-        match measured.iter_mut().find(is_same) {
-            Some(known) => known.improve(&row),
-            None => measured.push(row),
-        }
+    /// A figure over the rounds of a system in a cell.
+    fn spread(&self, kind: Kind, cell: Cell, figure: fn(&Measured) -> f64) -> Option<Spread> {
+        Spread::of(self.rounds(kind, cell).map(figure))
+    }
+
+    /// How many times Mailweir's a figure of another system is, each round held against the one
+    /// beside it.
+    fn ratio(&self, kind: Kind, cell: Cell, figure: fn(&Measured) -> f64) -> Option<Spread> {
+        let ours = self.rounds(Kind::Mailweir, cell);
+        let pairs = self.rounds(kind, cell).zip(ours);
+        Spread::of(pairs.map(|(theirs, ours)| figure(theirs) / figure(ours)))
     }
 }
 
@@ -108,18 +115,22 @@ fn run_class(
         Kind::ALL.into_iter().filter(|kind| is_wanted(name, cell, kind)).collect::<Vec<_>>()
     };
     let mut results = Results { class, measured: Vec::new(), syncs: Vec::new() };
-    let class = &results.class;
+    let class = results.class.clone();
     if class.cells.iter().all(|cell| wanted_of(class.name, *cell).is_empty()) {
         return Ok(results);
     }
     let corpus = signer.corpus(class.octets, class.count)?;
     for cell in &class.cells {
-        let (rounds, passes) = if *cell == plan::KEY { (KEY_ROUNDS, KEY_PASSES) } else { (1, 1) };
+        let (rounds, count) = match *cell == plan::KEY {
+            true => (KEY_ROUNDS, class.count * KEY_PASSES),
+            false => (ROUNDS, class.count.div_ceil(ROUNDS)),
+        };
         for kind in wanted_of(class.name, *cell).repeat(rounds) {
-            let row = measure(kind, ground, &corpus, *cell, class.count * passes)?;
-            print_row(class, &row);
-            Results::keep_best(&mut results.measured, row);
+            let row = measure(kind, ground, &corpus, *cell, count)?;
+            print_row(&class, &row);
+            results.measured.push(row);
         }
+        print_spreads(&results, *cell);
     }
     for cell in &class.sync_cells {
         for kind in wanted_of(class.name, *cell) {
@@ -131,6 +142,29 @@ fn run_class(
         }
     }
     Ok(results)
+}
+
+/// The median and the range of each system's CPU time, and of its ratio.
+fn print_spreads(results: &Results, cell: Cell) {
+    let figure = |row: &Measured| row.cpu_us;
+    for kind in Kind::ALL {
+        let Some(cpu) = results.spread(kind, cell, figure) else { continue };
+        let ratio = results.ratio(kind, cell, figure);
+        let ratio = ratio.filter(|_| kind != Kind::Mailweir);
+        let times = ratio.map_or_else(String::new, |it| {
+            format!(", {:.1} ({:.1} to {:.1}) times Mailweir's", it.median, it.least, it.most)
+        });
+        println!(
+            "{:>5} {:>8} {:<15} {:>8.0} ({:.0} to {:.0}) µs CPU/message over {} rounds{times}",
+            results.class.name,
+            cell.name(),
+            kind.name(),
+            cpu.median,
+            cpu.least,
+            cpu.most,
+            results.rounds(kind, cell).count(),
+        );
+    }
 }
 
 fn print_row(class: &Class, row: &Measured) {

@@ -33,14 +33,24 @@ pub(super) struct Measured {
     pub(super) memory: u64,
 }
 
-impl Measured {
-    /// Takes the better of each figure; of memory the larger one.
-    pub(super) fn improve(&mut self, other: &Self) {
-        self.cpu_us = self.cpu_us.min(other.cpu_us);
-        self.rate = self.rate.max(other.rate);
-        self.p50 = self.p50.min(other.p50);
-        self.p99 = self.p99.min(other.p99);
-        self.memory = self.memory.max(other.memory);
+/// A figure over several rounds: what else the machine does can make each of them worse, so the
+/// best one says little of it, and the range says how even it was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+impl Spread {
+    /// Of at least one value; the median of two is their mean.
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get((values.len() - 1) / 2)?;
+        let median = f64::midpoint(lower, upper);
+        Some(Self { median, least: *values.first()?, most: *values.last()? })
     }
 }
 
@@ -150,4 +160,19 @@ fn with_memory<T>(
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_the_median_and_the_range() {
+        let of = |values: &[f64]| Spread::of(values.iter().copied());
+        let spread = |median, least, most| Some(Spread { median, least, most });
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[3.0]), spread(3.0, 3.0, 3.0));
+        assert_eq!(of(&[9.0, 1.0, 2.0]), spread(2.0, 1.0, 9.0));
+        assert_eq!(of(&[4.0, 1.0, 2.0, 9.0]), spread(3.0, 1.0, 9.0));
+    }
 }

@@ -8,10 +8,11 @@ pub(super) struct Cell {
 }
 
 /// Messages of one size.
+#[derive(Clone)]
 pub(super) struct Class {
     pub(super) name: &'static str,
     pub(super) octets: usize,
-    /// Sent once in each cell
+    /// Sent in each cell, over all rounds; in the key cell in each pass
     pub(super) count: usize,
     pub(super) cells: Vec<Cell>,
     /// Cells in which syncs are counted, in a pass of their own

@@ -132,7 +132,10 @@ fn write_class(
     *y += HEADING;
     for cell in &results.class.cells {
         let middle = *y + ROW / 2.0;
-        let of = |kind| results.of(kind, *cell).map(|row| (kind, row.cpu_us));
+        let of = |kind| {
+            let cpu = results.spread(kind, *cell, |row| row.cpu_us);
+            cpu.map(|cpu| (kind, cpu.median))
+        };
         let values: Vec<_> = Kind::ALL.into_iter().filter_map(of).collect();
         let xs = || values.iter().map(|(_, value)| axis.x(*value));
         let least = xs().reduce(f64::min).unwrap_or(LEFT);

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 
+use super::measure::{Measured, Spread};
 use super::plan::{Cell, KEY};
 use super::system::Kind;
 use super::{MIB, Results, Syncs, machine};
@@ -14,6 +14,10 @@ use super::{MIB, Results, Syncs, machine};
 const CPU_GOAL: f64 = 20.0;
 /// How many times Mailweir's p99 Postfix+rspamd's shall be at least.
 const P99_GOAL: f64 = 2.0;
+
+const CPU: fn(&Measured) -> f64 = |row| row.cpu_us;
+const P50: fn(&Measured) -> f64 = |row| row.p50.as_secs_f64() * 1e3;
+const P99: fn(&Measured) -> f64 = |row| row.p99.as_secs_f64() * 1e3;
 
 const METHOD: &str = "\
 ## How it is measured
@@ -33,9 +37,13 @@ relaxed/relaxed: text and the same in HTML, or text and a base64 attachment from
 same NSD; nothing leaves loopback. NSD's and the load generator's CPU time count for nobody.
 - `32 × 20` means 32 connections at once with 20 messages on each; then the next one is opened. \
 Before a row is measured, as many connections as it has have each sent a message.
-- The rows of 32 × 20 are measured five times in turn, each time with five passes of the \
-messages, and the best of each figure counts, for each system, because what else the machine \
-does can only make it worse.
+- Each row is measured three times, the systems in turn, each time with a third of the messages, \
+and those of 32 × 20 five times with five passes of them. Each figure is the median of its rounds, \
+with the least and the most in brackets; a ratio is the median of the ratios of rounds that were \
+measured one after the other. Memory is the most of all rounds.
+- What each leaves out: Mailweir does all that is said above. Postfix+rspamd has no rules, no \
+encryption at rest, no events, no index; it says 250 before delivery. Postfix alone has no check \
+either. None scans for spam, journals or sends anything on.
 - CPU time is user and system time of all processes of a system, for each message, until all is \
 delivered and the system is quiet. Messages/s counts until the last delivery. Latency is from the \
 last octet of the final dot to the 250: for Mailweir the message is then in the mailbox, for \
@@ -74,46 +82,41 @@ pub(super) fn markdown(results: &[Results], mailweir: &Path) -> anyhow::Result<S
 /// The key cell in a sentence.
 pub(super) fn summary(results: &[Results]) -> anyhow::Result<String> {
     let class = results.first().context("nothing was measured")?;
-    let find = |kind| class.of(kind, KEY).context("the key cell was not measured");
-    let (ours, theirs) = (find(Kind::Mailweir)?, find(Kind::PostfixRspamd)?);
-    let (cpu, p99) = (theirs.cpu_us / ours.cpu_us, of(theirs.p99, ours.p99));
+    let find =
+        |kind, figure| class.spread(kind, KEY, figure).context("the key cell was not measured");
+    let cpu = class.ratio(Kind::PostfixRspamd, KEY, CPU).context("there is no ratio")?;
+    let p99 = class.ratio(Kind::PostfixRspamd, KEY, P99).context("there is no ratio")?;
     let met = |is_met| if is_met { "met" } else { "not met" };
     Ok(format!(
-        "**{}, {} connections × {} messages: Mailweir takes {} µs of CPU time for each message, \
-         Postfix+rspamd {} µs, {cpu:.1} times as much (goal {CPU_GOAL}: {}). 99 of 100 messages \
-         have their 250 within {} ms from Mailweir and {} ms from Postfix+rspamd, {p99:.1} times \
+        "**{}, {} connections × {} messages, medians with their range: Mailweir takes {} µs of CPU \
+         time for each message, Postfix+rspamd {} µs, {} as much (goal {CPU_GOAL}: {}). 99 of \
+         100 messages have their 250 within {} ms from Mailweir and {} ms from Postfix+rspamd, {} \
          as long (goal {P99_GOAL}: {}).**",
         class.class.name,
         KEY.connections,
         KEY.messages,
-        number(ours.cpu_us),
-        number(theirs.cpu_us),
-        met(cpu >= CPU_GOAL),
-        milliseconds(ours.p99),
-        milliseconds(theirs.p99),
-        met(p99 >= P99_GOAL),
+        with_range(find(Kind::Mailweir, CPU)?, number),
+        with_range(find(Kind::PostfixRspamd, CPU)?, number),
+        with_range(cpu, times),
+        met(cpu.median >= CPU_GOAL),
+        with_range(find(Kind::Mailweir, P99)?, milliseconds),
+        with_range(find(Kind::PostfixRspamd, P99)?, milliseconds),
+        with_range(p99, times),
+        met(p99.median >= P99_GOAL),
     ))
 }
 
 /// How many times Mailweir's CPU time another system takes.
 pub(super) fn cpu_ratio(results: &Results, cell: Cell, kind: Kind) -> Option<f64> {
-    Some(results.of(kind, cell)?.cpu_us / results.of(Kind::Mailweir, cell)?.cpu_us)
-}
-
-fn p99_ratio(results: &Results, cell: Cell, kind: Kind) -> Option<f64> {
-    Some(of(results.of(kind, cell)?.p99, results.of(Kind::Mailweir, cell)?.p99))
-}
-
-fn of(part: Duration, whole: Duration) -> f64 {
-    part.as_secs_f64() / whole.as_secs_f64()
+    Some(results.ratio(kind, cell, CPU)?.median)
 }
 
 fn cpu_table(results: &Results) -> String {
     let titles = ["CPU µs for each message", "Mailweir", "Postfix+rspamd", "Postfix alone"];
     let ratios = ["Postfix+rspamd ÷ Mailweir", "Postfix alone ÷ Mailweir"];
     table(&[titles.as_slice(), &ratios].concat(), &results.class.cells, |cell| {
-        let of = |kind| results.of(kind, cell).map(|row| number(row.cpu_us));
-        let ratio = |kind| cpu_ratio(results, cell, kind).map(times);
+        let of = |kind| Some(with_range(results.spread(kind, cell, CPU)?, number));
+        let ratio = |kind| Some(with_range(results.ratio(kind, cell, CPU)?, times));
         let mut row = Kind::ALL.map(of).to_vec();
         row.extend([Kind::PostfixRspamd, Kind::Postfix].map(ratio));
         row
@@ -131,10 +134,11 @@ fn latency_table(results: &Results) -> String {
     ];
     table(&titles, &results.class.cells, |cell| {
         let of = |kind| {
-            let row = results.of(kind, cell)?;
-            Some(format!("{} / {}", milliseconds(row.p50), milliseconds(row.p99)))
+            let p50 = results.spread(kind, cell, P50)?.median;
+            let p99 = results.spread(kind, cell, P99)?;
+            Some(format!("{} / {}", milliseconds(p50), with_range(p99, milliseconds)))
         };
-        let ratio = |kind| p99_ratio(results, cell, kind).map(times);
+        let ratio = |kind| Some(with_range(results.ratio(kind, cell, P99)?, times));
         let mut row = Kind::ALL.map(of).to_vec();
         row.extend([Kind::PostfixRspamd, Kind::Postfix].map(ratio));
         row
@@ -145,8 +149,9 @@ fn rate_table(results: &Results) -> String {
     let titles = ["messages/s, peak memory", "Mailweir", "Postfix+rspamd", "Postfix alone"];
     table(&titles, &results.class.cells, |cell| {
         let of = |kind| {
-            let row = results.of(kind, cell)?;
-            Some(format!("{}/s, {} MiB", number(row.rate), number(row.memory as f64 / MIB)))
+            let rate = results.spread(kind, cell, |row| row.rate)?;
+            let memory = results.spread(kind, cell, |row| row.memory as f64 / MIB)?;
+            Some(format!("{}/s, {} MiB", with_range(rate, number), number(memory.most)))
         };
         Kind::ALL.map(of).to_vec()
     })
@@ -176,12 +181,17 @@ fn table(titles: &[&str], cells: &[Cell], row: impl Fn(Cell) -> Vec<Option<Strin
     text + "\n"
 }
 
+/// The median, and the range if there is one.
+fn with_range(spread: Spread, text: fn(f64) -> String) -> String {
+    let [median, least, most] = [spread.median, spread.least, spread.most].map(text);
+    if least == most { median } else { format!("{median} ({least}–{most})") }
+}
+
 fn times(ratio: f64) -> String {
     format!("{ratio:.1}×")
 }
 
-fn milliseconds(duration: Duration) -> String {
-    let milliseconds = duration.as_secs_f64() * 1e3;
+fn milliseconds(milliseconds: f64) -> String {
     if milliseconds < 10.0 { format!("{milliseconds:.1}") } else { number(milliseconds) }
 }
 
@@ -200,12 +210,47 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Rounds of which the second was disturbed, for both systems.
+    fn rounds() -> Results {
+        let round = |kind, cpu_us| Measured {
+            kind,
+            cell: KEY,
+            cpu_us,
+            rate: 1e6 / cpu_us,
+            p50: Duration::from_micros(500),
+            p99: Duration::from_secs_f64(cpu_us / 1e5),
+            memory: 20 << 20,
+        };
+        let mut measured = Vec::new();
+        for (ours, theirs) in [(100.0, 2000.0), (400.0, 6000.0), (110.0, 2420.0)] {
+            measured.push(round(Kind::Mailweir, ours));
+            measured.push(round(Kind::PostfixRspamd, theirs));
+        }
+        let class = super::super::plan::quick().remove(0);
+        let class = super::super::plan::Class { cells: vec![KEY], ..class };
+        Results { class, measured, syncs: Vec::new() }
+    }
+
+    #[test]
+    fn a_row_is_medians_with_their_range_and_ratios_of_neighbours() {
+        let row = |table: String| table.lines().nth(2).expect("a row").to_owned();
+        assert_eq!(
+            row(cpu_table(&rounds())),
+            "| 32 × 20 | 110 (100–400) | 2,420 (2,000–6,000) | – | 20.0× (15.0×–22.0×) | – |"
+        );
+        assert!(row(latency_table(&rounds())).contains("| 0.5 / 1.1 (1.0–4.0) |"));
+        let told = summary(&[rounds()]).expect("a summary");
+        assert!(told.contains("2,420 (2,000–6,000) µs, 20.0× (15.0×–22.0×) as much"), "{told}");
+    }
 
     #[test]
     fn numbers_have_commas() {
         assert_eq!(number(12.4), "12");
         assert_eq!(number(1_234_567.0), "1,234,567");
-        assert_eq!(milliseconds(Duration::from_micros(1234)), "1.2");
+        assert_eq!(milliseconds(1.234), "1.2");
     }
 }
