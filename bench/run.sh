@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All measurements: Mailweir beside Postfix and rspamd, growth, memory, load that a server does not
 # like, and 200 rounds of kill -9. Installs what is missing, builds for release, prints everything,
-# and writes docs/bench.md, docs/bench.svg and docs/budgets.md; about 25 minutes. With --quick it only
+# and writes docs/bench.md, docs/bench.svg and docs/budgets.md; about 30 minutes. With --quick it only
 # shows that everything works, and writes nothing. For Debian 12, as root or with sudo:
 # Postfix's private instances need that.
 set -euo pipefail
