@@ -3,12 +3,14 @@
 
 mod names;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use mail_parser::{ContentType, MessageParser, MessagePart, PartFlags};
+use encodify::{base64, qp};
+use mail_parser::{ContentType, Message, MessageParser, MessagePart, PartFlags};
 
 use self::names::{is_invisible, lenient, parameters, uuencoded};
 use crate::mail::{FieldLines, hides, unfolded};
@@ -32,6 +34,12 @@ const UNSUPPORTED: [&str; 90] = [
 const MAX_PARTS: usize = 400_000;
 /// How much of a name is repeated to the sender, in characters.
 const MAX_NAME: usize = 255;
+/// How often something is decoded in what was decoded. Each time takes no more room than the message
+/// has.
+const MAX_DECODED: usize = 2;
+/// How much may be read again that is encoded as a whole, in messages' lengths: parts in parts are
+/// read with each of those around them, in every way in which a reader may take them.
+const MAX_READ_AGAIN: usize = 8;
 /// The fields that say what a part is (RFC 2045 §3); each stands once.
 const DESCRIBING: [&str; 3] = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"];
 
@@ -93,17 +101,51 @@ impl Extensions {
     }
 }
 
-/// Why a message is not sent.
+/// Why a message is not sent, and which of its parts is the reason: by its number, as IMAP counts
+/// (RFC 9051 §6.4.5.1), and its file's name. Names are fit to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Objection {
-    /// It has a file of this name, which is fit to be shown.
-    Blocked(String),
+    /// It has a file of this name.
+    Blocked {
+        /// The file's name.
+        name: String,
+        /// The part's number; empty for the message itself.
+        part: String,
+    },
     /// It cannot be said what files it has.
-    Malformed(&'static str),
+    Malformed {
+        /// What is wrong with the part.
+        why: &'static str,
+        /// The part's number; empty for the message itself.
+        part: String,
+        /// The part's file name, if it has one.
+        name: Option<String>,
+    },
 }
 
-/// Messages in messages are opened too. One that is base64 or quoted-printable is not: RFC 2046
-/// §5.2.1 does not allow it, and decoding may take as much memory as the message.
+impl Objection {
+    /// The part in words.
+    pub fn place(&self) -> String {
+        let (part, name) = match self {
+            Self::Blocked { name, part } => (part, Some(name)),
+            Self::Malformed { part, name, .. } => (part, name.as_ref()),
+        };
+        let mut place = match part.as_str() {
+            "" => "the message itself".to_owned(),
+            number => format!("part {number}"),
+        };
+        if let Some(name) = name {
+            place.push_str(&format!(" \"{name}\""));
+        }
+        if let Self::Malformed { why, .. } = self {
+            place.push_str(&format!(", {why}"));
+        }
+        place
+    }
+}
+
+/// Messages in messages are opened too. What is encoded as a whole is decoded here, not by the
+/// parser, and then read as a message of its own.
 static PARSER: LazyLock<MessageParser> =
     LazyLock::new(|| MessageParser::new().max_parts(MAX_PARTS).max_encoded_nesting(0));
 
@@ -114,11 +156,171 @@ pub fn objection(content: &[u8], blocked: &Extensions) -> Option<Objection> {
     if blocked.0.is_empty() {
         return None;
     }
-    let message = PARSER.parse(content)?;
-    message.parts().find_map(|part| {
-        let name = blocked_name(part, blocked);
-        name.map(Objection::Blocked).or_else(|| malformed(part).map(Objection::Malformed))
+    let budget = Cell::new(content.len().saturating_mul(MAX_READ_AGAIN));
+    Reading { blocked, container: "", depth: 0, budget: &budget }.objection(content)
+}
+
+/// How a message is read that may be a decoded part of another.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    blocked: &'a Extensions,
+    /// The number of the part that it was.
+    container: &'a str,
+    /// How often something was decoded on the way to it.
+    depth: usize,
+    /// Octets that may still be read again.
+    budget: &'a Cell<usize>,
+}
+
+impl Reading<'_> {
+    fn objection(self, content: &[u8]) -> Option<Objection> {
+        let message = PARSER.parse(content)?;
+        message.parts().find_map(|part| self.objection_to(&message, part))
+    }
+
+    fn objection_to(self, message: &Message<'_>, part: MessagePart<'_>) -> Option<Objection> {
+        let number = || joined(self.container, &number(message, part));
+        if let Some(name) = blocked_name(part, self.blocked) {
+            return Some(Objection::Blocked { name: shown(&name), part: number() });
+        }
+        let malformed = |why| Objection::Malformed {
+            why,
+            part: number(),
+            name: part.attachment_name().map(shown),
+        };
+        if let Some(why) = malformed_how(part) {
+            return Some(malformed(why));
+        }
+        let encodings = composite_encodings(part);
+        if encodings.is_empty() {
+            return None;
+        }
+        let length = part.raw_body().len().saturating_mul(encodings.len());
+        let Some(rest) = self.budget.get().checked_sub(length).filter(|_| self.depth < MAX_DECODED)
+        else {
+            return Some(malformed("it is encoded too many times over"));
+        };
+        self.budget.set(rest);
+        let container = number();
+        let inner = Reading { container: &container, depth: self.depth + 1, ..self };
+        encodings.into_iter().find_map(|encoding| match decoded(part, encoding) {
+            Ok(content) => inner.objection(&content),
+            Err(why) => Some(malformed(why)),
+        })
+    }
+}
+
+/// What RFC 2045 §6.4 does not let a multipart or message be, and mail programs write all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Base64,
+    QuotedPrintable,
+    /// Some readers pass over the field that says it is encoded.
+    None,
+}
+
+/// How a multipart or message is encoded as a whole, in every way that a reader may find; empty
+/// where the parser has read it as it is to be read.
+fn composite_encodings(part: MessagePart<'_>) -> Vec<Encoding> {
+    let kind = fields(part, "Content-Type").next().unwrap_or_default().to_ascii_lowercase();
+    let is = |word: &str| kind.split(';').next().is_some_and(|kind| kind.contains(word));
+    let is_in_digest = kind.is_empty()
+        && part.parent().is_some_and(|it| it.is_content_type("multipart", "digest"));
+    if !is("multipart/") && !is("message/") && !is_in_digest {
+        return Vec::new();
+    }
+    let said = fields(part, "Content-Transfer-Encoding").next().unwrap_or_default();
+    let said = said.to_ascii_lowercase();
+    let known = [("base64", Encoding::Base64), ("quoted-printable", Encoding::QuotedPrintable)];
+    let found = known.into_iter().filter(|(word, _)| said.contains(word));
+    let mut encodings: Vec<Encoding> = found.map(|(_, encoding)| encoding).collect();
+    // What is clean base64 has no field in it that could be read as it is.
+    if encodings.contains(&Encoding::QuotedPrintable) {
+        encodings.push(Encoding::None);
+    }
+    encodings
+}
+
+/// A part as the message that is in it.
+fn decoded(part: MessagePart<'_>, encoding: Encoding) -> Result<Vec<u8>, &'static str> {
+    const UNCLEAN: &str = "it is not clean base64";
+    let kind = fields(part, "Content-Type").next().unwrap_or_default();
+    let mut content = Vec::new();
+    // The parts of a multipart are found by what its own field says.
+    if kind.to_ascii_lowercase().contains("multipart/") {
+        content.extend_from_slice(format!("Content-Type: {kind}\r\n\r\n").as_bytes());
+    }
+    let body = part.raw_body();
+    match encoding {
+        // Readers go on in different ways behind an end that is none, and over what is no base64.
+        Encoding::Base64 if !is_clean_base64(body) => return Err(UNCLEAN),
+        Encoding::Base64 => {
+            let appended = base64::MIME.decode_append(body, &mut content);
+            appended.map_err(|_| UNCLEAN)?;
+        }
+        Encoding::QuotedPrintable => {
+            let appended = qp::BODY.decode_append(body, &mut content);
+            appended.map_err(|_| "it is no quoted-printable")?;
+        }
+        Encoding::None => content.extend_from_slice(body),
+    }
+    Ok(content)
+}
+
+fn is_clean_base64(body: &[u8]) -> bool {
+    let is_filling = |octet: &&u8| octet.is_ascii_whitespace() || **octet == b'=';
+    let length = body.len() - body.iter().rev().take_while(is_filling).count();
+    let text = body.get(..length).unwrap_or_default();
+    text.iter().all(|octet| {
+        octet.is_ascii_alphanumeric() || octet.is_ascii_whitespace() || b"+/".contains(octet)
     })
+}
+
+/// A part's number in its message (RFC 9051 §6.4.5.1); empty for a multipart that is the message.
+fn number(message: &Message<'_>, part: MessagePart<'_>) -> String {
+    let root = message.root_part();
+    let mut numbers = if root.is_multipart() { Vec::new() } else { vec![1] };
+    let is_found = leads_to(root, part, &mut numbers);
+    let numbers = if is_found { numbers } else { Vec::new() };
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+}
+
+/// Whether a part is below another, and then by which numbers. The parser bounds the depth.
+fn leads_to(from: MessagePart<'_>, part: MessagePart<'_>, numbers: &mut Vec<usize>) -> bool {
+    if from.id() == part.id() {
+        return true;
+    }
+    for (place, child) in from.children().enumerate() {
+        numbers.push(place + 1);
+        if leads_to(child, part, numbers) {
+            return true;
+        }
+        numbers.pop();
+    }
+    let Some(root) = from.nested().map(|message| message.root_part()) else { return false };
+    if root.is_multipart() {
+        return leads_to(root, part, numbers);
+    }
+    numbers.push(1);
+    let is_found = leads_to(root, part, numbers);
+    if !is_found {
+        numbers.pop();
+    }
+    is_found
+}
+
+fn joined(container: &str, number: &str) -> String {
+    match (container, number) {
+        ("", number) => number.to_owned(),
+        (container, "") => container.to_owned(),
+        (container, number) => format!("{container}.{number}"),
+    }
+}
+
+/// A name that is fit to be shown.
+fn shown(name: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    name.chars().take(MAX_NAME).map(printable).collect()
 }
 
 fn blocked_name(part: MessagePart<'_>, blocked: &Extensions) -> Option<String> {
@@ -128,11 +330,9 @@ fn blocked_name(part: MessagePart<'_>, blocked: &Extensions) -> Option<String> {
         let mut values = fields(part, "Content-Disposition").chain(fields(part, "Content-Type"));
         values.find_map(|value| lenient(&value).find(is_blocked))
     });
-    let name = found.or_else(|| {
+    found.or_else(|| {
         part.is_text().then(|| part.decoded()).and_then(|text| uuencoded(&text).find(is_blocked))
-    })?;
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    Some(name.chars().take(MAX_NAME).map(printable).collect())
+    })
 }
 
 /// Every name that a part has; readers do not agree on which one counts.
@@ -151,33 +351,27 @@ fn fields<'m>(part: MessagePart<'m>, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Why readers do not agree on what a part is.
-fn malformed(part: MessagePart<'_>) -> Option<&'static str> {
+fn malformed_how(part: MessagePart<'_>) -> Option<&'static str> {
     let header = part.raw();
     let is_hidden = |(name, range): (&[u8], Range<usize>)| {
         let field = header.get(range).unwrap_or_default();
         DESCRIBING.iter().any(|wanted| hides(name, field, wanted))
     };
     if FieldLines::new(header).any(is_hidden) {
-        return Some("a part has a field that only some readers find");
+        return Some("it has a field that only some readers find");
     }
     let types: Vec<String> = fields(part, "Content-Type").collect();
     let encodings: Vec<String> = fields(part, "Content-Transfer-Encoding").collect();
     if types.len() > 1 || encodings.len() > 1 || fields(part, "Content-Disposition").count() > 1 {
-        return Some("a part has a field twice");
+        return Some("it has a field twice");
     }
     let kind = types.first().map(|value| value.to_ascii_lowercase()).unwrap_or_default();
     let is = |word: &str| kind.split(';').next().is_some_and(|kind| kind.contains(word));
-    let encoding = encodings.first().map(|value| value.to_ascii_lowercase()).unwrap_or_default();
     if is("message/partial") {
         return Some("a file may be in several messages");
     }
-    // RFC 2045 §6.4
-    let is_composite = is("multipart/") || is("message/");
-    if is_composite && ["base64", "quoted-printable"].iter().any(|word| encoding.contains(word)) {
-        return Some("a multipart or message is encoded as a whole");
-    }
     if !has_one_boundary(&kind) {
-        return Some("the boundary of a multipart cannot be told");
+        return Some("its boundary cannot be told");
     }
     // Nobody has looked into what is below.
     part.flags().contains(PartFlags::LIMIT_REACHED).then_some("it has too many parts in parts")
@@ -215,7 +409,11 @@ mod tests {
 
     fn check(content: &str, expected: Option<&str>) {
         let found = objection(content.as_bytes(), &Extensions::default());
-        assert_eq!(found, expected.map(|name| Objection::Blocked(name.into())), "{content}");
+        let found = found.map(|objection| match objection {
+            Objection::Blocked { name, .. } => name,
+            Objection::Malformed { .. } => panic!("{objection:?}: {content}"),
+        });
+        assert_eq!(found.as_deref(), expected, "{content}");
     }
 
     fn with_part(fields: &str) -> String {
@@ -295,7 +493,9 @@ mod tests {
         ] {
             let content = with_part(&format!("Content-Disposition: {field}"));
             let found = objection(content.as_bytes(), &Extensions::default());
-            let Some(Objection::Blocked(found)) = found else { panic!("{field}: {found:?}") };
+            let Some(Objection::Blocked { name: found, .. }) = found else {
+                panic!("{field}: {found:?}")
+            };
             assert!(found.ends_with(name), "{field}: {found}");
         }
         for field in [
@@ -336,20 +536,123 @@ mod tests {
             with_part("\tContent-Type: text/plain; name=a.txt"),
             with_part("x").replace("boundary=b", "boundary=c; boundary=b"),
             with_part("x").replace("boundary=b", "boundary=\"b \""),
-            encoded("message/rfc822", "base64"),
-            encoded("message/global", "Quoted-Printable"),
-            encoded("multipart/mixed; boundary=i", "base64"),
+            encoded("message/rfc822", "base64").replace("AAAA", "AA=A"),
+            encoded("message/rfc822", "base64").replace("AAAA", "A:AA"),
+            encoded("multipart/mixed; boundary=i", "base64").replace("AAAA", "--i"),
             encoded("message/partial; id=1; number=1; total=2", "7bit"),
             nested_messages(1000),
         ] {
             let found = objection(content.as_bytes(), &Extensions::default());
-            assert!(matches!(found, Some(Objection::Malformed(_))), "{found:?} {content:.500}");
+            assert!(matches!(found, Some(Objection::Malformed { .. })), "{found:?} {content:.500}");
             let none = Extensions::from_iter([]);
             assert_eq!(objection(content.as_bytes(), &none), None, "{content:.500}");
         }
         check(&encoded("message/rfc822", "8bit"), None);
         check(&encoded("text/plain", "base64"), None);
         check(&encoded("text/plain; name=\"a message/multipart/x\"", "base64"), None);
+    }
+
+    /// Ticket systems and libraries send `.eml` files so (RFC 2046 §5.2.1 forbids it).
+    #[test]
+    fn what_is_encoded_as_a_whole_is_decoded_and_looked_into() {
+        let part = |kind: &str, encoding: &str, body: &str| {
+            let fields = format!("Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}");
+            with_part(&fields).replace("AAAA", body)
+        };
+        let base64 = |text: &str| base64::MIME.encode(text);
+        let quoted = |text: &str| qp::BODY.encode(text).replace('.', "=2E");
+        let with_file = |name: &str| {
+            let inner = with_part(&format!("Content-Disposition: attachment; filename={name}"));
+            inner.replace("boundary=b", "boundary=q").replace("--b", "--q")
+        };
+        let harmless = with_file("a.txt");
+        let blocked = with_file("a.exe");
+        let kinds = ["message/rfc822; name=mail.eml", "message/global", "Message/RFC822"];
+        for kind in kinds {
+            check(&part(kind, "base64", &base64(&harmless)), None);
+            check(&part(kind, "Quoted-Printable", &quoted(&harmless)), None);
+            check(&part(kind, "BASE64", &base64(&blocked)), Some("a.exe"));
+            check(&part(kind, "quoted-printable", &quoted(&blocked)), Some("a.exe"));
+            // A reader that passes over the encoding finds it as it is.
+            check(&part(kind, "quoted-printable", &blocked), Some("a.exe"));
+            check(&part(kind, "(x) quoted-printable", &quoted(&blocked)), Some("a.exe"));
+            let twice = part(kind, "base64", &base64(&part(kind, "base64", &base64(&blocked))));
+            check(&twice, Some("a.exe"));
+        }
+        let parts = |name: &str| {
+            format!("--i\r\nContent-Disposition: attachment; filename={name}\r\n\r\nx\r\n--i--\r\n")
+        };
+        let multipart = "multipart/mixed; boundary=i";
+        check(&part(multipart, "quoted-printable", &parts("a.txt")), None);
+        check(&part(multipart, "quoted-printable", &parts("a.exe")), Some("a.exe"));
+        check(&part(multipart, "quoted-printable", &quoted(&parts("a.exe"))), Some("a.exe"));
+        check(&part(multipart, "base64", &base64(&parts("a.txt"))), None);
+        check(&part(multipart, "base64", &base64(&parts("a.exe"))), Some("a.exe"));
+        let whole = format!(
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+            base64(&blocked)
+        );
+        check(&whole, Some("a.exe"));
+    }
+
+    #[test]
+    fn a_message_that_is_encoded_over_and_over_is_refused() {
+        let mut content = "Subject: x\r\n\r\nx".to_owned();
+        for depth in 1..=12 {
+            content = format!(
+                "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+                base64::MIME.encode(&content)
+            );
+            let found = objection(content.as_bytes(), &Extensions::default());
+            assert_eq!(found.is_some(), depth > MAX_DECODED, "{depth}: {found:?}");
+        }
+        // As long as every part of it is read twice, and each of those again.
+        let part = |body: &str| {
+            format!(
+                "--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\
+                 Content-Transfer-Encoding: quoted-printable\r\n\r\n{body}\r\n"
+            )
+        };
+        let head = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+        check_length(&format!("{head}{}", part("x").repeat(20_000)));
+        let nested = (0..60).fold("x".repeat(1 << 20), |inner, depth| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=b{depth}\r\n\
+                 Content-Transfer-Encoding: quoted-printable\r\n\r\n--b{depth}\r\n{inner}\r\n"
+            )
+        });
+        check_length(&nested);
+    }
+
+    #[test]
+    fn the_part_is_named() {
+        let check = |content: &str, expected: &str| {
+            let found = objection(content.as_bytes(), &Extensions::default());
+            assert_eq!(found.expect(content).place(), expected, "{content}");
+        };
+        let blocked = with_part("Content-Disposition: attachment; filename=a.exe");
+        check(&blocked, "part 2 \"a.exe\"");
+        check("Content-Type: application/x; name=a.exe\r\n\r\nAAAA", "part 1 \"a.exe\"");
+        let message = |encoding: &str, body: &str| {
+            let fields = format!("Content-Type: message/rfc822{encoding}");
+            with_part(&fields).replace("AAAA", body)
+        };
+        check(&message("", &blocked), "part 2.2 \"a.exe\"");
+        check(&message("", &message("", &blocked)), "part 2.2.2 \"a.exe\"");
+        let single = "Content-Type: application/x; name=a.exe\r\n\r\nAAAA";
+        check(&message("", single), "part 2.1 \"a.exe\"");
+        let encoded = "\r\nContent-Transfer-Encoding: base64";
+        let inner = base64::MIME.encode(&blocked);
+        check(&message(encoded, &inner), "part 2.2 \"a.exe\"");
+        check(&message("", &message(encoded, &inner)), "part 2.2.2 \"a.exe\"");
+        let twice = "Content-Type: text/plain; name=\"b.txt\"\r\nContent-Type: text/plain";
+        check(&with_part(twice), "part 2, it has a field twice");
+        let unclean = "; name=mail.eml\r\nContent-Transfer-Encoding: base64";
+        check(&message(unclean, "a:b"), "part 2 \"mail.eml\", it is not clean base64");
+        let boundaries = with_part("x").replace("boundary=b", "boundary=c; boundary=b");
+        check(&boundaries, "part 1, its boundary cannot be told");
+        let root = format!("Content-Type: text/plain\r\n{blocked}");
+        check(&root, "the message itself, it has a field twice");
     }
 
     fn nested_messages(depth: usize) -> String {
@@ -372,7 +675,7 @@ mod tests {
     /// A quadratic cost would be seen as a test that does not end.
     fn check_length(content: &str) {
         let found = objection(content.as_bytes(), &Extensions::default());
-        assert!(!matches!(found, Some(Objection::Blocked(_))), "{content:.100}");
+        assert!(!matches!(found, Some(Objection::Blocked { .. })), "{content:.100}");
     }
 
     #[test]
@@ -381,7 +684,8 @@ mod tests {
         let blocked = |list: &[&str]| objection(message.as_bytes(), &extensions(list));
         assert_eq!(blocked(&[]), None);
         assert_eq!(blocked(&["exe"]), None);
-        assert_eq!(blocked(&["exe", "zip"]), Some(Objection::Blocked("a.Zip".into())));
+        let found = Objection::Blocked { name: "a.Zip".into(), part: "2".into() };
+        assert_eq!(blocked(&["exe", "zip"]), Some(found));
     }
 
     #[test]

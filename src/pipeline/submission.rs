@@ -183,17 +183,12 @@ impl Submission {
     }
 
     fn blocked(&self, content: &[u8]) -> Option<Rejection> {
-        let trace_id = self.trace_id;
-        match attachments::objection(content, &self.policy()?.blocked_attachments)? {
-            Objection::Blocked(name) => {
-                tracing::info!(%trace_id, name, "a message has a blocked attachment");
-                Some(Reason::BlockedAttachment.into())
-            }
-            Objection::Malformed(why) => {
-                tracing::info!(%trace_id, why, "a message is malformed");
-                Some(Reason::MalformedMime.into())
-            }
-        }
+        let objection = attachments::objection(content, &self.policy()?.blocked_attachments)?;
+        let reason = match objection {
+            Objection::Blocked { .. } => Reason::BlockedAttachment,
+            Objection::Malformed { .. } => Reason::MalformedMime,
+        };
+        Some(Rejection::at(reason, objection.place()))
     }
 }
 

@@ -229,7 +229,7 @@ fn a_message_that_can_be_taken_apart_in_two_ways_goes_nowhere() {
         ("550 5.6.0 The parts of the message can be read in more than one way", "malformed-mime");
     let twice = with_part("Content-Type: text/plain\r\nContent-Type: text/html", "x");
     let encoded = "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64";
-    let encoded = with_part(encoded, "U3ViamVjdDogeA0KDQp4");
+    let encoded = with_part(encoded, "U3ViamVjdDogeA0KDQp4: no base64");
     let boundaries = named("filename=a.txt").replace("boundary=b", "boundary=c; boundary=b");
     let messages = [("twice", twice), ("encoded", encoded), ("boundaries", boundaries)];
     let blocking = daemon("", "");
@@ -242,6 +242,37 @@ fn a_message_that_can_be_taken_apart_in_two_ways_goes_nowhere() {
     for (subject, message) in &messages {
         send(&none, subject, message).accepted();
     }
+}
+
+/// An attached `.eml` in base64, as ticket systems and PHPMailer write it, is looked into; and who
+/// wrote the message is told which part is meant, and finds it in log and story.
+#[test]
+fn an_attached_message_in_base64_is_sent_unless_a_file_in_it_is_blocked() {
+    let daemon = daemon("", "");
+    let fields = "Content-Type: message/rfc822; name=\"mail.eml\"\r\n\
+                  Content-Transfer-Encoding: base64\r\n\
+                  Content-Disposition: attachment; filename=\"mail.eml\"";
+    let ticket = with_part(fields, "RnJvbTogYUBiLnRlc3QNClN1YmplY3Q6IHgNCg0KaGVsbG8NCg==");
+    send(&daemon, "ticket", &ticket).accepted();
+    assert_eq!(daemon.folders("bob", "ticket"), ["INBOX"]);
+    // printf 'Content-Type: application/x; name=a.exe\r\n\r\nMZ\r\n' | base64
+    let hidden = "Q29udGVudC1UeXBlOiBhcHBsaWNhdGlvbi94OyBuYW1lPWEuZXhlDQoNCk1aDQo=";
+    let broken = with_part("Content-Type: text/plain; name=a.txt\r\nContent-Type: x/y", "x");
+    for (subject, message, (reply, word), place) in [
+        ("hidden", with_part(fields, hidden), BLOCKED, "part 2.1 \"a.exe\""),
+        ("plain", named("filename=b.exe"), BLOCKED, "part 2 \"b.exe\""),
+        ("broken", broken, ("550 5.6.0", "malformed-mime"), "part 2"),
+    ] {
+        let transcript = send(&daemon, subject, &message).refused(reply, word);
+        assert!(transcript.text.contains(&format!(": {place}")), "{}", transcript.text);
+        let (_, rest) = transcript.text.split_once(&format!("[{word} ")).expect("a refusal");
+        let (id, _) = rest.split_once(']').expect("an id");
+        let story = daemon.succeeds(&["events", "trace", id]);
+        assert!(story.contains(&format!("[{word}] for {place}")), "no {place} in {story}");
+        let log = daemon.log().replace("\\\"", "\"");
+        assert!(log.contains(&format!(": {place}")), "no {place} in {log}");
+    }
+    assert_eq!(daemon.mailbox("bob").len(), 1);
 }
 
 #[test]
