@@ -10,6 +10,7 @@ use super::Settings;
 use super::answers::{
     Answers, Parsed, Policy, a_label, key_record, parse_key, parse_policy, question,
 };
+use super::body_length::Lengths;
 use super::dmarc::{Author, Evaluator, Identifiers};
 use super::outcome::Authentication;
 use super::spf::{self, Identity, SpfOutcome, SpfResult};
@@ -63,13 +64,22 @@ impl Authenticator {
     pub async fn authenticate(&self, request: &Request<'_>) -> Authentication {
         let deadline = Instant::now() + self.settings.deadline;
         let weight = Weight::of(request.message);
+        let max = self.settings.max_signatures;
         let parse = || {
             // A message without a single header field has nothing to verify, but came from someone.
             let mut message = AuthenticatedMessage::parse(request.message).unwrap_or_default();
-            let refused = dkim::screen(&mut message, request.now, self.settings.max_signatures);
-            (message, refused)
+            let lengths = Lengths::measure(request.message, &message, max);
+            let mut refused = dkim::unread(&message, &lengths, max);
+            refused.append(&mut dkim::screen(&mut message, request.now, max));
+            (message, lengths, refused)
         };
-        let (message, refused) = heavy::in_turn(weight, parse).await;
+        let (message, lengths, mut refused) = heavy::in_turn(weight, parse).await;
+        let room = max.saturating_sub(message.dkim_signatures().len());
+        let weight_again = if lengths.any_covers() { weight } else { Weight::Light };
+        let read_again = || lengths.covered(|message| dkim::screen(message, request.now, room));
+        let (covered, mut refused_again) = heavy::in_turn(weight_again, read_again).await;
+        refused.append(&mut refused_again);
+        refused.truncate(max);
         let authors = Author::all_of(request.authors);
         let evaluator = Evaluator {
             resolver: &*self.resolver,
@@ -79,12 +89,16 @@ impl Authenticator {
         };
         let (spf, keys, walks, iprev) = tokio::join!(
             self.check_spf(request, deadline),
-            self.look_up_keys(&message, deadline),
+            self.look_up_keys(&message, &covered, deadline),
             evaluator.walk_all(&authors),
             iprev::check(&*self.resolver, request.peer.ip, deadline),
         );
-        let verification = self.verifier.verify_dkim(Parameters::new(&message).with_cache(&keys));
-        let outputs = heavy::complete_in_turn(weight, verification).await;
+        let mut outputs = Vec::new();
+        for message in std::iter::once(&message).chain(&covered) {
+            let verification =
+                self.verifier.verify_dkim(Parameters::new(message).with_cache(&keys));
+            outputs.append(&mut heavy::complete_in_turn(weight, verification).await);
+        }
         let identifiers = Identifiers { message: &message, dkim: &outputs, spf: &spf };
         let dmarc = evaluator.judge_all(authors, walks, identifiers, request.trace_id).await;
         let check_arc = arc::check(&self.verifier, &message, &keys);
@@ -108,8 +122,14 @@ impl Authenticator {
     }
 
     /// The keys of all signatures and seals, side by side.
-    async fn look_up_keys(&self, message: &AuthenticatedMessage<'_>, deadline: Instant) -> Answers {
-        let signatures = message.dkim_signatures().iter();
+    async fn look_up_keys(
+        &self,
+        message: &AuthenticatedMessage<'_>,
+        covered: &[AuthenticatedMessage<'_>],
+        deadline: Instant,
+    ) -> Answers {
+        let messages = std::iter::once(message).chain(covered);
+        let signatures = messages.flat_map(AuthenticatedMessage::dkim_signatures);
         let mut names: Vec<String> =
             signatures.map(|field| dkim::key_name(&field.header)).collect();
         names.extend(arc::key_names(message));

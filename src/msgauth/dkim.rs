@@ -6,6 +6,7 @@ use mail_auth::dns::ToFqdn;
 use mail_auth::{AuthenticatedMessage, DkimOutput, DnsError, Error, TxtRecord};
 
 use super::answers::Answers;
+use super::body_length::{Lengths, Reach};
 use super::outcome::{DkimOutcome, DkimResult};
 use super::tags::signature_problem;
 use crate::clock::Timestamp;
@@ -16,21 +17,28 @@ const MAX_FIELD_COMPARISONS: usize = 2_000_000;
 /// Names in one `h=`.
 const MAX_SIGNED_FIELDS: usize = 1000;
 
+/// What mail-auth has not taken for signatures, less those that cover the whole body by their `l=`.
+pub(super) fn unread(
+    message: &AuthenticatedMessage<'_>,
+    lengths: &Lengths<'_>,
+    max: usize,
+) -> Vec<DkimOutcome> {
+    message
+        .errors()
+        .iter()
+        .filter(|field| field.name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature"))
+        .take(max)
+        .filter_map(|field| unreadable(field.value, &field.header, lengths))
+        .collect()
+}
+
 /// Takes the signatures out of `message` that are not to be verified, and says why. Those beyond
-/// the first `max` are ignored; of those that cannot even be read only as many are told as leave
-/// it at `max` in all.
+/// the first `max` are ignored.
 pub(super) fn screen(
     message: &mut AuthenticatedMessage<'_>,
     now: Timestamp,
     max: usize,
 ) -> Vec<DkimOutcome> {
-    let mut unreadable: Vec<DkimOutcome> = message
-        .errors()
-        .iter()
-        .filter(|field| field.name.trim_ascii_end().eq_ignore_ascii_case(b"DKIM-Signature"))
-        .take(max)
-        .map(|field| self::unreadable(field.value, &field.header))
-        .collect();
     let fields = message.headers().len();
     let problems: Vec<_> = message
         .dkim_signatures()
@@ -56,9 +64,7 @@ pub(super) fn screen(
             }
         }
     });
-    unreadable.truncate(max.saturating_sub(seen));
-    unreadable.append(&mut refused);
-    unreadable
+    refused
 }
 
 fn objection(
@@ -89,22 +95,31 @@ pub(super) fn too_many_fields(signed: usize, present: usize) -> bool {
     signed > MAX_SIGNED_FIELDS || signed.saturating_mul(present) > MAX_FIELD_COMPARISONS
 }
 
-fn unreadable(field: &[u8], error: &Error) -> DkimOutcome {
-    // RFC 8601 §2.7.1: what local policy does not accept is `policy`.
-    let refused = matches!(error, Error::Dkim(DkimError::BodyLengthTag));
+fn unreadable(field: &[u8], error: &Error, lengths: &Lengths<'_>) -> Option<DkimOutcome> {
+    let (result, reason) = match error {
+        Error::Dkim(DkimError::BodyLengthTag) => match lengths.reach(field) {
+            Reach::Whole => return None,
+            Reach::Beyond => {
+                (DkimResult::PermError, "l= is more than there is of the body".to_owned())
+            }
+            // RFC 8601 §2.7.1: what local policy does not accept is `policy`.
+            Reach::Part => (DkimResult::Policy, reason(error)),
+        },
+        error => (DkimResult::PermError, reason(error)),
+    };
     let domain = tag(field, "d").to_ascii_lowercase();
-    DkimOutcome {
+    Some(DkimOutcome {
         identity: if domain.is_empty() { String::new() } else { format!("@{domain}") },
         domain,
         selector: tag(field, "s"),
         algorithm: tag(field, "a"),
-        result: if refused { DkimResult::Policy } else { DkimResult::PermError },
-        reason: Some(reason(error)),
-    }
+        result,
+        reason: Some(reason),
+    })
 }
 
 /// A tag of a signature that as a whole cannot be used; empty if it is not there.
-fn tag(field: &[u8], name: &str) -> String {
+pub(super) fn tag(field: &[u8], name: &str) -> String {
     String::from_utf8_lossy(field)
         .split(';')
         .filter_map(|tag| tag.split_once('='))
@@ -162,7 +177,7 @@ pub(super) fn reason(error: &Error) -> String {
     let text = match error {
         Error::Dkim(DkimError::BodyHashMismatch) => "the body hash did not verify",
         Error::Dkim(DkimError::SignatureExpired) => "the signature has expired",
-        Error::Dkim(DkimError::BodyLengthTag) => "a body length tag (l=) is not accepted",
+        Error::Dkim(DkimError::BodyLengthTag) => "l= does not cover the whole body",
         Error::Dkim(DkimError::AuidMismatch) => "i= is not within d=",
         Error::Dkim(DkimError::PublicKeyRevoked) => "the key has been revoked",
         Error::Dkim(DkimError::UnsupportedVersion) => "unknown version",

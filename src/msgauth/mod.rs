@@ -9,6 +9,7 @@
 mod answers;
 mod arc;
 mod authenticator;
+mod body_length;
 mod dkim;
 mod dmarc;
 mod forged;

@@ -59,7 +59,7 @@ pub struct DkimOutcome {
     pub reason: Option<String>,
 }
 
-/// The result of DMARC, in the words of RFC 9989 §10.2 (the Authentication-Results registry).
+/// The result of DMARC, in the words that RFC 9989 has in the Authentication-Results registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DmarcResult {

@@ -76,13 +76,101 @@ async fn an_expired_signature_is_a_fail_and_not_neutral() {
     assert_eq!(authentication.dkim_verdict(), Verdict::Fail);
 }
 
+/// MESSAGE's header section with this body.
+fn with_body(body: &str) -> String {
+    let (header, _) = MESSAGE.split_once("\r\n\r\n").unwrap();
+    format!("{header}\r\n\r\n{body}")
+}
+
+/// The canonical body that was signed, the body as it came, the canonicalization, the `l=`, and what
+/// comes of it.
+const LENGTHS: [(&str, &str, &str, u64, DkimResult); 21] = [
+    ("Tea.\r\n", "Tea.\r\n", "relaxed/simple", 6, DkimResult::Pass),
+    ("Tea.\r\n", "Tea.\r\n", "relaxed/relaxed", 6, DkimResult::Pass),
+    ("Tea.\r\n", "Tea.\r\n", "simple/simple", 6, DkimResult::Pass),
+    // What canonicalization takes away is not counted.
+    ("Tea.\r\n", "Tea.\r\n\r\n\r\n", "relaxed/simple", 6, DkimResult::Pass),
+    ("Tea.\r\n", "Tea.\r\n\r\n\r\n", "relaxed/relaxed", 6, DkimResult::Pass),
+    ("Tea.\r\n", "Tea. \t\r\n \r\n\t\r\n", "relaxed/relaxed", 6, DkimResult::Pass),
+    ("A tea.\r\n", "A \t tea. \r\n", "relaxed/relaxed", 8, DkimResult::Pass),
+    (" A tea.\r\n\r\nB\r\n", "\tA tea.\r\n \r\nB", "relaxed/relaxed", 14, DkimResult::Pass),
+    ("Tea.\r\n", "Tea.", "relaxed/relaxed", 6, DkimResult::Pass),
+    ("Tea.\r\n", "Tea.", "relaxed/simple", 6, DkimResult::Pass),
+    ("\r\n", "", "relaxed/simple", 2, DkimResult::Pass),
+    ("\r\n", "\r\n\r\n", "relaxed/simple", 2, DkimResult::Pass),
+    // What is longer than l= may have been appended.
+    ("Tea.\r\n", "Tea.\r\nX\r\n", "relaxed/simple", 6, DkimResult::Policy),
+    ("Tea.\r\n", "Tea.\r\nX\r\n", "relaxed/relaxed", 6, DkimResult::Policy),
+    ("Tea.\r\n", "Tea.\r\n\r\n\r\nX", "relaxed/relaxed", 6, DkimResult::Policy),
+    ("Tea.\r\n", "Tea.\r\n", "relaxed/simple", 4, DkimResult::Policy),
+    ("Tea.\r\n", "Tea.\r\n \r\n", "relaxed/simple", 6, DkimResult::Policy),
+    // RFC 6376 §3.5: nothing is shorter.
+    ("Tea.\r\n", "Tea.\r\n", "relaxed/simple", 7, DkimResult::PermError),
+    ("Tea.\r\n", "Tea.\r\n\r\n", "relaxed/relaxed", 8, DkimResult::PermError),
+    // As long, and another.
+    ("Tea.\r\n", "Mud.\r\n", "relaxed/simple", 6, DkimResult::Fail),
+    ("Tea.\r\n", "Mud. \r\n", "relaxed/relaxed", 6, DkimResult::Fail),
+];
+
 #[tokio::test]
-async fn a_body_length_tag_is_not_accepted() {
-    let signer = DkimSigner::from_key(rsa_key()).domain("example.test").selector("rsa");
-    let signer = signer.headers(SIGNED_FIELDS).body_length(true);
-    let message = signer.sign(MESSAGE.as_bytes()).unwrap().to_header() + MESSAGE + "Appended.\r\n";
-    let outcome = check(Dns::default().keys(), &message, DkimResult::Policy, Verdict::Fail).await;
-    assert_eq!((&*outcome.domain, &*outcome.selector), ("example.test", "rsa"));
+async fn a_body_length_counts_if_it_is_that_of_the_body() {
+    for (signed, came, canonicalization, length, expected) in LENGTHS {
+        let field = by_hand::sign(&with_body(signed), canonicalization, length);
+        let message = field + &with_body(came);
+        let authentication = Dns::default().keys().authenticate(&message).await;
+        let [outcome] = &authentication.dkim[..] else { panic!("{:?}", authentication.dkim) };
+        let what = format!("{came:?} {canonicalization} l={length}: {outcome:?}");
+        assert_eq!(outcome.result, expected, "{what}");
+        assert_eq!((&*outcome.domain, &*outcome.selector), ("example.test", "rsa"), "{what}");
+        let verdict = if expected == DkimResult::Pass { Verdict::Pass } else { Verdict::Fail };
+        assert_eq!(authentication.dkim_verdict(), verdict, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_with_a_length_is_judged_like_any_other() {
+    let body = with_body("Tea.\r\n");
+    let field = by_hand::sign(&body, "relaxed/simple", 6);
+    let dns = || Dns::default().keys();
+    // DMARC may rest on it.
+    let authentication = dns().authenticate(&(field.clone() + &body)).await;
+    assert_eq!(authentication.dkim_verdict(), Verdict::Pass);
+    // A tag list that is not one, a header field that is another.
+    for (from, to, expected) in [
+        ("; s=rsa", "; s=rsa; s=rsa", DkimResult::PermError),
+        ("; l=6", "; l=06", DkimResult::Fail),
+    ] {
+        let field = field.replace(from, to);
+        let outcomes = dns().authenticate(&(field + &body)).await.dkim;
+        assert_eq!(outcomes[0].result, expected, "{to}: {outcomes:?}");
+    }
+    let other = body.replace("Subject: Tea", "Subject: Coffee");
+    let outcomes = dns().authenticate(&(field.clone() + &other)).await.dkim;
+    assert_eq!(outcomes[0].result, DkimResult::Fail, "{outcomes:?}");
+    // Beside one without a length, and beside one of the other canonicalization.
+    let both = [
+        by_hand::sign(&body, "relaxed/relaxed", 6),
+        field.clone(),
+        by_hand::sign(&body, "relaxed/simple", 4),
+    ];
+    let message = both.concat() + &signed_by("example.test", &body);
+    let outcomes = dns().authenticate(&message).await.dkim;
+    let results: Vec<_> = outcomes.iter().map(|outcome| outcome.result).collect();
+    let passes = results.iter().filter(|result| **result == DkimResult::Pass).count();
+    assert_eq!((results.len(), passes), (4, 3), "{outcomes:?}");
+}
+
+/// Each further length is another look at the whole body, and nobody needs many.
+#[tokio::test]
+async fn many_lengths_are_not_measured() {
+    let body = with_body("Tea.\r\n");
+    let fields: String =
+        (2..=9).map(|length| by_hand::sign(&body, "relaxed/simple", length.min(6))).collect();
+    let outcomes = Dns::default().keys().authenticate(&(fields.clone() + &body)).await.dkim;
+    assert!(outcomes.iter().all(|outcome| outcome.result == DkimResult::Policy), "{outcomes:?}");
+    let one = by_hand::sign(&body, "relaxed/simple", 6).repeat(30);
+    let outcomes = Dns::default().keys().authenticate(&(one + &body)).await.dkim;
+    assert_eq!(outcomes.len(), settings().max_signatures, "{outcomes:?}");
 }
 
 #[tokio::test]

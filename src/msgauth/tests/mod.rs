@@ -1,6 +1,7 @@
 //! Authentication against scripted DNS, with messages signed here.
 
 mod arc;
+mod by_hand;
 mod dkim;
 mod dmarc;
 mod door;
