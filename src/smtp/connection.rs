@@ -6,6 +6,7 @@ mod arrival;
 mod secure;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,9 +181,10 @@ where
         allowed: Result<(), Interruption>,
     ) -> Option<(Session<H::Transaction>, End)> {
         let hostname = self.shared.hostname().clone();
+        let client = peer.ip;
         let session = Session::new(hostname, protocol, Arc::clone(&self.limits), peer);
         let admitted = match allowed {
-            Ok(()) => self.hear_silence().await,
+            Ok(()) => self.hear_silence(client).await,
             Err(interruption) => Err(interruption),
         };
         let input = match admitted {
@@ -194,18 +196,22 @@ where
     }
 
     /// Does the client wait for the banner (RFC 5321 §3.1)?
-    async fn hear_silence(&mut self) -> Result<(), Interruption> {
+    /// One that has done so lately is believed to.
+    async fn hear_silence(&mut self, client: IpAddr) -> Result<(), Interruption> {
         let early = Interruption::Because(Reason::EarlyTalker);
         if !self.buffer.is_empty() {
             return Err(early);
         }
-        if self.limits.banner_delay.is_zero() {
+        if self.limits.banner_delay.is_zero() || self.shared.waited().has(client) {
             return Ok(());
         }
         let until = Instant::now() + self.limits.banner_delay;
         match self.fill(LINE_READ, until, OnStop::Close).await {
             Ok(()) => Err(early),
-            Err(Interruption::Because(Reason::TimedOut)) => Ok(()),
+            Err(Interruption::Because(Reason::TimedOut)) => {
+                self.shared.waited().add(client);
+                Ok(())
+            }
             Err(interruption) => Err(interruption),
         }
     }

@@ -19,6 +19,7 @@ use super::reply::Reply;
 use super::settings::{Limits, ListenerSettings, Protocol};
 use super::tls::Tls;
 use super::turns::Turns;
+use super::waited::Waited;
 use crate::id::TraceId;
 use crate::mail::Domain;
 
@@ -41,6 +42,7 @@ pub struct Shared<H> {
     unknown_users: Guesses,
     failed_logins: Guesses,
     in_flight: Arc<InFlight>,
+    waited: Waited,
 }
 
 impl<H: Handler> Shared<H> {
@@ -56,6 +58,7 @@ impl<H: Handler> Shared<H> {
             unknown_users: Guesses::default(),
             failed_logins: Guesses::default(),
             in_flight: Arc::default(),
+            waited: Waited::default(),
         })
     }
 
@@ -120,6 +123,11 @@ impl<H: Handler> Shared<H> {
     /// Wrong passwords.
     pub(crate) fn failed_logins(&self) -> &Guesses {
         &self.failed_logins
+    }
+
+    /// Clients that have waited for their banner.
+    pub(crate) fn waited(&self) -> &Waited {
+        &self.waited
     }
 
     pub(crate) fn reservation(&self) -> Reservation {

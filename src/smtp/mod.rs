@@ -29,6 +29,7 @@ mod reply;
 mod session;
 mod tls;
 mod turns;
+mod waited;
 mod wire;
 
 pub(crate) use budget::network_of;

@@ -13,8 +13,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::ready;
 use std::time::Duration;
 
@@ -55,8 +55,7 @@ impl Share {
     /// A network's turns, all of them free.
     pub(crate) fn new(limits: &Limits) -> Self {
         let free = Arc::new(Semaphore::new(limits.processing_per_network));
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let going_on = Semaphore::new(processors.div_ceil(2));
+        let going_on = Semaphore::new(processors().div_ceil(2));
         Self { free, waiting: AtomicUsize::new(0), going_on }
     }
 
@@ -92,6 +91,13 @@ impl Share {
         })
         .await
     }
+}
+
+/// How many processors there are, asked for once: the answer takes several files.
+fn processors() -> usize {
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *PROCESSORS
 }
 
 impl Turns {

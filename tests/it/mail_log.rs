@@ -128,11 +128,12 @@ fn the_lines_have_the_same_fields_in_json() {
     for command in [
         "MAIL FROM:<\"a \u{202e}b\"@good.test> SMTPUTF8",
         "RCPT TO:<nobody\u{202e}@example.test>",
-        "RCPT TO:<dave@example.test>",
+        "RCPT TO:<bob@example.test>",
     ] {
         client.command(command);
     }
     assert!(client.data(&message(CAROL, "one")).starts_with("250"));
+    send(&daemon, &["dave@example.test"], "two");
     let log = wait_for("the outcome", || {
         let log = daemon.log();
         log.contains("\"sent\"").then_some(log)

@@ -257,6 +257,27 @@ async fn an_early_talker_never_sees_the_banner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_for_the_banner_does_not_wait_again_for_hours() {
+    let shared = shared(Limits { banner_delay: Duration::from_secs(1), ..Limits::default() });
+    for (pause, expected) in [(0, 1), (0, 0), (3 * 3600, 0), (3600, 1), (0, 0)] {
+        sleep(Duration::from_secs(pause)).await;
+        let began = Instant::now();
+        let mut client = Client::connect(&shared);
+        assert_eq!(client.reply().await, "220 mx.example.test ESMTP Mailweir\r\n");
+        assert_eq!(began.elapsed(), Duration::from_secs(expected));
+        client.gone().await;
+    }
+    // It spoke first, so it has not waited.
+    let shared = self::shared(Limits { banner_delay: Duration::from_secs(1), ..Limits::default() });
+    for _ in 0..2 {
+        let mut client = Client::connect(&shared);
+        client.send(b"EHLO hurry.test\r\n").await;
+        assert!(client.rest().await.contains("[early-talker <id>]"));
+        client.gone().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn starttls_drops_what_was_pipelined_before_it() {
     let shared = shared(limits());
     let mut client = Client::connect(&shared);
