@@ -17,7 +17,7 @@ use crate::pipeline::snapshot::Snapshot;
 use crate::queue::courier::{FindGateway, Roads, SmtpCourier};
 use crate::queue::route::mta_sts::{Fetcher, HTTPS_PORT, Policies};
 use crate::queue::route::{Ourselves, Router, Settings};
-use crate::queue::{self, Queue, pki};
+use crate::queue::{self, Queue, Relays, pki};
 use crate::store::{Memo, Store};
 
 /// The queue of a daemon.
@@ -62,6 +62,7 @@ impl Outbound {
             clock,
             Box::new(chance),
         );
+        queue.set_relays(Relays::of(&configuration.routes));
         Ok(Self { queue, courier, policies, ourselves })
     }
 
@@ -70,8 +71,10 @@ impl Outbound {
         let Change { queue, routes, authorities } = change;
         let networks = routes.networks();
         self.policies.reload(Fetcher::new(Arc::clone(&authorities), HTTPS_PORT, networks));
+        let relays = Relays::of(&routes);
         let router = router(&resolver, routes, &self.ourselves, &self.policies);
         self.courier.reload(Roads { router, resolver, authorities });
+        self.queue.set_relays(relays);
         self.queue.reload(queue);
     }
 }

@@ -6,30 +6,45 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Settings;
+use super::relays::{Relay, Relays};
+use crate::mail::Domain;
 use crate::store::{Destination, Purpose, QueuedMail};
 
 /// How many lanes are known to be proven; beyond, the one that was proven first begins anew.
 const MAX_PROVEN: usize = 10_000;
 
-/// Mail that shares connections: a domain's, or that of an organization's gateway. Reports, which
-/// strangers can cause, go apart from users' mail to the same destination.
+/// Mail that shares connections. Reports, which strangers can cause, go apart from users' mail to
+/// the same servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Lane {
-    destination: Destination,
-    /// Whose gateway; `None` for a domain, which is the same for all.
-    organization: Option<Arc<str>>,
+    servers: Servers,
     is_report: bool,
 }
 
+/// Where the mail of a lane goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Servers {
+    /// To the mail exchangers of a domain.
+    Of(Domain),
+    /// To a server that the operator has named, for one domain or for many.
+    Relay(Relay),
+    /// Through the gateway of this name of an organization.
+    Gateway(Arc<str>, Arc<str>),
+}
+
 impl Lane {
-    pub(super) fn of(mail: &QueuedMail) -> Self {
+    pub(super) fn of(mail: &QueuedMail, relays: &Relays) -> Self {
         let entry = &mail.entry;
-        let organization = match entry.destination {
-            Destination::Domain(_) => None,
-            Destination::Gateway(_) => Some(Arc::clone(&entry.organization)),
+        let servers = match &entry.destination {
+            Destination::Domain(domain) => match relays.for_domain(domain) {
+                Some(relay) => Servers::Relay(relay.clone()),
+                None => Servers::Of(domain.clone()),
+            },
+            Destination::Gateway(name) => {
+                Servers::Gateway(Arc::clone(&entry.organization), Arc::clone(name))
+            }
         };
-        let is_report = entry.purpose == Purpose::Report;
-        Self { destination: entry.destination.clone(), organization, is_report }
+        Self { servers, is_report: entry.purpose == Purpose::Report }
     }
 
     pub(super) fn is_report(&self) -> bool {

@@ -11,6 +11,7 @@ pub mod hop;
 mod lane;
 mod memory;
 pub mod pki;
+mod relays;
 pub mod route;
 mod schedule;
 mod settings;
@@ -27,6 +28,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub use relays::Relays;
 pub use settings::Settings;
 pub use settle::Settlement;
 pub use waits_for::{GivenUp, Hurried, Share, WaitingEntry, WaitsFor};

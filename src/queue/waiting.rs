@@ -7,6 +7,7 @@ mod telling;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::lane::{Class, Lane, Limits, Open, Proven};
+use super::relays::Relays;
 use crate::clock::Timestamp;
 use crate::store::{QueueId, QueuedMail};
 
@@ -19,6 +20,7 @@ const BROUGHT_FORWARD: usize = 2;
 #[derive(Debug)]
 pub(super) struct Waiting {
     limits: Limits,
+    relays: Relays,
     /// What is not being sent.
     mails: HashMap<QueueId, QueuedMail>,
     /// What is being sent, as it was when it was taken.
@@ -78,6 +80,7 @@ impl Waiting {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            relays: Relays::default(),
             mails: HashMap::new(),
             under_way: HashMap::new(),
             due: BTreeSet::new(),
@@ -99,6 +102,36 @@ impl Waiting {
         }
     }
 
+    /// Leads mail to these relays from now on.
+    pub(super) fn set_relays(&mut self, relays: Relays) {
+        if self.relays == relays {
+            return;
+        }
+        self.relays = relays;
+        let mut due = Vec::new();
+        for state in self.lanes.values_mut() {
+            state.servers_fault.clear();
+            due.extend(state.ready.drain(..));
+        }
+        for id in due {
+            if let Some(mail) = self.mails.get(&id) {
+                self.due.insert((mail.state.next_attempt, id));
+            }
+        }
+        for mail in self.mails.values().filter(|mail| mail.state.is_servers_fault) {
+            let lane = Lane::of(mail, &self.relays);
+            self.lanes.entry(lane).or_default().servers_fault.insert(mail.id);
+        }
+        let lanes: Vec<_> = self.lanes.keys().cloned().collect();
+        for lane in &lanes {
+            self.forget_if_idle(lane);
+        }
+    }
+
+    fn lane_of(&self, mail: &QueuedMail) -> Lane {
+        Lane::of(mail, &self.relays)
+    }
+
     /// Whether a lane carries reports, and whether a server of its destination has answered.
     pub(super) fn class(&self, lane: &Lane) -> Class {
         Class { is_report: lane.is_report(), is_proven: self.proven.has(lane) }
@@ -109,7 +142,8 @@ impl Waiting {
         self.under_way.remove(&mail.id);
         self.due.insert((mail.state.next_attempt, mail.id));
         if mail.state.is_servers_fault {
-            self.lanes.entry(Lane::of(&mail)).or_default().servers_fault.insert(mail.id);
+            let lane = self.lane_of(&mail);
+            self.lanes.entry(lane).or_default().servers_fault.insert(mail.id);
         }
         self.mails.insert(mail.id, mail);
     }
@@ -117,7 +151,7 @@ impl Waiting {
     /// Makes an entry due at once, and its lane's hold end.
     pub(super) fn hurry(&mut self, id: QueueId, now: Timestamp) -> Found<()> {
         let Some(mail) = self.mails.get(&id) else { return self.under_way(id) };
-        let lane = Lane::of(mail);
+        let lane = self.lane_of(mail);
         self.bring_forward(&lane, id, now);
         self.release(&lane);
         Found::Waiting(())
@@ -140,7 +174,7 @@ impl Waiting {
     pub(super) fn remove(&mut self, id: QueueId) -> Found<QueuedMail> {
         let Some(mail) = self.mails.remove(&id) else { return self.under_way(id) };
         self.due.remove(&(mail.state.next_attempt, id));
-        let lane = Lane::of(&mail);
+        let lane = self.lane_of(&mail);
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.ready.retain(|ready| *ready != id);
             state.servers_fault.remove(&id);
@@ -279,7 +313,7 @@ impl Waiting {
                 break;
             }
             let Some(mail) = self.mails.get(&id) else { continue };
-            let lane = Lane::of(mail);
+            let lane = self.lane_of(mail);
             let state = self.lanes.entry(lane.clone()).or_default();
             state.servers_fault.remove(&id);
             state.ready.push_back(id);

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::lane::{Lane, Limits};
 use super::memory::Memory;
+use super::relays::Relays;
 use super::settle::{self, Settlement};
 use super::waiting::{Found, Stage, Waiting};
 use super::waits_for::{GivenUp, Hurried, WaitingEntry, WaitsFor};
@@ -192,6 +193,12 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         self.waiting().set_limits(Limits::of(&settings));
         let terms = self.terms.load().changed_to(settings);
         self.terms.store(Arc::new(terms));
+        self.changed.notify_one();
+    }
+
+    /// Leads mail to these servers from now on; a connection that is open ends with its entry.
+    pub fn set_relays(&self, relays: Relays) {
+        self.waiting().set_relays(relays);
         self.changed.notify_one();
     }
 

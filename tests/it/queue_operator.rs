@@ -150,6 +150,21 @@ fn who_is_dropped_by_address_takes_nobody_along() {
     assert!(!both.status.success(), "one or the other");
 }
 
+#[test]
+fn a_relay_for_all_mail_has_the_connections_of_one_destination() {
+    let silent = Remote::start(Manners { is_silent: true, ..Manners::default() });
+    let daemon = started(&route("*", silent.address.port()));
+    let recipients: Vec<_> = (0..5).map(|number| format!("a@d{number}.test")).collect();
+    let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    submit(&daemon, &recipients, "for five domains");
+    let expected = is(&[("in-flight", 1), ("connection", 4)]);
+    wait_for("everything to wait", || (reasons(&daemon) == expected).then_some(()));
+    wait_for("a connection", || (silent.connections() > 0).then_some(()));
+    assert_eq!(silent.connections(), 1, "one until it answers");
+    // It would be waited for.
+    drop(silent);
+}
+
 /// Its servers take nothing for as long as each message was tried once, as when they start anew.
 #[test]
 fn what_waits_for_a_destination_that_is_back_goes_at_once() {

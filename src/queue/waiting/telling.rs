@@ -54,7 +54,7 @@ impl Waiting {
         if self.due.contains(&(next_attempt, id)) {
             return Some(WaitsFor::NextAttempt { until: next_attempt });
         }
-        let lane = Lane::of(mail);
+        let lane = self.lane_of(mail);
         let held_until = self.lanes.get(&lane).and_then(|state| state.held_until);
         Some(match held_until {
             Some(until) => WaitsFor::DestinationDown { until },

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::mail::Domain;
+use crate::queue::route::FixedRoute;
 use crate::queue::waits_for::{Share, WaitsFor};
-use crate::queue::{Settings, fixture};
+use crate::queue::{Settings, fixture, route};
 use crate::store::{Destination, Purpose, QueueEntry, QueueState};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -38,6 +39,10 @@ fn report(number: usize, destination: &str) -> QueuedMail {
     QueuedMail { entry: Arc::new(entry), ..mail }
 }
 
+fn lane_of(mail: &QueuedMail) -> Lane {
+    Lane::of(mail, &Relays::default())
+}
+
 fn limits(connections: usize, connections_per_destination: usize) -> Limits {
     Limits::of(&Settings { connections, connections_per_destination, ..Settings::default() })
 }
@@ -58,7 +63,7 @@ fn destinations_take_turns_within_their_connections() {
         waiting.add(mail(number, "many.test", NOW));
     }
     waiting.add(mail(5, "one.test", NOW));
-    let lane = Lane::of(&mail(1, "many.test", NOW));
+    let lane = lane_of(&mail(1, "many.test", NOW));
     waiting.prove(&lane, NOW);
     let taken = all(&mut waiting, NOW);
     assert_eq!(taken, ["1.0.0.0", "5.0.0.0", "2.0.0.0"], "two connections to many.test");
@@ -87,7 +92,7 @@ fn nothing_is_taken_before_its_time() {
 #[test]
 fn a_held_lane_waits_and_no_other() {
     let mut waiting = Waiting::new(limits(200, 2));
-    let lane = Lane::of(&mail(1, "down.test", NOW));
+    let lane = lane_of(&mail(1, "down.test", NOW));
     waiting.hold(&lane, at(60));
     waiting.add(mail(1, "down.test", NOW));
     waiting.add(mail(2, "up.test", NOW));
@@ -108,7 +113,7 @@ fn another_number_of_connections_holds_for_those_that_are_open() {
     for number in 1..=6 {
         waiting.add(mail(number, "a.test", NOW));
     }
-    let lane = Lane::of(&mail(1, "a.test", NOW));
+    let lane = lane_of(&mail(1, "a.test", NOW));
     waiting.prove(&lane, NOW);
     assert_eq!(take(&mut waiting, NOW).as_deref(), Some("1.0.0.0"));
     assert_eq!(take(&mut waiting, NOW), None);
@@ -133,7 +138,7 @@ fn what_is_removed_is_not_taken() {
     assert!(matches!(waiting.remove(id(2)), Found::Waiting(_)));
     assert_eq!(waiting.remove(id(2)), Found::Nothing);
     assert_eq!(waiting.remove(id(1)), Found::UnderWay);
-    let lane = Lane::of(&mail(1, "a.test", NOW));
+    let lane = lane_of(&mail(1, "a.test", NOW));
     assert_eq!(waiting.take_more(&lane, NOW).map(|mail| mail.id), Some(id(3)));
 }
 
@@ -143,7 +148,7 @@ fn a_destination_has_one_connection_until_a_server_has_answered() {
     for number in 1..=9 {
         waiting.add(mail(number, "new.test", NOW));
     }
-    let lane = Lane::of(&mail(1, "new.test", NOW));
+    let lane = lane_of(&mail(1, "new.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
     waiting.prove(&lane, NOW);
     assert_eq!(all(&mut waiting, NOW), ["2.0.0.0", "3.0.0.0"]);
@@ -159,7 +164,7 @@ fn a_destination_has_one_connection_until_a_server_has_answered() {
 #[test]
 fn destinations_that_have_not_answered_have_half_of_all_connections() {
     let mut waiting = Waiting::new(limits(8, 8));
-    let lane = |number: usize| Lane::of(&mail(number, &format!("d{number}.test"), NOW));
+    let lane = |number: usize| lane_of(&mail(number, &format!("d{number}.test"), NOW));
     for number in 1..=6 {
         waiting.add(mail(number, &format!("d{number}.test"), NOW));
     }
@@ -182,14 +187,14 @@ fn reports_have_a_quarter_of_all_connections() {
     let mut waiting = Waiting::new(limits(8, 8));
     let names: Vec<_> = (1..=4).map(|number| format!("d{number}.test")).collect();
     for (number, name) in (1..).zip(&names) {
-        waiting.prove(&Lane::of(&report(number, name)), NOW);
+        waiting.prove(&lane_of(&report(number, name)), NOW);
         waiting.add(report(number, name));
         waiting.add(report(0x10 + number, name));
     }
     waiting.add(mail(9, "d4.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0", "2.0.0.0", "9.0.0.0"]);
     // Those that wait for the share have it in turn.
-    let first = Lane::of(&report(1, "d1.test"));
+    let first = lane_of(&report(1, "d1.test"));
     assert_eq!(waiting.take_more(&first, NOW), None);
     waiting.close(&first);
     assert_eq!(all(&mut waiting, NOW), ["3.0.0.0"]);
@@ -198,7 +203,7 @@ fn reports_have_a_quarter_of_all_connections() {
 #[test]
 fn reports_and_other_mail_share_the_connections_of_a_destination() {
     let mut waiting = Waiting::new(limits(200, 1));
-    let lane = Lane::of(&mail(1, "a.test", NOW));
+    let lane = lane_of(&mail(1, "a.test", NOW));
     waiting.add(mail(1, "a.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
     waiting.add(report(2, "a.test"));
@@ -220,7 +225,7 @@ fn nothing_is_kept_of_a_destination_whose_mail_is_gone() {
     let mut waiting = Waiting::new(limits(200, 2));
     for (number, name) in ["up.test", "down.test", "dropped.test"].into_iter().enumerate() {
         waiting.add(mail(number + 1, name, NOW));
-        let lane = Lane::of(&mail(1, name, NOW));
+        let lane = lane_of(&mail(1, name, NOW));
         if name == "dropped.test" {
             waiting.promote(NOW);
             assert!(matches!(waiting.remove(id(3)), Found::Waiting(_)));
@@ -245,7 +250,7 @@ fn a_destination_that_is_back_gets_what_waited_for_it_and_no_flood() {
     }
     waiting.add(mail(0x30, "back.test", later));
     waiting.add(unanswered(0x31, "other.test", later));
-    let lane = Lane::of(&mail(1, "back.test", NOW));
+    let lane = lane_of(&mail(1, "back.test", NOW));
     waiting.add(mail(0x40, "back.test", NOW));
     assert_eq!(all(&mut waiting, NOW), ["40.0.0.0"]);
     // Each answer brings two more, the oldest first.
@@ -278,14 +283,14 @@ fn the_reports_of_a_destination_that_is_back_come_with_its_other_mail() {
     let state =
         QueueState { is_servers_fault: true, next_attempt: at(3600), ..report.state.clone() };
     waiting.add(QueuedMail { state, ..report });
-    waiting.prove(&Lane::of(&mail(2, "back.test", NOW)), NOW);
+    waiting.prove(&lane_of(&mail(2, "back.test", NOW)), NOW);
     assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
 }
 
 #[test]
 fn every_entry_says_what_it_waits_for() {
     let mut waiting = Waiting::new(limits(8, 2));
-    let lane = |name: &str| Lane::of(&mail(1, name, NOW));
+    let lane = |name: &str| lane_of(&mail(1, name, NOW));
     let share = |share| WaitsFor::Connection { share };
     let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
     for number in 1..=2 {
@@ -321,23 +326,52 @@ fn a_share_that_is_used_up_is_named() {
     let share = |share| WaitsFor::Connection { share };
     let name = |number: usize| format!("d{number}.test");
     for number in 1..=3 {
-        waiting.prove(&Lane::of(&report(number, &name(number))), NOW);
+        waiting.prove(&lane_of(&report(number, &name(number))), NOW);
         waiting.add(report(number, &name(number)));
     }
     assert_eq!(all(&mut waiting, NOW).len(), 2);
     assert_eq!(told(&mut waiting, 3), share(Share::Reports));
-    waiting.prove(&Lane::of(&report(0x10, "r.test")), NOW);
+    waiting.prove(&lane_of(&report(0x10, "r.test")), NOW);
     for number in 4..=8 {
         waiting.add(mail(number, &name(number), NOW));
     }
     assert_eq!(all(&mut waiting, NOW).len(), 4);
     assert_eq!(told(&mut waiting, 8), share(Share::Unproven));
     waiting.add(report(9, "d9.test"));
-    waiting.prove(&Lane::of(&mail(1, "many.test", NOW)), NOW);
+    waiting.prove(&lane_of(&mail(1, "many.test", NOW)), NOW);
     for number in 0x21..=0x23 {
         waiting.add(mail(number, "many.test", NOW));
     }
     assert_eq!(all(&mut waiting, NOW).len(), 3);
     waiting.add(mail(0x24, "many.test", NOW));
     assert_eq!(told(&mut waiting, 0x24), share(Share::All));
+}
+
+#[test]
+fn all_mail_for_a_relay_shares_its_connections() {
+    let relay = Some(FixedRoute::to("relay.test", None));
+    let relays = Relays::of(&route::Settings { relay, ..route::Settings::default() });
+    let mut waiting = Waiting::new(limits(200, 3));
+    for number in 1..=9 {
+        waiting.add(mail(number, &format!("d{number}.test"), NOW));
+    }
+    waiting.add(unanswered(0xa, "da.test", at(60)));
+    waiting.promote(NOW);
+    waiting.set_relays(relays.clone());
+    assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"], "one until it has answered");
+    let lane = Lane::of(&mail(1, "any.test", NOW), &relays);
+    let more = waiting.take_more(&lane, NOW).expect("the next, over the same connection");
+    assert_eq!(more.id, id(2));
+    waiting.prove(&lane, NOW);
+    assert_eq!(all(&mut waiting, NOW), ["3.0.0.0", "4.0.0.0"]);
+    let told = waiting.waits_for(id(0xa), NOW);
+    assert_eq!(told, Some(WaitsFor::Connection { share: Share::Destination }), "it is brought on");
+    // Without the relay, each domain has its own connections again.
+    waiting.set_relays(Relays::default());
+    assert_eq!(waiting.take_more(&lane, NOW), None);
+    assert_eq!(all(&mut waiting, NOW).len(), 6);
+    for _ in 0..3 {
+        waiting.close(&lane);
+    }
+    assert!(waiting.lanes.values().all(|state| state.connections == 1), "{:?}", waiting.lanes);
 }
