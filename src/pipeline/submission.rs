@@ -53,7 +53,7 @@ impl Submission {
     /// Begins a transaction, if the user may use this reverse-path.
     ///
     /// # Errors
-    /// [`Reason::SenderNotAllowed`]
+    /// [`Reason::SenderNotAllowed`], or [`Reason::ReservedAddress`], which is nobody's
     pub(super) fn begin(
         trace_id: TraceId,
         snapshot: Arc<Snapshot>,
@@ -63,6 +63,9 @@ impl Submission {
         parameters: MailParameters,
     ) -> Result<Self, Reason> {
         let directory = &snapshot.directory;
+        if reverse_path.address().is_some_and(|path| directory.is_reserved(path)) {
+            return Err(Reason::ReservedAddress);
+        }
         if let Err(denied) =
             directory.may_use_reverse_path(&login.organization, &login.user, &reverse_path)
         {

@@ -224,6 +224,23 @@ fn what_cannot_be_signed_is_refused_for_good() {
         .refused("550 5.6.0", "too-many-fields");
 }
 
+/// Journal records come from this address, and from nobody else under any of its spellings.
+#[test]
+fn nobody_submits_from_the_reserved_address() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    for reserved in [
+        "amazonjournaling@example.test",
+        "AmazonJournaling@EXAMPLE.test",
+        "amazonjournaling+tag@example.test",
+        "\"amazonjournaling\"@example.test",
+    ] {
+        submit(&daemon, "carol@far.test", "reserved", &["--from", reserved])
+            .refused("550 5.7.1", "reserved-address");
+    }
+    assert!(far.mailbox("carol").is_empty());
+}
+
 #[test]
 fn nobody_writes_as_somebody_else() {
     let far = far();
