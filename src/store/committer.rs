@@ -4,6 +4,7 @@
 //! (a lone one does not wait for company), writes their events to the event file, and only then
 //! answers. The indexer follows at its own pace; nothing waits for it.
 
+use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,10 @@ use crate::mail::{Address, Domain, Srs};
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const QUEUE: usize = 1024;
-/// Octets and records that one sync serves at most.
-const BATCH_BYTES: u64 = 64 * 1024 * 1024;
+/// A record of more octets is written and synced by itself.
+const LARGE_FRAME: u64 = 1024 * 1024;
+/// Octets, but for one record, and records that one sync serves at most.
+const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 const BATCH_RECORDS: usize = 256;
 /// When so many commits shared a sync, more are on their way: the next sync waits a moment for
 /// them, and serves more of them at less cost. After fewer, nobody waits.
@@ -587,37 +590,64 @@ struct Committer {
 
 impl Committer {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut batch = Vec::new();
-        while let Some(first) = requests.blocking_recv() {
-            let (mut bytes, mut next) = (0, Ok(first));
-            while let Ok(request) = next {
-                match request {
-                    Request::Commit(waiting) => {
-                        bytes += waiting.encoded.frame.length();
-                        batch.push(*waiting);
-                    }
-                    Request::CatchUp => {}
-                    Request::Look => self.look(),
-                    Request::DeleteExpired(now) => self.delete_expired(now),
-                }
-                if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
-                    break;
-                }
-                next = requests.try_recv();
+        let mut large = VecDeque::new();
+        loop {
+            let first = match large.is_empty() {
+                true => requests.blocking_recv(),
+                false => requests.try_recv().ok(),
+            };
+            if first.is_none() && large.is_empty() {
+                break;
             }
-            if batch.is_empty() {
-                self.write_events(&batch, &[]);
-            } else {
-                let has_company = batch.len() >= COMPANY;
-                self.commit_batch(&mut batch);
-                if has_company {
-                    pause(COMPANY_GATHER);
+            let mut batch = self.gather(first, &mut requests, &mut large);
+            let has_company = batch.len() >= COMPANY;
+            match large.pop_front() {
+                None if batch.is_empty() => self.write_events(&[], &[]),
+                None => self.commit_batch(&mut batch),
+                Some(request) => {
+                    self.commit_batch(&mut batch);
+                    self.commit_batch(&mut vec![request]);
                 }
+            }
+            if has_company {
+                pause(COMPANY_GATHER);
             }
         }
         if let Err(error) = self.sink.file().sync() {
             tracing::warn!(%error, "the event file cannot be synced");
         }
+    }
+
+    /// What is to be written together; a large record is written by itself, when all that is there
+    /// beside it has been, so that small ones wait for one of them at most.
+    fn gather(
+        &mut self,
+        first: Option<Request>,
+        requests: &mut mpsc::Receiver<Request>,
+        large: &mut VecDeque<Waiting>,
+    ) -> Vec<Waiting> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut next = first;
+        while let Some(request) = next {
+            match request {
+                Request::Commit(waiting) if waiting.encoded.frame.length() > LARGE_FRAME => {
+                    large.push_back(*waiting);
+                }
+                Request::Commit(waiting) => {
+                    bytes += waiting.encoded.frame.length();
+                    batch.push(*waiting);
+                }
+                Request::CatchUp => {}
+                Request::Look => self.look(),
+                Request::DeleteExpired(now) => self.delete_expired(now),
+            }
+            if batch.len() >= BATCH_RECORDS || bytes >= BATCH_BYTES {
+                break;
+            }
+            next = requests.try_recv().ok();
+        }
+        batch
     }
 
     fn look(&mut self) {
@@ -633,6 +663,9 @@ impl Committer {
     }
 
     fn commit_batch(&mut self, batch: &mut Vec<Waiting>) {
+        if batch.is_empty() {
+            return;
+        }
         match self.write_and_sync(batch) {
             Ok(positions) => {
                 self.write_events(batch, &positions);

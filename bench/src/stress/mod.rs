@@ -4,6 +4,7 @@
 
 mod deaf;
 mod drip;
+mod expansion;
 mod flood;
 mod guesses;
 mod overload;
@@ -30,7 +31,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Scenario = fn(&Scene) -> anyhow::Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("connect-and-drop", storm::run),
     ("slow-drip", drip::run),
     ("never-reads", deaf::run),
@@ -38,6 +39,7 @@ const SCENARIOS: [(&str, Scenario); 7] = [
     ("guessed-recipients", guesses::run),
     ("overload", overload::run),
     ("worst-messages", worst::run),
+    ("expanded-recipients", expansion::run),
 ];
 
 /// What a scenario is played with.
@@ -74,8 +76,13 @@ impl Scene<'_> {
 
     /// A daemon with these `[limits]`, and its memory and descriptors before anything happens.
     fn daemon(&self, limits: &str) -> anyhow::Result<(Daemon, Held)> {
+        self.daemon_of(ORGANIZATION, limits)
+    }
+
+    /// The same of another organization.
+    fn daemon_of(&self, organization: &str, limits: &str) -> anyhow::Result<(Daemon, Held)> {
         let sections = format!("{}[limits]\n{limits}", dns_section());
-        let daemon = Daemon::start(self.binary, ORGANIZATION, &sections)?;
+        let daemon = Daemon::start(self.binary, organization, &sections)?;
         for pid in [daemon.pid(), std::process::id()] {
             gauge::require_descriptors(pid, 3000)?;
         }
