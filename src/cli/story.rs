@@ -543,6 +543,9 @@ fn own_reason(word: &str) -> Option<&'static str> {
         "sender-not-allowed" => "the user may not send as the message's author",
         "blocked-attachment" => "an attachment is of a kind that may not be sent",
         "user-quota-exceeded" => "the user has written to too many recipients that day",
+        "inside-quota-exceeded" => {
+            "the user has written to too many mailboxes of the organization that day"
+        }
         "organization-quota-exceeded" => {
             "the organization has written to too many recipients that day"
         }

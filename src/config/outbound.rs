@@ -173,6 +173,7 @@ pub(super) fn quotas(root: &Section<'_>) -> RecipientQuotas {
     let own = OwnQuotas {
         per_user: section.number("recipients_per_user_per_day", QUOTA),
         per_organization: section.number("recipients_per_organization_per_day", QUOTA),
+        inside_per_user: section.number("inside_recipients_per_user_per_day", QUOTA),
     };
     section.finish();
     own.or(RecipientQuotas::default())
@@ -183,5 +184,6 @@ pub(super) fn own_quotas(root: &Section<'_>) -> OwnQuotas {
     OwnQuotas {
         per_user: root.number("recipients_per_user_per_day", QUOTA),
         per_organization: root.number("recipients_per_day", QUOTA),
+        inside_per_user: root.number("inside_recipients_per_user_per_day", QUOTA),
     }
 }

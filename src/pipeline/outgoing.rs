@@ -25,7 +25,7 @@ use crate::rules::{Action, Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
     Authorship, Destination, Keeper, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
-    UsageHold, UsageLimits,
+    UsageHold, UsageLimits, Written,
 };
 
 /// The outbound half of a submitted message: each recipient has one disposition.
@@ -150,20 +150,20 @@ pub(super) fn authorship(headers: &Headers) -> Authorship {
     }
 }
 
-/// Counts recipients outside the organization that a user writes to (guide 3425–3450), also by a
-/// rule of the mailbox (3416).
+/// Counts recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox (3416).
 pub(super) fn count(
     policy: &Policy,
     by: &MailboxName,
-    recipients: u64,
+    written: Written,
     at: Timestamp,
     store: &Store,
 ) -> Result<UsageHold, UsageExceeded> {
     let limits = UsageLimits {
         user: policy.recipient_quotas.per_user,
         organization: policy.recipient_quotas.per_organization,
+        inside: policy.recipient_quotas.inside_per_user,
     };
-    store.count_recipients(by, at.as_secs() / 86_400, recipients, limits)
+    store.count_recipients(by, at.as_secs() / 86_400, written, limits)
 }
 
 fn count_submitted(
@@ -173,19 +173,22 @@ fn count_submitted(
     store: &Store,
 ) -> Result<Option<UsageHold>, Reason> {
     let own = submission.organization.id.as_str();
-    let is_outside = |way: &Way| match way {
-        Way::Here(resolved) => resolved.organization.id.as_str() != own,
-        Way::Elsewhere => true,
-    };
-    let outside = submission.recipients.iter().filter(|it| is_outside(&it.way)).count() as u64;
-    let Some(policy) = submission.policy().filter(|_| veto.is_none() && outside > 0) else {
-        return Ok(None);
-    };
+    let mut written = Written::default();
+    for recipient in &submission.recipients {
+        match &recipient.way {
+            Way::Here(resolved) if resolved.organization.id.as_str() == own => {
+                written.inside += (resolved.members.len() + resolved.remote.len()) as u64;
+            }
+            Way::Here(_) | Way::Elsewhere => written.outside += 1,
+        }
+    }
+    let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
     let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
-    match count(policy, &by, outside, now, store) {
+    match count(policy, &by, written, now, store) {
         Ok(hold) => Ok(Some(hold)),
         Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
         Err(UsageExceeded::Organization) => Err(Reason::OrganizationQuotaExceeded),
+        Err(UsageExceeded::Inside) => Err(Reason::InsideQuotaExceeded),
     }
 }
 

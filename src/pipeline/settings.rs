@@ -73,19 +73,21 @@ impl Default for BounceLimits {
     }
 }
 
-/// How many recipients outside their organization users may write to in a day (UTC), counting each
-/// recipient of each message. Those inside are not counted.
+/// How many recipients users may write to in a day (UTC), counting each recipient of each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecipientQuotas {
-    /// A user (guide 3449).
+    /// A user, outside the organization (guide 3449).
     pub per_user: u64,
-    /// All users of an organization together (guide 3426).
+    /// All users of an organization together, outside of it (guide 3426).
     pub per_organization: u64,
+    /// A user, mailboxes of the organization. The guide has no such bound; this one only keeps a
+    /// program that has gone wild from filling the disk.
+    pub inside_per_user: u64,
 }
 
 impl Default for RecipientQuotas {
     fn default() -> Self {
-        Self { per_user: 10_000, per_organization: 100_000 }
+        Self { per_user: 10_000, per_organization: 100_000, inside_per_user: 100_000 }
     }
 }
 
@@ -96,6 +98,8 @@ pub struct OwnQuotas {
     pub per_user: Option<u64>,
     /// `recipients_per_day`
     pub per_organization: Option<u64>,
+    /// `inside_recipients_per_user_per_day`
+    pub inside_per_user: Option<u64>,
 }
 
 impl OwnQuotas {
@@ -104,6 +108,7 @@ impl OwnQuotas {
         RecipientQuotas {
             per_user: self.per_user.unwrap_or(daemon.per_user),
             per_organization: self.per_organization.unwrap_or(daemon.per_organization),
+            inside_per_user: self.inside_per_user.unwrap_or(daemon.inside_per_user),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::mail::{Address, EnvelopeRecipient, body_offset};
 use crate::msgauth::strip_forged_fields;
 use crate::rules::mailbox::{Incoming, MAX_SECTION, MailboxOutcome, MailboxRules};
 use crate::rules::{Withheld, may_go_on};
-use crate::store::{Folder, MailboxName, Store, UsageHold};
+use crate::store::{Folder, MailboxName, Store, UsageHold, Written};
 
 /// Addresses that users' rules may send one message on to.
 const MAX_TARGETS: usize = 1000;
@@ -74,7 +74,8 @@ impl<'a> Sorter<'a> {
         let count = || {
             let organization = share.organization.id.as_str().into();
             let by = MailboxName { organization, user: Arc::clone(&member.mailbox) };
-            let hold = outgoing::count(policy, &by, 1, self.mail.received_at, self.store);
+            let one = Written { outside: 1, inside: 0 };
+            let hold = outgoing::count(policy, &by, one, self.mail.received_at, self.store);
             usage.borrow_mut().push(hold.map_err(|_| Withheld::Quota)?);
             Ok(())
         };

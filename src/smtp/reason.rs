@@ -176,6 +176,8 @@ reasons! {
     UserQuotaExceeded = "user-quota-exceeded", 550, "5.4.5", "You have written to too many recipients today";
     /// All users of the organization together have.
     OrganizationQuotaExceeded = "organization-quota-exceeded", 550, "5.4.5", "Your organization has written to too many recipients today";
+    /// The user has written to as many mailboxes of the organization as a day may have.
+    InsideQuotaExceeded = "inside-quota-exceeded", 550, "5.4.5", "You have written to too many mailboxes of your organization today";
     /// A fault of ours.
     InternalError = "internal-error", 451, "4.3.0", "Internal error, try again later";
 }

@@ -27,7 +27,7 @@ use super::log::Log;
 use super::mailbox::{MailboxHandle, MailboxName, Mailboxes, Reservation};
 use super::queued::{Destination, QueueFeed, QueueId, QueuedContent, QueuedMail};
 use super::segment::{Catalog, Scanned, Scanner};
-use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits};
+use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits, Written};
 use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -287,8 +287,8 @@ impl Store {
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Counts recipients outside of its organization that a user writes to on a day (days since
-    /// the Unix epoch); durable with the commit that takes the hold.
+    /// Counts whom a user writes to on a day (days since the Unix epoch); durable with the commit
+    /// that takes the hold.
     ///
     /// # Errors
     /// The limit that is in the way.
@@ -296,10 +296,10 @@ impl Store {
         &self,
         by: &MailboxName,
         day: u64,
-        recipients: u64,
+        written: Written,
         limits: UsageLimits,
     ) -> Result<UsageHold, UsageExceeded> {
-        self.usage.take(by, day, recipients, limits)
+        self.usage.take(by, day, written, limits)
     }
 
     /// Counts messages that are to wait in the queue, until the commit that takes the hold has made

@@ -152,7 +152,7 @@ pub(super) struct RecordHead {
     /// What becomes of queue entries that earlier records hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) queue_changes: Vec<QueueChange>,
-    /// Recipients outside of the organization that a user wrote to.
+    /// Recipients outside of the organization, and mailboxes inside, that a user wrote to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) usage: Vec<Used>,
     /// The envelope sender for whom a token stands in forwarded mail, kept for as long as bounces

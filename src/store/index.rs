@@ -53,7 +53,8 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS usage (
         day INTEGER NOT NULL, organization TEXT NOT NULL, user TEXT NOT NULL,
-        recipients INTEGER NOT NULL, PRIMARY KEY (day, organization, user)
+        recipients INTEGER NOT NULL, inside INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (day, organization, user)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS gone (
         lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL, entry INTEGER NOT NULL,
@@ -61,8 +62,19 @@ const SCHEMA: &str = "
         PRIMARY KEY (lsn, blob, mail, entry)
     ) WITHOUT ROWID;
 ";
-/// Raised with every change of the schema; an index of another version is built again.
-const VERSION: i64 = 3;
+/// Raised with every change of the schema; an index of another version is built again, but for
+/// [`BEFORE_INSIDE`].
+const VERSION: i64 = 4;
+
+/// The version that did not count mailboxes inside. It only lacks a column, so it is taken over:
+/// a large log is not read again, and events whose files are gone are not told again.
+const BEFORE_INSIDE: i64 = 3;
+const TO_INSIDE: &str = "
+    BEGIN;
+    ALTER TABLE usage ADD COLUMN inside INTEGER NOT NULL DEFAULT 0;
+    PRAGMA user_version = 4;
+    COMMIT;
+";
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +155,9 @@ impl Index {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;",
         )?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version != VERSION {
+        if version == BEFORE_INSIDE {
+            connection.execute_batch(TO_INSIDE)?;
+        } else if version != VERSION {
             connection.execute_batch(
                 "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS mailbox;
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;

@@ -48,7 +48,7 @@ pub use queued::{
     QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome, WithoutTls,
 };
 pub use settings::Settings;
-pub use usage::{UsageExceeded, UsageHold, UsageLimits};
+pub use usage::{UsageExceeded, UsageHold, UsageLimits, Written};
 
 use std::io;
 use std::path::{Path, PathBuf};

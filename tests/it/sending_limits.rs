@@ -77,6 +77,27 @@ fn a_user_writes_to_so_many_outside_in_a_day_and_no_more() {
 }
 
 #[test]
+fn a_user_writes_to_so_many_mailboxes_here_in_a_day_and_no_more() {
+    let group = "[[group]]\nname = \"all\"\nemail = \"all@example.test\"\n\
+                 members = [\"alice\", \"bob\"]\n";
+    let keys = "inside_recipients_per_user_per_day = 4\nrecipients_per_user_per_day = 3";
+    let mut daemon = daemon(keys, group);
+    let inside = (
+        "550 5.4.5 You have written to too many mailboxes of your organization today",
+        "inside-quota-exceeded",
+    );
+    submit(&daemon, "all@example.test,bob@example.test", "three", &[]).accepted();
+    submit(&daemon, "all@example.test", "two more", &[]).refused(inside.0, inside.1);
+    is_told_as_bounced(&daemon, "two more", &["all@example.test"], inside);
+    submit(&daemon, "carol@far.test", "outside", &[]).accepted();
+    submit_as(&daemon, BOB, "all@example.test", "from bob", &[]).accepted();
+    submit(&daemon, BOB, "the fourth", &[]).accepted();
+    daemon.kill();
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, BOB, "after a crash", &[]).refused(inside.0, inside.1);
+}
+
+#[test]
 fn an_organization_writes_to_so_many_outside_in_a_day_and_no_more() {
     let mut daemon = daemon("recipients_per_day = 3", "");
     submit(&daemon, "carol@far.test,dave@far.test", "from alice", &[]).accepted();

@@ -273,21 +273,24 @@ fn permissions_are_read_and_checked() {
 
 #[test]
 fn an_organization_has_its_own_quotas_and_attachments() {
-    let default = RecipientQuotas { per_user: 10_000, per_organization: 100_000 };
+    let default = RecipientQuotas::default();
     let (_, configuration) = loaded("", &[]);
     let config = &configuration.organizations[0];
     assert_eq!(config.quotas.or(configuration.pipeline.recipient_quotas), default);
     assert_eq!(*config.blocked_attachments, Extensions::default());
 
-    let own = "recipients_per_user_per_day = 0\nblocked_attachments = [\"zip\", \".EXE\"]\n";
+    let own = "recipients_per_user_per_day = 0\ninside_recipients_per_user_per_day = 9\nblocked_attachments = [\"zip\", \".EXE\"]\n";
     let (scratch, configuration) = loaded(own, &[]);
     let config = &configuration.organizations[0];
-    assert_eq!(config.quotas, OwnQuotas { per_user: Some(0), per_organization: None });
+    assert_eq!(
+        config.quotas,
+        OwnQuotas { per_user: Some(0), per_organization: None, inside_per_user: Some(9) }
+    );
     assert_eq!(config.blocked_attachments.iter().collect::<Vec<_>>(), ["exe", "zip"]);
     let variable = "MAILWEIR__OUTBOUND__RECIPIENTS_PER_ORGANIZATION_PER_DAY".to_owned();
     let configuration = load(&scratch.main(), [(variable, "7".to_owned())]).expect("loads");
     let quotas = config.quotas.or(configuration.pipeline.recipient_quotas);
-    assert_eq!(quotas, RecipientQuotas { per_user: 0, per_organization: 7 });
+    assert_eq!(quotas, RecipientQuotas { per_user: 0, per_organization: 7, inside_per_user: 9 });
 
     check(
         "recipients_per_day = -1\nblocked_attachments = [\"tar.gz\"]\n",

@@ -319,7 +319,11 @@ fn policy() -> Policy {
         gateways: HashMap::new(),
         mailbox_rules: Arc::default(),
         blocked_attachments: Arc::default(),
-        recipient_quotas: RecipientQuotas { per_user: QUOTA, per_organization: QUOTA },
+        recipient_quotas: RecipientQuotas {
+            per_user: QUOTA,
+            per_organization: QUOTA,
+            ..RecipientQuotas::default()
+        },
         journaling: None,
         dmarc_enforcement: true,
         on_reject: None,

@@ -32,15 +32,16 @@ impl Index {
 
     /// What users have used of late.
     pub(in crate::store) fn usage(&self) -> Result<Vec<Used>, StoreError> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT day, organization, user, recipients FROM usage ORDER BY day")?;
+        let mut statement = self.0.prepare_cached(
+            "SELECT day, organization, user, recipients, inside FROM usage ORDER BY day",
+        )?;
         let used = statement.query_map([], |row| {
             let (organization, user): (String, String) = (row.get(1)?, row.get(2)?);
             Ok(Used {
                 day: row.get::<_, i64>(0)?.cast_unsigned(),
                 by: MailboxName { organization: organization.into(), user: user.into() },
                 recipients: row.get::<_, i64>(3)?.cast_unsigned(),
+                inside: row.get::<_, i64>(4)?.cast_unsigned(),
             })
         })?;
         Ok(used.collect::<Result<_, _>>()?)
@@ -129,14 +130,15 @@ pub(super) fn apply_queue_change(
 pub(super) fn count(transaction: &Transaction<'_>, used: &Used) -> Result<(), StoreError> {
     transaction
         .prepare_cached(
-            "INSERT INTO usage VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET recipients = recipients + ?4",
+            "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET recipients = recipients + ?4, inside = inside + ?5",
         )?
         .execute(params![
             used.day.cast_signed(),
             &*used.by.organization,
             &*used.by.user,
-            used.recipients.cast_signed()
+            used.recipients.cast_signed(),
+            used.inside.cast_signed()
         ])?;
     transaction
         .prepare_cached("DELETE FROM usage WHERE day < ?1")?
