@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ pub enum AddressError {
 /// (`[192.0.2.1]`, RFC 5321 §4.1.3). Two domains are the same exactly when they are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Domain(Box<str>);
+pub struct Domain(Arc<str>);
 
 impl Domain {
     /// Reads a domain in any spelling: upper case, U-labels, A-labels.
@@ -114,18 +115,19 @@ impl TryFrom<String> for Domain {
 
 impl From<Domain> for String {
     fn from(domain: Domain) -> Self {
-        domain.0.into()
+        domain.0.as_ref().into()
     }
 }
 
 /// An address: a local-part, which keeps its case, and a [`Domain`].
 ///
+/// Cheap to copy, since the same ones stand in many places: in a group's members above all.
 /// Two addresses are equal when both parts are equal to the letter; who looks a recipient up or
 /// matches a pattern compares [`Address::key`], because local domains are case-insensitive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
-    local_part: Box<str>,
+    local_part: Arc<str>,
     domain: Domain,
 }
 
@@ -231,7 +233,7 @@ fn is_atom_char(c: char) -> bool {
 
 /// RFC 5321 §4.1.2: `"abc"`, `"a\bc"` and `abc` are the same mailbox. The shortest spelling is kept:
 /// quoted only if it must be, and in that only `"` and `\` behind a backslash.
-fn shortest(local_part: &str) -> Box<str> {
+fn shortest(local_part: &str) -> Arc<str> {
     let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return local_part.into();
     };
@@ -244,7 +246,7 @@ fn shortest(local_part: &str) -> Box<str> {
 }
 
 /// A quoted string of this content.
-fn in_quotes(content: &str) -> Box<str> {
+fn in_quotes(content: &str) -> Arc<str> {
     let mut spelling = String::from('"');
     for c in content.chars() {
         if matches!(c, '"' | '\\') {
