@@ -18,8 +18,8 @@ const MEMBERS: usize = 2000;
 const RECIPIENTS: usize = 500;
 /// Mailboxes that one transaction may reach: the daemon's default.
 const ALLOWED: usize = 20_000;
-/// What a transaction may hold, in octets: a mailbox is 160 at most.
-const EACH: f64 = ALLOWED as f64 * 160.0;
+/// What a transaction may hold, in octets: a mailbox is 112 at most.
+const EACH: f64 = ALLOWED as f64 * 112.0;
 
 pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     let (daemon, _) = scene.daemon_of(&organization(), "")?;
