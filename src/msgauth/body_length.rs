@@ -9,11 +9,12 @@ use std::cmp::Ordering;
 use mail_auth::dkim::{Canonicalization, DkimError, Signature};
 use mail_auth::{AuthenticatedMessage, Error};
 
-use super::dkim::tag;
 use super::outcome::DkimOutcome;
 
-/// Different lengths in one message; mail-auth hashes the body for each. Real messages have one.
-const MAX_LENGTHS: usize = 4;
+/// Signatures and seals of one message that mail-auth has left out, those with a body length among
+/// them. Read once more, each may cost a hash of the body for a length of its own, in whatever
+/// spelling; real messages have one or two.
+const MAX_LEFT_OUT: usize = 4;
 /// A body whose canonical form has to be made is copied, up to this size.
 const MAX_COPIED: usize = 8 * 1024 * 1024;
 
@@ -64,7 +65,7 @@ impl<'a> Lengths<'a> {
             .map(|field| field.value)
             .collect();
         let mut lengths = Self::default();
-        if fields.is_empty() || has_too_many_lengths(message) {
+        if fields.is_empty() || message.errors().len() > MAX_LEFT_OUT {
             return lengths;
         }
         let (header, body) = raw.split_at(message.body_offset().min(raw.len()));
@@ -141,21 +142,6 @@ impl<'a> Form<'a> {
         }
         self.message.is_some()
     }
-}
-
-/// Lengths of ARC signatures count too: mail-auth hashes for all.
-fn has_too_many_lengths(message: &AuthenticatedMessage<'_>) -> bool {
-    let mut lengths: Vec<u64> = Vec::new();
-    for field in message.errors() {
-        let length = tag(field.value, "l").parse::<u64>().ok();
-        if let Some(length) = length.filter(|length| !lengths.contains(length)) {
-            lengths.push(length);
-        }
-        if lengths.len() > MAX_LENGTHS {
-            return true;
-        }
-    }
-    false
 }
 
 fn canonical_length(body: &[u8], canonicalization: Canonicalization) -> u64 {

@@ -168,9 +168,17 @@ async fn many_lengths_are_not_measured() {
         (2..=9).map(|length| by_hand::sign(&body, "relaxed/simple", length.min(6))).collect();
     let outcomes = Dns::default().keys().authenticate(&(fields.clone() + &body)).await.dkim;
     assert!(outcomes.iter().all(|outcome| outcome.result == DkimResult::Policy), "{outcomes:?}");
-    let one = by_hand::sign(&body, "relaxed/simple", 6).repeat(30);
-    let outcomes = Dns::default().keys().authenticate(&(one + &body)).await.dkim;
+    let one = by_hand::sign(&body, "relaxed/simple", 6);
+    let outcomes = Dns::default().keys().authenticate(&(one.repeat(30) + &body)).await.dkim;
     assert_eq!(outcomes.len(), settings().max_signatures, "{outcomes:?}");
+    // In spellings that only a lenient reader takes for lengths.
+    for spelling in ["L=", "l=1; l=", " l ="] {
+        let odd = |length: usize| one.replace("l=6", &format!("{spelling}{length}"));
+        let odd: String = (10..19).map(odd).collect();
+        assert_ne!(odd, one.repeat(9), "{spelling}");
+        let outcomes = Dns::default().keys().authenticate(&(one.clone() + &odd + &body)).await.dkim;
+        assert_eq!(outcomes[0].result, DkimResult::Policy, "{spelling}: {outcomes:?}");
+    }
 }
 
 #[tokio::test]
