@@ -141,7 +141,11 @@ fn dns_that_fails_defers_until_it_answers() {
     assert_eq!(outcomes(&daemon, "where to", 0), [""; 0], "neither sent nor bounced");
     assert!(daemon.mailbox("alice").is_empty());
     is_well.store(true, SeqCst);
-    daemon.succeeds(&["queue", "retry", entry["id"].as_str().expect("an id")]);
+    // The answer that there is none is kept for a second.
+    wait_for("an attempt after DNS has come back", || {
+        daemon.command(&["queue", "retry", entry["id"].as_str().expect("an id")]);
+        (!remote.taken().is_empty()).then_some(())
+    });
     assert_eq!(outcomes(&daemon, "where to", 1), [format!("sent {CAROL}")]);
     assert_eq!(remote.taken().len(), 1);
 }
