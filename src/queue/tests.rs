@@ -578,6 +578,56 @@ async fn an_operator_may_hurry_an_entry_or_give_it_up() {
     running.stop().await;
 }
 
+/// Waits until the queue has everything back that it has tried.
+async fn has_it_back(running: &Running, entries: usize) {
+    loop {
+        let queue = running.queue.waits_for();
+        let is_waiting = |entry: &WaitingEntry| entry.waits_for != WaitsFor::InFlight;
+        if queue.len() == entries && queue.iter().all(is_waiting) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_named_goes_before_what_else_waits_for_the_destination() {
+    let bench = Bench::new(&[&[Answer::Down]]);
+    let mut running = bench.run();
+    running.add("down.test", &["a"], "tried once").await;
+    let tried = running.told().await.mail.id;
+    for name in ["b", "c", "d"] {
+        running.add("down.test", &[name], "nobody answers at its destination").await;
+    }
+    has_it_back(&running, 4).await;
+    let ids: Vec<_> = running.queue.waits_for().iter().map(|entry| entry.id).collect();
+    assert_eq!(ids[0], tried, "the oldest is named first");
+    let named = |places: &[usize]| Wanted::Ids(places.iter().map(|place| ids[*place]).collect());
+    let to = |name: &str| Wanted::To(format!("{name}@down.test").into());
+    for (wanted, first) in [
+        (named(&[0]), 0),
+        (named(&[3]), 3),
+        (named(&[0]), 0),
+        (named(&[2, 1, 2]), 2),
+        (named(&[3, 0]), 3),
+        (to("b"), 1),
+        (to("d"), 3),
+        (named(&[0, 3]), 0),
+    ] {
+        let hurried = running.queue.retry(&wanted).await;
+        let others = || hurried.waiting.iter().map(|entry| entry.id);
+        assert!(hurried.tried.contains(&ids[first]), "{wanted:?}: {hurried:?}");
+        assert!(others().all(|id| id != ids[first]), "{wanted:?}: {hurried:?}");
+        assert_eq!(running.told().await.mail.id, ids[first], "{wanted:?}");
+        has_it_back(&running, 4).await;
+        assert!(
+            running.told.try_recv().is_err(),
+            "{wanted:?}: nobody answers, so it is left alone"
+        );
+    }
+    running.stop().await;
+}
+
 /// Both of `far.test` and one of `other.test` that wait for their next attempt.
 async fn three_that_wait(running: &mut Running) -> Vec<QueueId> {
     for (domain, names) in [("far.test", ["bob", "carol"]), ("other.test", ["dan", "eve"])] {

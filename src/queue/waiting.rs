@@ -4,7 +4,7 @@
 
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::lane::{Class, Lane, Limits, Open, Proven};
 use super::relays::Relays;
@@ -148,13 +148,47 @@ impl Waiting {
         self.mails.insert(mail.id, mail);
     }
 
-    /// Makes an entry due at once, and its lane's hold end.
-    pub(super) fn hurry(&mut self, id: QueueId, now: Timestamp) -> Found<()> {
-        let Some(mail) = self.mails.get(&id) else { return self.under_way(id) };
-        let lane = self.lane_of(mail);
-        self.bring_forward(&lane, id, now);
-        self.release(&lane);
-        Found::Waiting(())
+    /// Makes entries due at once, in the order in which they are named and before what else waits
+    /// in their lanes, and ends the hold of these. A lane where nobody answers may have but one
+    /// attempt before it is on hold again, and that is to be for an entry that was named.
+    pub(super) fn hurry(&mut self, ids: &[QueueId], now: Timestamp) -> Vec<(QueueId, Found<()>)> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut named: HashMap<Lane, Vec<QueueId>> = HashMap::new();
+        for id in ids {
+            let Some(mail) = self.mails.get_mut(id) else {
+                found.push((*id, self.under_way(*id)));
+                continue;
+            };
+            self.due.remove(&(mail.state.next_attempt, *id));
+            mail.state.next_attempt = mail.state.next_attempt.min(now);
+            let lane = Lane::of(mail, &self.relays);
+            let of_lane = named.entry(lane.clone()).or_default();
+            if of_lane.is_empty() {
+                lanes.push(lane);
+            }
+            of_lane.push(*id);
+            found.push((*id, Found::Waiting(())));
+        }
+        for lane in lanes {
+            let Some(ids) = named.remove(&lane) else { continue };
+            self.put_first(&lane, &ids);
+            self.release(&lane);
+            self.give_turn(&lane);
+        }
+        found
+    }
+
+    /// Puts entries before all that are ready in their lane, each of them once.
+    fn put_first(&mut self, lane: &Lane, ids: &[QueueId]) {
+        let state = self.lanes.entry(lane.clone()).or_default();
+        let mut seen = HashSet::new();
+        let once: Vec<_> = ids.iter().filter(|id| seen.insert(**id)).collect();
+        state.ready.retain(|id| !seen.contains(id));
+        for id in once.into_iter().rev() {
+            state.servers_fault.remove(id);
+            state.ready.push_front(*id);
+        }
     }
 
     /// Makes an entry due, if its time has not come.

@@ -202,15 +202,16 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         self.changed.notify_one();
     }
 
-    /// Makes entries due at once, waits until every one of them that can be taken has been, and
+    /// Makes entries due at once and the first of their destinations, waits until every one of them that can be taken has been, and
     /// tells what each of them waits for then.
     pub async fn retry(&self, wanted: &Wanted) -> Hurried {
         let mut hurried = Hurried::default();
         let mut due = Vec::new();
         {
             let (mut waiting, now) = (self.waiting(), self.clock.now());
-            for id in waiting.find(wanted) {
-                match waiting.hurry(id, now) {
+            let ids = waiting.find(wanted);
+            for (id, found) in waiting.hurry(&ids, now) {
+                match found {
                     Found::Waiting(()) => due.push(id),
                     Found::UnderWay => hurried.in_flight.push(id),
                     Found::Nothing => hurried.missed.push(id),

@@ -82,11 +82,11 @@ fn nothing_is_taken_before_its_time() {
     assert_eq!((take(&mut waiting, at(29)), waiting.next_due()), (None, Some(at(30))));
     assert_eq!(take(&mut waiting, at(30)).as_deref(), Some("2.0.0.0"));
     assert_eq!((take(&mut waiting, at(59)), waiting.next_due()), (None, Some(at(60))));
-    assert_eq!(waiting.hurry(id(1), at(31)), Found::Waiting(()));
+    assert_eq!(waiting.hurry(&[id(1)], at(31)), [(id(1), Found::Waiting(()))]);
     assert_eq!(take(&mut waiting, at(31)).as_deref(), Some("1.0.0.0"));
-    assert_eq!(waiting.hurry(id(1), at(31)), Found::UnderWay);
+    assert_eq!(waiting.hurry(&[id(1)], at(31)), [(id(1), Found::UnderWay)]);
     waiting.settled(id(1));
-    assert_eq!(waiting.hurry(id(1), at(31)), Found::Nothing);
+    assert_eq!(waiting.hurry(&[id(1)], at(31)), [(id(1), Found::Nothing)]);
 }
 
 #[test]
@@ -103,7 +103,11 @@ fn a_held_lane_waits_and_no_other() {
     waiting.close(&lane);
     waiting.add(mail(3, "down.test", NOW));
     assert_eq!(take(&mut waiting, at(61)), None);
-    assert_eq!(waiting.hurry(id(3), at(61)), Found::Waiting(()), "an operator insists");
+    assert_eq!(
+        waiting.hurry(&[id(3)], at(61)),
+        [(id(3), Found::Waiting(()))],
+        "an operator insists"
+    );
     assert_eq!(take(&mut waiting, at(61)).as_deref(), Some("3.0.0.0"));
 }
 
