@@ -3,7 +3,7 @@
 use super::{Settings, schedule};
 use crate::clock::Timestamp;
 use crate::smtp::client::{EnhancedStatus, Failure, Outcome, Receipt, Stage};
-use crate::store::{QueueState, QueuedMail, Settled, SettledOutcome};
+use crate::store::{Purpose, QueueState, QueuedMail, Settled, SettledOutcome};
 
 /// Delivery not authorized, message refused (RFC 3463 §3.8): here, by the operator.
 const GIVEN_UP: EnhancedStatus = EnhancedStatus::new(5, 7, 1);
@@ -115,7 +115,14 @@ pub(super) fn give_up(
     now: Timestamp,
     is_told: bool,
 ) -> Settlement {
-    let failure = own_failure(&mail, GIVEN_UP, "given up by the administrator");
+    // The event of a message has this text, and no other word of what its sender knows.
+    let text = match mail.entry.purpose {
+        Purpose::Message if !is_told => "given up by the administrator; the sender was not told",
+        Purpose::Message | Purpose::Report | Purpose::JournalRecord { .. } => {
+            "given up by the administrator"
+        }
+    };
+    let failure = own_failure(&mail, GIVEN_UP, text);
     let mut open = open_places(&mail);
     let mut failed = Vec::new();
     for place in places {

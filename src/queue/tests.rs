@@ -628,6 +628,32 @@ async fn who_is_named_goes_before_what_else_waits_for_the_destination() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn what_is_dropped_in_silence_says_that_its_sender_was_not_told() {
+    let bench = Bench::new(&[&[Answer::Later]]);
+    let mut running = bench.run();
+    let report_to = Address::parse("journal@far.test").expect("an address");
+    let given_up = "given up by the administrator";
+    let silent = "given up by the administrator; the sender was not told";
+    for (purpose, is_told, expected) in [
+        (Purpose::Message, true, given_up),
+        (Purpose::Message, false, silent),
+        // These have no sender who could be told.
+        (Purpose::Report, false, given_up),
+        (Purpose::JournalRecord { report_to }, false, given_up),
+    ] {
+        let told = format!("{purpose:?}, {is_told}");
+        running.add_with(purpose, "far.test", &["bob"], "hello").await;
+        running.told().await;
+        has_it_back(&running, 1).await;
+        running.queue.give_up(&Wanted::All, is_told).await.expect("is recorded");
+        let settlement = running.told().await;
+        assert_eq!((settlement.is_told, settlement.failed.len()), (is_told, 1), "{told}");
+        assert_eq!(settlement.failed[0].1.text, expected, "{told}");
+    }
+    running.stop().await;
+}
+
 /// Both of `far.test` and one of `other.test` that wait for their next attempt.
 async fn three_that_wait(running: &mut Running) -> Vec<QueueId> {
     for (domain, names) in [("far.test", ["bob", "carol"]), ("other.test", ["dan", "eve"])] {
