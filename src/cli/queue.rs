@@ -130,18 +130,29 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     for entry in &shown {
         output::line(&entry.line())?;
     }
-    let entries = |count: usize| match count {
-        1 => "1 entry".to_owned(),
-        count => format!("{count} entries"),
-    };
-    output::line(&match (shown.len(), to) {
-        (0, Some(to)) if !queue.is_empty() => {
-            format!("nothing waits for {to}; for others, {}", entries(queue.len()))
-        }
-        (0, _) => "the queue is empty".to_owned(),
-        (count, _) => entries(count),
+    output::line(&match shown.len() {
+        0 => nothing_waits(to, queue.len()),
+        count => entries(count),
     })?;
     Ok(())
+}
+
+fn entries(count: usize) -> String {
+    match count {
+        1 => "1 entry".to_owned(),
+        count => format!("{count} entries"),
+    }
+}
+
+/// That no entry is for whom an operator means, who may have written the name wrong: then there
+/// are others.
+fn nothing_waits(to: Option<&Whom>, others: usize) -> String {
+    match to {
+        Some(to) if others > 0 => {
+            format!("nothing waits for {to}; for others, {}", entries(others))
+        }
+        _ => "the queue is empty".to_owned(),
+    }
 }
 
 fn summary(arguments: &SummaryArguments) -> anyhow::Result<()> {
@@ -184,7 +195,7 @@ fn retry(arguments: &RetryArguments) -> anyhow::Result<()> {
     if arguments.json {
         output::json(&answer)?;
     } else {
-        tell(&answer, "tried now")?;
+        tell(&answer, "tried now", arguments.to.as_ref(), &arguments.config)?;
     }
     missed(&answer.missed)
 }
@@ -196,7 +207,7 @@ fn drop_entries(arguments: &DropArguments) -> anyhow::Result<()> {
     if arguments.json {
         output::json(&answer)?;
     } else {
-        tell(&answer, "given up")?;
+        tell(&answer, "given up", arguments.to.as_ref(), &arguments.config)?;
     }
     missed(&answer.missed)?;
     match answer.in_flight.as_slice() {
@@ -216,7 +227,12 @@ fn ask(config: &ConfigArgument, request: &Request) -> anyhow::Result<Answer> {
 }
 
 /// Prints what came of each entry, and how many there are of each kind.
-fn tell(answer: &Answer, done: &str) -> anyhow::Result<()> {
+fn tell(
+    answer: &Answer,
+    done: &str,
+    to: Option<&Whom>,
+    config: &ConfigArgument,
+) -> anyhow::Result<()> {
     for id in &answer.done {
         output::line(&format!("{id} {done}"))?;
     }
@@ -237,7 +253,8 @@ fn tell(answer: &Answer, done: &str) -> anyhow::Result<()> {
         }
     }
     if counts.is_empty() && answer.missed.is_empty() {
-        counts.push("nothing waits".to_owned());
+        let queue = Reader::open(&config.load()?.store)?.queue()?;
+        counts.push(nothing_waits(to, queue.len()));
     }
     if !counts.is_empty() {
         output::line(&counts.join(", "))?;

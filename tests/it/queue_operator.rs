@@ -74,8 +74,10 @@ fn waiting_entries_say_what_for_and_a_retry_says_what_came_of_it() {
     let hurried = asked(&daemon, &["retry", "--to", "b@busy.test"]);
     assert_eq!(hurried["done"].as_array().map(Vec::len), Some(2), "{hurried}");
     wait_for("both to be tried", || (busy_attempts(&daemon) == before + 2).then_some(()));
-    let told = daemon.succeeds(&["queue", "retry", "--to", "nobody.test"]);
-    assert_eq!(told, "nothing waits\n");
+    for command in ["list", "retry", "drop"] {
+        let told = daemon.succeeds(&["queue", command, "--to", "nobody.test"]);
+        assert_eq!(told, "nothing waits for nobody.test; for others, 6 entries\n", "{command}");
+    }
 
     // It would be waited for.
     drop(silent);
@@ -94,7 +96,11 @@ fn a_summary_tells_of_each_destination() {
     let busy = Remote::start(Manners { rcpt: |_, _| "450 4.2.1 busy", ..Manners::default() });
     let routes = route("busy.test", busy.address.port()) + &route("down.test", refusing_port());
     let daemon = started(&(RETRY_LATE.to_owned() + &routes));
-    assert_eq!(daemon.succeeds(&["queue", "summary"]), "the queue is empty\n");
+    let to_nobody = ["list", "retry", "drop"].map(|command| vec![command, "--to", "nobody.test"]);
+    for arguments in [vec!["summary"], vec!["retry", "--all"]].into_iter().chain(to_nobody) {
+        let told = daemon.succeeds(&[&["queue"], arguments.as_slice()].concat());
+        assert_eq!(told, "the queue is empty\n", "{arguments:?}");
+    }
     submit(&daemon, &["b@busy.test"], "one");
     submit(&daemon, &["b@busy.test", "c@busy.test", "d@down.test"], "two");
     let all = wait_for("all attempts", || {
