@@ -63,12 +63,13 @@ pub struct BackupFile {
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if there is no store; [`StoreError::InTheWay`] unless `destination` is
-/// new or empty; damage; those of the file system, after which `destination` is no backup.
+/// new or empty; [`StoreError::InsideDataFolder`]; damage; those of the file system, after which `destination` is no backup.
 pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, StoreError> {
-    check_empty(destination)?;
-    if std::path::absolute(destination).is_ok_and(|to| to.starts_with(&settings.data_dir)) {
-        return Err(StoreError::InTheWay(settings.data_dir.clone()));
+    if is_inside(destination, &settings.data_dir) {
+        let data_dir = settings.data_dir.clone();
+        return Err(StoreError::InsideDataFolder { copy: destination.into(), data_dir });
     }
+    check_empty(destination)?;
     copy_all(settings, destination).inspect_err(|_| {
         // It was empty, so all of it is ours; what cannot be removed is no backup without a
         // manifest.
@@ -164,6 +165,16 @@ fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
         return Err(super::damaged(&path, 0, "it is not a manifest of this version"));
     }
     Ok(manifest)
+}
+
+/// Whether a path, which need not exist, leads into a folder or is it, also by symbolic links.
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    let (Ok(path), Ok(folder)) = (std::path::absolute(path), folder.canonicalize()) else {
+        return false;
+    };
+    // What is not there yet leads nowhere else.
+    let known = path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
+    known.is_some_and(|known| known.starts_with(folder))
 }
 
 fn check_empty(destination: &Path) -> Result<(), StoreError> {

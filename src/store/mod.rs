@@ -84,6 +84,14 @@ pub enum StoreError {
     /// There is something where something is to be written.
     #[error("{0} is not empty")]
     InTheWay(PathBuf),
+    /// A backup would be part of what it is a copy of.
+    #[error("{copy} lies inside the data folder {data_dir}, where a backup cannot be")]
+    InsideDataFolder {
+        /// Where it was to be written.
+        copy: PathBuf,
+        /// The data folder.
+        data_dir: PathBuf,
+    },
     /// What went wrong with all records that were to be written together.
     #[error("{0}")]
     Batch(Arc<StoreError>),

@@ -278,6 +278,22 @@ async fn damage_in_the_last_segment_is_neither_backed_up_nor_called_harmless() {
     let error = backup(&scratch.settings, &copy).expect_err("is damaged").to_string();
     assert!(error.contains("acknowledged is not whole"), "{error}");
     assert!(!copy.exists(), "half a backup is in nobody's way");
-    let inside = scratch.path("log/copy");
-    assert!(matches!(backup(&scratch.settings, &inside), Err(StoreError::InTheWay(_))));
+}
+
+#[tokio::test]
+async fn a_backup_cannot_lie_inside_the_data_folder() {
+    let (scratch, _) = Scratch::damaged().await;
+    let data_dir = &scratch.settings.data_dir;
+    let link = data_dir.with_file_name("link");
+    std::os::unix::fs::symlink(data_dir, &link).expect("links");
+    let around = data_dir.with_file_name("none").join("../data/log");
+    std::fs::create_dir(data_dir.with_file_name("none")).expect("is made");
+    for inside in [data_dir.clone(), data_dir.join("log"), data_dir.join("a/b"), link, around] {
+        let error = backup(&scratch.settings, &inside).expect_err("is inside").to_string();
+        let expected = format!("{} lies inside the data folder", inside.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    let beside = data_dir.join("../copy");
+    let error = backup(&scratch.settings, &beside).expect_err("is damaged").to_string();
+    assert!(error.contains("acknowledged is not whole"), "{error}");
 }
