@@ -20,6 +20,10 @@ use crate::store::DomainKeyFolder;
 /// For all lookups of a command together.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Records were shown that are merged with nothing.
+pub(super) const UNSAID: &str = "DNS did not say all that stands there now; publish no record \
+                                 that has a warning, and ask again with `mailweir domain records`";
+
 /// What the words of a check mean.
 const WORDS: &str = "Verified: as it should be; Missing: not in DNS; Inconsistent: DNS has another; \
                      Pending: no answer from DNS, or not published yet; Failed: DNS has another, \
@@ -197,13 +201,18 @@ fn records(arguments: &DomainArguments) -> anyhow::Result<()> {
     let keys = domains::keys_of(&opened.folder, domain)?;
     let today = today(&opened.configuration, domain)?;
     if arguments.json {
-        return output::json(&RecordsSummary {
+        output::json(&RecordsSummary {
             domain: domain.to_string(),
             records: domains::records(domain, hostname, &keys, &today),
             mta_sts_policy: domains::mta_sts_policy(hostname),
-        });
+        })?;
+    } else {
+        output::line(domains::zone_file(domain, hostname, &keys, &today).trim_end())?;
     }
-    Ok(output::line(domains::zone_file(domain, hostname, &keys, &today).trim_end())?)
+    match today.first_unsaid() {
+        Some(problem) => bail!("{UNSAID}: {problem}"),
+        None => Ok(()),
+    }
 }
 
 /// What DNS has for a domain now.

@@ -162,8 +162,7 @@ pub fn records(
     records.push(DnsRecord::proposed(Purpose::Dmarc, policies, proposal));
     records.extend(optional_records(domain, hostname, today));
     let mut last = mx(Purpose::Mx, name, hostname);
-    let elsewhere = today.elsewhere(hostname);
-    last.notes.extend(elsewhere.map(|host| format!("mail goes to {host} now")));
+    last.notes.extend(today.mx_notes(hostname));
     records.push(last);
     records
 }
@@ -177,7 +176,12 @@ fn optional_records(domain: &Domain, hostname: &str, today: &Today) -> Vec<DnsRe
     let ours = format!("v=STSv1; id={}", mta_sts_id(hostname));
     let policy = today.kept(&mta_sts, b"v=STSv1", published::mta_sts, ours.clone());
     let is_published = policy != ours;
-    let mut mta_sts = DnsRecord::txt(Purpose::MtaSts, mta_sts, policy);
+    let notes = today.silence(&tls_reporting);
+    let proposal = Proposal { value: reports, notes };
+    let tls_reporting = DnsRecord::proposed(Purpose::TlsRpt, tls_reporting, proposal);
+    let notes = today.silence(&mta_sts);
+    let mut mta_sts =
+        DnsRecord::proposed(Purpose::MtaSts, mta_sts, Proposal { value: policy, notes });
     if is_published {
         let why = "senders that know the policy which is served now go to no other host";
         let note = format!("warning: before the MX moves, have the policy name {hostname}: {why}");
@@ -186,7 +190,7 @@ fn optional_records(domain: &Domain, hostname: &str, today: &Today) -> Vec<DnsRe
     let bounces = mail_from(domain);
     let proposal = today.spf(&bounces, hostname, &spf(hostname));
     [
-        DnsRecord::txt(Purpose::TlsRpt, tls_reporting, reports),
+        tls_reporting,
         mta_sts,
         mx(Purpose::MailFromMx, bounces.clone(), hostname),
         DnsRecord::proposed(Purpose::MailFromSpf, bounces, proposal),
@@ -223,8 +227,8 @@ fn mta_sts_id(hostname: &str) -> String {
 }
 
 /// Everything as a piece of a zone file, with comments. Records that only some need are comments
-/// as well, and so is the MX while mail goes elsewhere: nothing that is pasted as a whole moves the
-/// domain.
+/// as well, and so is the MX while mail goes elsewhere, and whatever takes the place of what DNS did
+/// not tell: nothing that is pasted as a whole moves the domain, or breaks what stands there.
 pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey], today: &Today) -> String {
     let mut text = String::new();
     let mut last = None;
@@ -235,13 +239,14 @@ pub fn zone_file(domain: &Domain, hostname: &str, keys: &[ManagedKey], today: &T
         record.notes.iter().for_each(|note| push_comment(&mut text, note));
         let is_later = match record.purpose {
             Purpose::MailFromMx | Purpose::MailFromSpf => true,
-            Purpose::Mx => today.elsewhere(hostname).is_some(),
+            Purpose::Mx => today.may_move_mail(hostname),
+            // The name of a key is nobody's but ours.
+            Purpose::Dkim => false,
             Purpose::Spf
             | Purpose::HeloSpf
-            | Purpose::Dkim
             | Purpose::Dmarc
             | Purpose::TlsRpt
-            | Purpose::MtaSts => false,
+            | Purpose::MtaSts => today.is_silent_on(&record.hostname),
         };
         let mark = if is_later { ";" } else { "" };
         push_line(&mut text, &format!("{mark}{}", record.zone_line()));

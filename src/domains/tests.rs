@@ -606,7 +606,12 @@ async fn dns_that_does_not_answer_is_told_beside_the_record() {
         let is_told = record.notes.iter().any(|note| note.contains("merge it by hand: SERVFAIL"));
         let needs_merging = matches!(
             record.purpose,
-            Purpose::Spf | Purpose::HeloSpf | Purpose::MailFromSpf | Purpose::Dmarc
+            Purpose::Spf
+                | Purpose::HeloSpf
+                | Purpose::MailFromSpf
+                | Purpose::Dmarc
+                | Purpose::TlsRpt
+                | Purpose::MtaSts
         );
         assert_eq!(is_told, needs_merging, "{record:?}");
     }

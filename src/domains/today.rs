@@ -21,7 +21,9 @@ const NOBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPEC
 pub struct Today {
     texts: HashMap<String, Vec<RecordData>>,
     exchangers: Vec<(u16, String)>,
-    /// Names of which DNS has said nothing, and why.
+    /// Why DNS has not said where mail goes now, if it has not.
+    exchangers_unsaid: Option<String>,
+    /// Names of whose texts DNS has said nothing, and why.
     silent: HashMap<String, String>,
     /// SPF records, merged with ours, that receivers cannot evaluate, and why.
     unusable: HashMap<String, String>,
@@ -35,6 +37,13 @@ pub(super) struct Proposal {
 }
 
 impl Today {
+    /// What is known where nobody can be asked: that nothing is.
+    pub fn unsaid(domain: &Domain, hostname: &str, problem: &str) -> Self {
+        let names = names(domain, hostname).into_iter();
+        let silent = names.map(|name| (name, problem.to_owned())).collect();
+        Self { silent, exchangers_unsaid: Some(problem.to_owned()), ..Self::default() }
+    }
+
     /// Asks DNS. What has not been answered by `deadline` is told as that.
     pub async fn look_up(
         resolver: &dyn Resolver,
@@ -42,16 +51,14 @@ impl Today {
         hostname: &str,
         deadline: Instant,
     ) -> Self {
-        let mut names = vec![domain.to_string(), hostname.to_owned(), records::mail_from(domain)];
-        names.extend([DMARC, TLS_REPORTING, MTA_STS].map(|label| format!("{label}.{domain}")));
-        names.dedup();
+        let names = names(domain, hostname);
         let mut questions: Vec<_> =
             names.iter().map(|name| (name.as_str(), RecordType::Txt)).collect();
         questions.push((domain.as_str(), RecordType::Mx));
         let mut answers = lookup_all(resolver, &questions, deadline).await;
         let mut today = Self::default();
         if let Some(exchangers) = answers.pop() {
-            today.take_exchangers(domain, exchangers);
+            today.take_exchangers(exchangers);
         }
         for (name, answer) in names.iter().zip(answers) {
             today.take_texts(name, answer);
@@ -77,7 +84,7 @@ impl Today {
         }
     }
 
-    fn take_exchangers(&mut self, domain: &Domain, answer: LookupResult) {
+    fn take_exchangers(&mut self, answer: LookupResult) {
         match answer {
             Ok(answer) => {
                 for record in &*answer.records {
@@ -88,10 +95,34 @@ impl Today {
                 self.exchangers.sort_unstable();
             }
             Err(LookupError::Transient(problem)) => {
-                self.silent.insert(domain.to_string(), problem);
+                self.exchangers_unsaid = Some(problem);
             }
             Err(LookupError::NoSuchName | LookupError::NoData) => {}
         }
+    }
+
+    /// The first thing that DNS has not said, if it has not said all.
+    pub fn first_unsaid(&self) -> Option<&str> {
+        self.exchangers_unsaid.as_deref().or(self.silent.values().next().map(String::as_str))
+    }
+
+    /// Whether DNS has not said what texts stand at a name.
+    pub(super) fn is_silent_on(&self, name: &str) -> bool {
+        self.silent.contains_key(name)
+    }
+
+    /// Whether an MX record of ours may take mail from somebody: also where DNS does not say.
+    pub(super) fn may_move_mail(&self, hostname: &str) -> bool {
+        self.exchangers_unsaid.is_some() || self.elsewhere(hostname).is_some()
+    }
+
+    /// What to know before the MX record is published.
+    pub(super) fn mx_notes(&self, hostname: &str) -> Vec<String> {
+        let unsaid = self.exchangers_unsaid.iter().map(|problem| {
+            format!("warning: DNS did not say where mail goes now, so this may move it: {problem}")
+        });
+        let elsewhere = self.elsewhere(hostname).into_iter();
+        unsaid.chain(elsewhere.map(|host| format!("mail goes to {host} now"))).collect()
     }
 
     fn records(&self, name: &str) -> &[RecordData] {
@@ -99,7 +130,7 @@ impl Today {
     }
 
     /// Where mail goes now, if that is not `hostname` alone.
-    pub(super) fn elsewhere(&self, hostname: &str) -> Option<&str> {
+    fn elsewhere(&self, hostname: &str) -> Option<&str> {
         let mut others = self.exchangers.iter().map(|(_, name)| name.as_str());
         others.find(|name| !name.is_empty() && !name.eq_ignore_ascii_case(hostname))
     }
@@ -172,7 +203,7 @@ impl Today {
         })
     }
 
-    fn silence(&self, name: &str) -> Vec<String> {
+    pub(super) fn silence(&self, name: &str) -> Vec<String> {
         let problem = self.silent.get(name);
         let told = problem.map(|problem| {
             format!(
@@ -181,6 +212,14 @@ impl Today {
         });
         told.into_iter().collect()
     }
+}
+
+/// The names whose texts matter.
+fn names(domain: &Domain, hostname: &str) -> Vec<String> {
+    let mut names = vec![domain.to_string(), hostname.to_owned(), records::mail_from(domain)];
+    names.extend([DMARC, TLS_REPORTING, MTA_STS].map(|label| format!("{label}.{domain}")));
+    names.dedup();
+    names
 }
 
 fn lets_all(record: &str) -> bool {

@@ -284,6 +284,33 @@ fn a_live_domain_is_moved_as_the_commands_say() {
     assert_eq!(daemon.succeeds(&["domain", "records", DOMAIN]).matches("v=spf1 a:").count(), 3);
 }
 
+/// Who pastes what is printed while DNS is silent moves nothing and breaks nothing.
+#[test]
+fn records_that_dns_did_not_help_with_are_comments() {
+    let daemon = Setup::default().prepare();
+    daemon.succeeds(&["domain", "keys", DOMAIN]);
+    let config = std::fs::read_to_string(daemon.config()).expect("reads");
+    for server in [Responder::servfail(), Responder::silent()] {
+        let silent = config.replace("zone_file = \"demo.zone\"", &servers(server.address));
+        std::fs::write(daemon.config(), silent).expect("writes");
+        for more in [&[][..], &["--json"]] {
+            let arguments = [&["domain", "records", DOMAIN][..], more].concat();
+            let output = daemon.command(&arguments);
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+            assert!(text(&output.stderr).contains("DNS did not say all that stands there now"));
+            let told = text(&output.stdout);
+            assert!(told.contains("warning: DNS did not say where mail goes now"), "{told}");
+            if more.is_empty() {
+                let live: Vec<_> = told.lines().filter(|line| !line.starts_with(';')).collect();
+                assert_eq!(live.len(), 2, "two keys and nothing else: {live:?}");
+                assert!(live.iter().all(|line| line.contains("._domainkey.")), "{live:?}");
+                assert!(told.contains("\n;example.test. 3600 IN MX 10 "), "{told}");
+                assert_eq!(told.matches("so merge it by hand").count(), 6, "{told}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_real_name_server_takes_the_records() {
     let daemon = Setup::default().prepare();
