@@ -4,6 +4,7 @@ use super::output;
 use super::owner::give_to_daemon;
 use crate::config::Configuration;
 use crate::events::audit::{self, AuditLine};
+use crate::store::is_there;
 
 /// Lines that are written at once.
 const AT_ONCE: usize = 1000;
@@ -14,7 +15,7 @@ pub(super) fn record<L: Into<AuditLine>>(
     lines: impl IntoIterator<Item = L>,
 ) -> anyhow::Result<()> {
     let data_dir = &configuration.store.data_dir;
-    if !data_dir.exists() {
+    if !is_there(data_dir)? {
         return Ok(()); // Nothing has been here that could be used.
     }
     let mut lines = lines.into_iter().map(L::into).peekable();

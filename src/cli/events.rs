@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{ConfigArgument, output, story};
 use crate::events::follow::Follower;
 use crate::events::{EventId, sink};
-use crate::store::Settings;
+use crate::store::{Settings, is_there};
 use search::Found;
 
 /// How often a followed file is looked at.
@@ -83,7 +83,7 @@ pub(super) fn run(command: &EventsCommand) -> anyhow::Result<()> {
 fn tail(arguments: &TailArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?.store;
     let dir = settings.data_dir.join("events");
-    if !dir.exists() {
+    if !is_there(&dir)? {
         bail!("{} holds no events yet", settings.data_dir.display());
     }
     let mut lines: Vec<String> = Vec::new();

@@ -90,7 +90,15 @@ pub(super) fn described(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
+    if error.chain().any(is_denied) {
+        text.push_str("; run this as root or as the daemon's user");
+    }
     text
+}
+
+fn is_denied(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let denied = cause.downcast_ref::<io::Error>();
+    denied.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {

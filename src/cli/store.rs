@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::{ConfigArgument, output};
 use crate::store::backup::{self, Manifest};
 use crate::store::fsck::{self, Depth, Report};
+use crate::store::is_there;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FsckArguments {
@@ -127,7 +128,7 @@ pub(super) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     }
     output::line(&format!("{} in {}", summary(&manifest), settings.data_dir.display()))?;
     let key = settings.master_key_file.unwrap_or_else(|| settings.data_dir.join("keys/master.key"));
-    if !key.exists() {
+    if !is_there(&key)? {
         output::line(&format!("now put the master key to {}", key.display()))?;
     }
     Ok(())

@@ -160,12 +160,17 @@ fn replace(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The refusal files of a folder, oldest first.
-pub fn files(dir: &Path) -> Vec<PathBuf> {
-    [PREVIOUS, CURRENT]
-        .map(|name| dir.join(name))
-        .into_iter()
-        .filter(|path| path.exists())
-        .collect()
+///
+/// # Errors
+/// A folder that nobody may look into.
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in [PREVIOUS, CURRENT].map(|name| dir.join(name)) {
+        if path.try_exists()? {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub fn backup(settings: &Settings, destination: &Path) -> Result<Manifest, Store
 
 fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
-    if !layout.index().exists() {
+    if !durable::is_there(&layout.index())? {
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
@@ -118,14 +118,18 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
 pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
     let lasting = [layout.log(), layout.index(), settings.data_dir.join(CREDENTIALS_FILE)];
-    let check_free = || match lasting.iter().any(|path| path.exists()) {
-        true => Err(StoreError::InTheWay(settings.data_dir.clone())),
-        false => Ok(()),
+    let check_free = || {
+        for path in &lasting {
+            if durable::is_there(path)? {
+                return Err(StoreError::InTheWay(settings.data_dir.clone()));
+            }
+        }
+        Ok(())
     };
     check_free()?;
     let manifest = read_manifest(backup)?;
     let key = layout.master_key();
-    if key.exists() && Keyring::load(&key)?.check() != manifest.key_check {
+    if durable::is_there(&key)? && Keyring::load(&key)?.check() != manifest.key_check {
         let key = key.display();
         return Err(StoreError::Key(format!(
             "{key} is not the key that this backup was made with"

@@ -91,7 +91,7 @@ impl Layout<'_> {
 
     /// The master key; a data folder that has no mail yet gets one, unless its file is named.
     pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
-        let is_new = !self.log().exists() && !self.index().exists();
+        let is_new = !durable::is_there(&self.log())? && !durable::is_there(&self.index())?;
         if self.0.master_key_file.is_none() && is_new {
             Keyring::create_if_absent(&self.0.data_dir, &self.master_key())?;
         }

@@ -94,7 +94,7 @@ impl CredentialStore {
     /// Those of the file system; [`StoreError::Credentials`] for a file that is none of ours.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(CREDENTIALS_FILE);
-        if !path.exists() {
+        if !durable::is_there(&path)? {
             durable::create_dir(data_dir)?;
             // Made here, so that it is for its owner alone; SQLite takes an empty file.
             match durable::create_file(&path, &[]) {
@@ -113,7 +113,8 @@ impl CredentialStore {
     /// # Errors
     /// Those of [`CredentialStore::open`].
     pub fn open_if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
-        data_dir.join(CREDENTIALS_FILE).exists().then(|| Self::open(data_dir)).transpose()
+        let is_there = durable::is_there(&data_dir.join(CREDENTIALS_FILE))?;
+        is_there.then(|| Self::open(data_dir)).transpose()
     }
 
     fn with<T>(

@@ -126,7 +126,7 @@ impl DomainKeyFolder {
     /// [`StoreError::InTheWay`] if there is a key of this name.
     pub fn add(&self, name: &DomainKeyName, secret: &[u8]) -> Result<(), StoreError> {
         let path = self.dir.join(name.file_name());
-        if path.exists() {
+        if durable::is_there(&path)? {
             return Err(StoreError::InTheWay(path));
         }
         let sealed = self.key.seal_secret(secret, &name.context())? + "\n";

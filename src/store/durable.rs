@@ -116,11 +116,35 @@ pub(super) fn sync_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens a file to be locked. Reading is enough for that, so one that another user's command made
-/// serves as well.
+/// Opens a file to be locked; reading is enough for that. One that root's command makes is for the
+/// owner of the folder that it is in, because else the daemon could not open it.
 pub(super) fn open_lock(path: &Path) -> std::io::Result<File> {
-    File::open(path)
-        .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(path))
+    match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    // Where there is a link, nothing is made and nothing given away.
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(made) => {
+            let dir = path.parent().map(fs::metadata).transpose()?;
+            // Only root can give a file away; whoever else makes it has it.
+            if let Some(dir) = dir.filter(|_| rustix::process::geteuid().is_root()) {
+                std::os::unix::fs::fchown(&made, Some(dir.uid()), Some(dir.gid()))?;
+            }
+            Ok(made)
+        }
+        // Another process was first.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => File::open(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is such a file. That nobody may tell is an error, not a no.
+///
+/// # Errors
+/// Those of the file system.
+pub fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(StoreError::file(path))
 }
 
 /// Opens an existing file for reading and appending.

@@ -156,7 +156,7 @@ impl Keyring {
 
     /// Makes a master key file below the data folder unless there is one.
     pub(super) fn create_if_absent(data_dir: &Path, path: &Path) -> Result<(), StoreError> {
-        if path.exists() {
+        if durable::is_there(path)? {
             return Ok(());
         }
         if let Some(parent) = path.parent() {

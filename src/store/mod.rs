@@ -38,7 +38,7 @@ pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
 pub use committer::Store;
 pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
-pub use durable::{create_file, link_new};
+pub use durable::{create_file, is_there, link_new};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxName, Reservation};

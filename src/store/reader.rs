@@ -14,7 +14,7 @@ use super::mailbox::{MailboxName, NewMailbox};
 use super::queued::{QueueChange, QueuedMail, WithoutTls};
 use super::segment::{Catalog, Scanner, StoredFrame};
 use super::{Settings, StoreError};
-use super::{codec, compact};
+use super::{codec, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{MailboxId, TraceId};
@@ -81,7 +81,7 @@ impl Reader {
     /// [`StoreError::NotFound`] if there is none; damage; those of the file system.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let layout = Layout(settings);
-        if !layout.index().exists() {
+        if !durable::is_there(&layout.index())? {
             let dir = settings.data_dir.display();
             return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
         }

@@ -386,3 +386,58 @@ fn a_data_folder_with_a_foreign_group_serves() {
     let index = fs::metadata(daemon.data().join("index.sqlite")).expect("is there");
     assert_eq!(index.gid(), foreign, "as the folder has it");
 }
+
+/// Root looks into a store of somebody else: the daemon starts afterwards. And who may not look is
+/// told so, not that there is nothing.
+#[test]
+fn commands_beside_a_daemon_that_is_somebody_else_leave_it_its_folder() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run a daemon as somebody else");
+        return;
+    }
+    let nobody = uzers::get_user_by_name("nobody").expect("every system has it");
+    let mut daemon = Setup::default().prepare();
+    fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o755)).expect("opens");
+    fs::create_dir(daemon.data()).expect("makes");
+    chown(daemon.data(), Some(nobody.uid()), Some(nobody.primary_group_id())).expect("gives");
+    fs::set_permissions(daemon.data(), fs::Permissions::from_mode(0o700)).expect("sets");
+    let as_user = |uid: u32| {
+        let mut command = Command::new(BINARY);
+        command.uid(uid).gid(nobody.primary_group_id());
+        command
+    };
+    daemon.launch(as_user(nobody.uid()));
+    swaks(&daemon, BOB, ALICE, "for nobody", &[]).accepted();
+    daemon.stop();
+
+    let copy = daemon.path("copy").display().to_string();
+    let commands: [&[&str]; 6] = [
+        &["fsck"],
+        &["queue", "list"],
+        &["mailbox", "list", "alice"],
+        &["events", "trace", ALICE],
+        &["events", "tail"],
+        &["backup", &copy],
+    ];
+    for arguments in commands {
+        let mut command = as_user(12_345);
+        command.args(arguments).arg("--config").arg(daemon.config());
+        let output = command.output().expect("runs");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.contains("Permission denied"), "{arguments:?}: {told}");
+        assert!(told.contains("run this as root or as the daemon's user"), "{arguments:?}: {told}");
+    }
+    for lock in ["lock", "log/lock"] {
+        fs::remove_file(daemon.data().join(lock)).expect("removes");
+    }
+    for arguments in commands {
+        daemon.succeeds(arguments);
+    }
+    for lock in ["lock", "log/lock"] {
+        let made = fs::metadata(daemon.data().join(lock)).expect("is there");
+        assert_eq!((made.uid(), made.mode() & 0o777), (nobody.uid(), 0o600), "{lock}");
+    }
+    daemon.launch(as_user(nobody.uid()));
+    assert_eq!(daemon.folders("alice", "for nobody"), ["INBOX"]);
+}

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cli::story::Trace;
 use crate::events::{EventId, Lsn, sink};
-use crate::store::Settings;
+use crate::store::{Settings, is_there};
 
 /// In the line of a submission, and nowhere else: in texts, JSON escapes quotation marks.
 const SUBMITTED: &[u8] = b"\"eventName\":\"OUTGOING_EMAIL_SUBMITTED\"";
@@ -55,7 +55,7 @@ impl EventFiles {
     /// A folder that cannot be read.
     pub(super) fn of(settings: &Settings) -> anyhow::Result<Self> {
         let dir = settings.data_dir.join("events");
-        Ok(Self(if dir.exists() { sink::files(&dir)? } else { Vec::new() }))
+        Ok(Self(if is_there(&dir)? { sink::files(&dir)? } else { Vec::new() }))
     }
 
     /// The ids of the traces that have an event which mentions `id`: as its trace id, Message-ID

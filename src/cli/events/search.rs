@@ -295,7 +295,8 @@ fn refusals_of(
             || traces.contains(&refusal.trace_id)
     };
     let mut found = Vec::new();
-    for path in refusals::files(&settings.data_dir.join("refusals")) {
+    let dir = settings.data_dir.join("refusals");
+    for path in refusals::files(&dir).with_context(|| dir.display().to_string())? {
         let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
         let lines = read_lines(&path, file)?;
         let refusals = lines.iter().filter_map(|line| serde_json::from_str(line).ok());

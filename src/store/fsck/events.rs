@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::super::StoreError;
 use super::super::codec::Decoded;
 use super::super::segment::Catalog;
+use super::super::{StoreError, durable};
 use super::Report;
 use crate::clock::Timestamp;
 use crate::events::{EventId, Lsn, sink};
@@ -40,7 +40,7 @@ pub(super) struct Bounds {
 
 impl EventCheck {
     pub(super) fn open(dir: &Path, catalog: &Catalog, bounds: Bounds) -> Result<Self, StoreError> {
-        let (files, newest) = match dir.exists() {
+        let (files, newest) = match durable::is_there(dir)? {
             true => {
                 let files = sink::files_at_once(dir).map_err(StoreError::file(dir))?;
                 (files.rotated, files.current)

@@ -19,7 +19,7 @@ use super::index::{Cursor, Index};
 use super::keys::{Key, Keyring};
 use super::mailbox::NewMailbox;
 use super::segment::{Catalog, Scanned, Scanner};
-use super::{Settings, StoreError, damaged};
+use super::{Settings, StoreError, damaged, durable};
 use crate::clock::{Clock, SystemClock};
 use crate::events::Lsn;
 use crate::id::MailboxId;
@@ -104,7 +104,7 @@ pub fn check(
     depth: Depth,
 ) -> Result<Report, StoreError> {
     let layout = Layout(settings);
-    if !layout.log().exists() {
+    if !durable::is_there(&layout.log())? {
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
@@ -113,7 +113,7 @@ pub fn check(
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
     check_credentials(&settings.data_dir, &mut report);
-    let index = match layout.index().exists() {
+    let index = match durable::is_there(&layout.index())? {
         true => Some(Index::open_to_read(&layout.index())?),
         false => None,
     };
