@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use super::output;
+
 /// Whom the unit runs the daemon as.
 const USER: &str = "mailweir";
 
@@ -52,6 +54,16 @@ impl DaemonUser {
     /// Lets the daemon have the group's rights to a file or folder that stays root's.
     pub(super) fn share(&self, path: &Path) -> anyhow::Result<()> {
         lchown(path, None, Some(self.gid)).with_context(|| path.display().to_string())
+    }
+}
+
+/// Root made files where the unit's user is missing, and only a daemon that is root can read them.
+pub(super) fn warn_of_root() {
+    if rustix::process::geteuid().is_root() {
+        output::note(&format!(
+            "warning: this host has no user {USER}, so all that is made here is root's, and only a \
+             daemon that runs as root can read it; --user names another user"
+        ));
     }
 }
 

@@ -125,7 +125,7 @@ impl Found<'_> {
             .iter()
             .any(|word| name == *word || name.ends_with(&format!(".{word}")));
         // One that could not be read is a problem of its own.
-        if name.is_empty() || name.starts_with('[') || (!is_local && name.contains('.')) {
+        if name.is_empty() || (!is_local && is_host_name(&name)) {
             return;
         }
         let meant = "write the name that DNS has for this host, such as mx.example.com";
@@ -200,4 +200,13 @@ impl Found<'_> {
             }
         }
     }
+}
+
+/// Whether DNS can have an address for the name (RFC 1123 §2.1): letters, digits and hyphens, and no
+/// address itself, whose last part would be a number. What is not ASCII is looked up as its A-label.
+fn is_host_name(name: &str) -> bool {
+    let is_plain = |label: &str| label.chars().all(|c| c.is_alphanumeric() || c == '-');
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    name.contains('.') && name.split('.').all(is_plain) && !is_number
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -136,11 +136,27 @@ fn the_text_tells_files_password_records_and_steps_in_order() {
         "\n2. Get a certificate for mx.example.test",
         "mailweir user set-password NAME --config ",
         "mailweir check-config --config ",
+        "\n5. Start the daemon: mailweir serve --config ",
         "mailweir domain check example.test",
     ] {
         let at = rest.find(expected).unwrap_or_else(|| panic!("no {expected} next in\n{told}"));
         rest = &rest[at + expected.len()..];
     }
+}
+
+#[test]
+fn without_dns_nothing_that_is_told_moves_a_domain() {
+    let daemon = nothing();
+    let data = daemon.data().display().to_string();
+    let arguments = [&["init", "--data-dir", &data], &ANSWERS[..]].concat();
+    let mut command = command(&daemon, &arguments);
+    command.env("MAILWEIR__DNS__ZONE_FILE", daemon.path("no.zone"));
+    let output = command.output().expect("runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("warning: DNS did not say all that stands there now"));
+    let told = text(&output.stdout);
+    assert!(told.contains("\n;example.test. 3600 IN MX 10 mx.example.test.\n"), "{told}");
+    assert!(told.contains("\n;_dmarc.example.test. "), "{told}");
 }
 
 #[test]
@@ -159,6 +175,8 @@ fn without_a_terminal_what_is_missing_is_named() {
     for (name, value, problem) in [
         ("--hostname", "localhost", "\"localhost\" means nothing to other servers"),
         ("--hostname", "mx.internal", "\"mx.internal\" means nothing to other servers"),
+        ("--hostname", "192.0.2.1", "\"192.0.2.1\" means nothing to other servers"),
+        ("--hostname", "mx_1.example.test", "\"mx_1.example.test\" means nothing to other"),
         ("--admin", "a@b.test", "a@b.test must be an address at example.test"),
         ("--admin", "\"a b\"@example.test", "'\"' cannot stand in a name"),
     ] {
@@ -216,6 +234,37 @@ fn nothing_is_overwritten() {
     let told = text(&init(&daemon, &ANSWERS).stderr);
     assert!(told.contains("has mail already"), "{told}");
     assert!(!daemon.config().exists());
+}
+
+/// A password that is in force stays so, keys are for nobody else, and a link is no free name.
+#[test]
+fn a_folder_that_is_in_use_or_open_to_others_is_refused_before_anything_is_made() {
+    let daemon = nothing();
+    made(&init(&daemon, &[&ANSWERS[..], &["--json"]].concat()));
+    for path in [daemon.config(), organization(&daemon)] {
+        fs::remove_file(path).expect("removes");
+    }
+    let told = text(&init(&daemon, &ANSWERS).stderr);
+    assert!(told.contains("has passwords already: name another folder"), "{told}");
+
+    let daemon = nothing();
+    for open in [daemon.data(), daemon.data().join("keys"), daemon.data().join("keys/dkim")] {
+        fs::create_dir_all(&open).expect("makes");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opens");
+        let output = init(&daemon, &ANSWERS);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let expected = format!("others can write in {} (mode 777)", open.display());
+        assert!(told.contains(&expected), "{told}");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o700)).expect("closes");
+    }
+    assert_eq!(all_below(&daemon.data()).len(), 3, "folders and nothing else");
+    fs::remove_dir_all(daemon.data()).expect("removes");
+
+    symlink(daemon.path("nowhere/mailweir.toml"), daemon.config()).expect("links");
+    let told = text(&init(&daemon, &ANSWERS).stderr);
+    assert!(told.contains("mailweir.toml is there already, and is not overwritten"), "{told}");
+    assert!(!daemon.data().exists() && !organization(&daemon).exists(), "nothing is left behind");
 }
 
 /// Whatever a run that was cut off has left, the next makes of it what the first would have.

@@ -3,19 +3,21 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::answers::Answers;
 use crate::cli::owner::DaemonUser;
-use crate::store;
+use crate::store::{self, CREDENTIALS_FILE};
 
 /// Where files are written before they are in place, beside their places.
 const STAGING: &str = ".mailweir-init";
 /// Root's, for a daemon that is somebody else and need not change it.
 const READ_BY_GROUP: u32 = 0o640;
+/// What group and others must not have where keys will be.
+const WRITE_BY_OTHERS: u32 = 0o022;
 
 /// Both files, written and synced, but not in place. Dropped, they are gone.
 pub(super) struct Staged {
@@ -109,6 +111,53 @@ impl Placing {
 
 fn name_of(path: &Path) -> OsString {
     path.file_name().unwrap_or_default().to_owned()
+}
+
+/// Nothing is begun where something is in the way: the configuration's name, also as a link that
+/// leads nowhere; mail; rights that others have.
+pub(super) fn check_free(main: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    if found(main)?.is_some() {
+        bail!("{} is there already, and is not overwritten", main.display());
+    }
+    let shown = data_dir.display();
+    if found(&data_dir.join("log"))?.is_some() {
+        bail!("{shown} has mail already: name another folder with --data-dir");
+    }
+    for dir in [data_dir, &data_dir.join("keys"), &data_dir.join("keys/dkim")] {
+        // A link to a folder is as good as the folder.
+        let Ok(metadata) = fs::metadata(dir) else { continue };
+        let mode = metadata.mode() & 0o7777;
+        if metadata.is_dir() && mode & WRITE_BY_OTHERS != 0 {
+            let shown = dir.display();
+            bail!("others can write in {shown} (mode {mode:o}): first run chmod 700 {shown}");
+        }
+    }
+    Ok(())
+}
+
+/// Passwords that are in force stay so, unless they are those of a run that was cut off: it leaves
+/// its own folder, or the organization's file.
+pub(super) fn check_no_passwords(data_dir: &Path, organization: &Path) -> anyhow::Result<()> {
+    let is_second_run =
+        found(&organization.with_file_name(STAGING))?.is_some() || found(organization)?.is_some();
+    if !is_second_run && found(&data_dir.join(CREDENTIALS_FILE))?.is_some() {
+        let shown = data_dir.display();
+        bail!("{shown} has passwords already: name another folder with --data-dir");
+    }
+    Ok(())
+}
+
+/// What stands at a path, without following a link there.
+fn found(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// The folder of mail and keys; one that is there keeps its owner and rights.

@@ -7,19 +7,19 @@ mod next;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::Serialize;
 
 use super::domain;
-use super::owner::DaemonUser;
+use super::owner::{self, DaemonUser};
 use super::user::{FoundUser, keep_password, read_password};
 use super::{DEFAULT_CONFIG, environment, output};
 use crate::config::{self, Configuration, Problem, Problems};
 use crate::daemon;
 use crate::directory::credential::{check_policy, new_password};
-use crate::domains::{self, DnsRecord};
+use crate::domains::{self, DnsRecord, Today};
 use crate::mail::{Address, Domain, Secret};
-use crate::store::DomainKeyFolder;
+use crate::store::{DomainKeyFolder, is_there};
 use answers::Answers;
 use files::Staged;
 
@@ -70,20 +70,19 @@ struct Made<'a> {
 pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let main = std::path::absolute(&arguments.config)?;
     let data_dir = std::path::absolute(&arguments.data_dir)?;
-    if main.exists() {
-        bail!("{} is there already, and is not overwritten", main.display());
-    }
-    if data_dir.join("log").exists() {
-        bail!("{} has mail already: name another folder with --data-dir", data_dir.display());
-    }
+    files::check_free(&main, &data_dir)?;
     let answers = Answers::complete(arguments)?;
     let organization = main.with_file_name(format!("{}.toml", answers.domain));
+    files::check_no_passwords(&data_dir, &organization)?;
     let daemon = DaemonUser::find(&data_dir, arguments.user.as_deref())?;
     let staged = Staged::write(&main, &organization, &data_dir, &answers, daemon.as_ref())?;
     let configuration = configuration_of(&staged)?;
     let found = FoundUser::find(&configuration, &answers.admin.to_string())?;
     let password = first_password(arguments, &found)?;
 
+    if daemon.is_none() && arguments.user.is_none() && !is_there(&data_dir)? {
+        owner::warn_of_root();
+    }
     files::make_data_dir(&data_dir, daemon.as_ref())?;
     let keys = DomainKeyFolder::open(&configuration.store)?;
     domains::make_keys(&keys, &answers.domain)?;
@@ -92,8 +91,12 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
 
     let keys = domains::keys_of(&keys, &answers.domain)?;
     let hostname = answers.hostname.as_str();
-    // Too late for an error to be of any use.
-    let today = domain::today(&configuration, &answers.domain).unwrap_or_default();
+    // Too late to fail: all is made, and what DNS has not said can be asked for again.
+    let today = domain::today(&configuration, &answers.domain)
+        .unwrap_or_else(|error| Today::unsaid(&answers.domain, hostname, &error.to_string()));
+    if let Some(problem) = today.first_unsaid() {
+        output::note(&format!("warning: {}: {problem}", domain::UNSAID));
+    }
     if arguments.json {
         return output::json(&Made {
             configuration: &main,

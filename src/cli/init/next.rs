@@ -12,6 +12,12 @@ pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<
         true => String::new(),
         false => format!(" --config {}", main.display()),
     };
+    let start = match main == Path::new(DEFAULT_CONFIG) {
+        true => "systemctl enable --now mailweir".to_owned(),
+        false => format!(
+            "mailweir serve{config}; in mailweir.service, ExecStart needs the same --config"
+        ),
+    };
     let (main, organization) = (main.display(), organization.display());
     vec![
         format!(
@@ -22,7 +28,7 @@ pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<
             "Add users to {organization}, and give each a password: mailweir user set-password NAME{config}"
         ),
         format!("See that all is in order: mailweir check-config{config}"),
-        "Start the daemon: systemctl enable --now mailweir".to_owned(),
+        format!("Start the daemon: {start}"),
         format!(
             "Wait until DNS has the records: mailweir domain check {domain} --before-cutover{config}"
         ),
