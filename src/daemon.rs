@@ -201,7 +201,8 @@ impl Daemon {
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), StartError> {
         self.tasks.spawn(self.tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
-        let (keys, resolver) = (Arc::clone(&self.domain_keys), self.lookups.subscribe());
+        let keys = Arc::clone(&self.domain_keys);
+        let resolver = self.lookups.subscribe();
         self.tasks.spawn(keys.watch(WATCH_INTERVAL, resolver, stopped.clone()));
         let queue = &self.outbound.queue;
         let control = control::bind(data_dir)

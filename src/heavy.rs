@@ -1,5 +1,6 @@
 //! Work that takes long for its size is done beside the runtime, so that nobody else waits for it,
-//! and only so much of it at once, so that the memory that it needs meanwhile stays bounded.
+//! and only so much of it at once, so that what it needs meanwhile stays bounded. What it leaves,
+//! as a parsed message has to wait for DNS, is bounded by `limits.header_bytes` and `header_fields`.
 
 use std::future::Future;
 use std::sync::LazyLock;

@@ -85,7 +85,8 @@ impl MailLog {
             self.add(trace_id, What::Delivered { to, folder: delivery.folder });
         }
         for on in &share.sent_on {
-            let (to, onward) = (on.from.clone(), on.to.clone());
+            let to = on.from.clone();
+            let onward = on.to.clone();
             self.add(trace_id, What::SentOn { to, onward, onward_trace_id: on.trace_id });
         }
         for recipient in &share.decided.recipients {
@@ -131,12 +132,14 @@ impl MailLog {
                         "delivered");
                 }
                 What::SentOn { to, onward, onward_trace_id } => {
-                    let (to, onward) = (Harmless(to), Harmless(onward));
+                    let to = Harmless(to);
+                    let onward = Harmless(onward);
                     tracing::info!(target: TARGET, %trace_id, %from, %to, size, %onward,
                         %onward_trace_id, "sent on");
                 }
                 What::Queued { to, destination } => {
-                    let (to, destination) = (Harmless(to), harmless(destination));
+                    let to = Harmless(to);
+                    let destination = harmless(destination);
                     tracing::info!(target: TARGET, %trace_id, %from, %to, size, destination,
                         "queued");
                 }
@@ -145,7 +148,8 @@ impl MailLog {
                     tracing::info!(target: TARGET, %trace_id, %from, %to, size, "dropped");
                 }
                 What::Bounced { to, reason } => {
-                    let (to, reason) = (Harmless(to), reason.word());
+                    let to = Harmless(to);
+                    let reason = reason.word();
                     tracing::info!(target: TARGET, %trace_id, %from, %to, size, reason,
                         "bounced");
                 }
@@ -169,7 +173,8 @@ pub(super) fn write_settlement(settlement: &Settlement) {
     for (place, receipt) in &settlement.sent {
         let Some(to) = address(*place) else { continue };
         let remote = harmless(&receipt.remote);
-        let (ip, reply) = (receipt.address.ip(), harmless(&receipt.reply));
+        let ip = receipt.address.ip();
+        let reply = harmless(&receipt.reply);
         let no_tls = receipt.no_tls.as_ref().map(harmless);
         tracing::info!(target: TARGET, %trace_id, what, %id, %from, %to, size, destination, remote,
             %ip, reply, no_tls, "sent");

@@ -208,7 +208,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         let mut hurried = Hurried::default();
         let mut due = Vec::new();
         {
-            let (mut waiting, now) = (self.waiting(), self.clock.now());
+            let mut waiting = self.waiting();
+            let now = self.clock.now();
             let ids = waiting.find(wanted);
             for (id, found) in waiting.hurry(&ids, now) {
                 match found {
@@ -219,7 +220,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             }
         }
         self.next_round().await;
-        let (mut waiting, now) = (self.waiting(), self.clock.now());
+        let mut waiting = self.waiting();
+        let now = self.clock.now();
         for id in due {
             match waiting.waits_for(id, now) {
                 // It is gone, or has another time: that came of an attempt.

@@ -27,7 +27,8 @@ pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     let time = Duration::from_secs(scene.choose(2, 10));
     let alone = honest(&daemon, time)?;
     let before = Held::by(&daemon)?;
-    let (to, runtime) = (daemon.address(), runtime()?);
+    let to = daemon.address();
+    let runtime = runtime()?;
     let attacking = std::thread::spawn(move || runtime.block_on(all(to, connections, time)));
     let beside = join(honest_traffic(&daemon, time).spawn("honest")?)?;
     let with = gauge::resident(daemon.pid())?;

@@ -18,7 +18,8 @@ pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<
             "mailweir serve{config}; in mailweir.service, ExecStart needs the same --config"
         ),
     };
-    let (main, organization) = (main.display(), organization.display());
+    let main = main.display();
+    let organization = organization.display();
     vec![
         format!(
             "Publish the records above, all but the MX. {hostname} needs an address, and that address the name {hostname}."
