@@ -2,6 +2,7 @@
 //! mail.
 
 mod access;
+mod allocator;
 mod audited;
 mod check_config;
 mod demo;

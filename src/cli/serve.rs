@@ -4,7 +4,7 @@ use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigArgument, environment, output, runtime, start_failure, start_log};
+use super::{ConfigArgument, allocator, environment, output, runtime, start_failure, start_log};
 use crate::config::{self, Configuration};
 use crate::daemon::control::ReloadAnswer;
 use crate::daemon::{self, Changes, Daemon};
@@ -13,6 +13,7 @@ use crate::daemon::{self, Changes, Daemon};
 const FILE_SIZE_EXCEEDED: i32 = 25;
 
 pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
+    allocator::give_memory_back_soon();
     let configuration = arguments.load()?;
     daemon::try_out(&configuration)?;
     start_log(&configuration.log);

@@ -441,3 +441,26 @@ fn commands_beside_a_daemon_that_is_somebody_else_leave_it_its_folder() {
     daemon.launch(as_user(nobody.uid()));
     assert_eq!(daemon.folders("alice", "for nobody"), ["INBOX"]);
 }
+
+/// What the allocator does with freed memory is set before it begins, by one more start of the same
+/// process; who has set it himself keeps it.
+#[test]
+fn freed_memory_goes_back_soon() {
+    let mut daemon = Setup::default().prepare();
+    daemon.launch(Command::new(BINARY));
+    let of_process = |name: &str| {
+        fs::read_to_string(format!("/proc/{}/{name}", daemon.pid())).expect("the daemon runs")
+    };
+    let environment = of_process("environ");
+    assert!(environment.split('\0').any(|it| it == "MIMALLOC_PURGE_DELAY=10"), "{environment:?}");
+    assert_eq!(of_process("comm"), "mailweir\n");
+    assert!(of_process("cmdline").starts_with(BINARY));
+    drop(daemon);
+
+    let mut daemon = Setup::default().prepare();
+    let mut command = Command::new(BINARY);
+    command.env("MIMALLOC_PURGE_DELAY", "77");
+    daemon.launch(command);
+    let environment = fs::read_to_string(format!("/proc/{}/environ", daemon.pid()));
+    assert!(environment.expect("the daemon runs").contains("MIMALLOC_PURGE_DELAY=77\0"));
+}
