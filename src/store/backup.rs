@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::{DOMAIN_KEYS, Layout, lock_folder};
 use super::compact;
 use super::credentials::{CREDENTIALS_FILE, CredentialStore};
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
+use super::layout::{DOMAIN_KEYS, Layout, lock_folder};
 use super::segment::{Catalog, Scanned, Scanner};
 use super::{Settings, StoreError, durable};
 use crate::clock::{Clock, SystemClock, Timestamp};

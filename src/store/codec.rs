@@ -20,6 +20,8 @@ use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::usage::UsageHold;
 use crate::clock::Timestamp;
+use crate::events::Lsn;
+use crate::events::sink::RecordedEvents;
 
 /// The content is the first sealed piece of a blob, its mails' prefixes the following ones.
 const CONTENT_PART: u32 = 0;
@@ -39,6 +41,13 @@ pub(super) struct Encoded {
     pub(super) usage: Vec<UsageHold>,
     /// What was counted for mail that waits, until the queue's entries count.
     pub(super) queue_room: Option<QueueHold>,
+}
+
+impl Encoded {
+    /// Its events, once its position is known.
+    pub(super) fn recorded_events(&self, lsn: Lsn) -> RecordedEvents<'_> {
+        RecordedEvents { lsn, at: self.head.events_at.unwrap_or_default(), lines: &self.events }
+    }
 }
 
 /// Frames changes of messages; `mailboxes` are those that removals give room back to.
@@ -229,6 +238,11 @@ fn take_sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Decoded {
+    /// Its events, which the log keeps at this position.
+    pub(super) fn recorded_events(&self, lsn: Lsn) -> RecordedEvents<'_> {
+        RecordedEvents { lsn, at: self.head.events_at.unwrap_or_default(), lines: &self.events }
+    }
+
     /// Where in the payload a mail's sealed prefix and its blob's sealed content stand; `None` if
     /// there is no such mail, or if the head gives lengths that no payload has.
     pub(super) fn ranges(&self, blob: usize, mail: usize) -> Option<(Range<u64>, Range<u64>)> {

@@ -13,6 +13,7 @@ use super::index::{Changed, Changes, Index};
 use super::pack::{PackWriter, Trailer};
 use super::queued::{QueueChange, QueueId, SealedQueued};
 use super::segment::{Catalog, Scanned, Scanner, Segment};
+use super::threads::pause;
 use super::{StoreError, damaged, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -170,7 +171,7 @@ impl Compactor<'_> {
                 {
                     return Ok(None);
                 }
-                Err(TryLockError::WouldBlock) => rest(),
+                Err(TryLockError::WouldBlock) => pause(REST),
                 Err(TryLockError::Error(error)) => return Err(StoreError::file(&path)(error)),
             }
         }
@@ -199,7 +200,7 @@ impl Compactor<'_> {
             since_rest += payload.len() as u64;
             if since_rest >= PIECE {
                 since_rest = 0;
-                rest();
+                pause(REST);
             }
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -216,11 +217,6 @@ fn newest_of(path: &Path) -> Result<Timestamp, StoreError> {
         .map_err(StoreError::file(path))?;
     let since_epoch = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the keeper's own thread, sparing the disk")]
-fn rest() {
-    std::thread::sleep(REST);
 }
 
 /// What is known while one run of files is written anew.

@@ -8,8 +8,8 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use super::committer::Layout;
 use super::keys::Key;
+use super::layout::Layout;
 use super::{Settings, StoreError, durable};
 use crate::mail::Domain;
 

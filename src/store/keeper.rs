@@ -7,11 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::committer::Store;
 use super::compact::Compactor;
+use super::door::Store;
 use super::entry::{Change, Folder};
 use super::index::{Cursor, Index, IndexedMessage};
 use super::mailbox::MailboxHandle;
+use super::threads::pause;
 use super::{StoreError, codec};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::events::Lsn;
@@ -146,15 +147,10 @@ impl Keeper {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(StoreError::Closed);
             }
-            pause();
+            pause(INDEX_POLL);
         }
         Ok(())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the keeper's own thread, waiting for the indexer")]
-fn pause() {
-    std::thread::sleep(INDEX_POLL);
 }
 
 fn change(message: &IndexedMessage, to: Option<Folder>, at: Timestamp) -> Change {

@@ -119,6 +119,11 @@ impl Log {
         Lsn(self.base + self.length)
     }
 
+    /// The folder that the segments are in.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The file that is written to.
     pub(super) fn path(&self) -> &Path {
         &self.path

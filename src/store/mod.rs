@@ -13,20 +13,26 @@ mod compact;
 mod credentials;
 mod disk;
 mod domain_keys;
+mod door;
 mod durable;
 mod entry;
 pub mod fsck;
 mod index;
+mod indexer;
 mod keeper;
 mod keys;
+mod layout;
+mod line;
 mod log;
 mod mailbox;
 mod memo;
 mod pack;
 mod queued;
 pub mod reader;
+mod recovery;
 mod segment;
 mod settings;
+mod threads;
 mod usage;
 
 #[cfg(any(test, fuzzing))]
@@ -35,9 +41,9 @@ pub mod fuzz;
 mod tests;
 
 pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
-pub use committer::Store;
 pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
+pub use door::Store;
 pub use durable::{create_file, is_there, link_new};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};

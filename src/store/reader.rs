@@ -6,13 +6,13 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use super::committer::{Layout, next_record};
 use super::entry::{Change, Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
 use super::keys::Keyring;
+use super::layout::Layout;
 use super::mailbox::{MailboxName, NewMailbox};
 use super::queued::{QueueChange, QueuedMail, WithoutTls};
-use super::segment::{Catalog, Scanner, StoredFrame};
+use super::segment::{Catalog, LoggedRecord, Scanner, StoredFrame};
 use super::{Settings, StoreError};
 use super::{codec, compact, durable};
 use crate::clock::Timestamp;
@@ -94,7 +94,7 @@ impl Reader {
         let catalog = Catalog::read(&layout.log())?;
         let from = index.cursor(Cursor::Indexed)?;
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
-        while let Some((lsn, _, record)) = next_record(&mut scanner)? {
+        while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record()? {
             add_births(&mut mailboxes, &record.head);
             beyond.extend(messages_of(lsn, &record.head));
             queued_beyond.extend(queued_of(lsn, &record.head));

@@ -212,6 +212,15 @@ pub(super) enum Scanned {
     Torn { path: Arc<Path>, base: u64, offset: u64 },
 }
 
+/// A whole record, as a scan comes upon it.
+#[derive(Debug)]
+pub(super) struct LoggedRecord {
+    pub(super) lsn: Lsn,
+    /// The position after it.
+    pub(super) next: Lsn,
+    pub(super) record: Decoded,
+}
+
 impl Scanner {
     /// A scan of the log in `dir` from `from`, which is a frame's position or the log's end.
     pub(super) fn new(dir: &Path, from: Lsn) -> Result<Self, StoreError> {
@@ -262,6 +271,20 @@ impl Scanner {
                 true => Ok(Some(Scanned::Torn { path: path.into(), base, offset })),
                 false => Err(damaged(&path, offset, "a record's checksum is wrong")),
             };
+        }
+    }
+}
+
+impl Scanner {
+    /// The next whole record; a torn end is an end.
+    pub(super) fn next_record(&mut self) -> Result<Option<LoggedRecord>, StoreError> {
+        match self.next()? {
+            Some(Scanned::Frame { lsn, next, payload }) => {
+                let record = codec::decode(&payload)
+                    .ok_or_else(|| damaged(Path::new("log"), lsn.0, "a record cannot be read"))?;
+                Ok(Some(LoggedRecord { lsn, next, record }))
+            }
+            Some(Scanned::Torn { .. }) | None => Ok(None),
         }
     }
 }

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::codec::{self, Decoded};
-use super::committer::{Layout, lock_folder};
 use super::compact;
 use super::credentials::{CredentialCounts, CredentialStore};
 use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
 use super::keys::{Key, Keyring};
+use super::layout::{Layout, lock_folder};
 use super::mailbox::NewMailbox;
 use super::segment::{Catalog, Scanned, Scanner};
 use super::{Settings, StoreError, damaged, durable};

@@ -129,7 +129,7 @@ async fn no_restore_beside_a_daemon() {
     backup(&scratch.settings, &copy_of(&scratch)).expect("is made");
     let other = Scratch::new();
     fs::create_dir_all(&other.settings.data_dir).expect("creates");
-    let held = committer::lock_folder(&other.settings.data_dir).expect("is free");
+    let held = layout::lock_folder(&other.settings.data_dir).expect("is free");
     let error = restore(&copy_of(&scratch), &other.settings).expect_err("somebody has it");
     assert!(matches!(error, StoreError::Locked(_)), "{error}");
     drop(held);

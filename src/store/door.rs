@@ -1,0 +1,295 @@
+//! The store as the daemon uses it. What is to be durable goes to the committer; what is only to
+//! be counted or looked up is in memory.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use super::backlog::{Backlog, QueueBounds, QueueClaim, QueueFull, QueueHold};
+use super::codec::{self, Encoded};
+use super::committer::Request;
+use super::disk::Disk;
+use super::entry::Commit;
+use super::keeper::{FolderRetention, Keeper};
+use super::keys::Keyring;
+use super::layout::{Layout, lock_folder};
+use super::mailbox::{MailboxHandle, MailboxName, Mailboxes};
+use super::queued::{Destination, QueueFeed, QueueId, QueuedContent};
+use super::recovery::{Recovered, Ties};
+use super::segment::Catalog;
+use super::threads::spawn;
+use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits, Written};
+use super::{Settings, StoreError, compact, durable};
+use crate::clock::Timestamp;
+use crate::events::Lsn;
+use crate::heavy::{self, Weight};
+use crate::mail::{Address, Domain, Srs};
+
+/// Commits that may wait for the committer; more wait in their sessions.
+const WAITING_COMMITS: usize = 1024;
+
+/// The store of a running daemon.
+#[derive(Debug)]
+pub struct Store {
+    keyring: Keyring,
+    mailboxes: Mailboxes,
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    retention: ArcSwap<Vec<FolderRetention>>,
+    keeper: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+    is_closing: Arc<AtomicBool>,
+    queue: Mutex<Option<QueueFeed>>,
+    usage: Arc<Usage>,
+    backlog: Arc<Backlog>,
+    disk: Disk,
+    log_dir: PathBuf,
+    /// Held for as long as the store is open, so that no second daemon takes the folder.
+    folder_lock: Mutex<Option<File>>,
+}
+
+impl Store {
+    /// Opens the store: recovers the log, brings index and event file up to it, and starts the
+    /// threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another daemon has it; [`StoreError::Key`] if the master key is
+    /// not the one of its mailboxes; damage; those of the file system.
+    pub fn open(
+        settings: &Settings,
+        events: &crate::events::Settings,
+    ) -> Result<Arc<Self>, StoreError> {
+        let layout = Layout(settings);
+        durable::create_dir(&settings.data_dir)?;
+        let folder_lock = lock_folder(&settings.data_dir)?;
+        let keyring = layout.keyring()?;
+        let recovered = Recovered::open(&layout, settings, events)?;
+        let mailboxes = recovered.mailboxes(&keyring, &layout)?;
+        Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
+    }
+
+    /// Starts the threads of a recovered store.
+    fn start(
+        settings: &Settings,
+        events: &crate::events::Settings,
+        keyring: Keyring,
+        mailboxes: Mailboxes,
+        recovered: Recovered,
+        folder_lock: File,
+    ) -> Result<Arc<Self>, StoreError> {
+        let layout = Layout(settings);
+        let (requests, waiting) = mpsc::channel(WAITING_COMMITS);
+        let (to_queue, new) = mpsc::unbounded_channel();
+        let queue = QueueFeed { waiting: recovered.index().queue()?, new };
+        let usage = Usage::new(recovered.index().usage()?);
+        let backlog = Backlog::new(&queue.waiting);
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let threads = recovered.start_writing(Ties {
+            requests: waiting,
+            to_committer: requests.downgrade(),
+            queue: to_queue,
+            backlog: Arc::clone(&backlog),
+            is_closing: Arc::clone(&is_closing),
+        })?;
+        let (keeper, stopped) = std::sync::mpsc::channel();
+        let store = Arc::new(Self {
+            keyring,
+            mailboxes,
+            requests: Mutex::new(Some(requests)),
+            threads: Mutex::new(threads),
+            retention: ArcSwap::default(),
+            keeper: Mutex::new(Some(keeper)),
+            is_closing,
+            queue: Mutex::new(Some(queue)),
+            usage,
+            backlog,
+            disk: Disk::new(settings.data_dir.clone(), settings.min_free_bytes),
+            log_dir: layout.log(),
+            folder_lock: Mutex::new(Some(folder_lock)),
+        });
+        let keeper = Keeper {
+            store: Arc::downgrade(&store),
+            index: layout.index(),
+            log_dir: layout.log(),
+            interval: settings.housekeeping_interval,
+            event_retention: events.retention(),
+            segment_bytes: settings.segment_bytes,
+            stop: Arc::clone(&store.is_closing),
+        };
+        lock(&store.threads).push(spawn("keeper", move || keeper.run(&stopped))?);
+        Ok(store)
+    }
+
+    /// What becomes of messages that have been in a folder for long, from now on.
+    pub fn set_retention(&self, retention: Vec<FolderRetention>) {
+        self.retention.store(Arc::new(retention));
+    }
+
+    pub(super) fn retention(&self) -> Arc<Vec<FolderRetention>> {
+        self.retention.load_full()
+    }
+
+    pub(super) fn mailboxes_of(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
+        self.mailboxes.of_organization(organization)
+    }
+
+    /// Makes a record durable, on a thread that may block.
+    pub(super) fn commit_blocking(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
+        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
+        let (request, outcome) = Request::commit(encoded);
+        requests.blocking_send(request).map_err(|_| StoreError::Closed)?;
+        outcome.blocking_recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// The mailbox of that name, made on first use.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] if the system gives no random bytes.
+    pub fn mailbox(&self, name: &MailboxName) -> Result<Arc<MailboxHandle>, StoreError> {
+        self.mailboxes.get(name, &self.keyring)
+    }
+
+    /// How senders are rewritten to addresses of `domain`; always in the same way for the same
+    /// master key.
+    pub fn sender_rewriting(&self, domain: &Domain) -> Srs {
+        Srs::new(domain.clone(), &self.keyring.sender_rewriting(domain.as_str()))
+    }
+
+    /// The envelope sender that is kept with a forwarded message, for whom a token stands. `None`
+    /// if there is none at this place, or none any more. Blocks.
+    ///
+    /// # Errors
+    /// Damage, those of the file system.
+    pub fn first_sender(&self, place: u64) -> Result<Option<Address>, StoreError> {
+        let _log_stays = compact::keep_files(&self.log_dir);
+        let record = Catalog::read(&self.log_dir)?.frame(Lsn(place)).and_then(|it| it.record());
+        match record {
+            Ok(record) => Ok(record.head.first_sender.map(|kept| kept.address)),
+            Err(StoreError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does
+    /// not stop it.
+    ///
+    /// # Errors
+    /// What kept it from being written; nobody may be told that it was accepted then.
+    pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
+        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
+        let weight = Weight::of_octets(commit.content_octets());
+        let encoded = heavy::in_turn(weight, || codec::encode(commit, &self.keyring)).await?;
+        self.disk.took(encoded.frame.length());
+        let (request, outcome) = Request::commit(encoded);
+        requests.send(request).await.map_err(|_| StoreError::Closed)?;
+        outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Counts whom a user writes to on a day (days since the Unix epoch); durable with the commit
+    /// that takes the hold.
+    ///
+    /// # Errors
+    /// The limit that is in the way.
+    pub fn count_recipients(
+        &self,
+        by: &MailboxName,
+        day: u64,
+        written: Written,
+        limits: UsageLimits,
+    ) -> Result<UsageHold, UsageExceeded> {
+        self.usage.take(by, day, written, limits)
+    }
+
+    /// Counts messages that are to wait in the queue, until the commit that takes the hold has made
+    /// them durable.
+    ///
+    /// # Errors
+    /// The bound that is in the way.
+    pub fn claim_queue(
+        &self,
+        claims: Vec<QueueClaim>,
+        bounds: &QueueBounds,
+    ) -> Result<QueueHold, QueueFull> {
+        self.backlog.claim(claims, bounds)
+    }
+
+    /// Whether a report more may wait for a destination.
+    pub fn has_room_for_report(&self, to: &Destination, bounds: &QueueBounds) -> bool {
+        self.backlog.has_room_for_report(to, bounds)
+    }
+
+    /// Whether the disk has room for a message of so many octets; if not, mail is deferred before
+    /// the disk is full.
+    pub fn has_room_on_disk(&self, octets: u64) -> bool {
+        self.disk.has_room(octets)
+    }
+
+    /// What waits to leave, and what will. Whoever takes it is the queue: there is one.
+    pub fn take_queue(&self) -> Option<QueueFeed> {
+        lock(&self.queue).take()
+    }
+
+    /// The octets of a mail in the queue. Blocks.
+    ///
+    /// # Errors
+    /// Damage, a key that does not fit, those of the file system.
+    pub fn read_queued(&self, id: QueueId) -> Result<QueuedContent, StoreError> {
+        let _log_stays = compact::keep_files(&self.log_dir);
+        let frame = Catalog::read(&self.log_dir)?.frame(id.lsn)?;
+        let record = frame.record()?;
+        let missing = || StoreError::NotFound(format!("the log has no queue entry {id}"));
+        let blob = record.head.blobs.get(id.blob).ok_or_else(missing)?;
+        let mail = blob.mails.get(id.mail).ok_or_else(missing)?;
+        let queued = mail.queued.as_ref().ok_or_else(missing)?;
+        let key = self.keyring.queue().unwrap_key(&queued.wrapped_key, &[])?;
+        let (prefix, content) = record.ranges(id.blob, id.mail).ok_or_else(missing)?;
+        let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
+        let mut opened = codec::open_parts(&key, id.mail, mail.suffix_length, prefix, content)?;
+        let entry = queued.entries.get(id.entry).ok_or_else(missing)?;
+        opened.token = entry
+            .entry
+            .token_domain
+            .as_ref()
+            .and_then(|domain| self.sender_rewriting(domain).token(id.lsn.0, mail.received_at));
+        Ok(opened)
+    }
+
+    /// Opens the event file by its name again, if somebody has moved it away.
+    pub fn reopen_events(&self) {
+        self.ask(Request::Look);
+    }
+
+    /// Deletes the event files whose time has come.
+    pub(super) fn delete_expired_events(&self, now: Timestamp) {
+        self.ask(Request::DeleteExpired(now));
+    }
+
+    /// Asks the committer for what comes round again: where it has no time, nothing is lost.
+    fn ask(&self, request: Request) {
+        if let Some(requests) = &*lock(&self.requests) {
+            requests.try_send(request).ok();
+        }
+    }
+
+    /// Writes what is under way and stops the threads; commits fail from now on.
+    pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        lock(&self.keeper).take();
+        lock(&self.requests).take();
+        for thread in lock(&self.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+        lock(&self.folder_lock).take();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding these locks, and the values are whole at every moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

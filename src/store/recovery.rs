@@ -1,0 +1,158 @@
+//! What a store does before it opens: the log is read to its end, and index and event file are
+//! brought up to it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use super::backlog::Backlog;
+use super::committer::{Committer, Followers, Request};
+use super::entry::RecordHead;
+use super::index::{Cursor, Index};
+use super::indexer::{Indexer, Lag};
+use super::keys::Keyring;
+use super::layout::Layout;
+use super::log::Log;
+use super::mailbox::{Mailboxes, NewMailbox};
+use super::queued::QueuedMail;
+use super::segment::{LoggedRecord, Scanner};
+use super::threads::spawn;
+use super::{Settings, StoreError, compact};
+use crate::events::Lsn;
+use crate::events::sink::EventSink;
+
+/// Records of one transaction while the index is brought up to the log.
+const REPLAY_RECORDS: usize = 1000;
+
+/// What a store stands on, brought to one state.
+pub(super) struct Recovered {
+    log: Log,
+    index: Index,
+    sink: EventSink,
+}
+
+impl Recovered {
+    /// Recovers the log, and brings index and event file up to it.
+    pub(super) fn open(
+        layout: &Layout<'_>,
+        settings: &Settings,
+        events: &crate::events::Settings,
+    ) -> Result<Self, StoreError> {
+        let mut index = Index::open(&layout.index())?;
+        let indexed = index.cursor(Cursor::Indexed)?;
+        let synced = index.cursor(Cursor::EventsSynced)?;
+        let mut sink = EventSink::open(layout.events(), *events, synced)
+            .map_err(StoreError::file(layout.events()))?;
+        let events_from = events_position(&index, &sink)?;
+        let start = indexed.min(events_from);
+        // Events are written when their record is durable, and so is the index.
+        let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
+        let acknowledged = indexed.max(told);
+        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged)?;
+        if acknowledged > log.end() {
+            return Err(StoreError::Damaged {
+                path: layout.log(),
+                offset: log.end().0,
+                problem: format!(
+                    "index or events know records up to {acknowledged}, the log ends before"
+                ),
+            });
+        }
+        compact::make_lock(&layout.log())?;
+        replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
+        Ok(Self { log, index, sink })
+    }
+
+    /// The index, with all that the log has.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The mailboxes that the index knows; an error if the master key is not theirs.
+    pub(super) fn mailboxes(
+        &self,
+        keyring: &Keyring,
+        layout: &Layout<'_>,
+    ) -> Result<Mailboxes, StoreError> {
+        let mailboxes = Mailboxes::default();
+        for (birth, used_bytes) in self.index.mailboxes()? {
+            let NewMailbox { name, id, wrapped_key } = &birth;
+            if mailboxes.is_empty()
+                && keyring.mailbox(&name.organization, *id, wrapped_key).is_err()
+            {
+                let path = layout.master_key();
+                let path = path.display();
+                return Err(StoreError::Key(format!("{path} is not the key of these mailboxes")));
+            }
+            mailboxes.insert(birth, used_bytes);
+        }
+        Ok(mailboxes)
+    }
+
+    /// Starts the threads that write: one for log and event file, one for the index.
+    pub(super) fn start_writing(self, ties: Ties) -> Result<Vec<JoinHandle<()>>, StoreError> {
+        let Ties { requests, to_committer, queue, backlog, is_closing } = ties;
+        let lag = Arc::new(Lag::default());
+        let (indexer, records) = std::sync::mpsc::channel();
+        let followers = Followers { indexer, queue, backlog };
+        let committer = Committer::new(self.log, self.sink, followers, Arc::clone(&lag));
+        let indexer = Indexer::new(self.index, lag, to_committer, is_closing);
+        Ok(vec![
+            spawn("committer", move || committer.run(requests))?,
+            spawn("indexer", move || indexer.run(&records))?,
+        ])
+    }
+}
+
+/// What ties the threads that write to the rest of the store.
+pub(super) struct Ties {
+    /// What the committer is asked for.
+    pub(super) requests: mpsc::Receiver<Request>,
+    /// By which the indexer asks the committer, for as long as the store is open.
+    pub(super) to_committer: mpsc::WeakSender<Request>,
+    /// Who learns of new entries of the queue.
+    pub(super) queue: mpsc::UnboundedSender<QueuedMail>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) is_closing: Arc<AtomicBool>,
+}
+
+/// From where on the log may have events that are not in the files: a record that is in them
+/// with its first events only is looked at again.
+fn events_position(index: &Index, sink: &EventSink) -> Result<Lsn, StoreError> {
+    let in_file = sink.last().map_or(Lsn(0), |id| id.lsn);
+    Ok(index.cursor(Cursor::EventsSynced)?.max(in_file))
+}
+
+/// Brings index and event files up to the log's end.
+fn replay(
+    log_dir: &Path,
+    start: Lsn,
+    indexed: Lsn,
+    index: &mut Index,
+    sink: &mut EventSink,
+) -> Result<(), StoreError> {
+    let events_from = events_position(index, sink)?;
+    let mut scanner = Scanner::new(log_dir, start)?;
+    let mut unindexed: Vec<(Lsn, RecordHead)> = Vec::new();
+    let mut indexed_to = indexed;
+    while let Some(LoggedRecord { lsn, next, record }) = scanner.next_record()? {
+        if lsn >= events_from {
+            sink.append([record.recorded_events(lsn)]).map_err(StoreError::file(log_dir))?;
+        }
+        if lsn >= indexed {
+            unindexed.push((lsn, record.head));
+            indexed_to = next;
+        }
+        if unindexed.len() >= REPLAY_RECORDS {
+            index.apply(unindexed.iter().map(|(lsn, head)| (*lsn, head)), indexed_to)?;
+            unindexed.clear();
+        }
+    }
+    if !unindexed.is_empty() {
+        index.apply(unindexed.iter().map(|(lsn, head)| (*lsn, head)), indexed_to)?;
+    }
+    Ok(())
+}
