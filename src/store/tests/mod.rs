@@ -1,5 +1,6 @@
 //! The store as its users see it: what is committed is there, once, whatever happened between.
 
+mod batches;
 mod check;
 mod compaction;
 mod queue;
