@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{ConfigArgument, output};
 use crate::config::{Configuration, OrganizationConfig};
 use crate::directory::{ResolveError, Resolved};
-use crate::mail::Address;
+use crate::mail::{Address, author_domains, may_be_one_organization};
 use crate::rules::{Action, AuthorField, Authors, Explanation, Party, RuleSet, Sender};
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +60,9 @@ struct TestResult<'a, A> {
     action: &'a str,
     #[serde(flatten)]
     explanation: &'a Explanation<A>,
+    /// What becomes of authors of several domains before any rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
 }
 
 impl TestArguments {
@@ -69,6 +72,21 @@ impl TestArguments {
             [] => (self.sender.iter().collect(), self.sender_field.as_ref()),
             from => (from.iter().collect(), self.sender.as_ref()),
         }
+    }
+
+    /// What becomes of authors of several domains before any rule.
+    fn note(&self) -> Option<&'static str> {
+        let domains = author_domains(&self.from);
+        if !may_be_one_organization(&domains) {
+            return Some(
+                "A message of these authors is refused before any rule, because their domains are not \
+                 one organization's [several-authors]",
+            );
+        }
+        (domains.len() > 1 && matches!(self.direction, Direction::Inbound)).then_some(
+            "A message of these authors is refused before any rule, unless DMARC finds one \
+             organizational domain for all of them [several-authors]",
+        )
     }
 
     /// Whose organization's outbound rules are asked: who sends for somebody is the `Sender`.
@@ -143,9 +161,13 @@ fn test<A: Action + Serialize>(
             organization: &config.organization.alias,
             action,
             explanation: &explanation,
+            note: arguments.note(),
         });
     }
     print(&explanation)?;
+    if let Some(note) = arguments.note() {
+        output::line(note)?;
+    }
     let other = explain(!arguments.sender_authenticated);
     if other.winner.as_ref().map(|it| &it.name) != explanation.winner.as_ref().map(|it| &it.name) {
         let not = if arguments.sender_authenticated { "not " } else { "" };

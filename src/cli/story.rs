@@ -287,13 +287,18 @@ impl Text {
             at(story, "/peer/ip"),
         ));
         self.line(&format!("reverse-path <{}>", at(story, "/reversePath")));
+        let authors: Vec<_> = list(story, "/authors").filter_map(Value::as_str).collect();
+        let authors = authors.join(", ");
         for (name, pointer) in [
             ("From", "/headers/from"),
             ("Sender", "/headers/sender"),
             ("Subject", "/headers/subject"),
             ("Message-ID", "/headers/messageId"),
         ] {
-            let value = at(story, pointer);
+            let value = match name {
+                "From" if !authors.is_empty() => &authors,
+                _ => at(story, pointer),
+            };
             if !value.is_empty() {
                 self.line(&format!("{name}: {value}"));
             }
@@ -337,8 +342,12 @@ impl Text {
         let dmarc = story.pointer("/authentication/dmarc").unwrap_or(&Value::Null);
         let policy = at(dmarc, "/policy");
         let policy = if policy.is_empty() { String::new() } else { format!(", policy {policy}") };
+        let organization = match at(dmarc, "/organization") {
+            "" => String::new(),
+            name => format!(", the authors' domains are all of {name}"),
+        };
         self.line(&format!(
-            "  DMARC {} for {}{policy}",
+            "  DMARC {} for {}{policy}{organization}",
             at(dmarc, "/result"),
             at(dmarc, "/domain")
         ));

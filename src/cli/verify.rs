@@ -9,7 +9,7 @@ use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon;
 use crate::id::TraceId;
-use crate::mail::{Address, Authors, Peer, ReversePath, Verdict};
+use crate::mail::{Address, Authors, Peer, ReversePath, Verdict, author_domains};
 use crate::msgauth::{Authenticator, Request};
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         tls: None,
         login: None,
     };
-    let authors = Authors::of(&message).map(Authors::into_addresses).unwrap_or_default();
+    let read = Authors::of(&message);
+    let authors = read.clone().map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
         message: &message,
         authors: &authors,
@@ -64,6 +65,14 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     });
     if arguments.json {
         return output::json(&authentication);
+    }
+    let is_of_several = author_domains(&authors).len() > 1;
+    if let Err(error) = read {
+        output::line(&format!("The message is refused from outside: {error}"))?;
+    } else if is_of_several && authentication.dmarc.organization.is_none() {
+        output::line(
+            "The message is refused from outside: its authors are of several organizations",
+        )?;
     }
     output::line(&format!("SPF    {}", authentication.spf_verdict()))?;
     output::line(&format!("DKIM   {}", authentication.dkim_verdict()))?;

@@ -11,6 +11,8 @@ use super::{Address, Domain, FieldLines, hidden_names, unfolded};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
 const MAX_ADDRESSES: usize = 100;
+/// Domains of the authors of one message. Each is asked for in DNS, up to eight times.
+const MAX_DOMAINS: usize = 8;
 /// The longest local-part that is read, in octets: a line's worth (RFC 5322 §2.1.1).
 const MAX_LOCAL_PART: usize = 998;
 
@@ -28,8 +30,8 @@ pub enum AuthorError {
     Unreadable,
 }
 
-/// All authors of a message: at least one, of one domain, or of domains of which one stands above
-/// all the others.
+/// All authors of a message: at least one, of one domain, or of several that are perhaps one
+/// organization's. Whether they are only DNS can say (RFC 9989 §4.10), so that is asked later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authors {
     addresses: Vec<Address>,
@@ -46,14 +48,11 @@ impl Authors {
 
     fn read(field: &[u8]) -> Result<Self, AuthorError> {
         let addresses = mailboxes(&unfolded(field))?;
-        let authors = Self { addresses };
-        let domains = authors.domains();
-        let is_above_all = |above: &&&Domain| domains.iter().all(|domain| domain.is_within(above));
-        match domains.iter().find(is_above_all) {
-            // Below a top-level domain everybody is somebody else.
-            Some(above) if domains.len() == 1 || above.as_str().contains('.') => Ok(authors),
-            Some(_) | None => Err(AuthorError::Several),
+        let domains = author_domains(&addresses);
+        if domains.len() > MAX_DOMAINS || !may_be_one_organization(&domains) {
+            return Err(AuthorError::Several);
         }
+        Ok(Self { addresses })
     }
 
     /// Their addresses, as they stand in the field.
@@ -68,14 +67,45 @@ impl Authors {
 
     /// Their domains, each once.
     pub fn domains(&self) -> Vec<&Domain> {
-        let mut domains: Vec<&Domain> = Vec::new();
-        for address in &self.addresses {
-            if !domains.contains(&address.domain()) {
-                domains.push(address.domain());
-            }
-        }
-        domains
+        author_domains(&self.addresses)
     }
+}
+
+/// The domains of authors, each once, in the order of the field.
+pub fn author_domains(authors: &[Address]) -> Vec<&Domain> {
+    let mut domains: Vec<&Domain> = Vec::new();
+    for address in authors {
+        if !domains.contains(&address.domain()) {
+            domains.push(address.domain());
+        }
+    }
+    domains
+}
+
+/// Whether domains are the same, or all lie within one of at least two labels: below a top-level
+/// domain everybody is somebody else. What an organization is they do not say by themselves; domains
+/// that fail here are not one's.
+pub fn may_be_one_organization(domains: &[&Domain]) -> bool {
+    let [first, others @ ..] = domains else { return true };
+    let mut shared = first.as_str();
+    for domain in others.iter().filter(|domain| *domain != first) {
+        // An address literal has no domain above it.
+        if first.is_literal() || domain.is_literal() {
+            return false;
+        }
+        while !is_at_or_below(domain.as_str(), shared) {
+            let Some((_, above)) = shared.split_once('.') else { return false };
+            shared = above;
+        }
+        if !shared.contains('.') {
+            return false;
+        }
+    }
+    true
+}
+
+fn is_at_or_below(domain: &str, above: &str) -> bool {
+    domain.strip_suffix(above).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The `From` and `Sender` fields of a header section, found in one walk through it.

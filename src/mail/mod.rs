@@ -13,7 +13,9 @@ mod verdict;
 pub use address::{Address, AddressError, Domain};
 pub use addressees::Addressees;
 pub(crate) use author::is_invisible;
-pub use author::{AuthorError, AuthorFields, Authors, names_nobody};
+pub use author::{
+    AuthorError, AuthorFields, Authors, author_domains, may_be_one_organization, names_nobody,
+};
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,
     Peer, RcptParameters, ReversePath,

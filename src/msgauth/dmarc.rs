@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy};
+use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy, Psd};
 use mail_auth::dns::ToFqdn;
 use mail_auth::{
-    AuthenticatedMessage, DkimOutput, DmarcOutput, MessageAuthenticator, Parameters, SpfOutput,
+    AuthenticatedMessage, DkimOutput, DmarcOutput, DnsError, MessageAuthenticator, Parameters,
+    SpfOutput, TxtRecord,
 };
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::outcome::{DmarcOutcome, DmarcResult};
 use super::spf::{SpfOutcome, SpfResult};
 use crate::dns::{LookupError, RecordType, Resolver, lookup_all};
 use crate::id::TraceId;
-use crate::mail::{Address, DmarcPolicy, Domain};
+use crate::mail::{Address, DmarcPolicy, author_domains};
 
 /// RFC 9989 §4.10: a name of more labels is cut to this many after the first query, so that a
 /// walk has at most eight.
@@ -33,12 +34,8 @@ pub(super) enum Author {
 impl Author {
     /// The domain of each author, once; nobody has a policy for an address literal.
     pub(super) fn all_of(addresses: &[Address]) -> Vec<Self> {
-        let mut domains: Vec<&Domain> = Vec::new();
-        for domain in addresses.iter().map(Address::domain) {
-            if !domain.is_literal() && !domains.contains(&domain) {
-                domains.push(domain);
-            }
-        }
+        let mut domains = author_domains(addresses);
+        domains.retain(|domain| !domain.is_literal());
         match domains.as_slice() {
             [] => vec![Self::Nobody],
             domains => domains.iter().map(|domain| Self::One(domain.to_string())).collect(),
@@ -66,6 +63,7 @@ impl Author {
             applied: None,
             pct: 100,
             reason: reason.map(str::to_owned),
+            organization: None,
         }
     }
 }
@@ -109,6 +107,7 @@ impl Evaluator<'_> {
         identifiers: Identifiers<'_>,
         trace_id: TraceId,
     ) -> DmarcOutcome {
+        let organization = shared_organization(&authors, &walks).map(str::to_owned);
         let mut strictest: Option<DmarcOutcome> = None;
         for (author, walk) in authors.iter().zip(walks) {
             let outcome = self.judge(author, walk, &identifiers, trace_id).await;
@@ -116,7 +115,8 @@ impl Evaluator<'_> {
                 strictest = Some(outcome);
             }
         }
-        strictest.unwrap_or_else(|| Author::Nobody.without_policy())
+        let outcome = strictest.unwrap_or_else(|| Author::Nobody.without_policy());
+        DmarcOutcome { organization, ..outcome }
     }
 
     /// The author's tree walk (RFC 9989 §4.10), all its queries side by side.
@@ -228,6 +228,48 @@ fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId
     let applied =
         policy.map(|policy| if is_sampled(trace_id, pct) { policy } else { milder(policy) });
     DmarcOutcome { result, policy, applied, pct, reason, ..author.without_policy() }
+}
+
+/// The organizational domain of several authors; `None` for one, and where they have not the same or
+/// DNS does not tell.
+fn shared_organization<'a>(authors: &'a [Author], walks: &[Walk]) -> Option<&'a str> {
+    if authors.len() < 2 {
+        return None;
+    }
+    let mut shared = None;
+    for (author, walk) in authors.iter().zip(walks) {
+        let Author::One(domain) = author else { return None };
+        let found = organizational_domain(domain, walk)?;
+        if *shared.get_or_insert(found) != found {
+            return None;
+        }
+    }
+    shared
+}
+
+/// RFC 9989 §4.10.2: the domain below a public suffix, else the highest one with a record, else the
+/// author's own. `None` if a name on the way there could not be looked up.
+fn organizational_domain<'a>(domain: &'a str, walk: &Walk) -> Option<&'a str> {
+    let mut highest = domain;
+    for name in walk_names(domain) {
+        match walk.answers.get(&key(name)) {
+            Some(TxtRecord::Dmarc(record)) => match record.psd {
+                Psd::Yes if name != domain => return Some(one_label_below(name, domain)),
+                Psd::Yes | Psd::No => return Some(name),
+                Psd::Default => highest = name,
+            },
+            Some(TxtRecord::Error(mail_auth::Error::Dns(DnsError::RecordNotFound(_)))) => {}
+            Some(_) | None => return None,
+        }
+    }
+    Some(highest)
+}
+
+/// The name on the way from `domain` to `above`, which stands above it, that is next to `above`.
+fn one_label_below<'a>(above: &str, domain: &'a str) -> &'a str {
+    let labels = domain.strip_suffix(above).unwrap_or_default().trim_end_matches('.');
+    let start = labels.rfind('.').map_or(0, |dot| dot + 1);
+    domain.get(start..).unwrap_or(domain)
 }
 
 /// Which of the outcomes for several authors counts: what is done about it first, then the words.

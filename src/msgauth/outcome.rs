@@ -80,7 +80,8 @@ pub enum DmarcResult {
 pub struct DmarcOutcome {
     /// The result.
     pub result: DmarcResult,
-    /// The author's domain, in lower-case A-label form; absent if there is not exactly one.
+    /// The author's domain, in lower-case A-label form, of several the one whose policy counts;
+    /// absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub domain: Option<String>,
     /// The policy published for this author's domain: `p`, `sp` or `np`, one step milder under
@@ -95,6 +96,10 @@ pub struct DmarcOutcome {
     /// What went wrong, for temperror, permerror, and a none that is not for want of a record.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// Where the authors are of several domains: the organizational domain of all of them. Absent
+    /// if they have not the same one, or DNS does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub organization: Option<String>,
 }
 
 impl DmarcOutcome {

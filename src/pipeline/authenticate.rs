@@ -10,7 +10,7 @@ use super::receive::Headers;
 use super::transaction::Transaction;
 use crate::clock::Timestamp;
 use crate::dns::Resolver;
-use crate::mail::{Domain, Verdict};
+use crate::mail::{Domain, Verdict, author_domains};
 use crate::msgauth::spf::SpfResult;
 use crate::msgauth::{Authentication, Authenticator, DkimResult, DmarcResult, Request};
 use crate::scan::{self, ScanFaults, ScanOutcome};
@@ -162,6 +162,15 @@ impl Checks {
 }
 
 impl Authenticated {
+    /// Whether the authors are of one organization, as far as DNS tells (RFC 9989 §4.10.2). One domain
+    /// is, without a question.
+    pub(super) fn is_of_one_organization(&self) -> bool {
+        let authors = &self.headers.authors;
+        let is_one = |found: &Authentication| found.dmarc.organization.is_some();
+        author_domains(authors).len() <= 1
+            || self.verdicts.authentication.as_ref().is_some_and(is_one)
+    }
+
     /// A submitted message: it came from a user of ours, who may write as its author, so there is
     /// nothing to check, and it is not scanned.
     pub(super) fn submitted(message: Dispatched) -> Self {

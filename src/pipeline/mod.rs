@@ -173,6 +173,9 @@ impl Pipeline {
         }
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, now).await;
+        if !authenticated.is_of_one_organization() {
+            return Err(Reason::SeveralAuthors.into());
+        }
         self.carry_through(authenticated, weight).await
     }
 

@@ -19,7 +19,9 @@ use crate::events::{
     RuleActionApplied, RuleApplied, RuleType,
 };
 use crate::id::TraceId;
-use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
+use crate::mail::{
+    Address, Domain, EnvelopeRecipient, MailParameters, ReversePath, author_domains,
+};
 use crate::msgauth::SignError;
 use crate::rules::{Action, Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
@@ -250,7 +252,7 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
 }
 
 /// Stage: makes the fields on top of a submitted message that leaves, also from a mailbox that sends
-/// it on: `Received`, then the signatures of the author's domain over everything below them, if it
+/// it on: `Received`, then the signatures of each author's domain over everything below them, if it
 /// has keys.
 ///
 /// # Errors
@@ -267,9 +269,10 @@ pub(super) fn sign(
     }
     let (hostname, id) = (&snapshot.settings.hostname, outgoing.trace_id);
     let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
-    let domain = mail.headers.from().map(Address::domain);
-    if let Some(signer) = domain.and_then(|domain| keys.signer_for(domain)) {
-        prefix.push_str(&signer.sign(&[&outgoing.added, &mail.content], at)?);
+    for domain in author_domains(&mail.headers.authors) {
+        if let Some(signer) = keys.signer_for(domain) {
+            prefix.push_str(&signer.sign(&[&outgoing.added, &mail.content], at)?);
+        }
     }
     outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();
     leaving.iter_mut().for_each(|onward| onward.prefix.extend_from_slice(&outgoing.prefix));

@@ -32,6 +32,9 @@ struct Told<'a> {
     peer: &'a Peer,
     reverse_path: &'a ReversePath,
     headers: &'a Headers,
+    /// Absent where one address has written it alone.
+    #[serde(skip_serializing_if = "<[Address]>::is_empty")]
+    authors: &'a [Address],
     #[serde(skip_serializing_if = "Option::is_none")]
     authentication: Option<&'a Authentication>,
     spam: &'a ScanOutcome,
@@ -120,6 +123,9 @@ struct ToldOutgoing<'a> {
     peer: &'a Peer,
     reverse_path: &'a ReversePath,
     headers: &'a Headers,
+    /// Absent where one address has written it alone.
+    #[serde(skip_serializing_if = "<[Address]>::is_empty")]
+    authors: &'a [Address],
     outbound_recipients: Vec<ToldOutboundRecipient<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     journaled_to: Option<&'a Address>,
@@ -164,12 +170,21 @@ pub(super) fn tell_outgoing(
         peer: &mail.peer,
         reverse_path: &outgoing.reverse_path,
         headers: &mail.headers,
+        authors: several(&mail.headers),
         outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
         journaled_to,
         refused: refused.map(|rejection| rejection.reason.word()),
         refused_for: refused.and_then(|rejection| rejection.place.as_deref()),
     };
     story(outgoing.trace_id, &told)
+}
+
+/// All authors, if there are several.
+fn several(headers: &Headers) -> &[Address] {
+    match headers.authors.as_slice() {
+        [] | [_] => &[],
+        several => several,
+    }
 }
 
 fn story(trace_id: TraceId, told: &impl Serialize) -> Story {
@@ -193,6 +208,7 @@ pub(super) fn tell(
         peer: &mail.peer,
         reverse_path: &mail.reverse_path,
         headers: &mail.headers,
+        authors: several(&mail.headers),
         authentication: mail.verdicts.authentication.as_ref(),
         spam: &mail.verdicts.spam,
         sender_proof: mail.sender_proof,

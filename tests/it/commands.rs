@@ -187,6 +187,13 @@ fn rules_test_takes_both_fields() {
     // One author of several is enough; a single address is the author's.
     let several = told(&["--from", "x@plain.test", "--from", "x@evil.test"]);
     assert!(several.starts_with("DROP: rule \"drop\" wins"), "{several}");
+    assert!(
+        several.ends_with("because their domains are not one organization's [several-authors]\n")
+    );
+    let siblings = told(&["--from", "x@a.evil.test", "--from", "x@b.evil.test"]);
+    assert!(siblings.ends_with("organizational domain for all of them [several-authors]\n"));
+    let same = told(&["--from", "x@evil.test", "--from", "y@evil.test"]);
+    assert!(!same.contains("several-authors"), "{same}");
     let one = told(&["--sender", "s@good.test"]);
     assert!(
         one.starts_with(

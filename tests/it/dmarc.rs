@@ -103,6 +103,55 @@ fn enforcement_can_be_off() {
     assert_eq!(daemon.folders("alice", "off"), ["INBOX"]);
 }
 
+/// Authors of several domains are one organization's where DNS says so, and each domain is asked.
+#[test]
+fn several_domains_of_one_organization_are_taken() {
+    let rules = rule("junk", "MOVE_TO_JUNK", "b@two.several.test", "*");
+    let zone = format!(
+        "{ZONE}{MORE_ZONES}\
+         several.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n\
+         _dmarc.several.test. IN TXT \"v=DMARC1; p=reject\"\n\
+         forged.test. IN TXT \"v=spf1 -all\"\n\
+         _dmarc.forged.test. IN TXT \"v=DMARC1; p=none\"\n\
+         _dmarc.two.forged.test. IN TXT \"v=DMARC1; p=reject\"\n\
+         unsaid.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n\
+         apart.test. IN TXT \"v=spf1 ip4:127.0.0.0/8 -all\"\n\
+         _dmarc.apart.test. IN TXT \"v=DMARC1; p=none\"\n\
+         _dmarc.two.apart.test. IN TXT \"v=DMARC1; p=none; psd=n\"\n"
+    );
+    let daemon = Setup { zone, ..Setup::with(&rules) }.start();
+    for (subject, from) in [
+        ("siblings", "a@one.several.test, b@two.several.test"),
+        ("the other way", "B <b@two.several.test>, A <a@one.several.test>"),
+        ("a parent", "a@several.test, b@two.several.test"),
+    ] {
+        let field = format!("From: {from}");
+        swaks(&daemon, "x@several.test", ALICE, subject, &["--header", &field]).accepted();
+        assert_eq!(received(&daemon, subject), ("PASS".into(), None), "{subject}");
+        // Rules match any of the authors.
+        assert_eq!(daemon.folders("alice", subject), ["JUNK_EMAIL"], "{subject}");
+    }
+    let events = daemon.events();
+    let line = events.iter().find(|line| line["event"]["subject"] == "siblings").expect("received");
+    let told = daemon.succeeds(&["events", "trace", line["traceId"].as_str().expect("an id")]);
+    assert!(told.contains("  From: a@one.several.test, b@two.several.test\n"), "{told}");
+    let organization = "  DMARC pass for one.several.test, policy REJECT, \
+                        the authors' domains are all of several.test\n";
+    assert!(told.contains(organization), "{told}");
+    for (domain, word) in [
+        ("forged.test", "dmarc-reject"),
+        ("unsaid.test", "several-authors"),
+        ("apart.test", "several-authors"),
+    ] {
+        for from in ["a@one.D, b@two.D", "b@two.D, a@one.D", "a@D, b@two.D"] {
+            let from = from.replace('D', domain);
+            let field = format!("From: {from}");
+            swaks(&daemon, &format!("x@{domain}"), ALICE, "refused", &["--header", &field])
+                .refused("550 5.7.1", word);
+        }
+    }
+}
+
 #[test]
 fn an_author_must_be_one() {
     let daemon = start("", "", "");

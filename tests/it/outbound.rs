@@ -8,7 +8,7 @@ use mail_parser::MessageParser;
 use serde_json::Value;
 
 use crate::credentials::set_password;
-use crate::support::daemon::{BINARY, Daemon, Setup, rule, text};
+use crate::support::daemon::{BINARY, Daemon, Setup, rule, text, zone_of_senders_here};
 use crate::support::remote::{Manners, Remote};
 use crate::support::swaks::{Transcript, swaks};
 use crate::support::{refusing_port, wait_for};
@@ -95,6 +95,41 @@ pub fn delivered(daemon: &Daemon, user: &str, subject: &str) -> String {
         let mut texts = texts.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
         texts.find(|text| text.contains(&needle))
     })
+}
+
+/// Nobody is asked what an organization is: who may write as each of the authors has written it.
+#[test]
+fn authors_of_sibling_domains_need_the_right_for_each() {
+    let far_organization =
+        "alias = \"far\"\ndomains = [\"far.test\"]\n[[user]]\nname = \"carol\"\n";
+    let record = "_dmarc.example.test. IN TXT \"v=DMARC1; p=reject\"\n";
+    let zone = zone_of_senders_here() + record;
+    let far = Setup { organization: far_organization.into(), zone, ..Setup::default() }.start();
+    let mut setup = Setup::default();
+    for (old, new) in [
+        ("\"example.org\"]", "\"example.org\", \"one.example.test\", \"two.example.test\"]"),
+        ("\"a.liddell@example.test\"", "\"alice@one.example.test\", \"alice@two.example.test\""),
+        ("name = \"bob\"", "name = \"bob\"\naliases = [\"bob@two.example.test\"]"),
+    ] {
+        setup.organization = setup.organization.replacen(old, new, 1);
+    }
+    let mut daemon = prepared(setup, far.address().port());
+    daemon.keys_that_sign("one.example.test");
+    daemon.keys_that_sign("two.example.test");
+    daemon.launch(Command::new(BINARY));
+    let siblings = "From: alice@one.example.test, alice@two.example.test";
+    let to = format!("carol@far.test,{BOB}");
+    submit(&daemon, &to, "as both", &["--header", siblings]).accepted();
+    let there = delivered(&far, "carol", "as both");
+    for domain in ["one.example.test", "two.example.test"] {
+        assert_eq!(there.matches(&format!("d={domain};")).count(), 2, "{there}");
+    }
+    delivered(&daemon, "bob", "as both");
+    let foreign = "From: alice@one.example.test, bob@two.example.test";
+    submit(&daemon, &to, "as bob too", &["--header", foreign])
+        .refused("550 5.7.1", "sender-not-allowed");
+    let apart = "From: alice@example.test, alice@example.org";
+    submit(&daemon, &to, "as two", &["--header", apart]).refused("550 5.7.1", "several-authors");
 }
 
 #[test]

@@ -111,14 +111,33 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
 }
 
 #[test]
-fn several_domains_are_one_only_below_one_of_them() {
+fn several_domains_may_be_one_organization_only_below_one_domain() {
     check("a@b.test, c@x.b.test", &["a@b.test", "c@x.b.test"]);
     check("a@x.y.b.test, c@b.test, d@z.b.test", &["a@x.y.b.test", "c@b.test", "d@z.b.test"]);
-    for value in ["a@b.test, c@d.test", "a@x.b.test, c@y.b.test", "a@test, b@b.test"] {
+    check("a@x.b.test, c@Y.b.test, d@x.b.test", &["a@x.b.test", "c@y.b.test", "d@x.b.test"]);
+    check("a@localhost, c@localhost", &["a@localhost", "c@localhost"]);
+    check("a@[192.0.2.1], c@[192.0.2.1]", &["a@[192.0.2.1]", "c@[192.0.2.1]"]);
+    for value in [
+        "a@b.test, c@d.test",
+        "a@x.b.test, c@y.b.test, d@e.test",
+        "a@x.b.test, c@y.b.test, d@test",
+        "a@test, b@b.test",
+        "a@b.test, b@test",
+        "a@b.test, b@ab.test",
+        "a@x.b.test, b@x.ab.test",
+        "a@[192.0.2.1], b@[198.0.2.1]",
+        "a@b.test, b@[192.0.2.1]",
+        "a@[192.0.2.1], b@b.test",
+    ] {
         assert_eq!(read(value), Err(AuthorError::Several), "{value:?}");
     }
     let swarm = "a@b.test, ".repeat(MAX_ADDRESSES + 1);
     assert_eq!(read(&swarm), Err(AuthorError::Several));
+    let of_domains = |count: usize| {
+        (0..count).map(|number| format!("a@x{number}.b.test")).collect::<Vec<_>>().join(", ")
+    };
+    assert!(read(&of_domains(MAX_DOMAINS)).is_ok());
+    assert_eq!(read(&of_domains(MAX_DOMAINS + 1)), Err(AuthorError::Several));
 }
 
 #[test]

@@ -211,6 +211,67 @@ async fn authors_of_several_domains_never_pass() {
     assert_eq!(authentication.dmarc.reason.as_deref(), Some("no author"));
 }
 
+/// What several authors have in common, and what is found for them.
+async fn check_several(from: &str, dns: Dns, organization: Option<&str>, result: DmarcResult) {
+    let message = MESSAGE.replace("alice@example.test", from);
+    let found = dns.authenticate_from(&message, "x@mail.example.test").await.dmarc;
+    assert_eq!(found.organization.as_deref(), organization, "{from}: {found:?}");
+    assert_eq!(found.result, result, "{from}: {found:?}");
+}
+
+#[tokio::test]
+async fn several_domains_are_of_the_organization_that_dns_says() {
+    let siblings = "a@one.example.test>, <b@two.example.test";
+    let parent = "a@example.test>, <b@two.example.test";
+    let record = "v=DMARC1; p=reject";
+    for from in [siblings, parent] {
+        check_several(from, policy(record), Some("example.test"), DmarcResult::Fail).await;
+        let aligned = policy(record).spf_pass("mail.example.test");
+        check_several(from, aligned, Some("example.test"), DmarcResult::Pass).await;
+        // Nobody says that the one is the other's.
+        check_several(from, Dns::default(), None, DmarcResult::None).await;
+        // One of them says that it is by itself, or somebody above that those below are.
+        let alone = policy(record).txt("_dmarc.two.example.test", "v=DMARC1; p=reject; psd=n");
+        check_several(from, alone, None, DmarcResult::Fail).await;
+        let suffix = policy("v=DMARC1; p=none; psd=y");
+        check_several(from, suffix, None, DmarcResult::Fail).await;
+        // It cannot be told.
+        let broken = policy(record).broken("_dmarc.two.example.test");
+        check_several(from, broken, None, DmarcResult::Fail).await;
+        // What stands above the end of the walk does not count.
+        let ended = policy("v=DMARC1; p=reject; psd=n").broken("_dmarc.test");
+        let ended = ended.spf_pass("mail.example.test");
+        check_several(from, ended, Some("example.test"), DmarcResult::Pass).await;
+    }
+    // Below a public suffix that says so.
+    let suffix = || policy(record).txt("_dmarc.test", "v=DMARC1; p=reject; psd=y");
+    check_several(siblings, suffix(), Some("example.test"), DmarcResult::Fail).await;
+    let deeper = "a@x.one.example.test>, <b@y.one.example.test";
+    let below = policy("v=DMARC1; p=none; psd=y");
+    check_several(deeper, below, Some("one.example.test"), DmarcResult::Fail).await;
+    let records = policy(record).txt("_dmarc.one.example.test", record);
+    check_several(deeper, records, Some("example.test"), DmarcResult::Fail).await;
+    // A single domain needs no organization.
+    check_several("a@example.test>, <b@example.test", policy(record), None, DmarcResult::Fail)
+        .await;
+}
+
+#[tokio::test]
+async fn the_strictest_policy_of_several_authors_counts() {
+    for from in [
+        "a@one.example.test>, <b@two.example.test",
+        "b@two.example.test>, <a@one.example.test",
+        "b@two.example.test>, <a@example.test",
+    ] {
+        let message = MESSAGE.replace("alice@example.test", from);
+        let dns = policy("v=DMARC1; p=none; sp=none")
+            .txt("_dmarc.two.example.test", "v=DMARC1; p=reject");
+        let found = dns.authenticate_from(&message, "x@elsewhere.test").await.dmarc;
+        assert_eq!(found.requested(), Reject, "{from}");
+        assert_eq!(found.domain.as_deref(), Some("two.example.test"), "{from}");
+    }
+}
+
 #[tokio::test]
 async fn odd_authors_do_no_harm() {
     for from in ["", "<>", "nobody", "a@", "a@.", "a@..", "a@x", "a@example..test", "a@[192.0.2.1]"]

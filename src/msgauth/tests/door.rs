@@ -118,6 +118,7 @@ fn forged(text: &str) -> Authentication {
             applied: None,
             pct: 100,
             reason: Some(text()),
+            organization: Some(text()),
         },
         arc: ArcOutcome {
             result: ArcResult::Fail,
