@@ -47,7 +47,7 @@ pub(super) fn read(
     let data_dir = relative_to(path, data_dir);
     let section = root.section("limits");
     let limits = limits(&section);
-    let pipeline = pipeline_settings(&root, &section, hostname.clone());
+    let pipeline = pipeline_settings(&root, &section, hostname.clone(), limits.header_bytes);
     section.finish();
     let queue = root.section("queue");
     let routes = routes(&root, &queue, path);
@@ -224,6 +224,10 @@ fn limits(section: &Section<'_>) -> Limits {
         message_bytes: section
             .number("message_bytes", 65_536..=1024 * MB)
             .unwrap_or(default.message_bytes),
+        header_bytes: section
+            .number("header_bytes", 16_384..=64 * MB)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(default.header_bytes),
         // RFC 5321 §4.5.3.1.8: at least 100.
         recipients: count(section, "recipients", 100_000, default.recipients),
         transactions: many("transactions", default.transactions),
@@ -260,6 +264,7 @@ fn pipeline_settings(
     root: &Section<'_>,
     limits: &Section<'_>,
     hostname: String,
+    max_header_bytes: usize,
 ) -> pipeline::Settings {
     let default = pipeline::Settings::default();
     let access = root.section("access");
@@ -276,10 +281,7 @@ fn pipeline_settings(
         deny: deny.unwrap_or_default(),
         on_reject,
         max_attachments: count(limits, "attachments", 100_000, default.max_attachments),
-        max_header_bytes: limits
-            .number("header_bytes", 16_384..=64 * MB)
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(default.max_header_bytes),
+        max_header_bytes,
         max_header_fields: count(limits, "header_fields", 100_000, default.max_header_fields),
         max_hops: count(limits, "hops", 10_000, default.max_hops),
         max_group_members: count(limits, "group_members", 1_000_000, default.max_group_members),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::smtp::Limits;
 use crate::store::QueueBounds;
 
 /// What becomes of a message whose author's domain says `p=reject`.
@@ -121,7 +122,7 @@ impl Default for Settings {
             deny: Vec::new(),
             on_reject: OnReject::Reject,
             max_attachments: 500,
-            max_header_bytes: 512 * 1024,
+            max_header_bytes: Limits::default().header_bytes,
             max_header_fields: 2000,
             max_hops: 100,
             max_group_members: 10_000,

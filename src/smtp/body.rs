@@ -1,6 +1,6 @@
 //! A message while it arrives: kept up to the limit, or refused and no longer kept.
 
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
 use super::reason::Reason;
 
@@ -14,6 +14,8 @@ const MIN_GROWTH: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Body {
     content: Content,
+    /// Octets of the header section that are allowed, until its end has been seen.
+    header_limit: Option<usize>,
     /// Whether a CR came last that is not kept yet: an LF must follow it.
     holds_cr: bool,
 }
@@ -29,12 +31,18 @@ impl Body {
     /// size (RFC 1870), 0 if it said nothing.
     pub(crate) fn new(limit: u64, declared: u64) -> Self {
         let content = Content::Kept { octets: Vec::new(), limit, declared: declared.min(limit) };
-        Self { content, holds_cr: false }
+        Self { content, header_limit: None, holds_cr: false }
+    }
+
+    /// The same, refused as soon as its header section is known to be longer than `octets`: what
+    /// comes after that need not be kept to be refused.
+    pub(crate) fn with_header_limit(self, octets: usize) -> Self {
+        Self { header_limit: Some(octets), ..self }
     }
 
     /// A body that is refused before it arrives.
     pub(crate) fn refused(reason: Reason) -> Self {
-        Self { content: Content::Refused(reason), holds_cr: false }
+        Self { content: Content::Refused(reason), header_limit: None, holds_cr: false }
     }
 
     /// Octets in memory.
@@ -76,6 +84,21 @@ impl Body {
         if let Content::Kept { octets, limit, declared } = &mut self.content {
             grow(octets, more.len(), *limit, *declared);
             octets.extend_from_slice(more);
+            self.check_header();
+        }
+    }
+
+    /// Looks for the end of the header section once so many octets are there that it must be among
+    /// them: a section ends with a line, and an empty line follows (RFC 5322 §2.1).
+    fn check_header(&mut self) {
+        let (Content::Kept { octets, .. }, Some(limit)) = (&self.content, self.header_limit) else {
+            return;
+        };
+        let Some(front) = octets.get(..limit.saturating_add(2)) else { return };
+        if front.starts_with(b"\r\n") || memmem::find(front, b"\r\n\r\n").is_some() {
+            self.header_limit = None;
+        } else {
+            self.refuse(Reason::HeaderTooBig);
         }
     }
 

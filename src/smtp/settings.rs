@@ -57,6 +57,8 @@ pub struct TlsSettings {
 pub struct Limits {
     /// Octets of a message as it arrives, before our headers; announced in SIZE.
     pub message_bytes: u64,
+    /// Octets of a message's header section.
+    pub header_bytes: usize,
     /// Recipients of a message; announced in LIMITS RCPTMAX (RFC 9422).
     pub recipients: usize,
     /// Transactions on a connection; announced in LIMITS MAILMAX (RFC 9422).
@@ -104,6 +106,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 41_943_040, // WorkMail guide 3453: 40 MB
+            header_bytes: 512 * 1024,  // mail systems stop between 64 KiB and 1 MiB
             recipients: 500,           // WorkMail guide 3459
             transactions: 1000,
             command_line_bytes: 4096,

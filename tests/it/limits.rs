@@ -208,6 +208,30 @@ fn an_alias_of_a_full_mailbox_bounces_once() {
     assert_eq!(names, ["ORGANIZATION_EMAIL_RECEIVED", "INCOMING_EMAIL_BOUNCED"]);
 }
 
+/// The refusal comes after the end of the message, as everybody expects, but most of it is not held in
+/// memory for that: only so much as may be in flight.
+#[test]
+fn a_header_section_that_is_too_long_is_not_kept() {
+    let limits = "[limits]\nbanner_delay_ms = 0\nheader_bytes = 16384\nin_flight_bytes = 1048576\n";
+    let daemon = Setup { sections: limits.into(), ..Setup::default() }.start();
+    let mut client = daemon.client();
+    let fields = |octets: usize| b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(octets / 33);
+    let message = |octets: usize| [fields(octets), message(BOB, "long")].concat();
+    assert!(client.command("EHLO mail.good.test").starts_with("250"));
+    for octets in [17_000, 4_000_000] {
+        client.transaction(BOB, &["alice@example.test"]);
+        let reply = client.data(&message(octets));
+        assert!(reply.starts_with("552 5.3.4") && reply.contains("[header-too-big "), "{reply}");
+        client.transaction(BOB, &["alice@example.test"]);
+        let reply = client.bdat(&message(octets), &[octets / 2]);
+        assert!(reply.starts_with("552 5.3.4") && reply.contains("[header-too-big "), "{reply}");
+    }
+    client.transaction(BOB, &["alice@example.test"]);
+    let reply = client.data(&[fields(10_000), of_size("short enough", 900_000)].concat());
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(daemon.mailbox("alice").len(), 1);
+}
+
 /// A few recipients may be large groups; what they lead to together has a limit, and the client sends
 /// the rest in another message.
 #[test]

@@ -15,7 +15,7 @@ impl Context {
     pub(super) fn data<T>(&mut self, state: State<T>, about: About) -> Next<T> {
         match state {
             State::HasRecipients(opened, transaction, _) => {
-                let body = Body::new(self.limits.message_bytes, opened.declared_size);
+                let body = self.empty_body(&opened);
                 let answer = Some(Answer::Reply(Reply::START_DATA));
                 (State::InData(opened, transaction), Step::Receive(answer, Transfer::Dots, body))
             }
@@ -30,12 +30,17 @@ impl Context {
         }
     }
 
+    fn empty_body(&self, opened: &Opened) -> Body {
+        Body::new(self.limits.message_bytes, opened.declared_size)
+            .with_header_limit(self.limits.header_bytes)
+    }
+
     /// The octets of a chunk follow whatever is thought of it (RFC 3030 §2), so they are always
     /// read, if only to be dropped.
     pub(super) fn bdat<T>(&mut self, state: State<T>, chunk: Chunk) -> Next<T> {
         let (opened, transaction, mut body) = match state {
             State::HasRecipients(opened, transaction, _) => {
-                let body = Body::new(self.limits.message_bytes, opened.declared_size);
+                let body = self.empty_body(&opened);
                 (opened, transaction, body)
             }
             State::HasChunks(opened, transaction, body) => (opened, transaction, body),

@@ -207,7 +207,7 @@ async fn a_message_arrives_whole() {
 async fn a_big_message_arrives_whole_by_data_and_by_bdat() {
     let shared = shared(limits());
     let line = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.\r\n";
-    let content = line.repeat(60_000);
+    let content = [b"Subject: x\r\n\r\n".as_slice(), &line.repeat(60_000)].concat();
     let mut client = Client::connect(&shared);
     client.envelope().await;
     client.ask("DATA").await;

@@ -409,6 +409,37 @@ fn a_refused_body_holds_no_memory() {
     assert_eq!(body.finish(), Err(Reason::MessageTooBig));
 }
 
+/// However its octets are cut; and what comes after is not kept.
+#[test]
+fn a_header_section_that_is_too_long_is_known_before_its_end() {
+    const LIMIT: usize = 40;
+    let check = |section: &str, rest: &str, expected: Option<Reason>| {
+        let message = format!("{section}{rest}");
+        for piece in [1, 7, message.len()] {
+            for mend in [false, true] {
+                let mut body = Body::new(1 << 20, 0).with_header_limit(LIMIT);
+                for octets in message.as_bytes().chunks(piece) {
+                    if mend { body.append_mended(octets) } else { body.append(octets) }
+                }
+                assert_eq!(body.refusal(), expected, "{message:?} by {piece}");
+                let kept = if expected.is_some() { 0 } else { message.len() };
+                assert_eq!(body.len(), kept, "{message:?} by {piece}");
+            }
+        }
+    };
+    let section = |octets: usize| format!("A: {}\r\n", "x".repeat(octets - 5));
+    let body = "line\r\n".repeat(100);
+    let too_big = Some(Reason::HeaderTooBig);
+    check(&section(LIMIT), &format!("\r\n{body}"), None);
+    check(&section(LIMIT + 1), &format!("\r\n{body}"), too_big);
+    check(&section(20), &section(20).repeat(50), too_big);
+    check(&section(20), &format!("\r\n{}", body.repeat(10)), None);
+    check("\r\n", &body, None);
+    check("", &"x".repeat(200), too_big);
+    // Whether a short message is too long is seen when all of it is there.
+    check(&section(LIMIT), "", None);
+}
+
 #[test]
 fn a_chunk_is_refused_before_it_is_read() {
     let mut body = Body::new(10, 0);
