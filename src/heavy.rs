@@ -12,6 +12,8 @@ use tokio::task::block_in_place;
 
 /// Octets of a header section that are read and parsed in about a millisecond.
 const LIGHT_SECTION: usize = 16 * 1024;
+/// Mailboxes that a message is sorted into, with a key and an event for each, in a few milliseconds.
+const LIGHT_DELIVERIES: usize = 100;
 /// Octets of a message that are hashed or sealed in about a millisecond.
 const LIGHT_MESSAGE: usize = 256 * 1024;
 
@@ -35,6 +37,19 @@ impl Weight {
         let front = message.get(..LIGHT_SECTION).unwrap_or(message);
         let is_short = message.len() <= LIGHT_SECTION || memmem::find(front, b"\r\n\r\n").is_some();
         if is_short { Self::of_octets(message.len()) } else { Self::Heavy }
+    }
+
+    /// That of work for so many mailboxes.
+    pub fn of_deliveries(count: usize) -> Self {
+        if count > LIGHT_DELIVERIES { Self::Heavy } else { Self::Light }
+    }
+
+    /// That of both together.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Light, Self::Light) => Self::Light,
+            (Self::Heavy, _) | (_, Self::Heavy) => Self::Heavy,
+        }
     }
 
     /// That of octets of which none is parsed.
@@ -90,6 +105,13 @@ mod tests {
         assert_eq!(Weight::of(&message(20_000, 100)), Weight::Heavy);
         assert_eq!(Weight::of(&message(1000, LIGHT_MESSAGE)), Weight::Heavy);
         assert_eq!(Weight::of(&b"no end of a section ".repeat(1000)), Weight::Heavy);
+    }
+
+    #[test]
+    fn many_mailboxes_are_heavy_whatever_the_message() {
+        let (few, many) = (Weight::of_deliveries(100), Weight::of_deliveries(101));
+        assert_eq!((few, many), (Weight::Light, Weight::Heavy));
+        assert_eq!([few.and(few), few.and(many), many.and(few)], [few, many, many]);
     }
 
     /// The only thread of the runtime is busy with heavy work until another task has run.

@@ -283,7 +283,7 @@ fn find(configuration: &Configuration, user: &str) -> anyhow::Result<MailboxName
         let resolved = directory
             .resolve(&address, configuration.pipeline.max_group_members)
             .with_context(|| user.to_owned())?;
-        let member = match (resolved.members.as_slice(), resolved.remote.as_slice()) {
+        let member = match (&*resolved.members, &*resolved.remote) {
             ([member], []) => member,
             ([], [remote]) => bail!("the mailbox of {user} is elsewhere: {}", remote.forward_to),
             _ => bail!("{user} is a group; name one of its members"),

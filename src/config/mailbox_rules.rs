@@ -138,7 +138,7 @@ fn target_problem(owner: &str, target: &Address, directory: &Directory) -> Targe
         Err(ResolveError::Unknown) => return Target::Wrong("which is nobody's"),
         Err(error) => return Target::Idle(error),
     };
-    let [member] = found.members.as_slice() else { return Target::Fine };
+    let [member] = &*found.members else { return Target::Fine };
     let resources = found.organization.resources.iter().map(|resource| &resource.mailbox);
     // Its own addresses have been told by `check`.
     let is_told = found.organization.users.iter().chain(resources).any(|user| {

@@ -3,6 +3,7 @@
 
 mod access;
 pub mod credential;
+mod expansion;
 mod organization;
 mod permission;
 mod resolve;

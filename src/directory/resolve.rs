@@ -1,9 +1,10 @@
 //! From an address to mailboxes, here and elsewhere.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::expansion::{Expansion, Expansions};
 use super::organization::{EntityState, Group, Organization, OrganizationId, User};
 use super::permission::Permission;
 use crate::mail::{Address, Domain};
@@ -15,8 +16,6 @@ pub struct Member {
     pub mailbox: Arc<str>,
     /// Its primary address.
     pub address: Address,
-    /// The group it was reached through, if it was: the recipient's own address.
-    pub expanded_from: Option<Address>,
     /// What the mailbox may hold, in octets.
     pub quota_bytes: u64,
 }
@@ -28,8 +27,6 @@ pub struct RemoteMember {
     pub address: Address,
     /// Where the mailbox is.
     pub forward_to: Address,
-    /// The group it was reached through, if it was: the recipient's own address.
-    pub expanded_from: Option<Address>,
 }
 
 /// What a recipient's address comes to: at least one mailbox or remote user, each once.
@@ -37,10 +34,12 @@ pub struct RemoteMember {
 pub struct Resolved {
     /// Whose address it is.
     pub organization: Arc<Organization>,
-    /// The mailboxes.
-    pub members: Vec<Member>,
-    /// The remote users.
-    pub remote: Vec<RemoteMember>,
+    /// The recipient's own address, if it is a group's.
+    pub expanded_from: Option<Address>,
+    /// The mailboxes; shared by all recipients and transactions that mean the same group.
+    pub members: Arc<[Member]>,
+    /// The remote users, shared in the same way.
+    pub remote: Arc<[RemoteMember]>,
 }
 
 /// Why an address leads nowhere.
@@ -105,6 +104,8 @@ pub struct IndexedOrganization {
     names: HashMap<Arc<str>, Entity>,
     /// Places of permissions, by their owner's name.
     permissions: HashMap<Arc<str>, Vec<usize>>,
+    /// What groups come to, once somebody has written to them.
+    expansions: Expansions,
 }
 
 /// A place in the organization's lists.
@@ -209,51 +210,58 @@ impl Directory {
         let place = self.domains.get(address.domain()).ok_or(ResolveError::NotOurDomain)?;
         let indexed = self.organizations.get(*place).ok_or(ResolveError::NotOurDomain)?;
         let entity = indexed.find(address).ok_or(ResolveError::Unknown)?;
-        let mut resolved = Resolved {
-            organization: Arc::clone(&indexed.organization),
-            members: Vec::new(),
-            remote: Vec::new(),
+        let (expansion, expanded_from) = match indexed.entity(entity) {
+            Some(Found::Mailbox(user)) => {
+                (Expansion::of_user(user).ok_or(ResolveError::Disabled)?, None)
+            }
+            Some(Found::Group(group)) if group.is_enabled => {
+                (indexed.expansions.of_group(group, indexed, max_members)?, Some(address.clone()))
+            }
+            Some(Found::Group(_)) => return Err(ResolveError::Disabled),
+            None => return Err(ResolveError::Unknown),
         };
-        match indexed.entity(entity).ok_or(ResolveError::Unknown)? {
-            Found::Mailbox(user) => {
-                resolved.add(user, None);
-                if resolved.is_empty() { Err(ResolveError::Disabled) } else { Ok(resolved) }
-            }
-            Found::Group(group) if group.is_enabled => {
-                indexed.expand(group, address, max_members, &mut resolved)?;
-                if resolved.is_empty() { Err(ResolveError::EmptyGroup) } else { Ok(resolved) }
-            }
-            Found::Group(_) => Err(ResolveError::Disabled),
-        }
+        let Expansion { members, remote } = expansion;
+        let organization = Arc::clone(&indexed.organization);
+        Ok(Resolved { organization, expanded_from, members, remote })
     }
 }
 
 impl Resolved {
-    /// Adds a user, unless disabled.
-    fn add(&mut self, user: &User, expanded_from: Option<&Address>) {
-        let expanded_from = expanded_from.cloned();
-        match &user.state {
-            EntityState::Enabled => self.members.push(Member {
-                mailbox: Arc::clone(&user.name),
-                address: user.email.clone(),
-                expanded_from,
-                quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
-            }),
-            EntityState::Remote(elsewhere) => self.remote.push(RemoteMember {
-                address: user.email.clone(),
-                forward_to: elsewhere.clone(),
-                expanded_from,
-            }),
-            EntityState::Disabled => {}
-        }
-    }
-
-    fn len(&self) -> usize {
+    /// How many mailboxes and remote users it comes to.
+    pub fn count(&self) -> usize {
         self.members.len() + self.remote.len()
     }
 
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The primary addresses of all of them.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let members = self.members.iter().map(|member| &member.address);
+        members.chain(self.remote.iter().map(|remote| &remote.address))
+    }
+}
+
+impl Member {
+    /// A user's or resource's mailbox; `None` if it is elsewhere, or takes no mail.
+    pub(super) fn of(user: &User) -> Option<Self> {
+        match user.state {
+            EntityState::Enabled => Some(Self {
+                mailbox: Arc::clone(&user.name),
+                address: user.email.clone(),
+                quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
+            }),
+            EntityState::Remote(_) | EntityState::Disabled => None,
+        }
+    }
+}
+
+impl RemoteMember {
+    /// The user, if the mailbox is elsewhere.
+    pub(super) fn of(user: &User) -> Option<Self> {
+        match &user.state {
+            EntityState::Remote(elsewhere) => {
+                Some(Self { address: user.email.clone(), forward_to: elsewhere.clone() })
+            }
+            EntityState::Enabled | EntityState::Disabled => None,
+        }
     }
 }
 
@@ -321,6 +329,7 @@ impl IndexedOrganization {
             addresses: HashMap::new(),
             names: HashMap::new(),
             permissions: HashMap::new(),
+            expansions: Expansions::default(),
         };
         for (place, user) in organization.users.iter().enumerate() {
             indexed.add(Entity::User(place), &user.name, &user.email, &user.aliases, conflicts);
@@ -444,33 +453,5 @@ impl IndexedOrganization {
             Entity::Resource(at) => Found::Mailbox(&organization.resources.get(at)?.mailbox),
             Entity::Group(at) => Found::Group(organization.groups.get(at)?),
         })
-    }
-
-    fn expand(
-        &self,
-        group: &Group,
-        address: &Address,
-        max_members: usize,
-        resolved: &mut Resolved,
-    ) -> Result<(), ResolveError> {
-        let mut seen: HashSet<&str> = HashSet::from([&*group.name]);
-        let mut open = vec![group];
-        while let Some(group) = open.pop() {
-            for name in &group.members {
-                // A group inside itself, and a member of two groups, are seen once.
-                if !seen.insert(name) {
-                    continue;
-                }
-                match self.named(name) {
-                    Some(Found::Mailbox(user)) => resolved.add(user, Some(address)),
-                    Some(Found::Group(group)) if group.is_enabled => open.push(group),
-                    Some(Found::Group(_)) | None => {}
-                }
-                if resolved.len() > max_members {
-                    return Err(ResolveError::GroupTooLarge);
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -109,17 +109,43 @@ fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
     let sales = address("sales@example.test");
     assert_eq!(directory.resolve(&sales, 2).err(), Some(ResolveError::GroupTooLarge));
     let resolved = directory.resolve(&sales, 3).expect("three are allowed");
-    assert!(resolved.members.iter().all(|member| member.expanded_from == Some(sales.clone())));
+    assert_eq!(resolved.expanded_from, Some(sales.clone()));
     assert_eq!(
-        resolved.remote,
+        *resolved.remote,
         [RemoteMember {
             address: address("dave@example.test"),
             forward_to: address("dave@else.test"),
-            expanded_from: Some(sales),
         }]
     );
-    let alone = directory.resolve(&address("dave@example.test"), 1).expect("one").remote;
-    assert_eq!(alone[0].expanded_from, None);
+    let alone = directory.resolve(&address("dave@example.test"), 1).expect("one");
+    assert_eq!(alone.expanded_from, None);
+    // Whatever was found out within another limit.
+    assert_eq!(directory.resolve(&sales, 2).err(), Some(ResolveError::GroupTooLarge));
+}
+
+/// Hundreds of recipients that are the same group, under a tag each or an alias, hold its members
+/// once, and so do all transactions; until the organization is another.
+#[test]
+fn what_a_group_comes_to_is_shared() {
+    let mut organization = organization();
+    organization.groups[0].aliases.push(address("staff@example.test"));
+    let directory = directory(organization.clone());
+    let resolve = |text: &str| directory.resolve(&address(text), 10).expect("it has members");
+    let first = resolve("sales@example.test");
+    for text in
+        ["sales@example.test", "Sales+1@example.test", "sales+2@example.test", "staff@example.test"]
+    {
+        let again = resolve(text);
+        assert!(Arc::ptr_eq(&first.members, &again.members), "{text}");
+        assert!(Arc::ptr_eq(&first.remote, &again.remote), "{text}");
+        assert_eq!(again.expanded_from, Some(address(text)), "each has its own address");
+    }
+    let nested = resolve("emea@example.test");
+    assert!(!Arc::ptr_eq(&first.members, &nested.members), "another group is another list");
+    organization.groups[0].members.pop();
+    organization.groups[0].members.retain(|name| **name != *"dave");
+    let changed = self::directory(organization).resolve(&address("sales@example.test"), 10);
+    assert!(changed.expect("it has members").remote.is_empty(), "a change is seen");
 }
 
 #[test]

@@ -194,6 +194,17 @@ impl Address {
         format!("{}@{}", self.local_part.to_lowercase(), self.domain)
     }
 
+    /// Whether the two have one [`Address::key`], without making it.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        if self.domain != other.domain {
+            return false;
+        }
+        if self.local_part.is_ascii() && other.local_part.is_ascii() {
+            return self.local_part.eq_ignore_ascii_case(&other.local_part);
+        }
+        self.local_part.to_lowercase() == other.local_part.to_lowercase()
+    }
+
     /// Whether the address needs SMTPUTF8 (RFC 6531) to travel.
     pub fn is_internationalized(&self) -> bool {
         !self.local_part.is_ascii()
@@ -304,6 +315,22 @@ mod tests {
     fn check(text: &str, expected: Option<&str>) {
         let printed = Address::parse(text).ok().map(|address| address.to_string());
         assert_eq!(printed.as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn two_addresses_have_one_key_or_not() {
+        let check = |one: &str, other: &str, expected: bool| {
+            let [one, other] = [one, other].map(|text| Address::parse(text).expect("valid"));
+            assert_eq!(one.has_key_of(&other), expected, "{one} {other}");
+            assert_eq!(one.key() == other.key(), expected, "{one} {other}");
+        };
+        check("Alice@Example.test", "aLICE@example.TEST", true);
+        check("alice@example.test", "alice@example.org", false);
+        check("alice@example.test", "alicf@example.test", false);
+        check("ÜBER@example.test", "über@example.test", true);
+        check("über@example.test", "uber@example.test", false);
+        check("K@example.test", "\u{212a}@example.test", true);
+        check("\"a b\"@example.test", "\"A B\"@example.test", true);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! with it what its user's rules say, and if it is full, its delivery turns into a bounce. What
 //! mailboxes and remote users send on to users here goes through the same stage.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::rejection::Rejection;
 use super::sort::{Sorted, Sorter};
 use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
-use crate::mail::{Address, EnvelopeRecipient, ReversePath, Srs};
+use crate::mail::{Address, ReversePath, Srs};
 use crate::rules::Withheld;
 use crate::rules::mailbox::{AppliedMailboxRule, MailboxAction};
 use crate::smtp::reason::Reason;
@@ -82,16 +82,15 @@ impl AdmittedShare {
                 bounced.push((&recipient.addressee.recipient.address, reason));
             }
         }
-        let is_told = |full: &FullMember| {
-            let told = |(address, _): &(&Address, Reason)| address.key();
-            bounced
-                .iter()
-                .map(told)
-                .any(|key| key == full.recipient.key() || key == full.address.key())
-        };
-        let of_reached = self.full.iter().filter(|full| !is_told(full));
-        let full: Vec<_> = of_reached.map(|full| (&full.address, Reason::MailboxFull)).collect();
-        bounced.extend(full);
+        if self.full.is_empty() {
+            return bounced;
+        }
+        let told: HashSet<String> = bounced.iter().map(|(address, _)| address.key()).collect();
+        for full in &self.full {
+            if !told.contains(&full.recipient.key()) && !told.contains(&full.address.key()) {
+                bounced.push((&full.address, Reason::MailboxFull));
+            }
+        }
         bounced
     }
 }
@@ -100,6 +99,8 @@ impl AdmittedShare {
 #[derive(Debug)]
 pub(super) struct AdmittedDelivery {
     pub(super) member: Member,
+    /// The group's address that led to it, if one did.
+    pub(super) expanded_from: Option<Address>,
     pub(super) folder: Folder,
     pub(super) room: Reservation,
     /// Further placements in the same mailbox, by rules that copy, count from 1.
@@ -109,6 +110,11 @@ pub(super) struct AdmittedDelivery {
 }
 
 impl Admitted {
+    /// How many deliveries it comes to.
+    pub(super) fn deliveries(&self) -> usize {
+        self.shares.iter().map(|share| share.deliveries.len()).sum()
+    }
+
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
     pub(super) fn refusal(&self) -> Option<Rejection> {
@@ -178,14 +184,28 @@ struct Sender {
     /// The share that it has the message by.
     share: usize,
     targets: Vec<Target>,
-    /// Where the message is kept if nobody takes it, unless it is kept anyhow.
-    fallback: Option<(Member, Folder)>,
+    /// How the message is kept if nobody takes it, unless it is kept anyhow.
+    fallback: Option<Fallback>,
     /// Who keeps it if it comes back from elsewhere.
     keeper: Option<Keeper>,
     /// The shares that it went on as.
     further: Range<usize>,
     /// Whether it has left for somebody elsewhere.
     leaves: bool,
+}
+
+/// How a mailbox keeps a message that it has sent on in vain.
+struct Fallback {
+    delivery: Undelivered,
+    /// What its rules did: the place in the share's list.
+    ruled: Option<usize>,
+}
+
+/// What a mailbox may keep, and where.
+struct Undelivered {
+    member: Member,
+    expanded_from: Option<Address>,
+    folders: Vec<Folder>,
 }
 
 impl Sender {
@@ -233,11 +253,11 @@ impl<'a> Admission<'a> {
         let share = self.shares.len() - 1;
         for DecidedRecipient { addressee, disposition, .. } in &recipients {
             let Disposition::Deliver(folder) = *disposition else { continue };
-            for member in &addressee.members {
-                self.reach_mailbox(share, member, &addressee.recipient, folder)?;
+            for member in addressee.members.iter() {
+                self.reach_mailbox(share, member, addressee, folder)?;
             }
-            for remote in &addressee.remote {
-                self.reach_remote(share, remote, &addressee.recipient, folder);
+            for remote in addressee.remote.iter() {
+                self.reach_remote(share, remote, addressee, folder);
             }
         }
         self.shares[share].decided.recipients = recipients;
@@ -245,7 +265,7 @@ impl<'a> Admission<'a> {
     }
 
     fn name(&self, share: usize, user: Arc<str>) -> MailboxName {
-        let organization = self.shares[share].decided.organization.id.as_str().into();
+        let organization = (&self.shares[share].decided.organization.id).into();
         MailboxName { organization, user }
     }
 
@@ -255,7 +275,7 @@ impl<'a> Admission<'a> {
         &mut self,
         share: usize,
         member: &Member,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
         folder: Folder,
     ) -> Result<(), StoreError> {
         let name = self.name(share, Arc::clone(&member.mailbox));
@@ -264,23 +284,29 @@ impl<'a> Admission<'a> {
         }
         let sorted = self.sorter.sort(&self.shares[share].decided, member, came_for, folder);
         let Sorted { folder: kept, copies, targets, ruled, usage } = sorted;
-        let folders = kept.into_iter().chain(copies).collect::<Vec<_>>();
+        let mut delivery = Undelivered {
+            member: member.clone(),
+            expanded_from: came_for.expanded_from.clone(),
+            folders: kept.into_iter().chain(copies).collect(),
+        };
         let mailbox = self.store.mailbox(&name)?;
         let size = self.size(share);
-        let reach = if folders.is_empty() && !targets.is_empty() {
+        let reach = if delivery.folders.is_empty() && !targets.is_empty() {
             Reach::Open
-        } else if self.shares[share].keep(&mailbox, member, &folders, size) {
+        } else if self.shares[share].keep(&mailbox, &delivery, size) {
             Reach::Has
         } else {
-            self.shares[share].is_full(member, came_for);
+            self.shares[share].is_full(member, &came_for.recipient.address);
             Reach::Not(Reason::MailboxFull)
         };
         if !matches!(reach, Reach::Not(_)) {
+            let ruled_at = ruled.is_some().then_some(self.shares[share].ruled.len());
             self.shares[share].ruled.extend(ruled);
             self.usage.extend(usage);
             let mut sender = Sender::new(name.clone(), &member.address, share, targets);
             if reach == Reach::Open {
-                sender.fallback = Some((member.clone(), folder));
+                delivery.folders = vec![folder];
+                sender.fallback = Some(Fallback { delivery, ruled: ruled_at });
                 sender.keeper = Some(Keeper::Mailbox {
                     user: Arc::clone(&member.mailbox),
                     address: member.address.clone(),
@@ -298,7 +324,7 @@ impl<'a> Admission<'a> {
         &mut self,
         share: usize,
         remote: &RemoteMember,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
         folder: Folder,
     ) {
         let name = self.name(share, remote.address.key().into());
@@ -363,7 +389,7 @@ impl<'a> Admission<'a> {
             let is_taken = *leaves || further.clone().any(|further| self.is_taken(further));
             let reach = match fallback {
                 _ if is_taken => Reach::Has,
-                Some((member, folder)) => self.take_back(share, &name, &member, folder)?,
+                Some(fallback) => self.take_back(share, &name, &fallback)?,
                 None => Reach::Not(Reason::TooManyHops),
             };
             self.seen.insert(name, reach);
@@ -401,16 +427,14 @@ impl<'a> Admission<'a> {
         &mut self,
         share: usize,
         name: &MailboxName,
-        member: &Member,
-        folder: Folder,
+        fallback: &Fallback,
     ) -> Result<Reach, StoreError> {
         let (mailbox, size) = (self.store.mailbox(name)?, self.size(share));
         let share = &mut self.shares[share];
-        if !share.keep(&mailbox, member, &[folder], size) {
+        if !share.keep(&mailbox, &fallback.delivery, size) {
             return Ok(Reach::Not(Reason::MailboxFull));
         }
-        let mut ruled = share.ruled.iter_mut();
-        if let Some(ruled) = ruled.find(|ruled| ruled.mailbox == member.address) {
+        if let Some(ruled) = fallback.ruled.and_then(|place| share.ruled.get_mut(place)) {
             ruled.withheld = Some(Withheld::NotTaken);
         }
         Ok(Reach::Has)
@@ -444,22 +468,27 @@ impl<'a> Admission<'a> {
 }
 
 impl AdmittedShare {
-    /// Whether a rule of the mailbox deletes it.
-    pub(super) fn deletes(&self, mailbox: &Address) -> bool {
-        let mut ruled = self.ruled.iter().filter(|ruled| ruled.mailbox == *mailbox);
-        ruled.any(|ruled| ruled.applied.iter().any(|rule| rule.action == MailboxAction::Delete))
+    /// The mailboxes of which a rule deletes it.
+    pub(super) fn deleted(&self) -> impl Iterator<Item = &Address> {
+        let deletes =
+            |ruled: &&Ruled| ruled.applied.iter().any(|rule| rule.action == MailboxAction::Delete);
+        self.ruled.iter().filter(deletes).map(|ruled| &ruled.mailbox)
     }
 
     /// An address that bounces, while its mailbox has the message by another recipient: nobody is
     /// told that it was not delivered.
     fn keep_quiet_of_reached(&mut self) {
-        for recipient in &mut self.decided.recipients {
-            let Addressee { members, remote, .. } = &recipient.addressee;
-            let ([member], []) = (members.as_slice(), remote.as_slice()) else { continue };
-            let has_it = |delivery: &AdmittedDelivery| delivery.member.mailbox == member.mailbox;
-            if matches!(recipient.disposition, Disposition::Bounce(_))
-                && member.expanded_from.is_none()
-                && self.deliveries.iter().any(has_it)
+        let bounces =
+            |recipient: &DecidedRecipient| matches!(recipient.disposition, Disposition::Bounce(_));
+        if !self.decided.recipients.iter().any(bounces) {
+            return;
+        }
+        let reached: HashSet<&str> =
+            self.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        for recipient in self.decided.recipients.iter_mut().filter(|it| bounces(it)) {
+            let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
+            if let ([member], [], None) = (&**members, &**remote, expanded_from)
+                && reached.contains(&*member.mailbox)
             {
                 recipient.disposition = Disposition::ReachedAnyway;
             }
@@ -468,19 +497,20 @@ impl AdmittedShare {
 
     /// Takes room for what a mailbox keeps; false if it has none. A copy that finds no room is left
     /// out where the message itself has found some.
-    fn keep(
-        &mut self,
-        mailbox: &Arc<MailboxHandle>,
-        member: &Member,
-        folders: &[Folder],
-        size: u64,
-    ) -> bool {
+    fn keep(&mut self, mailbox: &Arc<MailboxHandle>, delivery: &Undelivered, size: u64) -> bool {
+        let Undelivered { member, expanded_from, folders } = delivery;
         let mut copy = 0;
         for folder in folders {
             if let Some(room) = mailbox.reserve(size, member.quota_bytes) {
                 let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
-                let (member, folder) = (member.clone(), *folder);
-                self.deliveries.push(AdmittedDelivery { member, folder, room, copy, warns });
+                self.deliveries.push(AdmittedDelivery {
+                    member: member.clone(),
+                    expanded_from: expanded_from.clone(),
+                    folder: *folder,
+                    room,
+                    copy,
+                    warns,
+                });
                 copy += 1;
             } else if copy == 0 {
                 return false;
@@ -491,8 +521,8 @@ impl AdmittedShare {
         true
     }
 
-    fn is_full(&mut self, member: &Member, came_for: &EnvelopeRecipient) {
-        let (address, recipient) = (member.address.clone(), came_for.address.clone());
+    fn is_full(&mut self, member: &Member, came_for: &Address) {
+        let (address, recipient) = (member.address.clone(), came_for.clone());
         let mailbox = Arc::clone(&member.mailbox);
         self.full.push(FullMember { mailbox, address, recipient });
     }

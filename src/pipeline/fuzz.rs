@@ -137,7 +137,9 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let address = Address::parse("alice@example.test").expect("valid");
     let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };
     let organization = Arc::clone(organization);
-    let resolved = Resolved { organization, members: Vec::new(), remote: Vec::new() };
+    let members = Arc::default();
+    let remote = Arc::default();
+    let resolved = Resolved { organization, expanded_from: None, members, remote };
     transaction.add(recipient, resolved);
     let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
     let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));

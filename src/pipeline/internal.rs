@@ -214,7 +214,7 @@ fn deliver(
     store: &Store,
 ) -> Result<Vec<EventLine>, StoreError> {
     let mut events = Vec::new();
-    for member in resolved.members {
+    for member in resolved.members.iter() {
         let name = MailboxName {
             organization: resolved.organization.id.as_str().into(),
             user: Arc::clone(&member.mailbox),

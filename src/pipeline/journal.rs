@@ -1,7 +1,7 @@
 //! Stage: the journal record of each organization that keeps one stands beside the message, and
 //! so do the other messages that its handling makes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::admit::{Admitted, AdmittedShare};
 use super::decide::{Disposition, Judged};
@@ -311,21 +311,22 @@ impl Recipients {
         };
         let delivered: HashSet<&str> =
             share.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        let deleted: HashSet<&Address> = share.deleted().collect();
         for recipient in &share.decided.recipients {
             let is_dropped = match recipient.disposition {
                 Disposition::Deliver(_) | Disposition::ReachedAnyway => false,
                 Disposition::Drop => true,
                 Disposition::Bounce(_) => continue,
             };
-            let Addressee { members, remote, .. } = &recipient.addressee;
-            for member in members {
+            let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
+            for member in members.iter() {
                 let has_it = delivered.contains(&*member.mailbox);
-                if is_dropped || has_it || share.deletes(&member.address) {
-                    line(&member.address, member.expanded_from.as_ref());
+                if is_dropped || has_it || deleted.contains(&member.address) {
+                    line(&member.address, expanded_from.as_ref());
                 }
             }
             for remote in remote.iter().filter(|_| is_dropped) {
-                line(&remote.address, remote.expanded_from.as_ref());
+                line(&remote.address, expanded_from.as_ref());
             }
         }
     }
@@ -356,11 +357,15 @@ fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipi
     if !share.decided.forwarders.is_empty() {
         return reported; // Whoever has sent it on has it.
     }
-    for (address, reason) in share.bounced() {
-        let recipients = share.decided.recipients.iter();
-        let recipient = recipients
-            .map(|recipient| &recipient.addressee.recipient)
-            .find(|recipient| recipient.address == *address);
+    let bounced = share.bounced();
+    if bounced.is_empty() {
+        return reported;
+    }
+    let recipients = share.decided.recipients.iter().map(|it| &it.addressee.recipient);
+    let recipients: HashMap<&Address, &EnvelopeRecipient> =
+        recipients.map(|recipient| (&recipient.address, recipient)).collect();
+    for (address, reason) in bounced {
+        let recipient = recipients.get(address).copied();
         let notify = recipient.and_then(|recipient| recipient.parameters.notify);
         if reason != Reason::DmarcReject && wants(notify, Outcome::Failed) {
             reported.push(failed(address, recipient, reason, at));
@@ -380,16 +385,14 @@ fn reached_recipients(
             && wants(recipient.addressee.recipient.parameters.notify, Outcome::Delivered)
     });
     recipients.filter_map(move |recipient| {
-        let Addressee { recipient, members, remote } = &recipient.addressee;
-        let is_group = members.iter().any(|member| member.expanded_from.is_some())
-            || remote.iter().any(|remote| remote.expanded_from.is_some());
+        let Addressee { recipient, members, expanded_from, .. } = &recipient.addressee;
         let is_sent_on = |from: &Address| share.sent_on.iter().any(|onward| onward.from == *from);
         let has_it = |member: &Member| {
             !is_sent_on(&member.address)
                 || share.deliveries.iter().any(|it| it.member.mailbox == member.mailbox)
         };
-        let outcome = match members.as_slice() {
-            _ if is_group => Outcome::Expanded,
+        let outcome = match &**members {
+            _ if expanded_from.is_some() => Outcome::Expanded,
             [member] if has_it(member) => Outcome::Delivered,
             _ => return None,
         };

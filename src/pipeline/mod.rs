@@ -189,7 +189,9 @@ impl Pipeline {
         let weight = Weight::of(&content);
         let compose = || submission::compose(submission, content, self.clock.now());
         let composed = heavy::in_turn(weight, compose).await?;
-        let dispatched = outgoing::dispatch(composed, &self.store);
+        let weight = weight.and(Weight::of_deliveries(composed.submission.expanded()));
+        let dispatch = || outgoing::dispatch(composed, &self.store);
+        let dispatched = heavy::in_turn(weight, dispatch).await;
         self.carry_through(Authenticated::submitted(dispatched), weight).await
     }
 
@@ -199,8 +201,10 @@ impl Pipeline {
         authenticated: Authenticated,
         weight: Weight,
     ) -> Result<Committed, Rejection> {
+        let weight = weight.and(Weight::of_deliveries(authenticated.transaction.expanded()));
         let admit = || admit::admit(decide::decide(authenticated), &self.store);
         let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
+        let weight = weight.and(Weight::of_deliveries(admitted.deliveries()));
         if let Some(rejection) = admitted.refusal() {
             let accesses = accesses::without_room(&admitted);
             let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
@@ -210,10 +214,13 @@ impl Pipeline {
         }
         let ready = heavy::in_turn(weight, || self.make_ready(admitted)).await?;
         let committed = ready.change.commit(&self.store).await.map_err(store_failure)?;
-        if let Some(log) = ready.log {
-            log.write();
-        }
-        ready.accesses.into_iter().for_each(|access| self.audit.record(access));
+        let tell = || {
+            if let Some(log) = ready.log {
+                log.write();
+            }
+            ready.accesses.into_iter().for_each(|access| self.audit.record(access));
+        };
+        heavy::in_turn(weight, tell).await;
         Ok(committed)
     }
 
@@ -237,7 +244,7 @@ impl Pipeline {
         resolved: &Resolved,
         recipient: &EnvelopeRecipient,
     ) -> Result<(), Reason> {
-        let ([member], []) = (resolved.members.as_slice(), resolved.remote.as_slice()) else {
+        let ([member], []) = (&*resolved.members, &*resolved.remote) else {
             return Ok(());
         };
         let name = MailboxName {
@@ -306,7 +313,7 @@ impl Pipeline {
         });
         let found = found.await.unwrap_or(Err(StoreError::Closed)).map_err(store_failure)?;
         let resolved = found.ok_or_else(|| reason_of(&ResolveError::Unknown))?;
-        for remote in &resolved.remote {
+        for remote in resolved.remote.iter() {
             if !self.bounces.count(ip, &remote.forward_to, settings) {
                 return Err(Reason::TooManyBounces);
             }

@@ -35,11 +35,19 @@ enum Way {
 }
 
 impl Target {
-    /// Whether it is nobody of this organization's.
-    pub(super) fn is_outside(&self, organization: &Organization) -> bool {
+    /// The users of this organization that it comes to; `None` if it is outside.
+    pub(super) fn inside(&self, organization: &Organization) -> Option<&Resolved> {
         match &self.way {
-            Way::Here(resolved) => resolved.organization.id != organization.id,
-            Way::Elsewhere(..) => true,
+            Way::Here(resolved) if resolved.organization.id == organization.id => Some(resolved),
+            Way::Here(_) | Way::Elsewhere(..) => None,
+        }
+    }
+
+    /// How many mailboxes here, and addresses elsewhere, it comes to.
+    pub(super) fn count(&self) -> usize {
+        match &self.way {
+            Way::Here(resolved) => resolved.count(),
+            Way::Elsewhere(..) => 1,
         }
     }
 }
@@ -189,8 +197,8 @@ impl Onward {
         recipient: EnvelopeRecipient,
         resolved: Resolved,
     ) -> TraceId {
-        let Resolved { organization, members, remote } = resolved;
-        let addressee = Addressee { recipient, members, remote };
+        let organization = Arc::clone(&resolved.organization);
+        let addressee = Addressee::new(recipient, resolved);
         let same = |known: &&mut Share| known.organization.id == organization.id;
         if let Some(known) = self.here.iter_mut().find(same) {
             known.addressees.push(addressee);
@@ -289,9 +297,13 @@ pub(super) fn first_sender(
         // What was forwarded from one domain here to another here leads back through both.
         if !Srs::is_rewritten(&sender) || !directory.is_local(sender.domain()) {
             let address = address.clone();
-            let returned = RemoteMember { address, forward_to: sender, expanded_from: None };
-            let organization = Arc::clone(organization);
-            return Ok(Some(Resolved { organization, members: vec![], remote: vec![returned] }));
+            let returned = RemoteMember { address, forward_to: sender };
+            return Ok(Some(Resolved {
+                organization: Arc::clone(organization),
+                expanded_from: None,
+                members: Arc::default(),
+                remote: Arc::new([returned]),
+            }));
         }
     }
     Ok(None)

@@ -1,6 +1,7 @@
 //! Stage: where a submitted message goes for each recipient, and why. The way of recipients here
 //! continues on the path that all inbound mail takes, under a trace of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -168,6 +169,16 @@ pub(super) fn count(
     store.count_recipients(by, at.as_secs() / 86_400, written, limits)
 }
 
+/// How many mailboxes of its own organization, and remote users, a message is for: each is counted
+/// once, however many recipients lead to it.
+fn count_inside(recipients: &[&Resolved]) -> u64 {
+    let count = match recipients {
+        [only] => only.count(),
+        all => all.iter().flat_map(|it| it.addresses()).collect::<HashSet<_>>().len(),
+    };
+    count as u64
+}
+
 fn count_submitted(
     submission: &Submission,
     veto: Option<Reason>,
@@ -176,14 +187,16 @@ fn count_submitted(
 ) -> Result<Option<UsageHold>, Reason> {
     let own = submission.organization.id.as_str();
     let mut written = Written::default();
+    let mut inside = Vec::new();
     for recipient in &submission.recipients {
         match &recipient.way {
             Way::Here(resolved) if resolved.organization.id.as_str() == own => {
-                written.inside += (resolved.members.len() + resolved.remote.len()) as u64;
+                inside.push(resolved);
             }
             Way::Here(_) | Way::Elsewhere => written.outside += 1,
         }
     }
+    written.inside = count_inside(&inside);
     let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
     let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
     match count(policy, &by, written, now, store) {
@@ -228,8 +241,9 @@ fn disposition(
 /// another trace than the outbound one (guide 1736–1773).
 fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) -> Transaction {
     let mut shares: Vec<Share> = Vec::new();
-    for (recipient, Resolved { organization, members, remote }) in here {
-        let addressee = Addressee { recipient, members, remote };
+    for (recipient, resolved) in here {
+        let organization = Arc::clone(&resolved.organization);
+        let addressee = Addressee::new(recipient, resolved);
         match shares.iter_mut().find(|share| share.organization.id == organization.id) {
             Some(share) => share.addressees.push(addressee),
             None => shares.push(Share {

@@ -3,14 +3,17 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::admit::Ruled;
 use super::decide::{DecidedShare, Judged};
 use super::headers::prefix;
 use super::onward::{self, Target, Told};
-use super::outgoing;
-use crate::directory::{Member, RemoteMember};
+use super::outgoing::{self, OutgoingDisposition};
+use super::snapshot::Policy;
+use super::transaction::Addressee;
+use crate::directory::{Member, RemoteMember, Resolved};
 use crate::mail::{Address, EnvelopeRecipient, body_offset};
 use crate::msgauth::strip_forged_fields;
 use crate::rules::mailbox::{Incoming, MAX_SECTION, MailboxOutcome, MailboxRules};
@@ -26,6 +29,11 @@ pub(super) struct Sorter<'a> {
     store: &'a Store,
     /// Addresses that it goes on to so far.
     targets: Cell<usize>,
+    /// Mailboxes here and addresses elsewhere that they come to.
+    expanded: Cell<usize>,
+    /// Whom a user's message was counted for in the user's own organization; filled in when it is
+    /// first sent on there.
+    inside: RefCell<Option<HashSet<Address>>>,
     /// The sender's header section without fields that pass for ours.
     genuine: OnceCell<Cow<'a, [u8]>>,
 }
@@ -55,7 +63,14 @@ impl Sorted {
 
 impl<'a> Sorter<'a> {
     pub(super) fn new(mail: &'a Judged, store: &'a Store) -> Self {
-        Self { mail, store, targets: Cell::new(0), genuine: OnceCell::new() }
+        Self {
+            mail,
+            store,
+            targets: Cell::new(0),
+            expanded: Cell::new(0),
+            inside: RefCell::new(None),
+            genuine: OnceCell::new(),
+        }
     }
 
     /// What the rules of a mailbox do with the message that would go into `folder`.
@@ -63,7 +78,7 @@ impl<'a> Sorter<'a> {
         &self,
         share: &DecidedShare,
         member: &Member,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
         folder: Folder,
     ) -> Sorted {
         let policy = self.mail.snapshot.policies.get(&share.organization.id);
@@ -71,27 +86,27 @@ impl<'a> Sorter<'a> {
             policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.mailbox)?)));
         let Some((policy, rules)) = rules else { return Sorted::unruled(folder) };
         let usage = RefCell::new(Vec::new());
-        let count = || {
-            let organization = share.organization.id.as_str().into();
-            let by = MailboxName { organization, user: Arc::clone(&member.mailbox) };
-            let one = Written { outside: 1, inside: 0 };
-            let hold = outgoing::count(policy, &by, one, self.mail.received_at, self.store);
-            usage.borrow_mut().push(hold.map_err(|_| Withheld::Quota)?);
+        let count = |target: &Target| {
+            let hold = match target.inside(&share.organization) {
+                Some(resolved) => self.count_inside(policy, share, resolved)?,
+                None => Some(self.count_outside(policy, share, member)?),
+            };
+            usage.borrow_mut().extend(hold);
             Ok(())
         };
         let outcome = self.apply(rules, share, member, came_for, folder, count);
         Sorted { usage: usage.into_inner(), ..self.sorted(outcome, share, member, came_for) }
     }
 
-    /// Tries the rules; `count` counts a recipient outside.
+    /// Tries the rules; `count` counts whom one sends the message on to.
     fn apply(
         &self,
         rules: &MailboxRules,
         share: &DecidedShare,
         member: &Member,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
         folder: Folder,
-        count: impl Fn() -> Result<(), Withheld>,
+        count: impl Fn(&Target) -> Result<(), Withheld>,
     ) -> MailboxOutcome {
         let headers = &self.mail.headers;
         let section = match rules.look_at_fields() {
@@ -99,7 +114,7 @@ impl<'a> Sorter<'a> {
             false => Cow::Borrowed(self.header_section()),
         };
         let incoming = Incoming {
-            recipient: &came_for.address,
+            recipient: &came_for.recipient.address,
             authors: &headers.authors,
             sender: headers.sender.as_ref(),
             subject: headers.subject.as_deref(),
@@ -107,7 +122,7 @@ impl<'a> Sorter<'a> {
             folder,
         };
         rules.apply(&incoming, |to| {
-            let recipient = EnvelopeRecipient { address: to.clone(), ..came_for.clone() };
+            let recipient = EnvelopeRecipient { address: to.clone(), ..came_for.recipient.clone() };
             self.may_go_on(share, &member.address)?;
             if self.targets.get() >= MAX_TARGETS {
                 return Err(Withheld::TooManyTargets);
@@ -115,8 +130,69 @@ impl<'a> Sorter<'a> {
             self.targets.set(self.targets.get() + 1);
             let organization = &share.organization;
             let target = onward::target(self.mail, organization, &member.address, recipient)?;
-            if target.is_outside(organization) { count() } else { Ok(()) }
+            let expanded = self.expanded.get() + target.count();
+            let allowed = self.mail.snapshot.settings.max_expanded_recipients;
+            if self.expanded.get() > 0 && expanded > allowed {
+                return Err(Withheld::TooManyTargets);
+            }
+            count(&target)?;
+            self.expanded.set(expanded);
+            Ok(())
         })
+    }
+
+    /// Counts a recipient outside for the user whose rule it is (guide 3416).
+    fn count_outside(
+        &self,
+        policy: &Policy,
+        share: &DecidedShare,
+        member: &Member,
+    ) -> Result<UsageHold, Withheld> {
+        let organization = (&share.organization.id).into();
+        let by = MailboxName { organization, user: Arc::clone(&member.mailbox) };
+        let one = Written { outside: 1, inside: 0 };
+        let hold = outgoing::count(policy, &by, one, self.mail.received_at, self.store);
+        hold.map_err(|_| Withheld::Quota)
+    }
+
+    /// Counts users of the organization for its own user who has written the message: each once,
+    /// whether the message was for them or a rule sends it on to them. What others have written is
+    /// nobody's: whoever writes to a user could else use up what the user may write.
+    fn count_inside(
+        &self,
+        policy: &Policy,
+        share: &DecidedShare,
+        resolved: &Resolved,
+    ) -> Result<Option<UsageHold>, Withheld> {
+        let Some(login) = &self.mail.peer.login else { return Ok(None) };
+        if *login.organization != *share.organization.id.as_str() {
+            return Ok(None);
+        }
+        let mut inside = self.inside.borrow_mut();
+        let counted = inside.get_or_insert_with(|| self.submitted_to());
+        let more: Vec<_> = resolved.addresses().filter(|it| !counted.contains(*it)).collect();
+        let organization = Arc::clone(&login.organization);
+        let by = MailboxName { organization, user: Arc::clone(&login.user) };
+        let written = Written { outside: 0, inside: more.len() as u64 };
+        let hold = outgoing::count(policy, &by, written, self.mail.received_at, self.store);
+        let hold = hold.map_err(|_| Withheld::Quota)?;
+        counted.extend(more.into_iter().cloned());
+        Ok(Some(hold))
+    }
+
+    /// The users of its author's organization whom a submitted message is for.
+    fn submitted_to(&self) -> HashSet<Address> {
+        let mut users = HashSet::new();
+        let Some(outgoing) = self.mail.outgoing.as_deref() else { return users };
+        for to in &outgoing.recipients {
+            if let OutgoingDisposition::Here = to.disposition
+                && let Ok(resolved) = self.mail.snapshot.resolve(&to.recipient.address)
+                && resolved.organization.id == outgoing.organization.id
+            {
+                users.extend(resolved.addresses().cloned());
+            }
+        }
+        users
     }
 
     fn sorted(
@@ -124,15 +200,15 @@ impl<'a> Sorter<'a> {
         outcome: MailboxOutcome,
         share: &DecidedShare,
         member: &Member,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
     ) -> Sorted {
         let MailboxOutcome { folder, copies, forwards, redirects, applied, withheld } = outcome;
         let is_kept = folder.is_some() || !copies.is_empty();
-        let redirected = if is_kept { Told::Nothing } else { told(member.expanded_from.as_ref()) };
+        let redirected = if is_kept { Told::Nothing } else { told(came_for) };
         let forwards = forwards.into_iter().map(|to| (to, Told::Nothing));
         let targets = forwards.chain(redirects.into_iter().map(|to| (to, redirected)));
         let targets = targets.filter_map(|(address, told)| {
-            let parameters = onward::parameters(self.mail, came_for, told);
+            let parameters = onward::parameters(self.mail, &came_for.recipient, told);
             let recipient = EnvelopeRecipient { address, parameters };
             onward::target(self.mail, &share.organization, &member.address, recipient).ok()
         });
@@ -153,11 +229,11 @@ impl<'a> Sorter<'a> {
         &self,
         share: &DecidedShare,
         remote: &RemoteMember,
-        came_for: &EnvelopeRecipient,
+        came_for: &Addressee,
     ) -> Result<Target, Withheld> {
         self.may_go_on(share, &remote.address)?;
-        let told = told(remote.expanded_from.as_ref());
-        let parameters = onward::parameters(self.mail, came_for, told);
+        let told = told(came_for);
+        let parameters = onward::parameters(self.mail, &came_for.recipient, told);
         let recipient = EnvelopeRecipient { address: remote.forward_to.clone(), parameters };
         onward::target(self.mail, &share.organization, &remote.address, recipient)
     }
@@ -185,6 +261,6 @@ impl<'a> Sorter<'a> {
 }
 
 /// What the sender learns of a mailbox that a message was not kept in.
-fn told(expanded_from: Option<&Address>) -> Told {
-    if expanded_from.is_some() { Told::NoSuccess } else { Told::AsAsked }
+fn told(came_for: &Addressee) -> Told {
+    if came_for.expanded_from.is_some() { Told::NoSuccess } else { Told::AsAsked }
 }

@@ -221,7 +221,7 @@ pub(super) fn tell(
             .map(|delivery| ToldDelivery {
                 mailbox: &delivery.member.mailbox,
                 folder: delivery.folder,
-                expanded_from: delivery.member.expanded_from.as_ref(),
+                expanded_from: delivery.expanded_from.as_ref(),
             })
             .collect(),
         mailbox_rules: share.ruled.iter().flat_map(mailbox_rules).collect(),
@@ -249,7 +249,7 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
     }
     let mut told = Vec::with_capacity(share.decided.recipients.len());
     for recipient in &share.decided.recipients {
-        let Addressee { recipient: named, members, remote } = &recipient.addressee;
+        let Addressee { recipient: named, members, remote, .. } = &recipient.addressee;
         let is_delivered = matches!(recipient.disposition, Disposition::Deliver(_));
         let mut sent_on_to = Vec::new();
         if is_delivered && !ways.is_empty() {

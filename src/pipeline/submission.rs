@@ -102,16 +102,18 @@ impl Submission {
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
             Err(error) => return Err(reason_of(&error)),
         };
-        let key = recipient.address.key();
-        if !self.recipients.iter().any(|known| known.recipient.address.key() == key) {
+        let address = &recipient.address;
+        let has_key = |known: &SubmittedRecipient| known.recipient.address.has_key_of(address);
+        if !self.recipients.iter().any(has_key) {
             self.recipients.push(SubmittedRecipient { recipient, way });
         }
         Ok(())
     }
 
-    fn expanded(&self) -> usize {
+    /// The mailboxes and addresses elsewhere that its recipients lead to so far.
+    pub(super) fn expanded(&self) -> usize {
         let length = |way: &Way| match way {
-            Way::Here(resolved) => resolved.members.len() + resolved.remote.len(),
+            Way::Here(resolved) => resolved.count(),
             Way::Elsewhere => 1,
         };
         self.recipients.iter().map(|recipient| length(&recipient.way)).sum()

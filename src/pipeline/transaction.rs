@@ -78,8 +78,18 @@ pub(super) struct Share {
 #[derive(Debug)]
 pub(super) struct Addressee {
     pub(super) recipient: EnvelopeRecipient,
-    pub(super) members: Vec<Member>,
-    pub(super) remote: Vec<RemoteMember>,
+    /// The recipient's own address, if it is a group's.
+    pub(super) expanded_from: Option<Address>,
+    pub(super) members: Arc<[Member]>,
+    pub(super) remote: Arc<[RemoteMember]>,
+}
+
+impl Addressee {
+    /// A recipient with what it comes to.
+    pub(super) fn new(recipient: EnvelopeRecipient, resolved: Resolved) -> Self {
+        let Resolved { expanded_from, members, remote, organization: _ } = resolved;
+        Self { recipient, expanded_from, members, remote }
+    }
 }
 
 /// A recipient that was refused at RCPT because the mailbox is full.
@@ -130,7 +140,7 @@ impl Transaction {
 
     /// Adds a resolved recipient; the same address twice counts once.
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient, resolved: Resolved) {
-        let Resolved { organization, members, remote } = resolved;
+        let organization = Arc::clone(&resolved.organization);
         let trace_id = self.trace_id_for(&organization);
         let position = self.shares.iter().position(|share| share.trace_id == trace_id);
         let position = position.unwrap_or_else(|| {
@@ -139,9 +149,9 @@ impl Transaction {
             self.shares.len() - 1
         });
         let addressees = &mut self.shares[position].addressees;
-        let key = recipient.address.key();
-        if !addressees.iter().any(|known| known.recipient.address.key() == key) {
-            addressees.push(Addressee { recipient, members, remote });
+        let address = &recipient.address;
+        if !addressees.iter().any(|known| known.recipient.address.has_key_of(address)) {
+            addressees.push(Addressee::new(recipient, resolved));
         }
     }
 }
@@ -156,8 +166,7 @@ pub(super) fn check_expansion(
     resolved: &Resolved,
     settings: &Settings,
 ) -> Result<(), Reason> {
-    let more = resolved.members.len() + resolved.remote.len();
-    let is_within = so_far == 0 || so_far + more <= settings.max_expanded_recipients;
+    let is_within = so_far == 0 || so_far + resolved.count() <= settings.max_expanded_recipients;
     if is_within { Ok(()) } else { Err(Reason::TooManyRecipients) }
 }
 

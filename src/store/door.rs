@@ -181,7 +181,9 @@ impl Store {
     /// What kept it from being written; nobody may be told that it was accepted then.
     pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
-        let weight = Weight::of_octets(commit.content_octets());
+        // Nearly every delivery has an event.
+        let deliveries = Weight::of_deliveries(commit.events.len());
+        let weight = Weight::of_octets(commit.content_octets()).and(deliveries);
         let encoded = heavy::in_turn(weight, || codec::encode(commit, &self.keyring)).await?;
         self.disk.took(encoded.frame.length());
         let (request, outcome) = Request::commit(encoded);

@@ -86,7 +86,9 @@ fn a_user_writes_to_so_many_mailboxes_here_in_a_day_and_no_more() {
         "550 5.4.5 You have written to too many mailboxes of your organization today",
         "inside-quota-exceeded",
     );
-    submit(&daemon, "all@example.test,bob@example.test", "three", &[]).accepted();
+    // However many ways lead to a mailbox, a message is for it once.
+    submit(&daemon, "all@example.test,bob@example.test,all+x@example.test", "two", &[]).accepted();
+    submit(&daemon, "bob+y@example.test,bob@example.test", "for bob", &[]).accepted();
     submit(&daemon, "all@example.test", "two more", &[]).refused(inside.0, inside.1);
     is_told_as_bounced(&daemon, "two more", &["all@example.test"], inside);
     submit(&daemon, "carol@far.test", "outside", &[]).accepted();
@@ -95,6 +97,38 @@ fn a_user_writes_to_so_many_mailboxes_here_in_a_day_and_no_more() {
     daemon.kill();
     daemon.launch(Command::new(BINARY));
     submit(&daemon, BOB, "after a crash", &[]).refused(inside.0, inside.1);
+}
+
+/// What rules send on of a user's message counts for that user, each mailbox once; what they send on
+/// of a stranger's is nobody's, so nobody outside can use up what a user may write.
+#[test]
+fn what_rules_send_on_to_users_here_counts_for_the_user_who_wrote_it() {
+    let forward = |name: &str, to: &str| {
+        format!("[[user.mailbox_rule]]\nname = \"{name}\"\naction = \"FORWARD\"\nto = \"{to}\"\n")
+    };
+    let organization = format!(
+        "[[user]]\nname = \"erin\"\n{}{}[[user]]\nname = \"frank\"\n\
+         [[group]]\nname = \"all\"\nmembers = [\"alice\", \"bob\", \"frank\"]\n",
+        forward("to-all", "all@example.test"),
+        forward("to-frank", "frank@example.test"),
+    );
+    let daemon = daemon("inside_recipients_per_user_per_day = 5", &organization);
+    let erin = "erin@example.test";
+    for number in 0..3 {
+        let subject = format!("stranger {number}");
+        swaks(&daemon, "bob@good.test", erin, &subject, &[]).accepted();
+        assert_eq!(daemon.folders("frank", &subject), ["INBOX"]);
+    }
+    // Erin and bob, to whom it is written; alice and frank, to whom it goes on.
+    submit(&daemon, "erin@example.test,bob@example.test", "four", &[]).accepted();
+    assert_eq!(daemon.folders("frank", "four"), ["INBOX"]);
+    submit(&daemon, erin, "the fifth", &[]).accepted();
+    assert_eq!(daemon.folders("erin", "the fifth"), ["INBOX"]);
+    assert!(daemon.folders("frank", "the fifth").is_empty(), "no more is sent on");
+    submit(&daemon, BOB, "the sixth", &[])
+        .refused("550 5.4.5 You have written to too many mailboxes", "inside-quota-exceeded");
+    submit_as(&daemon, BOB, erin, "of bob", &[]).accepted();
+    assert_eq!(daemon.folders("frank", "of bob"), ["INBOX"]);
 }
 
 #[test]
