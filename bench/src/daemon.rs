@@ -1,6 +1,7 @@
 //! A `mailweir serve` in a scratch folder.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -68,6 +69,33 @@ impl Daemon {
         let text = fs::read_to_string(&path)?;
         anyhow::ensure!(text.contains(from), "{from} is not in the configuration");
         Ok(fs::write(path, text.replace(from, to))?)
+    }
+
+    /// What a command of the same binary prints, with the daemon's configuration and this input.
+    pub(crate) fn command(
+        &self,
+        binary: &Path,
+        arguments: &[&str],
+        input: &str,
+    ) -> anyhow::Result<String> {
+        let mut child = Command::new(binary)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path("mailweir.toml"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        anyhow::ensure!(output.status.success(), "mailweir {arguments:?}: {}", output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Where another listener of this name is.
+    pub(crate) fn listener(&self, name: &str) -> anyhow::Result<SocketAddr> {
+        let text = fs::read_to_string(self.path("data/run/listeners.json"))?;
+        let value: serde_json::Value = serde_json::from_str(&text)?;
+        Ok(value[name].as_str().with_context(|| format!("no listener {name}"))?.parse()?)
     }
 
     /// Where it listens for SMTP.

@@ -192,7 +192,7 @@ async fn start_tls(
 }
 
 /// A client that takes the daemon's self-signed certificate.
-fn trusting_connector() -> anyhow::Result<TlsConnector> {
+pub(crate) fn trusting_connector() -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?

@@ -2,13 +2,16 @@
 //! time, and ends by itself. Each scenario says what happened in one line; what it claims about
 //! the daemon either holds, or the program fails.
 
+mod backlog;
 mod deaf;
+mod disk;
 mod drip;
 mod expansion;
 mod flood;
 mod guesses;
 mod overload;
 mod storm;
+mod users;
 mod worst;
 
 use std::path::Path;
@@ -31,7 +34,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Scenario = fn(&Scene) -> anyhow::Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("connect-and-drop", storm::run),
     ("slow-drip", drip::run),
     ("never-reads", deaf::run),
@@ -40,6 +43,8 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("overload", overload::run),
     ("worst-messages", worst::run),
     ("expanded-recipients", expansion::run),
+    ("full-queue", backlog::run),
+    ("full-disk", disk::run),
 ];
 
 /// What a scenario is played with.
@@ -81,7 +86,17 @@ impl Scene<'_> {
 
     /// The same of another organization.
     fn daemon_of(&self, organization: &str, limits: &str) -> anyhow::Result<(Daemon, Held)> {
-        let sections = format!("{}[limits]\n{limits}", dns_section());
+        self.daemon_with(organization, limits, "")
+    }
+
+    /// The same with further sections.
+    fn daemon_with(
+        &self,
+        organization: &str,
+        limits: &str,
+        sections: &str,
+    ) -> anyhow::Result<(Daemon, Held)> {
+        let sections = format!("{sections}{}[limits]\n{limits}", dns_section());
         let daemon = Daemon::start(self.binary, organization, &sections)?;
         for pid in [daemon.pid(), std::process::id()] {
             gauge::require_descriptors(pid, 3000)?;
