@@ -19,7 +19,7 @@ use super::auth;
 use super::body::Body;
 use super::budget::{NetworkPlace, Reservation};
 use super::gate::Gate;
-use super::handler::{Handler, SessionRefusal};
+use super::handler::{Handler, Refusal, SessionRefusal};
 use super::listener::Shared;
 use super::patience::{OnStop, Patience};
 use super::reason::Reason;
@@ -27,7 +27,8 @@ use super::reply::Reply;
 use super::session::{Answer, Input, Question, Session, Step, Transfer};
 use super::settings::{Limits, Protocol};
 use super::wire::{Framing, LineEnds, Lines, Progress};
-use crate::mail::Peer;
+use crate::id::TraceId;
+use crate::mail::{EnvelopeRecipient, Peer};
 pub(crate) use arrival::{Arrival, Source, peer};
 
 /// Read at once while waiting for commands, and kept while idle.
@@ -39,6 +40,8 @@ const DATA_READ: usize = 64 * 1024;
 const STRETCH: usize = 16;
 /// Replies are sent when so many octets of them wait, even if more commands do too.
 const MAX_OUTPUT: usize = 8 * 1024;
+/// Octets of a transaction's recipients that count as the connection's own; only a few have more.
+const FREE_ENVELOPE: usize = 8 * 1024;
 /// How long a closed connection is read from, so that the last reply is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much is read then.
@@ -136,6 +139,8 @@ struct Driver<S, H: Handler> {
     /// Taken so far.
     commands: usize,
     reservation: Reservation,
+    /// Octets that the recipients of the open transaction take.
+    envelope: usize,
     /// Among the connections of the client's network; `None` until a proxy has told the client.
     place: Option<NetworkPlace>,
     line_ends: LineEnds,
@@ -165,6 +170,7 @@ where
             lines: Lines::default(),
             commands: 0,
             reservation: shared.reservation(),
+            envelope: 0,
             place: None,
             line_ends: LineEnds::Strict,
             message_deadline: None,
@@ -287,8 +293,12 @@ where
                 Input::Mail(Box::pin(gate.mail(trace_id, reverse_path, parameters)).await)
             }
             Question::Rcpt(trace_id, mut transaction, recipient) => {
+                let envelope = self.envelope + octets_of(&recipient);
                 let asked = gate.rcpt(trace_id, &mut transaction, recipient);
-                let answer = Box::pin(asked).await;
+                let mut answer = Box::pin(asked).await;
+                if answer.is_ok() {
+                    answer = self.hold_envelope(envelope, trace_id, peer);
+                }
                 Input::Rcpt(transaction, answer)
             }
             Question::Message(transaction, content) => {
@@ -297,6 +307,28 @@ where
                 Input::Message(accepted)
             }
         }
+    }
+
+    /// Counts the recipients of the open transaction among what is in flight, as far as they are more
+    /// than an ordinary connection holds anyhow.
+    fn hold_envelope(
+        &mut self,
+        octets: usize,
+        trace_id: TraceId,
+        peer: &Peer,
+    ) -> Result<(), Refusal> {
+        self.envelope = octets;
+        let held = self.reservation.resize(self.held(0), self.limits.in_flight_bytes);
+        held.map_err(|reason| {
+            let refusal = Refusal { reason, trace_id };
+            self.shared.handler().refused(SessionRefusal { refusal, peer, about: "RCPT" });
+            refusal
+        })
+    }
+
+    /// What the open transaction holds together with so many octets of its message.
+    fn held(&self, message: usize) -> usize {
+        message + self.envelope.saturating_sub(FREE_ENVELOPE)
     }
 
     /// Sends the last answer of this conversation.
@@ -346,9 +378,11 @@ where
         let whole = *self.message_deadline.get_or_insert(whole);
         loop {
             let progress = framing.transfer(&mut self.buffer, &mut body);
-            if let Err(reason) = self.reservation.resize(body.len(), self.limits.in_flight_bytes) {
+            let held = self.held(body.len());
+            if let Err(reason) = self.reservation.resize(held, self.limits.in_flight_bytes) {
                 body.refuse(reason);
-                self.reservation.clear();
+                // Less than is held already is always granted.
+                self.reservation.resize(self.held(0), self.limits.in_flight_bytes).ok();
             }
             if progress == Progress::End {
                 if body.refusal().is_some() {
@@ -366,6 +400,7 @@ where
 
     fn message_over(&mut self) {
         self.reservation.clear();
+        self.envelope = 0;
         self.message_deadline = None;
     }
 
@@ -442,6 +477,14 @@ where
             Ok(Ok(()) | Err(_)) | Err(_) => {}
         }
     }
+}
+
+/// What a recipient takes while its message is on the way, with what it leads to.
+fn octets_of(recipient: &EnvelopeRecipient) -> usize {
+    let EnvelopeRecipient { address, parameters } = recipient;
+    let texts = address.local_part().len() + address.domain().as_str().len();
+    let orcpt = parameters.orcpt.as_ref().map_or(0, String::len);
+    2 * size_of::<EnvelopeRecipient>() + texts + orcpt
 }
 
 /// Makes room to read `amount` octets, and gives back the room that a message needed.

@@ -129,6 +129,7 @@ impl Handler for Scripted {
             "nobody@example.test" => Some(Reason::UnknownUser),
             "full@example.test" => Some(Reason::MailboxFull),
             "busy@example.test" => Some(Reason::Overloaded),
+            "later@example.test" => Some(Reason::MailboxFullGrace),
             "postmaster@mx.example.test" => None,
             key if key.ends_with("@example.test") => None,
             _ => Some(Reason::RelayDenied),

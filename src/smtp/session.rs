@@ -22,9 +22,10 @@ use crate::id::TraceId;
 use crate::mail::{Address, Domain, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 pub(crate) use about::About;
 
-/// Recipients above the limit that a connection may offer before each is charged as an error, as
-/// with Postfix's `smtpd_recipient_overshoot_limit`.
-const MAX_OVERSHOOT: usize = 1000;
+/// Refusals on a connection that are no error of the client's: what is deferred, recipients above the
+/// limit, what was pipelined behind a refusal. Past so many each is charged as an error, as with
+/// Postfix's `smtpd_recipient_overshoot_limit`.
+const FREE_REFUSALS: usize = 1000;
 /// So many refused recipients cost the client no time.
 const FREE_ERRORS: usize = 5;
 /// What each further one costs, until [`MAX_PAUSE`].
@@ -55,8 +56,8 @@ pub(crate) struct Context {
     has_tried_auth: bool,
     /// Commands that lead nowhere, since the last message.
     idle_commands: usize,
-    /// Recipients above the limit.
-    overshoot: usize,
+    /// Those that are no error, so far.
+    free_refusals: usize,
     transactions: usize,
 }
 
@@ -110,6 +111,8 @@ struct Opened {
     trace_id: TraceId,
     spelling: Spelling,
     declared_size: u64,
+    /// Chunks of the message that were too small for their trouble.
+    small_chunks: usize,
 }
 
 /// What happened.
@@ -210,7 +213,7 @@ impl<T> Session<T> {
             failed_logins: 0,
             has_tried_auth: false,
             idle_commands: 0,
-            overshoot: 0,
+            free_refusals: 0,
             transactions: 0,
         };
         Self { context, state: State::Connected }
@@ -370,12 +373,30 @@ impl Context {
 
     /// A refusal by the session itself, which closes it when its budget of errors is used up.
     fn refuse<T>(&mut self, reason: Reason, trace_id: Option<TraceId>, about: About) -> Step<T> {
-        if !reason.is_transient() {
-            self.errors += 1;
-        }
+        self.charge(reason);
         let reason = self.within_budget(reason);
         let trace_id = trace_id.unwrap_or(self.trace_id);
         close_if_421(reason, Answer::Refusal(Refusal { reason, trace_id }, about))
+    }
+
+    /// The same for what is no error of its own.
+    fn refuse_freely<T>(&mut self, refusal: Refusal, about: About) -> Step<T> {
+        self.charge_free_refusal();
+        let reason = self.within_budget(refusal.reason);
+        close_if_421(reason, Answer::Refusal(Refusal { reason, ..refusal }, about))
+    }
+
+    fn charge(&mut self, reason: Reason) {
+        if reason.is_transient() {
+            self.charge_free_refusal();
+        } else {
+            self.errors += 1;
+        }
+    }
+
+    fn charge_free_refusal(&mut self) {
+        self.free_refusals += 1;
+        self.errors += usize::from(self.free_refusals > FREE_REFUSALS);
     }
 
     fn within_budget(&self, reason: Reason) -> Reason {
@@ -483,7 +504,7 @@ impl Context {
             return (State::Idle(Idle::Ready), step);
         }
         let spelling = if parameters.smtputf8 { Spelling::Utf8 } else { Spelling::Ascii };
-        let opened = Opened { trace_id, spelling, declared_size };
+        let opened = Opened { trace_id, spelling, declared_size, small_chunks: 0 };
         let question = Question::Mail(trace_id, reverse_path, parameters);
         (State::MailAsked(opened), Step::Ask(question))
     }
@@ -507,10 +528,6 @@ impl Context {
                 (State::RcptAsked(opened, count), Step::Ask(question))
             }
             Err(reason) => {
-                if reason == Reason::TooManyRecipients {
-                    self.overshoot += 1;
-                    self.errors += usize::from(self.overshoot > MAX_OVERSHOOT);
-                }
                 let step = self.refuse(reason, Some(opened.trace_id), about);
                 (with_recipients(opened, transaction, count), step)
             }
@@ -569,9 +586,7 @@ impl Context {
 
     /// A refused command or recipient; the budget of errors holds for it too.
     fn refused_by_handler<T>(&mut self, refusal: Refusal) -> Step<T> {
-        if !refusal.reason.is_transient() {
-            self.errors += 1;
-        }
+        self.charge(refusal.reason);
         match self.within_budget(refusal.reason) {
             reason if reason == refusal.reason => {
                 close_if_421(reason, Answer::Reply(Reply::refusal(refusal)))

@@ -11,6 +11,12 @@ use crate::smtp::handler::{MessageRefusal, Refusal};
 use crate::smtp::reason::Reason;
 use crate::smtp::reply::Reply;
 
+/// A chunk of fewer octets, unless it is the last, costs more than it brings.
+const SMALL_CHUNK: u64 = 1024;
+/// So many of them a message may have: RFC 3030 sets no limit, and some clients send each line, or the
+/// header section, as a chunk of its own.
+const MAX_SMALL_CHUNKS: usize = 10_000;
+
 impl Context {
     pub(super) fn data<T>(&mut self, state: State<T>, about: About) -> Next<T> {
         match state {
@@ -23,7 +29,7 @@ impl Context {
                 // RFC 2920 §3.1: a pipelining client sends DATA before it knows that all of its
                 // recipients were refused. That is no error of its own.
                 let refusal = Refusal { reason: Reason::BadSequence, trace_id: opened.trace_id };
-                let step = Step::Answer(Answer::Refusal(refusal, about));
+                let step = self.refuse_freely(refusal, about);
                 (State::HasSender(opened, transaction), step)
             }
             state => self.out_of_sequence(state, about),
@@ -38,7 +44,7 @@ impl Context {
     /// The octets of a chunk follow whatever is thought of it (RFC 3030 §2), so they are always
     /// read, if only to be dropped.
     pub(super) fn bdat<T>(&mut self, state: State<T>, chunk: Chunk) -> Next<T> {
-        let (opened, transaction, mut body) = match state {
+        let (mut opened, transaction, mut body) = match state {
             State::HasRecipients(opened, transaction, _) => {
                 let body = self.empty_body(&opened);
                 (opened, transaction, body)
@@ -57,6 +63,12 @@ impl Context {
                 return (State::StrayChunk(idle, chunk.place), step);
             }
         };
+        if chunk.place == ChunkPlace::More && chunk.size < SMALL_CHUNK {
+            opened.small_chunks += 1;
+            if opened.small_chunks > MAX_SMALL_CHUNKS {
+                body.refuse(Reason::TooManyErrors);
+            }
+        }
         body.announce(chunk.size);
         let step = Step::Receive(None, Transfer::Chunk(chunk.size), body);
         (State::InChunk(opened, transaction, chunk), step)
@@ -92,7 +104,7 @@ impl Context {
             ChunkPlace::More => idle,
             ChunkPlace::Last => Idle::Ready,
         };
-        (State::Idle(idle), Step::Answer(Answer::Refusal(refusal, about)))
+        (State::Idle(idle), self.refuse_freely(refusal, about))
     }
 
     /// The message is complete, or refused after its true end.

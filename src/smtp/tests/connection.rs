@@ -513,6 +513,113 @@ async fn memory_in_flight_is_shared_and_the_refused_message_is_still_consumed() 
     shared.handler().assert_balanced();
 }
 
+/// A transaction with many recipients is held before any message comes.
+#[tokio::test(start_paused = true)]
+async fn recipients_count_among_what_is_in_flight() {
+    let shared = shared(Limits { in_flight_bytes: 160 * 1024, ..limits() });
+    let orcpt = format!("rfc822;{}@example.test", "x".repeat(400));
+    let mut held = Vec::new();
+    let mut refused = None;
+    for _ in 0..3 {
+        let mut client = Client::connect(&shared);
+        client.envelope().await;
+        for number in 0..120 {
+            let said = client.ask(&format!("RCPT TO:<u{number}@example.test> ORCPT={orcpt}")).await;
+            if !said.starts_with("250 ") {
+                refused = Some(said);
+                break;
+            }
+        }
+        held.push(client);
+    }
+    let overloaded = "421 4.3.2 Overloaded, try again later [overloaded <id>]\r\n";
+    assert_eq!(refused.as_deref(), Some(overloaded), "three times 60 KiB");
+    let mut last = held.pop().expect("three");
+    assert_eq!(last.rest().await, "");
+    last.gone().await;
+    // Who has an ordinary message is served meanwhile.
+    let mut other = Client::connect(&shared);
+    other.envelope().await;
+    other.ask("DATA").await;
+    other.send(b"Subject: x\r\n\r\nx\r\n").await;
+    assert_eq!(other.ask(".").await, "250 2.0.0 Message stored\r\n");
+    other.gone().await;
+    assert_eq!(held[0].ask("RSET").await, "250 2.0.0 Reset\r\n");
+    let mut third = Client::connect(&shared);
+    third.envelope().await;
+    for number in 0..120 {
+        let said = third.ask(&format!("RCPT TO:<u{number}@example.test> ORCPT={orcpt}")).await;
+        assert!(said.starts_with("250 "), "given back: {said}");
+    }
+    held.push(third);
+    for client in held {
+        client.gone().await;
+    }
+    shared.handler().assert_balanced();
+}
+
+/// What costs the client nothing else is bounded on a connection by a number of its own.
+#[tokio::test(start_paused = true)]
+async fn refusals_that_are_no_errors_come_to_an_end() {
+    const CLOSED: &str = "421 4.7.0 ";
+    let sender = ["EHLO client.test", "MAIL FROM:<a@example.org>"];
+    let with_recipient = [sender[0], sender[1], "RCPT TO:<alice@example.test>"];
+    let stray = [with_recipient.as_slice(), &["BDAT 5\r\nx\ry"]].concat();
+    for (front, again, expected) in [
+        (&sender[..], "DATA", "503 5.5.1 "),
+        (&with_recipient[..], "RCPT TO:<later@example.test>", "452 4.2.2 "),
+        (&stray[..], "BDAT 0", "503 5.5.1 "),
+    ] {
+        let shared = shared(limits());
+        let mut client = Client::connect(&shared);
+        client.reply().await;
+        for command in front {
+            client.ask(command).await;
+        }
+        let mut refusals = 0;
+        let last = loop {
+            let said = client.ask(again).await;
+            if !said.starts_with(expected) {
+                break said;
+            }
+            refusals += 1;
+        };
+        assert!(last.starts_with(CLOSED) && last.contains("too-many-errors"), "{again}: {last}");
+        assert!((1000..1030).contains(&refusals), "{again}: {refusals}");
+        client.gone().await;
+        shared.handler().assert_balanced();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_chunks_of_a_message_come_to_an_end() {
+    let shared = shared(limits());
+    let mut client = Client::connect(&shared);
+    client.envelope().await;
+    let fields = "BDAT 4\r\nA:\r\n".repeat(10_000);
+    let take = async |client: &mut Client, count: usize| {
+        for _ in 0..count {
+            assert_eq!(client.reply().await, "250 2.0.0 4 octets received\r\n");
+        }
+    };
+    for part in fields.as_bytes().chunks(12 * 100) {
+        client.send(part).await;
+        take(&mut client, 100).await;
+    }
+    assert_eq!(client.ask("BDAT 0 LAST").await, "250 2.0.0 Message stored\r\n");
+    client.ask("MAIL FROM:<a@example.org>").await;
+    client.ask("RCPT TO:<alice@example.test>").await;
+    for part in fields.as_bytes().chunks(12 * 100) {
+        client.send(part).await;
+        take(&mut client, 100).await;
+    }
+    let said = client.ask("BDAT 0").await;
+    assert!(said.starts_with("421 ") && said.contains("too-many-errors"), "{said}");
+    assert_eq!(client.rest().await, "");
+    client.gone().await;
+    shared.handler().assert_balanced();
+}
+
 #[tokio::test(start_paused = true)]
 async fn guessing_recipients_takes_longer_and_longer() {
     let shared = shared(limits());
