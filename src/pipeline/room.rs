@@ -31,7 +31,8 @@ pub(super) fn claim(
     }
     // What a user causes is bounded by the user's own quotas.
     let is_users = mail.outgoing.is_some();
-    let limits = BounceLimits { per_network: settings.reports_per_network, per_sender: usize::MAX };
+    let per_sender = settings.bounces.per_sender;
+    let limits = BounceLimits { per_network: settings.reports_per_network, per_sender };
     for placed in beside.iter_mut() {
         placed.mails.retain(|mail_of_ours| match mail_of_ours.queued.first() {
             Some(entry) if entry.purpose == Purpose::Report => {

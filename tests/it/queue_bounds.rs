@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::outbound::{BOB, prepared, submit, submit_as};
 use crate::support::daemon::{BINARY, Daemon, Setup};
 use crate::support::refusing_port;
+use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 
 /// A daemon whose mail for far.test waits, with these keys in `[queue]`.
@@ -95,6 +96,48 @@ fn reports_that_strangers_cause_are_bounded_and_hold_up_no_mail() {
     check("", "", &senders, 4);
     check("", "reports_per_destination = 2\n", &senders, 3);
     check("reports_per_network = 1\n", "", &senders, 1);
+}
+
+/// Whether one network writes as many senders, or many networks as one: one sends what comes back to
+/// one address, one what comes back to one domain, one what comes back to many.
+#[test]
+fn reports_are_bounded_however_their_causes_are_spread() {
+    let rule = crate::support::daemon::rule("no", "BOUNCE", "*", "alice@example.test");
+    let port = refusing_port();
+    let domains = ["out.test", "off.test", "third.test", "fourth.test"];
+    let routes = domains.map(|domain| {
+        format!("[[queue_route]]\ndomain = \"{domain}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
+    });
+    let check = |limits: &str, queue: &str, causes: &[(u8, &str)], expected: usize| {
+        let sections =
+            format!("[limits]\nbanner_delay_ms = 0\n{limits}[queue]\n{queue}{}", routes.concat());
+        let daemon = Setup { sections, ..Setup::with(&rule) }.start();
+        for (number, (network, sender)) in causes.iter().enumerate() {
+            let from = std::net::Ipv4Addr::new(127, 0, *network, 1);
+            let mut client = Client::open_from(from, daemon.address());
+            client.expect("220");
+            client.envelope(sender, &["alice@example.test", BOB]);
+            let subject = format!("message {number}");
+            let reply = client.data(&message(sender, &subject));
+            assert!(reply.starts_with("250"), "{reply}");
+            assert_eq!(daemon.folders("bob", &subject), ["INBOX"]);
+        }
+        let list = daemon.lists(&["queue", "list"]);
+        assert_eq!(list.len(), expected, "{limits}{queue}{causes:?}: {list:?}");
+    };
+    let of_one_network =
+        [(1, "a@out.test"), (1, "a@off.test"), (1, "a@third.test"), (1, "b@fourth.test")];
+    let to_one_address =
+        [(1, "a@out.test"), (2, "a@out.test"), (3, "A@out.test"), (4, "a@out.test")];
+    let to_one_domain =
+        [(1, "a@out.test"), (2, "b@out.test"), (3, "c@out.test"), (4, "d@out.test")];
+    check("", "", &of_one_network, 4);
+    check("reports_per_network = 2\n", "", &of_one_network, 2);
+    check("reports_per_network = 2\n", "", &to_one_domain, 4);
+    check("bounces_per_sender = 3\n", "", &to_one_address, 3);
+    check("bounces_per_sender = 1\n", "", &to_one_domain, 4);
+    check("", "reports_per_destination = 3\n", &to_one_domain, 3);
+    check("", "reports_per_destination = 1\n", &of_one_network, 4);
 }
 
 #[test]

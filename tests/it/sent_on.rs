@@ -1,10 +1,12 @@
 //! Mail that was accepted for somebody elsewhere, and that the other server does not take: it is
 //! delivered, or its originator is told, or somebody here has it.
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Setup, ZONE, text};
-use crate::support::smtp::message;
+use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
 use crate::support::wait_for;
 
@@ -60,7 +62,12 @@ fn bounced(daemon: &Daemon) -> Vec<Value> {
 
 /// Sends a message with a null sender to an address; the reply to RCPT.
 fn bounce_to(daemon: &Daemon, address: &str, subject: &str) -> String {
-    let mut client = daemon.client();
+    bounce_from(Ipv4Addr::LOCALHOST, daemon, address, subject)
+}
+
+fn bounce_from(from: Ipv4Addr, daemon: &Daemon, address: &str, subject: &str) -> String {
+    let mut client = Client::open_from(from, daemon.address());
+    client.expect("220");
     client.command("EHLO far.test");
     client.command("MAIL FROM:<>");
     let reply = client.command(&format!("RCPT TO:<{address}>"));
@@ -143,6 +150,40 @@ fn a_sender_gets_so_many_bounces_and_no_more() {
     }
     let reply = bounce_to(&daemon, &token, "three");
     assert!(reply.starts_with("450 4.7.1") && reply.contains("[too-many-bounces"), "{reply}");
+}
+
+/// One network for many senders, many networks for one sender; whether a token stands for the sender
+/// or a rewritten address.
+#[test]
+fn bounces_are_bounded_for_a_network_and_for_a_sender() {
+    let far = far();
+    let limits = "[limits]\nbanner_delay_ms = 0\nbounces_per_network = 3\nbounces_per_sender = 2\n";
+    let daemon = daemon(&far, limits);
+    let paths: Vec<String> = [LONG, "carol@far.test", "dave@far.test"]
+        .iter()
+        .enumerate()
+        .map(|(number, sender)| {
+            let subject = format!("passed on {number}");
+            swaks(&daemon, sender, "dave@example.test", &subject, &[]).accepted();
+            return_path(&with_line(&far, "dave", &format!("Subject: {subject}")))
+        })
+        .collect();
+    let network = |number: u8| Ipv4Addr::new(127, 0, number, 1);
+    let bounce = |from: u8, to: usize, is_taken: bool| {
+        let reply = bounce_from(network(from), &daemon, &paths[to], "bounce");
+        let expected = if is_taken { "250" } else { "450 4.7.1" };
+        assert!(reply.starts_with(expected), "network {from}, sender {to}: {reply}");
+        assert_eq!(reply.contains("[too-many-bounces "), !is_taken, "{reply}");
+    };
+    bounce(1, 0, true);
+    bounce(1, 1, true);
+    bounce(1, 2, true);
+    bounce(1, 2, false); // the network has had three
+    bounce(2, 2, true);
+    bounce(3, 2, false); // the sender has had two, from whatever networks
+    bounce(3, 1, true);
+    bounce(2, 1, false);
+    bounce(2, 0, true);
 }
 
 #[test]
