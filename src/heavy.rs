@@ -2,7 +2,6 @@
 //! and only so much of it at once, so that what it needs meanwhile stays bounded. What it leaves,
 //! as a parsed message has to wait for DNS, is bounded by `limits.header_bytes` and `header_fields`.
 
-use std::future::Future;
 use std::sync::LazyLock;
 
 use memchr::memmem;
@@ -22,13 +21,11 @@ static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 });
 
-/// Whether work on a message is over in about a millisecond.
+/// Whether work on a message is over in about a millisecond, or may take longer. What is
+/// to be done says so, and nobody else, so that nothing is taken for light that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// It is.
-    Light,
-    /// It may take longer.
-    Heavy,
+pub struct Weight {
+    is_heavy: bool,
 }
 
 impl Weight {
@@ -36,49 +33,54 @@ impl Weight {
     pub fn of(message: &[u8]) -> Self {
         let front = message.get(..LIGHT_SECTION).unwrap_or(message);
         let is_short = message.len() <= LIGHT_SECTION || memmem::find(front, b"\r\n\r\n").is_some();
-        if is_short { Self::of_octets(message.len()) } else { Self::Heavy }
+        if is_short { Self::of_octets(message.len()) } else { Self { is_heavy: true } }
     }
 
     /// That of work for so many mailboxes.
     pub fn of_deliveries(count: usize) -> Self {
-        if count > LIGHT_DELIVERIES { Self::Heavy } else { Self::Light }
+        Self { is_heavy: count > LIGHT_DELIVERIES }
     }
 
     /// That of both together.
     pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Light, Self::Light) => Self::Light,
-            (Self::Heavy, _) | (_, Self::Heavy) => Self::Heavy,
-        }
+        Self { is_heavy: self.is_heavy || other.is_heavy }
     }
 
     /// That of octets of which none is parsed.
     pub fn of_octets(octets: usize) -> Self {
-        if octets > LIGHT_MESSAGE { Self::Heavy } else { Self::Light }
+        Self { is_heavy: octets > LIGHT_MESSAGE }
+    }
+}
+
+/// The proof that it is work's turn. Whatever grows with a message (parsing, hashing, signing,
+/// sealing) wants to see one, so a step that forgets its turn does not compile.
+#[derive(Debug)]
+pub struct Turn(());
+
+impl Turn {
+    /// A turn of a test, which has a thread of its own.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_a_test() -> Self {
+        Self(())
     }
 }
 
 /// Does `work`; if it is heavy, in its turn and beside the runtime.
-pub async fn in_turn<T>(weight: Weight, work: impl FnOnce() -> T) -> T {
-    if weight == Weight::Light || !has_other_threads() {
-        return work();
+pub async fn in_turn<T>(weight: Weight, work: impl FnOnce(&Turn) -> T) -> T {
+    if !weight.is_heavy || !has_other_threads() {
+        return work(&Turn(()));
     }
-    let _turn = TURNS.acquire().await;
-    block_in_place(work)
+    let _permit = TURNS.acquire().await;
+    block_in_place(|| work(&Turn(())))
 }
 
-/// Completes `future`, which waits for nobody; if it is heavy, in its turn and beside the runtime.
-pub async fn complete_in_turn<F: Future>(weight: Weight, future: F) -> F::Output {
-    if weight == Weight::Light || !has_other_threads() {
-        return future.await;
+/// Completes `work`, which waits for nobody; if it is heavy, in its turn and beside the runtime.
+pub async fn complete_in_turn<T>(weight: Weight, work: impl AsyncFnOnce(&Turn) -> T) -> T {
+    if !weight.is_heavy || !has_other_threads() {
+        return work(&Turn(())).await;
     }
-    let _turn = TURNS.acquire().await;
-    block_in_place(|| Handle::current().block_on(future))
-}
-
-/// Does heavy `work` beside the runtime, where there is no way to wait for a turn.
-pub fn at_once<T>(weight: Weight, work: impl FnOnce() -> T) -> T {
-    if weight == Weight::Light || !has_other_threads() { work() } else { block_in_place(work) }
+    let _permit = TURNS.acquire().await;
+    block_in_place(|| Handle::current().block_on(work(&Turn(()))))
 }
 
 /// Only the threads of such a runtime can leave their other tasks to each other.
@@ -93,24 +95,27 @@ mod tests {
 
     use super::*;
 
+    const LIGHT: Weight = Weight { is_heavy: false };
+    const HEAVY: Weight = Weight { is_heavy: true };
+
     #[test]
     fn a_long_header_section_is_heavier_than_a_body() {
         let message = |section: usize, body: usize| {
             format!("{}\r\n\r\n{}", "x".repeat(section), "y".repeat(body)).into_bytes()
         };
-        assert_eq!(Weight::of(b""), Weight::Light);
-        assert_eq!(Weight::of(&message(1000, 100_000)), Weight::Light);
-        assert_eq!(Weight::of(&message(LIGHT_SECTION - 4, 0)), Weight::Light);
-        assert_eq!(Weight::of(&message(LIGHT_SECTION - 3, 0)), Weight::Heavy);
-        assert_eq!(Weight::of(&message(20_000, 100)), Weight::Heavy);
-        assert_eq!(Weight::of(&message(1000, LIGHT_MESSAGE)), Weight::Heavy);
-        assert_eq!(Weight::of(&b"no end of a section ".repeat(1000)), Weight::Heavy);
+        assert_eq!(Weight::of(b""), LIGHT);
+        assert_eq!(Weight::of(&message(1000, 100_000)), LIGHT);
+        assert_eq!(Weight::of(&message(LIGHT_SECTION - 4, 0)), LIGHT);
+        assert_eq!(Weight::of(&message(LIGHT_SECTION - 3, 0)), HEAVY);
+        assert_eq!(Weight::of(&message(20_000, 100)), HEAVY);
+        assert_eq!(Weight::of(&message(1000, LIGHT_MESSAGE)), HEAVY);
+        assert_eq!(Weight::of(&b"no end of a section ".repeat(1000)), HEAVY);
     }
 
     #[test]
     fn many_mailboxes_are_heavy_whatever_the_message() {
         let (few, many) = (Weight::of_deliveries(100), Weight::of_deliveries(101));
-        assert_eq!((few, many), (Weight::Light, Weight::Heavy));
+        assert_eq!((few, many), (LIGHT, HEAVY));
         assert_eq!([few.and(few), few.and(many), many.and(few)], [few, many, many]);
     }
 
@@ -121,12 +126,12 @@ mod tests {
         let runtime = runtime().expect("starts");
         runtime.block_on(async {
             let (others, went_on) = mpsc::channel();
-            let heavy = tokio::spawn(in_turn(Weight::Heavy, move || went_on.recv()));
+            let heavy = tokio::spawn(in_turn(HEAVY, move |_| went_on.recv()));
             tokio::spawn(async move { others.send(()) });
             heavy.await.expect("ends").expect("others went on");
             let (others, went_on) = mpsc::channel();
-            let completed = async move { went_on.recv() };
-            let heavy = tokio::spawn(complete_in_turn(Weight::Heavy, completed));
+            let completed = async move |_: &Turn| went_on.recv();
+            let heavy = tokio::spawn(complete_in_turn(HEAVY, completed));
             tokio::spawn(async move { others.send(()) });
             heavy.await.expect("ends").expect("others went on");
         });
@@ -139,7 +144,7 @@ mod tests {
         let tasks: Vec<_> = (0..50)
             .map(|_| {
                 let now = Arc::clone(&now);
-                tokio::spawn(in_turn(Weight::Heavy, move || {
+                tokio::spawn(in_turn(HEAVY, move |_| {
                     let others = now.fetch_add(1, Ordering::SeqCst);
                     std::thread::yield_now();
                     now.fetch_sub(1, Ordering::SeqCst);
@@ -154,8 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_there_is_one_thread_the_work_is_done_all_the_same() {
-        assert_eq!(in_turn(Weight::Heavy, || 1).await, 1);
-        assert_eq!(complete_in_turn(Weight::Heavy, async { 2 }).await, 2);
-        assert_eq!(at_once(Weight::Heavy, || 3), 3);
+        assert_eq!(in_turn(HEAVY, |_| 1).await, 1);
+        assert_eq!(complete_in_turn(HEAVY, async |_| 2).await, 2);
     }
 }

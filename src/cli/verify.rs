@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::{ConfigArgument, output, runtime, start_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon;
+use crate::heavy::Weight;
 use crate::id::TraceId;
 use crate::mail::{Address, Authors, Peer, ReversePath, Verdict, author_domains};
 use crate::msgauth::{Authenticator, Request};
@@ -53,6 +54,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let authors = read.clone().map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
         message: &message,
+        weight: Weight::of(&message),
         authors: &authors,
         peer: &peer,
         reverse_path: &reverse_path,

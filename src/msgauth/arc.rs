@@ -7,6 +7,7 @@ use super::answers::Answers;
 use super::dkim::{key_name, reason, too_many_fields};
 use super::outcome::{ArcOutcome, ArcResult};
 use super::tags::{arc_signature_problem, seal_problem};
+use crate::heavy::Turn;
 
 /// RFC 8617 §4.2.1: the highest instance number.
 const MAX_SETS: usize = 50;
@@ -24,6 +25,7 @@ pub(super) fn key_names(message: &AuthenticatedMessage<'_>) -> Vec<String> {
 
 /// Validates the chain with keys that were looked up before.
 pub(super) async fn check(
+    _: &Turn,
     verifier: &MessageAuthenticator,
     message: &AuthenticatedMessage<'_>,
     keys: &Answers,

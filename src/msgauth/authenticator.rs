@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
-use mail_auth::{AuthenticatedMessage, MessageAuthenticator, Parameters, TxtRecord};
+use mail_auth::{AuthenticatedMessage, MessageAuthenticator, TxtRecord};
 use tokio::time::{Instant, timeout_at};
 
 use super::Settings;
@@ -12,12 +12,12 @@ use super::answers::{
 };
 use super::body_length::Lengths;
 use super::dmarc::{Author, Evaluator, Identifiers};
-use super::outcome::Authentication;
+use super::outcome::{Authentication, DkimOutcome};
 use super::spf::{self, Identity, SpfOutcome, SpfResult};
 use super::{arc, dkim, iprev};
 use crate::clock::Timestamp;
 use crate::dns::{RecordType, Resolver, lookup_all};
-use crate::heavy::{self, Weight};
+use crate::heavy::{self, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, Peer, ReversePath};
 
@@ -26,6 +26,8 @@ use crate::mail::{Address, Peer, ReversePath};
 pub struct Request<'a> {
     /// The message as it came.
     pub message: &'a [u8],
+    /// The message's.
+    pub weight: Weight,
     /// Who sent it.
     pub peer: &'a Peer,
     /// The envelope's sender.
@@ -63,22 +65,13 @@ impl Authenticator {
     /// deadline is a temperror.
     pub async fn authenticate(&self, request: &Request<'_>) -> Authentication {
         let deadline = Instant::now() + self.settings.deadline;
-        let weight = Weight::of(request.message);
         let max = self.settings.max_signatures;
-        let parse = || {
-            // A message without a single header field has nothing to verify, but came from someone.
-            let mut message = AuthenticatedMessage::parse(request.message).unwrap_or_default();
-            let lengths = Lengths::measure(request.message, &message, max);
-            let mut refused = dkim::unread(&message, &lengths, max);
-            refused.append(&mut dkim::screen(&mut message, request.now, max));
-            (message, lengths, refused)
-        };
-        let (message, lengths, mut refused) = heavy::in_turn(weight, parse).await;
+        let read = |turn: &Turn| Signatures::read(turn, request, max);
+        let signatures = heavy::in_turn(request.weight, read).await;
+        let Signatures { message, lengths, mut refused } = signatures;
         let room = max.saturating_sub(message.dkim_signatures().len());
-        let weight_again = if lengths.any_covers() { weight } else { Weight::Light };
-        let read_again = || lengths.covered(|message| dkim::screen(message, request.now, room));
-        let (covered, mut refused_again) = heavy::in_turn(weight_again, read_again).await;
-        refused.append(&mut refused_again);
+        let (covered, refused_by_length) = read_covered(&lengths, request, room).await;
+        refused.extend(refused_by_length);
         refused.truncate(max);
         let authors = Author::all_of(request.authors);
         let evaluator = Evaluator {
@@ -95,14 +88,14 @@ impl Authenticator {
         );
         let mut outputs = Vec::new();
         for message in std::iter::once(&message).chain(&covered) {
-            let verification =
-                self.verifier.verify_dkim(Parameters::new(message).with_cache(&keys));
-            outputs.append(&mut heavy::complete_in_turn(weight, verification).await);
+            let verify =
+                async |turn: &Turn| dkim::verify(turn, &self.verifier, message, &keys).await;
+            outputs.append(&mut heavy::complete_in_turn(request.weight, verify).await);
         }
         let identifiers = Identifiers { message: &message, dkim: &outputs, spf: &spf };
         let dmarc = evaluator.judge_all(authors, walks, identifiers, request.trace_id).await;
-        let check_arc = arc::check(&self.verifier, &message, &keys);
-        let arc = heavy::complete_in_turn(weight, check_arc).await;
+        let check_arc = async |turn: &Turn| arc::check(turn, &self.verifier, &message, &keys).await;
+        let arc = heavy::complete_in_turn(request.weight, check_arc).await;
         let verified = outputs.iter().filter_map(|output| dkim::read(output, &keys));
         let dkim = verified.chain(refused).collect();
         Authentication { spf, dkim, dmarc, arc, iprev }
@@ -145,6 +138,39 @@ impl Authenticator {
         }
         answers
     }
+}
+
+/// A message with its signatures, as far as they can be read without DNS.
+struct Signatures<'a> {
+    message: AuthenticatedMessage<'a>,
+    lengths: Lengths<'a>,
+    /// Those that are not verified, and why.
+    refused: Vec<DkimOutcome>,
+}
+
+impl<'a> Signatures<'a> {
+    fn read(turn: &Turn, request: &Request<'a>, max: usize) -> Self {
+        // A message without a single header field has nothing to verify, but came from someone.
+        let mut message = AuthenticatedMessage::parse(request.message).unwrap_or_default();
+        let lengths = Lengths::measure(turn, request.message, &message, max);
+        let mut refused = dkim::unread(&message, &lengths, max);
+        refused.append(&mut dkim::screen(&mut message, request.now, max));
+        Self { message, lengths, refused }
+    }
+}
+
+/// The message as signatures see it that cover the whole body by their `l=`, and those of them that
+/// are not verified; `room` is how many may be.
+async fn read_covered<'a>(
+    lengths: &'a Lengths<'_>,
+    request: &Request<'_>,
+    room: usize,
+) -> (Vec<AuthenticatedMessage<'a>>, Vec<DkimOutcome>) {
+    if !lengths.any_covers() {
+        return (Vec::new(), Vec::new());
+    }
+    let screen = |message: &mut AuthenticatedMessage<'_>| dkim::screen(message, request.now, room);
+    heavy::in_turn(request.weight, |turn| lengths.covered(turn, screen)).await
 }
 
 fn spf_too_late(request: &Request<'_>) -> SpfOutcome {

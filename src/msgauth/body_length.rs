@@ -10,6 +10,7 @@ use mail_auth::dkim::{Canonicalization, DkimError, Signature};
 use mail_auth::{AuthenticatedMessage, Error};
 
 use super::outcome::DkimOutcome;
+use crate::heavy::Turn;
 
 /// Signatures and seals of one message that mail-auth has left out, those with a body length among
 /// them. Read once more, each may cost a hash of the body for a length of its own, in whatever
@@ -56,7 +57,12 @@ struct Form<'a> {
 
 impl<'a> Lengths<'a> {
     /// Of the first `max` signatures with `l=` of a message that mail-auth has read.
-    pub(super) fn measure(raw: &'a [u8], message: &AuthenticatedMessage<'a>, max: usize) -> Self {
+    pub(super) fn measure(
+        _: &Turn,
+        raw: &'a [u8],
+        message: &AuthenticatedMessage<'a>,
+        max: usize,
+    ) -> Self {
         let fields: Vec<&'a [u8]> = message
             .errors()
             .iter()
@@ -103,6 +109,7 @@ impl<'a> Lengths<'a> {
     /// whole body by their `l=`, and what `screen` says of each.
     pub(super) fn covered(
         &self,
+        _: &Turn,
         screen: impl Fn(&mut AuthenticatedMessage<'_>) -> Vec<DkimOutcome>,
     ) -> (Vec<AuthenticatedMessage<'_>>, Vec<DkimOutcome>) {
         let mut covered = Vec::new();

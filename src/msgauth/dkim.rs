@@ -3,13 +3,16 @@
 use mail_auth::crypto::{Algorithm, CryptoError};
 use mail_auth::dkim::{DkimError, Signature, VerifySignature};
 use mail_auth::dns::ToFqdn;
-use mail_auth::{AuthenticatedMessage, DkimOutput, DnsError, Error, TxtRecord};
+use mail_auth::{
+    AuthenticatedMessage, DkimOutput, DnsError, Error, MessageAuthenticator, Parameters, TxtRecord,
+};
 
 use super::answers::Answers;
 use super::body_length::{Lengths, Reach};
 use super::outcome::{DkimOutcome, DkimResult};
 use super::tags::signature_problem;
 use crate::clock::Timestamp;
+use crate::heavy::Turn;
 
 /// Header fields to look through for all the names in one `h=`: names times fields. Real
 /// signatures stay below ten thousand; without a bound one message could cost minutes.
@@ -131,6 +134,16 @@ pub(super) fn tag(field: &[u8], name: &str) -> String {
 /// The name of the key of a signature or seal, as mail-auth asks for it.
 pub(super) fn key_name(signature: &impl VerifySignature) -> String {
     signature.domain_key().to_fqdn().into_owned()
+}
+
+/// Verifies the signatures of a message that are left, with keys that were looked up before.
+pub(super) async fn verify<'a>(
+    _: &Turn,
+    verifier: &MessageAuthenticator,
+    message: &'a AuthenticatedMessage<'a>,
+    keys: &'a Answers,
+) -> Vec<DkimOutput<'a>> {
+    verifier.verify_dkim(Parameters::new(message).with_cache(keys)).await
 }
 
 /// What mail-auth says of a signature, in our words; nothing of those taken out before.

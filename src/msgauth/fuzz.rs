@@ -11,6 +11,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::dns::{Answer, Lookup, LookupError, RecordData, RecordType, Resolver};
 use crate::fuzz::{assert_field, pieces, run, with_crlf};
+use crate::heavy::Weight;
 use crate::mail::{Address, Authors, Peer, ReversePath, Verdict};
 
 const OURS: &str = "mx.example.test";
@@ -42,6 +43,7 @@ pub fn authenticate(input: &[u8]) {
     let authors = Authors::of(&message).map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
         message: &message,
+        weight: Weight::of(&message),
         peer: &peer,
         reverse_path: &reverse_path,
         authors: &authors,

@@ -14,6 +14,7 @@ use super::rejection::Rejection;
 use super::sort::{Sorted, Sorter};
 use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember};
+use crate::heavy::Turn;
 use crate::mail::{Address, ReversePath, Srs};
 use crate::rules::Withheld;
 use crate::rules::mailbox::{AppliedMailboxRule, MailboxAction};
@@ -139,7 +140,7 @@ impl Admitted {
 }
 
 /// Takes room for every delivery, and follows the message to wherever it goes on to here.
-pub(super) fn admit(decided: Decided, store: &Store) -> Result<Admitted, StoreError> {
+pub(super) fn admit(_: &Turn, decided: Decided, store: &Store) -> Result<Admitted, StoreError> {
     let Decided { mail, shares } = decided;
     let mut admission = Admission::new(&mail, store);
     for share in shares {

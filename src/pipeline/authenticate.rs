@@ -10,6 +10,7 @@ use super::receive::Headers;
 use super::transaction::Transaction;
 use crate::clock::Timestamp;
 use crate::dns::Resolver;
+use crate::heavy::Weight;
 use crate::mail::{Domain, Verdict, author_domains};
 use crate::msgauth::spf::SpfResult;
 use crate::msgauth::{Authentication, Authenticator, DkimResult, DmarcResult, Request};
@@ -127,10 +128,12 @@ impl Checks {
         transaction: Transaction,
         content: Vec<u8>,
         headers: Headers,
+        weight: Weight,
         now: Timestamp,
     ) -> Authenticated {
         let request = Request {
             message: &content,
+            weight,
             peer: &transaction.peer,
             reverse_path: &transaction.reverse_path,
             authors: &headers.authors,

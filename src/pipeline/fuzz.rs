@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId, Resolved};
 use crate::dns::ZoneResolver;
 use crate::fuzz::{assert_field, pieces, run, with_crlf};
+use crate::heavy::{Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{
     Address, EnvelopeRecipient, FieldLines, MailParameters, Peer, RcptParameters, ReversePath,
@@ -141,8 +142,9 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let remote = Arc::default();
     let resolved = Resolved { organization, expanded_from: None, members, remote };
     transaction.add(recipient, resolved);
-    let headers = inspect(&content, &SNAPSHOT.settings).ok()?;
-    let authenticated = run(CHECKS.authenticate(transaction, content, headers, NOW));
+    let headers = inspect(&Turn::of_a_test(), &content, &SNAPSHOT.settings).ok()?;
+    let weight = Weight::of(&content);
+    let authenticated = run(CHECKS.authenticate(transaction, content, headers, weight, NOW));
     Some(decide(authenticated))
 }
 

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::directory::{OrganizationId, Resolved};
 use crate::domains::DomainKeys;
 use crate::events::{Event, EventLine, MailboxDelivered};
+use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::journal::Wrapping;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
@@ -144,6 +145,8 @@ impl<'a> About<'a> {
 pub(super) struct Outlets<'a> {
     pub(super) store: &'a Store,
     pub(super) keys: &'a DomainKeys,
+    /// Signing takes long for a large message.
+    pub(super) turn: &'a Turn,
 }
 
 /// Finds a place for internal mail: mailboxes for a local address, else the queue. What leaves is
@@ -167,7 +170,7 @@ pub(super) fn place(
         }
     };
     let leaves = !queued.is_empty();
-    let signature = leaves.then(|| signature(&mail, &sending, about, outlets.keys));
+    let signature = leaves.then(|| signature(&mail, &sending, about, outlets));
     let received = format!(
         "Received: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
@@ -242,7 +245,7 @@ fn signature(
     mail: &InternalMail,
     sending: &Sending<'_>,
     about: About<'_>,
-    keys: &DomainKeys,
+    outlets: Outlets<'_>,
 ) -> Vec<u8> {
     let organizations = about.snapshot.directory.organizations();
     let domains = organizations
@@ -250,12 +253,13 @@ fn signature(
         .flat_map(|organization| organization.domains.iter().cloned())
         .collect::<Vec<_>>();
     let author = sending.author(about.snapshot);
-    let Some(signer) = keys.signer_of_our_own_mail(author, &domains) else { return Vec::new() };
+    let signer = outlets.keys.signer_of_our_own_mail(author, &domains);
+    let Some(signer) = signer else { return Vec::new() };
     let parts: [&[u8]; 3] = match &mail.content {
         Content::Own(content) => [content, &[], &[]],
         Content::Around(Wrapping { before, after }) => [before, about.original, after],
     };
-    match signer.sign(&parts, about.at) {
+    match signer.sign(outlets.turn, &parts, about.at) {
         Ok(fields) => fields.into_bytes(),
         Err(error) => {
             tracing::error!(%error, id = %mail.id, "mail of our own leaves unsigned");

@@ -49,7 +49,7 @@ use crate::directory::{ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
 use crate::events::audit::{AuditLog, MailboxAccess};
-use crate::heavy::{self, Weight};
+use crate::heavy::{self, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
@@ -162,7 +162,8 @@ impl Pipeline {
     async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Rejection> {
         let Relayed { transaction, checks } = relayed;
         let weight = Weight::of(&content);
-        let inspect = || receive::inspect(&content, &transaction.snapshot.settings);
+        let settings = &transaction.snapshot.settings;
+        let inspect = |turn: &Turn| receive::inspect(turn, &content, settings);
         let headers = heavy::in_turn(weight, inspect).await?;
         if headers.authors.is_empty() {
             return Err(Reason::NoAuthor.into());
@@ -172,7 +173,7 @@ impl Pipeline {
             return Err(Reason::ReservedAddress.into());
         }
         let now = self.clock.now();
-        let authenticated = checks.authenticate(transaction, content, headers, now).await;
+        let authenticated = checks.authenticate(transaction, content, headers, weight, now).await;
         if !authenticated.is_of_one_organization() {
             return Err(Reason::SeveralAuthors.into());
         }
@@ -187,10 +188,11 @@ impl Pipeline {
         content: Vec<u8>,
     ) -> Result<Committed, Rejection> {
         let weight = Weight::of(&content);
-        let compose = || submission::compose(submission, content, self.clock.now());
+        let compose =
+            |turn: &Turn| submission::compose(turn, submission, content, self.clock.now());
         let composed = heavy::in_turn(weight, compose).await?;
         let weight = weight.and(Weight::of_deliveries(composed.submission.expanded()));
-        let dispatch = || outgoing::dispatch(composed, &self.store);
+        let dispatch = |turn: &Turn| outgoing::dispatch(turn, composed, &self.store);
         let dispatched = heavy::in_turn(weight, dispatch).await;
         self.carry_through(Authenticated::submitted(dispatched), weight).await
     }
@@ -202,7 +204,7 @@ impl Pipeline {
         weight: Weight,
     ) -> Result<Committed, Rejection> {
         let weight = weight.and(Weight::of_deliveries(authenticated.transaction.expanded()));
-        let admit = || admit::admit(decide::decide(authenticated), &self.store);
+        let admit = |turn: &Turn| admit::admit(turn, decide::decide(authenticated), &self.store);
         let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
         let weight = weight.and(Weight::of_deliveries(admitted.deliveries()));
         if let Some(rejection) = admitted.refusal() {
@@ -212,9 +214,9 @@ impl Pipeline {
             accesses.into_iter().for_each(|access| self.audit.record(access));
             return Err(rejection);
         }
-        let ready = heavy::in_turn(weight, || self.make_ready(admitted)).await?;
+        let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await?;
         let committed = ready.change.commit(&self.store).await.map_err(store_failure)?;
-        let tell = || {
+        let tell = |_: &Turn| {
             if let Some(log) = ready.log {
                 log.write();
             }
@@ -225,10 +227,10 @@ impl Pipeline {
     }
 
     /// Signs what leaves, adds the journal record and claims room in the queue.
-    fn make_ready(&self, mut admitted: Admitted) -> Result<Ready, Reason> {
+    fn make_ready(&self, turn: &Turn, mut admitted: Admitted) -> Result<Ready, Reason> {
         let Admitted { mail, leaving, .. } = &mut admitted;
-        outgoing::sign(mail, leaving, &self.domain_keys).map_err(unsigned)?;
-        let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
+        outgoing::sign(turn, mail, leaving, &self.domain_keys).map_err(unsigned)?;
+        let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
         let mut journaled = journal::journal(admitted, outlets);
         let room = room::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);

@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
 use crate::domains::DomainKeys;
 use crate::events::{BouncedRecipient, Event, EventLine, MailboxDelivered, OutgoingBounced};
+use crate::heavy::{self, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::queue::{Ledger, Settlement};
@@ -72,13 +73,17 @@ impl Ledger for Outcomes {
         let keeper = keeper(settlement);
         if !telling.is_empty() || keeper.is_some() {
             let original = self.original(settlement).await;
+            let weight = Weight::of(&original.content);
             let snapshot = self.snapshot.load_full();
-            for mail in telling.compose(settlement, &snapshot, &original) {
-                self.place(mail, settlement, &snapshot, &mut commit);
-            }
-            if let Some(keeper) = keeper {
-                self.keep(keeper, settlement, &snapshot, original, &mut commit);
-            }
+            let tell = |turn: &Turn| {
+                for mail in telling.compose(settlement, &snapshot, &original) {
+                    self.place(turn, mail, settlement, &snapshot, &mut commit);
+                }
+                if let Some(keeper) = keeper {
+                    self.keep(turn, keeper, settlement, &snapshot, original, &mut commit);
+                }
+            };
+            heavy::in_turn(weight, tell).await;
         }
         self.store.commit(commit).await?;
         if self.snapshot.load().settings.logs_mail {
@@ -102,6 +107,7 @@ impl Outcomes {
     /// Keeps a message here that was sent on, and that its destination has not taken.
     fn keep(
         &self,
+        turn: &Turn,
         keeper: &Keeper,
         settlement: &Settlement,
         snapshot: &Snapshot,
@@ -125,7 +131,7 @@ impl Outcomes {
             return;
         }
         if let Some(mail) = for_postmaster(settlement, snapshot, &original) {
-            self.place(mail, settlement, snapshot, commit);
+            self.place(turn, mail, settlement, snapshot, commit);
         }
     }
 
@@ -138,6 +144,7 @@ impl Outcomes {
     /// What finds no place is logged; it never holds up the outcome.
     fn place(
         &self,
+        turn: &Turn,
         mail: InternalMail,
         settlement: &Settlement,
         snapshot: &Snapshot,
@@ -149,7 +156,7 @@ impl Outcomes {
         let (organization, about) = (&organization, Authorship::default());
         let sending = Sending { organization, purpose: Purpose::Report, about };
         let about = About { snapshot, at: settlement.at, original: &[] };
-        let outlets = Outlets { store: &self.store, keys: &self.domain_keys };
+        let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
         match internal::place(mail, sending, about, outlets) {
             Ok(Placed { mut mails, own, events }) => {
                 mails.retain(|mail| {

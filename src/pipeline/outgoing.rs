@@ -19,6 +19,7 @@ use crate::events::{
     BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
     RuleActionApplied, RuleApplied, RuleType,
 };
+use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{
     Address, Domain, EnvelopeRecipient, MailParameters, ReversePath, author_domains,
@@ -97,7 +98,7 @@ pub(super) struct Dispatched {
 }
 
 /// Decides for every recipient, and counts those outside.
-pub(super) fn dispatch(message: Composed, store: &Store) -> Dispatched {
+pub(super) fn dispatch(_: &Turn, message: Composed, store: &Store) -> Dispatched {
     let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
     let objected_to = veto.as_ref().and_then(|veto| veto.place.clone());
     let veto = veto.map(|veto| veto.reason);
@@ -272,6 +273,7 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
 /// # Errors
 /// The message cannot be signed; it must not leave unsigned then.
 pub(super) fn sign(
+    turn: &Turn,
     mail: &mut Judged,
     leaving: &mut [Outgoing],
     keys: &DomainKeys,
@@ -285,7 +287,7 @@ pub(super) fn sign(
     let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
     for domain in author_domains(&mail.headers.authors) {
         if let Some(signer) = keys.signer_for(domain) {
-            prefix.push_str(&signer.sign(&[&outgoing.added, &mail.content], at)?);
+            prefix.push_str(&signer.sign(turn, &[&outgoing.added, &mail.content], at)?);
         }
     }
     outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();

@@ -5,6 +5,7 @@ use memchr::memmem;
 use serde::{Serialize, Serializer};
 
 use super::Settings;
+use crate::heavy::Turn;
 use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, unfolded};
 use crate::smtp::reason::Reason;
 
@@ -53,7 +54,7 @@ impl Headers {
 /// Reads the header section, and refuses what must not go on: loops, authors that cannot be read or
 /// are several, too many attachments. That there is no author is for who knows where the message
 /// comes from.
-pub(super) fn inspect(content: &[u8], settings: &Settings) -> Result<Headers, Reason> {
+pub(super) fn inspect(_: &Turn, content: &[u8], settings: &Settings) -> Result<Headers, Reason> {
     let fields = read_fields(content);
     // Before anything parses it: parsers take far longer for a field, and far more memory, than
     // the octets of it.
@@ -153,8 +154,12 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
 mod tests {
     use super::*;
 
+    fn inspected(content: &str) -> Result<Headers, Reason> {
+        inspect(&Turn::of_a_test(), content.as_bytes(), &Settings::default())
+    }
+
     fn check(content: &str, expected: Result<Headers, Reason>) {
-        assert_eq!(inspect(content.as_bytes(), &Settings::default()), expected, "{content:?}");
+        assert_eq!(inspected(content), expected, "{content:?}");
     }
 
     fn addresses(texts: &[&str]) -> Vec<Address> {
@@ -198,15 +203,15 @@ mod tests {
         let head = "From: a@b.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
         let message = |count| format!("{head}{}--b--\r\n", part.repeat(count));
         check(&message(501), Err(Reason::TooManyAttachments));
-        assert!(inspect(message(500).as_bytes(), &Settings::default()).is_ok());
+        assert!(inspected(&message(500)).is_ok());
         let dashes = format!("{head}{}", "\r\n-- not a part".repeat(2000));
-        assert!(inspect(dashes.as_bytes(), &Settings::default()).is_ok());
+        assert!(inspected(&dashes).is_ok());
     }
 
     #[test]
     fn an_encoded_word_cannot_smuggle_lines_or_escapes() {
         let message = "Subject: =?utf-8?q?a=0D=0AX-Evil:_1=1B[31m?=\r\n\r\n";
-        let headers = inspect(message.as_bytes(), &Settings::default()).expect("is accepted");
+        let headers = inspected(message).expect("is accepted");
         assert_eq!(headers.subject.as_deref(), Some("a  X-Evil: 1 [31m"));
     }
 
@@ -217,7 +222,7 @@ mod tests {
         for (section, is_taken) in [(limit, true), (limit + 1, false)] {
             let filling = "x".repeat(section - front.len() - 2);
             let message = format!("{front}{filling}\r\n\r\n{}", "body\r\n".repeat(200_000));
-            let found = inspect(message.as_bytes(), &Settings::default()).map(drop);
+            let found = inspected(&message).map(drop);
             let expected = if is_taken { Ok(()) } else { Err(Reason::HeaderTooBig) };
             assert_eq!(found, expected, "{section}");
         }
@@ -230,7 +235,7 @@ mod tests {
         let limit = Settings::default().max_header_fields;
         for line in ["A:\r\n", "no field\r\n", "X: y\r\n\tz\r\n"] {
             let message = |count| format!("From: a@b.test\r\n{}\r\nA:\r\n", line.repeat(count));
-            let taken = inspect(message(limit - 1).as_bytes(), &Settings::default());
+            let taken = inspected(&message(limit - 1));
             assert!(taken.is_ok(), "{line:?}");
             check(&message(limit), Err(Reason::HeaderTooBig));
         }
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn a_long_subject_is_not_repeated() {
         let message = format!("Subject: {}\r\n\r\n", "a".repeat(500_000));
-        let headers = inspect(message.as_bytes(), &Settings::default()).expect("is accepted");
+        let headers = inspected(&message).expect("is accepted");
         assert_eq!(headers.subject.map(|subject| subject.len()), Some(MAX_TOLD));
     }
 }

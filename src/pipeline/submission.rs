@@ -12,6 +12,7 @@ use super::snapshot::{Policy, Snapshot};
 use super::transaction::{check_expansion, reason_of};
 use crate::clock::Timestamp;
 use crate::directory::{Organization, ResolveError, Resolved, SendRight};
+use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{
     Address, AuthorFields, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath,
@@ -146,11 +147,12 @@ pub(super) struct Composed {
 /// What no server takes from anybody: loops, too many attachments, header sections and authors
 /// that readers do not agree on, lines that are too long and stay so.
 pub(super) fn compose(
+    turn: &Turn,
     submission: Submission,
     mut content: Vec<u8>,
     now: Timestamp,
 ) -> Result<Composed, Rejection> {
-    let inspected = receive::inspect(&content, &submission.snapshot.settings)?;
+    let inspected = receive::inspect(turn, &content, &submission.snapshot.settings)?;
     // Unlike on the way in, a Sender field that cannot be read is not passed over: nobody could say
     // whom it names.
     let written_sender = AuthorFields::of(&content).sender().map_err(receive::reason_of)?;
@@ -170,7 +172,7 @@ pub(super) fn compose(
     let veto = right.err().map(Rejection::from).or_else(|| submission.blocked(&content));
     long_lines::take_out_and_mend(&mut content, &mut fixups)
         .map_err(|LongLine(line)| Rejection::at(Reason::LongLine, format!("line {line}")))?;
-    let headers = completed(inspected, &fixups.prefix, &submission);
+    let headers = completed(turn, inspected, &fixups.prefix, &submission);
     Ok(Composed { submission, content, added: fixups.prefix, headers, submitted_at: now, veto })
 }
 
@@ -198,8 +200,9 @@ impl Submission {
 }
 
 /// The headers with what was added.
-fn completed(headers: Headers, added: &[u8], submission: &Submission) -> Headers {
-    let Ok(fields) = receive::inspect(added, &submission.snapshot.settings) else { return headers };
+fn completed(turn: &Turn, headers: Headers, added: &[u8], submission: &Submission) -> Headers {
+    let settings = &submission.snapshot.settings;
+    let Ok(fields) = receive::inspect(turn, added, settings) else { return headers };
     Headers {
         authors: if headers.authors.is_empty() { fields.authors } else { headers.authors },
         sender: fields.sender.or(headers.sender),

@@ -22,6 +22,7 @@ use super::usage::UsageHold;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::RecordedEvents;
+use crate::heavy::Turn;
 
 /// The content is the first sealed piece of a blob, its mails' prefixes the following ones.
 const CONTENT_PART: u32 = 0;
@@ -79,7 +80,7 @@ fn encode_start(head: &RecordHead, events: &[u8]) -> Result<Vec<u8>, StoreError>
 }
 
 /// Seals a commit's contents and frames it.
-pub(super) fn encode(commit: Commit, keyring: &Keyring) -> Result<Encoded, StoreError> {
+pub(super) fn encode(_: &Turn, commit: Commit, keyring: &Keyring) -> Result<Encoded, StoreError> {
     let mut encoder = Encoder { keyring, head: RecordHead::default(), tail: vec![], rooms: vec![] };
     encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
     encoder.head.stories = commit.stories;

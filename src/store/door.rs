@@ -184,7 +184,8 @@ impl Store {
         // Nearly every delivery has an event.
         let deliveries = Weight::of_deliveries(commit.events.len());
         let weight = Weight::of_octets(commit.content_octets()).and(deliveries);
-        let encoded = heavy::in_turn(weight, || codec::encode(commit, &self.keyring)).await?;
+        let encoded =
+            heavy::in_turn(weight, |turn| codec::encode(turn, commit, &self.keyring)).await?;
         self.disk.took(encoded.frame.length());
         let (request, outcome) = Request::commit(encoded);
         requests.send(request).await.map_err(|_| StoreError::Closed)?;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use mailweir::clock::Timestamp;
 use mailweir::domains::DomainKeys;
+use mailweir::heavy::{self, Turn, Weight};
 use mailweir::mail::Domain;
 use mailweir::store::Settings;
 use serde_json::Value;
@@ -57,11 +58,18 @@ fn check(daemon: &Daemon) -> (Vec<(String, String)>, bool) {
     (found.collect(), output.status.success())
 }
 
+/// Does what a daemon does in its turn.
+fn in_turn<T>(work: impl FnOnce(&Turn) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("starts");
+    runtime.block_on(heavy::in_turn(Weight::of(b""), work))
+}
+
 fn sign(daemon: &Daemon, message: &[u8]) -> Vec<u8> {
     let keys = DomainKeys::load(&Settings::new(daemon.data())).expect("loads");
     let domain = Domain::parse(DOMAIN).expect("a domain");
     let signer = keys.signer_for(&domain).expect("has keys");
-    let mut signed = signer.sign(&[message], NOW).expect("signs").into_bytes();
+    let mut signed =
+        in_turn(|turn| signer.sign(turn, &[message], NOW)).expect("signs").into_bytes();
     assert!(text(&signed).lines().all(|line| line.len() <= 78), "{}", text(&signed));
     signed.extend_from_slice(message);
     signed

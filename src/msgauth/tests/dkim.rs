@@ -64,6 +64,7 @@ async fn an_expired_signature_is_a_fail_and_not_neutral() {
     let (peer, reverse_path) = (peer(), reverse_path("alice@example.test"));
     let request = Request {
         message: message.as_bytes(),
+        weight: Weight::of(message.as_bytes()),
         peer: &peer,
         reverse_path: &reverse_path,
         authors: &[],

@@ -338,6 +338,7 @@ async fn sampled(text: &str) -> (usize, Vec<DmarcPolicy>) {
     for _ in 0..400 {
         let request = Request {
             message: MESSAGE.as_bytes(),
+            weight: Weight::of(MESSAGE.as_bytes()),
             peer: &peer,
             reverse_path: &path,
             authors: &authors,

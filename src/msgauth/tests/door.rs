@@ -163,6 +163,7 @@ proptest! {
         let authenticator = Authenticator::new(Arc::new(good()), settings());
         let request = Request {
             message: &message,
+            weight: Weight::of(&message),
             peer: &peer(),
             reverse_path: &ReversePath::Null,
             authors: &[],
@@ -181,6 +182,7 @@ async fn warm_messages_are_cheap() {
     let (peer, path) = (peer(), reverse_path("alice@example.test"));
     let request = Request {
         message: message.as_bytes(),
+        weight: Weight::of(message.as_bytes()),
         peer: &peer,
         reverse_path: &path,
         authors: &[],

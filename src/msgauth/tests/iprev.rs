@@ -62,6 +62,7 @@ async fn ipv6_clients_are_confirmed_over_aaaa() {
     let peer = Peer { ip: V6.parse().unwrap(), ..peer() };
     let request = Request {
         message: MESSAGE.as_bytes(),
+        weight: Weight::of(MESSAGE.as_bytes()),
         peer: &peer,
         reverse_path: &ReversePath::Null,
         authors: &[],

@@ -24,6 +24,7 @@ use crate::clock::Timestamp;
 use crate::dns::{
     Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver, reverse_name,
 };
+use crate::heavy::{Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, Authors, Domain, Peer, ReversePath};
 
@@ -159,6 +160,7 @@ async fn authenticate_with(
     let authors = Authors::of(message).map(Authors::into_addresses).unwrap_or_default();
     let request = Request {
         message,
+        weight: Weight::of(message),
         peer: &peer,
         reverse_path: &reverse_path,
         authors: &authors,

@@ -29,7 +29,7 @@ fn published() -> Dns {
 }
 
 fn sign(message: &str) -> String {
-    signer().sign(&[message.as_bytes()], NOW).unwrap() + message
+    signer().sign(&Turn::of_a_test(), &[message.as_bytes()], NOW).unwrap() + message
 }
 
 /// Both signatures' results.
@@ -70,7 +70,11 @@ async fn where_the_message_is_cut_does_not_matter() {
     let bytes = MESSAGE.as_bytes();
     for at in 0..bytes.len() {
         let parts = [&bytes[..at], &bytes[at..]];
-        assert_eq!(signer().sign(&parts, NOW).unwrap() + MESSAGE, whole, "cut at {at}");
+        assert_eq!(
+            signer().sign(&Turn::of_a_test(), &parts, NOW).unwrap() + MESSAGE,
+            whole,
+            "cut at {at}"
+        );
     }
     assert_eq!(results(&whole).await, BOTH);
 }
@@ -106,7 +110,7 @@ async fn a_changed_message_does_not_verify() {
 
 #[test]
 fn the_fields_say_what_they_should() {
-    let fields = signer().sign(&[MESSAGE.as_bytes()], NOW).unwrap();
+    let fields = signer().sign(&Turn::of_a_test(), &[MESSAGE.as_bytes()], NOW).unwrap();
     assert!(fields.lines().all(|line| line.len() <= 78), "{fields}");
     let second = fields.rfind("DKIM-Signature:").unwrap();
     let fields = fields.split_at(second);
@@ -131,7 +135,7 @@ async fn a_domain_of_any_length_signs() {
         dns = dns.txt(&format!("{}._domainkey.{domain}", key.selector), &key.key.record());
     }
     let signer = Signer::new(Domain::parse(&domain).unwrap(), keys());
-    let signed = signer.sign(&[MESSAGE.as_bytes()], NOW).unwrap() + MESSAGE;
+    let signed = signer.sign(&Turn::of_a_test(), &[MESSAGE.as_bytes()], NOW).unwrap() + MESSAGE;
     let found = dns.authenticate(&signed).await.dkim;
     assert!(found.len() == 2 && found.iter().all(|it| it.result == DkimResult::Pass), "{found:?}");
 }
@@ -172,7 +176,7 @@ proptest! {
         let start: &[u8] = if from { b"From: a\r\n" } else { b"" };
         let parts: Vec<&[u8]> =
             std::iter::once(start).chain(parts.iter().map(Vec::as_slice)).collect();
-        if let Ok(fields) = signer().sign(&parts, NOW) {
+        if let Ok(fields) = signer().sign(&Turn::of_a_test(), &parts, NOW) {
             prop_assert!(fields.lines().all(|line| line.len() <= 78));
         }
     }

@@ -13,6 +13,7 @@ use crate::directory::{
 use crate::dns::ZoneResolver;
 use crate::domains::{DomainKeys, keys_of, make_keys, use_next_keys};
 use crate::fuzz::{assert_field, pieces, run, scratch, with_crlf};
+use crate::heavy::{Turn, Weight};
 use crate::mail::{
     Address, Domain, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer, RcptParameters,
     ReversePath,
@@ -50,12 +51,13 @@ pub fn submission(input: &[u8]) {
     let Some(submission) = begun(std::str::from_utf8(envelope).unwrap_or_default()) else { return };
     let recipients: Vec<Address> =
         submission.recipients.iter().map(|known| known.recipient.address.clone()).collect();
-    let Ok(composed) = compose(submission, with_crlf(text), NOW) else { return };
+    let turn = Turn::of_a_test();
+    let Ok(composed) = compose(&turn, submission, with_crlf(text), NOW) else { return };
     let veto = composed.veto.as_ref().map(|veto| veto.reason);
-    let dispatched = dispatch(composed, &WORLD.store);
+    let dispatched = dispatch(&turn, composed, &WORLD.store);
     assert_ways(&dispatched, &recipients, veto);
     let mut decided = decide(Authenticated::submitted(dispatched));
-    match sign(&mut decided.mail, &mut [], &WORLD.keys) {
+    match sign(&turn, &mut decided.mail, &mut [], &WORLD.keys) {
         Ok(()) => {}
         Err(SignError::TooManyFields) => return,
         Err(error) => panic!("{error}"),
@@ -202,6 +204,7 @@ fn assert_signed(whole: &[u8]) {
     let login = Login { organization: "".into(), user: "".into(), token: None };
     let request = Request {
         message: whole,
+        weight: Weight::of(whole),
         peer: &peer(&login),
         reverse_path: &ReversePath::Null,
         authors: &[],

@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::heavy::Turn;
 use crate::store::backlog::Backlog;
 use crate::store::codec::encode;
 use crate::store::committer::Request;
@@ -19,7 +20,7 @@ const TAG: u64 = 16;
 fn request_of(octets: usize, keyring: &Keyring) -> (Request, committer::Answer) {
     let blobs = vec![Blob { content: vec![0; octets], mails: Vec::new() }];
     let commit = Commit { blobs, ..Commit::default() };
-    Request::commit(encode(commit, keyring).expect("encodes"))
+    Request::commit(encode(&Turn::of_a_test(), commit, keyring).expect("encodes"))
 }
 
 /// What was written with one call, for commits with these octets of content that all wait when the
