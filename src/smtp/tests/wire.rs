@@ -105,30 +105,24 @@ fn hostile(length: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..length).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
+/// Where a message is cut on its way.
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    vec(0..6_usize, 0..40)
+}
+
 proptest! {
     #[test]
-    fn data_is_what_the_slow_decoder_says(
-        mut input in hostile(40),
-        cuts in vec(0..6_usize, 0..40),
-    ) {
+    fn data_is_what_the_slow_decoders_say(mut input in hostile(40), cuts in cuts()) {
         input.extend(b"\r\n.\r\nQUIT\r\n");
-        let expected = slow_data(&input);
-        prop_assert!(expected.is_some());
-        let framing = || Framing::dots(LineEnds::Strict);
-        prop_assert_eq!(&decode(framing(), 1 << 20, &[&input]), &expected);
-        prop_assert_eq!(&decode(framing(), 1 << 20, &pieces(&input, &cuts)), &expected);
-    }
-
-    #[test]
-    fn mended_data_is_what_the_slow_decoder_says(
-        mut input in hostile(40),
-        cuts in vec(0..6_usize, 0..40),
-    ) {
-        input.extend(b"\r\n.\r\nQUIT\r\n");
-        let expected = slow_mended_data(&input);
-        let framing = || Framing::dots(LineEnds::Mended);
-        prop_assert_eq!(&decode(framing(), 1 << 20, &[&input]), &expected);
-        prop_assert_eq!(&decode(framing(), 1 << 20, &pieces(&input, &cuts)), &expected);
+        for (line_ends, expected) in [
+            (LineEnds::Strict, slow_data(&input)),
+            (LineEnds::Mended, slow_mended_data(&input)),
+        ] {
+            prop_assert!(expected.is_some());
+            for pieces in [vec![input.as_slice()], pieces(&input, &cuts)] {
+                prop_assert_eq!(&decode(Framing::dots(line_ends), 1 << 20, &pieces), &expected);
+            }
+        }
     }
 
     /// However a message is cut into chunks and the chunks into reads, and the limit counts what is
@@ -137,7 +131,7 @@ proptest! {
     fn mended_chunks_are_what_the_slow_mender_says(
         input in hostile(40),
         chunks in vec(0..9_usize, 0..20),
-        cuts in vec(0..6_usize, 0..40),
+        cuts in cuts(),
     ) {
         let expected = slow_mended(&input);
         let kept = expected.as_ref().map_or(1 << 20, Vec::len) as u64;
@@ -159,7 +153,7 @@ proptest! {
         input in hostile(30),
         limit in 0..40_u64,
         size in 0..40_u64,
-        cuts in vec(0..6_usize, 0..40),
+        cuts in cuts(),
     ) {
         for framing in [
             || Framing::dots(LineEnds::Strict),
@@ -184,7 +178,7 @@ proptest! {
     #[test]
     fn dot_stuffing_is_undone(
         lines in vec("[.a\\x01-\\x09\\x80]{0,9}", 0..20),
-        cuts in vec(0..9_usize, 0..40),
+        cuts in cuts(),
     ) {
         let message: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let mut stuffed = String::new();
@@ -201,8 +195,11 @@ proptest! {
     }
 
     #[test]
-    fn a_chunk_is_counted_off(input in vec(any::<u8>(), 0..60), size in 0..60_usize,
-                              cuts in vec(0..9_usize, 0..40)) {
+    fn a_chunk_is_counted_off(
+        input in vec(any::<u8>(), 0..60),
+        size in 0..60_usize,
+        cuts in cuts(),
+    ) {
         let decoded = decode(Framing::chunk(size as u64), 1 << 20, &pieces(&input, &cuts));
         prop_assert_eq!(decoded.is_some(), size <= input.len());
         if let Some((message, rest)) = decoded {
@@ -216,7 +213,7 @@ proptest! {
     fn lines_are_what_the_slow_splitter_says(
         input in hostile(40),
         limit in 3..12_usize,
-        cuts in vec(0..6_usize, 0..40),
+        cuts in cuts(),
     ) {
         let expected = slow_lines(&input, limit);
         prop_assert_eq!(split(&pieces(&input, &cuts), limit), &expected[..]);
@@ -266,32 +263,57 @@ fn slow_lines(input: &[u8], limit: usize) -> Vec<Line> {
 }
 
 const BARE: Result<&[u8], Reason> = Err(Reason::BareNewline);
+const BOTH: &[LineEnds] = &[LineEnds::Strict, LineEnds::Mended];
+const STRICT: &[LineEnds] = &[LineEnds::Strict];
+const MENDED: &[LineEnds] = &[LineEnds::Mended];
 
-fn check_data(input: &[u8], expected: Result<&[u8], Reason>) {
-    check_data_with(LineEnds::Strict, input, expected);
-}
-
-/// What ends DATA, and what a message with it is worth; `AFTER` shows where the end was seen.
-fn check_data_with(line_ends: LineEnds, input: &[u8], expected: Result<&[u8], Reason>) {
+/// Where DATA ends, which is where `AFTER` begins, and what a message with it is worth, whole or
+/// octet by octet.
+fn check_data(all: &[LineEnds], input: &[u8], expected: Result<&[u8], Reason>) {
     let whole = [input, b"AFTER"].concat();
     let every_byte: Vec<&[u8]> = whole.chunks(1).collect();
-    for pieces in [&[whole.as_slice()][..], &every_byte] {
-        let decoded = decode(Framing::dots(line_ends), 1 << 20, pieces);
-        let (message, rest) = decoded.unwrap_or_else(|| panic!("no end: {input:?}"));
-        assert_eq!(message.as_deref().map_err(|reason| *reason), expected, "{input:?}");
-        assert_eq!(rest, b"AFTER", "{input:?}");
+    for line_ends in all {
+        for pieces in [&[whole.as_slice()][..], &every_byte] {
+            let decoded = decode(Framing::dots(*line_ends), 1 << 20, pieces);
+            let (message, rest) = decoded.unwrap_or_else(|| panic!("no end: {input:?}"));
+            let message = message.as_deref().map_err(|reason| *reason);
+            assert_eq!(message, expected, "{line_ends:?} {input:?}");
+            assert_eq!(rest, b"AFTER", "{line_ends:?} {input:?}");
+        }
     }
 }
 
 #[test]
 fn only_crlf_dot_crlf_ends_data() {
-    check_data(b".\r\n", Ok(b""));
-    check_data(b"\r\n.\r\n", Ok(b"\r\n"));
-    check_data(b"a\r\n.\r\n", Ok(b"a\r\n"));
-    check_data(b"..x\r\n.\r\n", Ok(b".x\r\n"));
-    check_data(b"a\r\n..\r\n.\r\n", Ok(b"a\r\n.\r\n"));
-    check_data(b".x\r\n.\r\n", Ok(b"x\r\n"));
-    check_data(b"a\0b\r\n.\r\n", Ok(b"a\0b\r\n"));
+    for (line_ends, input, expected) in [
+        (BOTH, b".\r\n".as_slice(), Ok(b"".as_slice())),
+        (BOTH, b"\r\n.\r\n", Ok(b"\r\n")),
+        (BOTH, b"a\r\n.\r\n", Ok(b"a\r\n")),
+        (BOTH, b"..x\r\n.\r\n", Ok(b".x\r\n")),
+        (BOTH, b"a\r\n..\r\n.\r\n", Ok(b"a\r\n.\r\n")),
+        (BOTH, b".x\r\n.\r\n", Ok(b"x\r\n")),
+        (BOTH, b"a\0b\r\n.\r\n", Ok(b"a\0b\r\n")),
+        // From a network whose line ends are mended it is one message, which goes on with CR LF.
+        (MENDED, b"a\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        (MENDED, b"\n\n\r\n.\r\n", Ok(b"\r\n\r\n\r\n")),
+        (MENDED, b"soft=\r\r\nbreak\r\r\r\n.\r\n", Ok(b"soft=\r\nbreak\r\n")),
+        (MENDED, b"a\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        (MENDED, b"a\n.\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        (MENDED, b"a\r\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        (MENDED, b"a\r\n.\r\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        (MENDED, b".\nb\r\n.\r\n", Ok(b".\r\nb\r\n")),
+        (MENDED, b"a\n.\r\n.\r\n", Ok(b"a\r\n.\r\n")),
+        (MENDED, b"a\n..b\nc\n...\r\n.\r\n", Ok(b"a\r\n.b\r\nc\r\n..\r\n")),
+        // A CR alone is no line end that anybody could mend.
+        (BOTH, b"a\rb\r\n.\r\n", BARE),
+        (BOTH, b"\r.\r\n\r\n.\r\n", BARE),
+        (BOTH, b"a\r\n.\rb\r\n.\r\n", BARE),
+        (BOTH, b"a\n.\rb\r\n.\r\n", BARE),
+        (BOTH, b"a\r\rb\r\n.\r\n", BARE),
+        (BOTH, b"\r\r.\r\n\r\n.\r\n", BARE),
+    ] {
+        check_data(line_ends, input, expected);
+    }
     let long = [b"x".repeat(1 << 20).as_slice(), b"\r\n"].concat();
     let too_long = decode(Framing::dots(LineEnds::Strict), 1 << 20, &[&long, b".\r\n"]);
     assert_eq!(too_long, Some((Err(Reason::MessageTooBig), Vec::new())));
@@ -321,28 +343,7 @@ fn smuggling_is_refused_after_the_true_end() {
         let ends = not_the_end.ends_with(b"\r\n.\r\n") && not_the_end != b"\r\n\r.\r\n";
         let smuggled = b"MAIL FROM:<x@example.org>\r\n.\r\n".as_slice();
         let tail = if ends { b"".as_slice() } else { smuggled };
-        check_data(&[b"a", not_the_end, tail].concat(), BARE);
-    }
-}
-
-/// The same from a network whose line ends are mended: one message, which goes on with CR LF alone.
-#[test]
-fn mended_data_ends_at_its_true_end_too() {
-    let check = |input: &[u8], expected| check_data_with(LineEnds::Mended, input, expected);
-    check(b"a\nb\r\n.\r\n", Ok(b"a\r\nb\r\n"));
-    check(b"\n\n\r\n.\r\n", Ok(b"\r\n\r\n\r\n"));
-    check(b"soft=\r\r\nbreak\r\r\r\n.\r\n", Ok(b"soft=\r\nbreak\r\n"));
-    check(b"a\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
-    check(b"a\n.\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
-    check(b"a\r\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
-    check(b"a\r\n.\r\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n"));
-    check(b".\nb\r\n.\r\n", Ok(b".\r\nb\r\n"));
-    check(b"a\n.\r\n.\r\n", Ok(b"a\r\n.\r\n"));
-    check(b"a\n..b\nc\n...\r\n.\r\n", Ok(b"a\r\n.b\r\nc\r\n..\r\n"));
-    for lone_cr in
-        [b"a\rb".as_slice(), b"\r.\r\n", b"a\r\n.\rb", b"a\n.\rb", b"a\r\rb", b"\r\r.\r\n"]
-    {
-        check(&[lone_cr, b"\r\n.\r\n"].concat(), BARE);
+        check_data(STRICT, &[b"a", not_the_end, tail].concat(), BARE);
     }
 }
 
@@ -362,8 +363,8 @@ fn nothing_but_the_end_ends_data() {
         b"\r\n..\r\n",
         b"\r\n. \r\n",
     ] {
-        for line_ends in [LineEnds::Strict, LineEnds::Mended] {
-            let decoded = decode(Framing::dots(line_ends), 100, &[unfinished]);
+        for line_ends in BOTH {
+            let decoded = decode(Framing::dots(*line_ends), 100, &[unfinished]);
             assert_eq!(decoded, None, "{unfinished:?}");
         }
     }
