@@ -12,6 +12,7 @@ use encodify::{base64, qp};
 use mail_parser::{MessageParser, MessagePart, PartFlags, PartKind};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
+use super::delimiters;
 use super::fixups::Fixups;
 use crate::mail::{FieldLines, body_offset, unfolded};
 
@@ -212,7 +213,10 @@ impl<'a> Plan<'a> {
             if header.start < closed {
                 continue;
             }
-            self.fold(&header);
+            // A break before what only looks like a part of a field makes a field of it.
+            if has_fields_only(part) {
+                self.fold(&header);
+            }
             match part.kind() {
                 PartKind::Multipart if is_open(part) => {}
                 PartKind::Multipart | PartKind::Message(_) => closed = body.end,
@@ -278,7 +282,10 @@ impl<'a> Plan<'a> {
         let flags = part.flags();
         let is_doubtful =
             flags.intersects(PartFlags::LIMIT_REACHED | PartFlags::FALLBACK_DELIMITER);
-        if lines.is_empty() || is_doubtful || !has_fields_only(part) {
+        // Its delimiters have not been found, but another reader may find some.
+        let is_multipart =
+            part.content_type().is_some_and(|kind| kind.ctype().eq_ignore_ascii_case("multipart"));
+        if lines.is_empty() || is_doubtful || is_multipart || !has_fields_only(part) {
             return;
         }
         let encoding: Vec<_> = fields(part, "Content-Transfer-Encoding").collect();
@@ -384,19 +391,19 @@ fn is_text(part: MessagePart<'_>) -> bool {
 }
 
 /// Whether the parts of a multipart may be changed: nobody has signed or encrypted them (RFC 1847),
-/// and it is not encoded as a whole (RFC 2045 §6.4).
+/// it is not encoded as a whole (RFC 2045 §6.4), and readers agree on where they are.
 fn is_open(part: MessagePart<'_>) -> bool {
     let is_sealed =
         ["signed", "encrypted"].iter().any(|kind| part.is_content_type("multipart", kind));
     let is_encoded = fields(part, "Content-Transfer-Encoding")
         .any(|(_, value)| !matches!(value.as_str(), "7bit" | "8bit" | "binary"));
-    !is_sealed && !is_encoded && has_fields_only(part)
+    !is_sealed && !is_encoded && has_fields_only(part) && delimiters::are_clear(part)
 }
 
 /// Where to break a header line, so that each of the lines has at most [`MAX_LINE`] octets and,
-/// where that can be, [`FOLDED_LINE`]: before white space or in a gap for it. Never within white space nor at an end of the line, since
-/// a line of white space alone ends the header section for some readers; and after the name and
-/// its colon only where it must be.
+/// where that can be, [`FOLDED_LINE`]: before white space or in a gap for it. Never within white
+/// space nor at an end of the line, since a line of white space alone ends the header section for
+/// some readers; and after the name and its colon only where it must be.
 fn folds(text: &[u8], is_gap: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let is_white = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     let end = text.len() - text.iter().rev().take_while(|octet| is_white(Some(octet))).count();

@@ -8,6 +8,7 @@ mod authenticate;
 pub mod bounces;
 mod commit;
 mod decide;
+mod delimiters;
 pub mod fixups;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

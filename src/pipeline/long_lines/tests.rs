@@ -262,6 +262,55 @@ fn what_is_signed_sealed_or_no_text_is_refused() {
     check_refused(&format!("{HEAD}{before}"), 7);
 }
 
+/// Nothing is changed where readers find different parts, nor where a fold would make a field.
+#[test]
+fn what_readers_take_apart_in_two_ways_is_refused() {
+    let plain = format!("Content-Type: text/plain\r\n\r\n{}", words(400));
+    let last = format!("\r\n{}", words(400));
+    for end in ["--o--x", "--o-- x", "--o--\x0c", "--o-x", "--o--", "--o--\rx"] {
+        let parts = multipart("mixed", "o", &[&plain, &format!("\r\nx\r\n{end}"), &last]);
+        check_refused(&format!("{HEAD}{parts}"), 10);
+        check_refused(&format!("{HEAD}{}", multipart("mixed", "p", &[&parts])), 13);
+        let first = parts.replacen("--o\r\n", &format!("{end}\r\n--o\r\n"), 1);
+        check_refused(&format!("{HEAD}{first}"), 11);
+    }
+    for encoding in ["base64", "quoted-printable"] {
+        let hidden = format!(
+            "Content-Type: multipart/mixed; boundary=q\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{}",
+            "QUJD".repeat(400)
+        );
+        check_refused(&format!("{HEAD}{}", multipart("mixed", "o", &[&hidden])), 11);
+    }
+    let parts = multipart("mixed", "o", &[&plain, "\r\nx"]);
+    check_same(&format!("{HEAD}{parts}epilogue\r\n"));
+    let words = vec!["y".repeat(60); 17].join(" ");
+    for lead in ["", "Subject ", "\t"] {
+        let line = format!("{lead}{words} Content-Disposition: attachment; filename=a.exe");
+        let part = format!("Content-Type: text/plain\r\n{line}\r\n\r\nx");
+        let content = format!("{HEAD}{}", multipart("mixed", "o", &[&part]));
+        match lead {
+            // This continues a field.
+            "\t" => drop(check_same(&content)),
+            _ => check_refused(&content, 9),
+        }
+    }
+}
+
+/// Some generators make a boundary out of the one around it.
+#[test]
+fn boundaries_that_begin_alike_are_no_reason_to_refuse() {
+    let plain = format!("Content-Type: text/plain\r\n\r\n{}", words(400));
+    for inner in ["b1", "b--x", "b b", "b.1"] {
+        let parts = multipart("related", inner, &[&plain, "\r\nx"]);
+        let content = format!("{HEAD}{}", multipart("mixed", "b", &[&parts, &plain]));
+        let after = check_same(&content);
+        assert_eq!(after.matches("Content-Transfer-Encoding: quoted-printable\r\n").count(), 2);
+        // A line that only looks like that of one of them.
+        let odd = content.replacen("\r\nx\r\n", "\r\nx\r\n--b2\r\n", 1);
+        check_refused(&odd, 13);
+    }
+}
+
 /// The header of what is signed is not covered by the signature.
 #[test]
 fn header_fields_above_what_is_signed_are_folded() {
