@@ -1,6 +1,7 @@
 //! Attachments that users may not send, by the extensions of their file names; and messages whose
 //! parts readers do not agree on, so that nobody can say what is attached. Pure.
 
+mod disputed;
 mod names;
 
 use std::cell::Cell;
@@ -12,7 +13,9 @@ use std::sync::LazyLock;
 use encodify::{base64, qp};
 use mail_parser::{ContentType, Message, MessageParser, MessagePart, PartFlags};
 
-use self::names::{is_invisible, lenient, parameters, uuencoded};
+use self::disputed::may_hide_file;
+use self::names::{in_text, is_invisible, lenient, parameters};
+use super::delimiters;
 use crate::mail::{FieldLines, hides, unfolded};
 
 /// What is never sent where an organization does not say otherwise: the list of the guide of 2016,
@@ -40,6 +43,7 @@ const MAX_DECODED: usize = 2;
 /// How much may be read again that is encoded as a whole, in messages' lengths: parts in parts are
 /// read with each of those around them, in every way in which a reader may take them.
 const MAX_READ_AGAIN: usize = 8;
+const TOO_MANY: &str = "it has too many parts in parts";
 /// The fields that say what a part is (RFC 2045 §3); each stands once.
 const DESCRIBING: [&str; 3] = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"];
 
@@ -124,6 +128,13 @@ pub enum Objection {
 }
 
 impl Objection {
+    /// The same, of a message that was decoded out of a part of this number.
+    fn below(mut self, container: &str) -> Self {
+        let (Self::Blocked { part, .. } | Self::Malformed { part, .. }) = &mut self;
+        *part = joined(container, part);
+        self
+    }
+
     /// The part in words.
     pub fn place(&self) -> String {
         let (part, name) = match self {
@@ -156,57 +167,129 @@ pub fn objection(content: &[u8], blocked: &Extensions) -> Option<Objection> {
     if blocked.0.is_empty() {
         return None;
     }
-    let budget = Cell::new(content.len().saturating_mul(MAX_READ_AGAIN));
-    Reading { blocked, container: "", depth: 0, budget: &budget }.objection(content)
+    let octets = Cell::new(content.len().saturating_mul(MAX_READ_AGAIN));
+    let parts = Cell::new(MAX_PARTS);
+    let reading =
+        Reading { blocked, depth: 0, is_undecoded: false, octets: &octets, parts: &parts };
+    reading.objection(content)
 }
 
 /// How a message is read that may be a decoded part of another.
 #[derive(Clone, Copy)]
 struct Reading<'a> {
     blocked: &'a Extensions,
-    /// The number of the part that it was.
-    container: &'a str,
     /// How often something was decoded on the way to it.
     depth: usize,
+    /// Whether it is read as it is written, although it says that it is in quoted-printable.
+    is_undecoded: bool,
     /// Octets that may still be read again.
-    budget: &'a Cell<usize>,
+    octets: &'a Cell<usize>,
+    /// Parts that may still be looked at, of the message and of what is decoded together.
+    parts: &'a Cell<usize>,
 }
 
 impl Reading<'_> {
+    /// A file that is blocked is the objection, wherever it is; only where there is none, what
+    /// cannot be told. A part's number is looked for once, at the end, since all parts of the
+    /// message may stand before it.
     fn objection(self, content: &[u8]) -> Option<Objection> {
         let message = PARSER.parse(content)?;
-        message.parts().find_map(|part| self.objection_to(&message, part))
+        let Some(rest) = self.parts.get().checked_sub(message.parts().len()) else {
+            return Some(Objection::Malformed { why: TOO_MANY, part: String::new(), name: None });
+        };
+        self.parts.set(rest);
+        let mut first: Option<(MessagePart<'_>, Fault)> = None;
+        let mut disputed: Option<(MessagePart<'_>, Fault)> = None;
+        for part in message.parts() {
+            match self.fault(part) {
+                None => {}
+                Some(fault) if fault.is_blocked() => return Some(fault.of(&message, part)),
+                Some(fault) => first = first.or(Some((part, fault))),
+            }
+            if first.is_none() && disputed.is_none() {
+                disputed = delimiters::dispute(part).map(|why| (part, Fault::Malformed(why)));
+            }
+        }
+        let disputed = disputed.filter(|_| first.is_none() && may_hide_file(content, self));
+        let (part, fault) = first.or(disputed)?;
+        Some(fault.of(&message, part))
     }
 
-    fn objection_to(self, message: &Message<'_>, part: MessagePart<'_>) -> Option<Objection> {
-        let number = || joined(self.container, &number(message, part));
+    /// What speaks against a part, with what is decoded out of it.
+    fn fault(self, part: MessagePart<'_>) -> Option<Fault> {
         if let Some(name) = blocked_name(part, self.blocked) {
-            return Some(Objection::Blocked { name: shown(&name), part: number() });
+            return Some(Fault::Blocked(name));
         }
-        let malformed = |why| Objection::Malformed {
-            why,
-            part: number(),
-            name: part.attachment_name().map(shown),
-        };
         if let Some(why) = malformed_how(part) {
-            return Some(malformed(why));
+            return Some(Fault::Malformed(why));
         }
         let encodings = composite_encodings(part);
         if encodings.is_empty() {
             return None;
         }
         let length = part.raw_body().len().saturating_mul(encodings.len());
-        let Some(rest) = self.budget.get().checked_sub(length).filter(|_| self.depth < MAX_DECODED)
-        else {
-            return Some(malformed("it is encoded too many times over"));
+        let Some(inner) = self.deeper().filter(|_| self.reads_again(length)) else {
+            return Some(Fault::Malformed("it is encoded too many times over"));
         };
-        self.budget.set(rest);
-        let container = number();
-        let inner = Reading { container: &container, depth: self.depth + 1, ..self };
-        encodings.into_iter().find_map(|encoding| match decoded(part, encoding) {
-            Ok(content) => inner.objection(&content),
-            Err(why) => Some(malformed(why)),
-        })
+        let is_said = encodings.len() > 1;
+        let faults = encodings.into_iter().filter_map(|encoding| match decoded(part, encoding) {
+            Ok(content) => {
+                let is_undecoded = is_said && encoding == Encoding::None;
+                let found = Reading { is_undecoded, ..inner }.objection(&content);
+                found.map(Fault::Below)
+            }
+            // There every reader finds soft line breaks in it, who does not decode.
+            Err(why) if self.is_undecoded => {
+                may_hide_file(part.raw(), self).then_some(Fault::Malformed(why))
+            }
+            Err(why) => Some(Fault::Malformed(why)),
+        });
+        // The first that is blocked, or the first.
+        faults
+            .reduce(|one, other| if other.is_blocked() && !one.is_blocked() { other } else { one })
+    }
+
+    /// How something is read that was decoded out of what is read so, if that may be.
+    fn deeper(self) -> Option<Self> {
+        let deeper = Self { depth: self.depth + 1, ..self };
+        (self.depth < MAX_DECODED).then_some(deeper)
+    }
+
+    /// Whether so many octets may be read again.
+    fn reads_again(self, octets: usize) -> bool {
+        let rest = self.octets.get().checked_sub(octets);
+        self.octets.set(rest.unwrap_or(0));
+        rest.is_some()
+    }
+}
+
+/// What speaks against a part.
+#[derive(Debug)]
+enum Fault {
+    /// It is a file of this name.
+    Blocked(String),
+    /// It cannot be said what it is.
+    Malformed(&'static str),
+    /// Something in what was decoded out of it.
+    Below(Objection),
+}
+
+impl Fault {
+    fn is_blocked(&self) -> bool {
+        matches!(self, Self::Blocked(_) | Self::Below(Objection::Blocked { .. }))
+    }
+
+    /// The objection to this part of a message.
+    fn of(self, message: &Message<'_>, part: MessagePart<'_>) -> Objection {
+        let number = number(message, part);
+        match self {
+            Self::Blocked(name) => Objection::Blocked { name: shown(&name), part: number },
+            Self::Malformed(why) => {
+                let name = part.attachment_name().map(shown);
+                Objection::Malformed { why, part: number, name }
+            }
+            Self::Below(objection) => objection.below(&number),
+        }
     }
 }
 
@@ -220,7 +303,8 @@ enum Encoding {
 }
 
 /// How a multipart or message is encoded as a whole, in every way that a reader may find; empty
-/// where the parser has read it as it is to be read.
+/// where the parser has read it as it is to be read. Some readers take every message type for a
+/// message, the parser only two.
 fn composite_encodings(part: MessagePart<'_>) -> Vec<Encoding> {
     let kind = fields(part, "Content-Type").next().unwrap_or_default().to_ascii_lowercase();
     let is = |word: &str| kind.split(';').next().is_some_and(|kind| kind.contains(word));
@@ -235,7 +319,8 @@ fn composite_encodings(part: MessagePart<'_>) -> Vec<Encoding> {
     let found = known.into_iter().filter(|(word, _)| said.contains(word));
     let mut encodings: Vec<Encoding> = found.map(|(_, encoding)| encoding).collect();
     // What is clean base64 has no field in it that could be read as it is.
-    if encodings.contains(&Encoding::QuotedPrintable) {
+    let is_unread = encodings.is_empty() && is("message/") && !part.is_message();
+    if encodings.contains(&Encoding::QuotedPrintable) || is_unread {
         encodings.push(Encoding::None);
     }
     encodings
@@ -330,9 +415,19 @@ fn blocked_name(part: MessagePart<'_>, blocked: &Extensions) -> Option<String> {
         let mut values = fields(part, "Content-Disposition").chain(fields(part, "Content-Type"));
         values.find_map(|value| lenient(&value).find(is_blocked))
     });
-    found.or_else(|| {
-        part.is_text().then(|| part.decoded()).and_then(|text| uuencoded(&text).find(is_blocked))
-    })
+    if found.is_some() || !is_read_as_text(part) {
+        return found;
+    }
+    in_text(&part.decoded()).find(is_blocked)
+}
+
+/// Whether readers look for uuencoded files in it: in texts, and in what says that it is uuencoded.
+fn is_read_as_text(part: MessagePart<'_>) -> bool {
+    let is_uuencoded = || {
+        fields(part, "Content-Transfer-Encoding")
+            .any(|said| said.to_ascii_lowercase().contains("uu"))
+    };
+    part.is_text() || is_uuencoded()
 }
 
 /// Every name that a part has; readers do not agree on which one counts.
@@ -367,22 +462,66 @@ fn malformed_how(part: MessagePart<'_>) -> Option<&'static str> {
     }
     let kind = types.first().map(|value| value.to_ascii_lowercase()).unwrap_or_default();
     let is = |word: &str| kind.split(';').next().is_some_and(|kind| kind.contains(word));
+    if is_composite_for_some(&kind, encodings.first().map_or("", String::as_str)) {
+        return Some("its type or encoding cannot be told");
+    }
     if is("message/partial") {
         return Some("a file may be in several messages");
     }
-    if !has_one_boundary(&kind) {
+    if !has_one_boundary(part, &kind) {
         return Some("its boundary cannot be told");
     }
     // Nobody has looked into what is below.
-    part.flags().contains(PartFlags::LIMIT_REACHED).then_some("it has too many parts in parts")
+    if part.flags().contains(PartFlags::LIMIT_REACHED) {
+        return Some(TOO_MANY);
+    }
+    None
 }
 
-/// RFC 2046 §5.1.1: a boundary does not end with a space.
-fn has_one_boundary(kind: &str) -> bool {
+/// RFC 2046 §5.1.1: a boundary does not end with a space. That of a multipart is there, and the same
+/// for whoever reads its field in another way.
+fn has_one_boundary(part: MessagePart<'_>, kind: &str) -> bool {
+    let is_multipart = kind.split(';').next().is_some_and(|kind| kind.contains("multipart/"));
     let mut boundaries = parameters(kind).filter(|(key, _)| key.contains("boundary"));
-    let is_clear =
-        |(_, value): (String, &str)| !value.trim_matches('"').ends_with(char::is_whitespace);
-    boundaries.next().is_none_or(is_clear) && boundaries.next().is_none()
+    let Some((_, value)) = boundaries.next() else { return !is_multipart };
+    let value = value.trim_matches('"');
+    let parsed = part.content_type().and_then(|kind| kind.attribute("boundary"));
+    let is_same = parsed.is_some_and(|parsed| parsed.eq_ignore_ascii_case(value));
+    let is_printable = value.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+    let is_clear = !is_multipart || !value.is_empty() && is_printable && is_same;
+    is_clear && !value.ends_with(char::is_whitespace) && boundaries.next().is_none()
+}
+
+/// Whether only readers that know of comments and white space within a type or an encoding
+/// (RFC 2045 §5.1) see that a part has parts, or that it is encoded as a whole.
+fn is_composite_for_some(kind: &str, encoding: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is_composite = |kind: &str| kind.contains("multipart/") || kind.contains("message/");
+    let bare_kind = bare(kind);
+    let encoding = encoding.to_ascii_lowercase();
+    let bare_encoding = bare(&encoding);
+    let is_told = ["base64", "quoted-printable"]
+        .iter()
+        .all(|known| encoding.contains(known) || !bare_encoding.contains(known));
+    (is_composite(kind) || is_composite(&bare_kind)) && (bare_kind != kind || !is_told)
+}
+
+/// A text without comments (RFC 5322 §3.2.2) and white space.
+fn bare(text: &str) -> String {
+    let mut depth = 0_usize;
+    let mut is_escaped = false;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if std::mem::take(&mut is_escaped) => {}
+            '\\' if depth > 0 => is_escaped = true,
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && !c.is_whitespace() => out.push(c),
+            _ => {}
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -421,6 +560,11 @@ mod tests {
             "From: a@b.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n\
              --b\r\n{fields}\r\n\r\nAAAA\r\n--b--\r\n"
         )
+    }
+
+    /// A message that is to be put into another, with boundaries of its own.
+    fn within(message: &str) -> String {
+        message.replace("boundary=", "boundary=i").replace("\n--", "\n--i")
     }
 
     #[test]
@@ -464,6 +608,7 @@ mod tests {
     fn messages_in_messages_and_messages_that_are_a_file_are_looked_into() {
         let inner = with_part("Content-Disposition: attachment; filename=a.exe");
         let nested = |encoding: &str, inner: &str| {
+            let inner = within(inner);
             format!(
                 "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\
                  Content-Type: message/rfc822\r\n{encoding}\r\n{inner}\r\n--o--\r\n"
@@ -490,6 +635,10 @@ mod tests {
             ("attachment; filename=\"a.e\u{200b}xe\u{200b}\"", "a.e\u{200b}xe\u{200b}"),
             ("attachment; filename=\"a.exe::$DATA\"", "a.exe::$DATA"),
             ("attachment; filename=\"a.exe/\"", "a.exe/"),
+            ("attachment; filename*0*=utf-8''a%2; filename*1*=Eexe", "a.exe"),
+            ("attachment; filename*1*=Eexe; filename*0*=utf-8''a%2", "a.exe"),
+            ("attachment; filename*0=\"=?utf-8?q?a=2Ee\"; filename*1=\"xe?=\"", "a.exe"),
+            ("attachment; name*0=a.; name*1=e; name*2=xe", "a.exe"),
         ] {
             let content = with_part(&format!("Content-Disposition: {field}"));
             let found = objection(content.as_bytes(), &Extensions::default());
@@ -509,15 +658,98 @@ mod tests {
     }
 
     #[test]
-    fn a_uuencoded_file_has_a_name() {
-        for text in ["begin 644 a.exe", "x\r\nbegin 0644 a.exe\r\n", "x\nbegin-base64 755 a.exe"] {
-            check(&format!("Subject: x\r\n\r\n{text}"), Some("a.exe"));
+    fn a_file_in_a_text_has_a_name() {
+        for (line, name) in [
+            ("begin 644 a.exe", "a.exe"),
+            ("begin 0644 a.exe", "a.exe"),
+            ("begin 100644 a.exe", "a.exe"),
+            ("begin 0 a.exe", "a.exe"),
+            ("begin 644  My own Tool.exe ", "My own Tool.exe"),
+            ("begin 644\tMy Tool.exe", "My Tool.exe"),
+            ("begin \t 644 a.exe\t", "a.exe"),
+            ("begin\t644 a.exe", "a.exe"),
+            ("BEGIN 644 A.EXE", "A.EXE"),
+            ("Begin 755 a.Exe", "a.Exe"),
+            ("begin-base64 755 a.exe", "a.exe"),
+            ("begin-base64 755  a b.exe", "a b.exe"),
+            ("Begin-Base64 755 a.exe", "a.exe"),
+            ("begin-encoded 644 YS5leGU=", "a.exe"),
+            ("begin-base64-encoded 644 YS5leGU=", "a.exe"),
+            ("begin  a.exe", "a.exe"),
+            ("begin 644 \"a.exe\"", "\"a.exe\""),
+            ("\u{feff}begin 644 a.exe", "a.exe"),
+            ("=ybegin line=128 size=9 name=a.exe", "a.exe"),
+            ("=ybegin part=1 total=2 line=128 size=9 name=my own tool.exe ", "my own tool.exe"),
+        ] {
+            check(&format!("Subject: x\r\n\r\n{line}"), Some(name));
+            check(&format!("Subject: x\r\n\r\nx\r\n{line}\r\nM\r\n"), Some(name));
+            let part = with_part("Content-Type: text/html").replace("AAAA", line);
+            check(&part, Some(name));
+            let text = base64::MIME.encode(format!("x\r{line}\rM"));
+            check(&format!("Content-Transfer-Encoding: base64\r\n\r\n{text}"), Some(name));
+            let part = "Content-Type: application/octet-stream\r\n\
+                        Content-Transfer-Encoding: X-UUEncode";
+            check(&with_part(part).replace("AAAA", line), Some(name));
         }
         let encoded =
             "Content-Transfer-Encoding: quoted-printable\r\n\r\nbegin=20644 a.e=\r\nxe\r\n";
         check(encoded, Some("a.exe"));
-        for text in ["begin 644 a.txt", " begin 644 a.exe", "begin 999 a.exe", "begin to a.exe"] {
-            check(&format!("Subject: x\r\n\r\n{text}"), None);
+    }
+
+    #[test]
+    fn a_text_that_says_begin_is_a_text() {
+        for line in [
+            "begin 5 days after",
+            "begin 5 days after the setup.exe",
+            "begin 12 tests of www.example.com",
+            "Begin 5 days after example.com",
+            "begin with a.exe",
+            "begin to a.exe",
+            "begin",
+            "begin ",
+            "begin  ",
+            "Begin  a.exe",
+            "begin  with the file a.exe",
+            "begin 644",
+            "begin 644a.exe",
+            "begin 999 a.exe",
+            "begin644 a.exe",
+            "beginning 644 a.exe",
+            "begin-again 644 a.exe",
+            "begin 644 a.txt",
+            "begin-encoded 644 a.exe",
+            " begin 644 a.exe",
+            "\tbegin 644 a.exe",
+            "> begin 644 a.exe",
+            "we begin 644 a.exe",
+            "=ybegin is how yEnc begins: name a.exe",
+            " =ybegin line=128 size=9 name=a.exe",
+            "beg\u{131}n 644 a.exe",
+        ] {
+            check(&format!("Subject: x\r\n\r\nx\r\n{line}\r\nM\r\n"), None);
+        }
+        // What no reader takes for a text.
+        check(&with_part("Content-Type: image/png").replace("AAAA", "begin 644 a.exe"), None);
+    }
+
+    /// Some readers take every message type for a message.
+    #[test]
+    fn types_of_messages_that_the_parser_does_not_know_are_looked_into() {
+        let file = "Content-Type: application/x; name=a.exe\r\n\r\nAAAA";
+        for kind in
+            ["message/x-y", "message/news", "message/delivery-status", "Message/Global-Headers"]
+        {
+            let content = with_part(&format!("Content-Type: {kind}"));
+            check(&content.replace("AAAA", file), Some("a.exe"));
+            check(
+                &content.replace("AAAA", &within(&with_part(&file.replace("\r\n\r\nAAAA", "")))),
+                Some("a.exe"),
+            );
+            check(
+                &content
+                    .replace("AAAA", "Reporting-MTA: dns; mx.example.test\r\n\r\nStatus: 5.1.1"),
+                None,
+            );
         }
     }
 
@@ -539,6 +771,18 @@ mod tests {
             encoded("message/rfc822", "base64").replace("AAAA", "AA=A"),
             encoded("message/rfc822", "base64").replace("AAAA", "A:AA"),
             encoded("multipart/mixed; boundary=i", "base64").replace("AAAA", "--i"),
+            with_part("x").replace("boundary=b", "boundary=\"\""),
+            with_part("x").replace("boundary=b", "boundary="),
+            with_part("x").replace("boundary=b", "boundary=; x=y"),
+            with_part("x").replace("; boundary=b", ""),
+            with_part("x").replace("boundary=b", "boundary=\"\"b"),
+            encoded("message(x)/rfc822", "7bit"),
+            encoded("message/(x)rfc822", "7bit"),
+            encoded("mes(x(y))sage/rfc822", "7bit"),
+            encoded("multi part/mixed; boundary=i", "7bit"),
+            encoded("message/rfc822", "base(x)64"),
+            encoded("message/rfc822", "base 64"),
+            encoded("message/rfc822", "Quoted(\\))-printable"),
             encoded("message/partial; id=1; number=1; total=2", "7bit"),
             nested_messages(1000),
         ] {
@@ -548,6 +792,11 @@ mod tests {
             assert_eq!(objection(content.as_bytes(), &none), None, "{content:.500}");
         }
         check(&encoded("message/rfc822", "8bit"), None);
+        for boundary in ["\"=_a:b?c/d'(e)+,-.\"", "===_x", "\"----=_Part 1\"", "Apple-Mail=_X"] {
+            let bare = boundary.trim_matches('"');
+            let content = with_part("x").replace("--b", &format!("--{bare}"));
+            check(&content.replace("boundary=b", &format!("boundary={boundary}")), None);
+        }
         check(&encoded("text/plain", "base64"), None);
         check(&encoded("text/plain; name=\"a message/multipart/x\"", "base64"), None);
     }
@@ -578,6 +827,14 @@ mod tests {
             check(&part(kind, "(x) quoted-printable", &quoted(&blocked)), Some("a.exe"));
             let twice = part(kind, "base64", &base64(&part(kind, "base64", &base64(&blocked))));
             check(&twice, Some("a.exe"));
+            // Its lines are broken and its padding is encoded for whoever does not decode it.
+            for text in [&harmless, &blocked] {
+                for more in ["", " ", "  "] {
+                    let inner = part(kind, "base64", &base64(&format!("{text}{more}")));
+                    let whole = part(kind, "quoted-printable", &qp::BODY.encode(within(&inner)));
+                    check(&whole, (*text == blocked).then_some("a.exe"));
+                }
+            }
         }
         let parts = |name: &str| {
             format!("--i\r\nContent-Disposition: attachment; filename={name}\r\n\r\nx\r\n--i--\r\n")
@@ -622,6 +879,228 @@ mod tests {
             )
         });
         check_length(&nested);
+        // Many parts that are each decoded, in one that is decoded.
+        let part = "--b\r\nContent-Type: multipart/x; boundary=q\r\n\
+                    Content-Transfer-Encoding: quoted-printable\r\n\r\nx\r\n";
+        check_length(&format!(
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+            base64::MIME.encode(format!("{head}{}", part.repeat(16_000)))
+        ));
+    }
+
+    #[test]
+    fn the_parts_of_all_that_is_decoded_are_bounded_together() {
+        let content = "Content-Type: multipart/mixed; boundary=b\r\n\
+                       Content-Transfer-Encoding: quoted-printable\r\n\r\n--b\r\n\r\n--b--\r\n";
+        // The multipart and its part: as they are, decoded, and as what nobody decodes.
+        for (most, expected) in [(6, None), (5, Some(TOO_MANY)), (3, Some(TOO_MANY))] {
+            let blocked = &Extensions::default();
+            let octets = &Cell::new(usize::MAX);
+            let reading =
+                Reading { blocked, depth: 0, is_undecoded: false, octets, parts: &Cell::new(most) };
+            let why = match reading.objection(content.as_bytes()) {
+                Some(Objection::Malformed { why, .. }) => Some(why),
+                other => other.map(|_| "blocked"),
+            };
+            assert_eq!(why, expected, "{most}");
+        }
+    }
+
+    /// Readers differ in what they take for a delimiter, and in whether they read on behind the end.
+    /// Whatever the parser makes of it: a file that some reader finds is not sent, and where nobody
+    /// finds one, nothing is refused.
+    #[test]
+    fn a_file_behind_what_is_a_delimiter_for_some_only_is_not_sent() {
+        let around = |inner: &str| {
+            let inner = inner.replace("boundary=b", "boundary=i").replace("--b", "--i");
+            [
+                format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{inner}--b--\r\n"),
+                format!(
+                    "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\
+                     Content-Type: message/rfc822\r\n\r\n{inner}--b\r\n\r\nx\r\n--b--\r\n"
+                ),
+            ]
+        };
+        let whole = |before: &str, end: &str, fields: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n{before}--b\r\n\r\nx\r\n\
+                 {end}\r\n--b\r\n{fields}\r\n\r\nx\r\n--b--\r\n"
+            )
+        };
+        let lines = [
+            "--b--x",
+            "--b-- x",
+            "--b--\x0c",
+            "--b--\0",
+            "--b---",
+            "--b----",
+            "--b--\rx",
+            "--b x",
+            "--bx",
+            "--b\x0b",
+            "--b-",
+            "--b--",
+            "--b-- \t",
+            "x\r--b--",
+            "x--b--",
+            "--b ",
+        ];
+        for line in lines {
+            for fields in [
+                "Content-Disposition: attachment; filename=a.EXE",
+                "x\r\n Content-Type: text/plain;\r\n\tname=a.EXE",
+                "Content-Type: text/plain\r\n\r\nbegin 644 a.EXE",
+            ] {
+                let mut contents =
+                    vec![whole("", line, fields), whole(&format!("{line}\r\n"), "y", fields)];
+                for content in contents.clone() {
+                    contents.extend(around(&content));
+                }
+                for content in contents {
+                    let found = objection(content.as_bytes(), &Extensions::default());
+                    assert!(found.is_some(), "{content:?}");
+                    check_harmless(&content, line);
+                }
+            }
+        }
+        let padded = whole("", "y", "Content-Disposition: attachment; filename=a.txt");
+        let padded = padded.replace("--b\r", "--b \t\r");
+        check(&padded.replace("--b--", "--b-- \t"), None);
+        check(&format!("{padded}epilogue\r\n"), None);
+        // Parts may have the same boundary beside each other, as one message that is attached twice.
+        let inner = padded.replace("boundary=b", "boundary=i").replace("--b", "--i");
+        let part = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{inner}");
+        check(
+            &format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{part}{part}--b--\r\n"),
+            None,
+        );
+    }
+
+    /// With a file of a kind that is sent. A field that only some readers find is refused whatever it
+    /// says, as long as the parser finds its part.
+    fn check_harmless(content: &str, line: &str) {
+        let harmless = content.replace("a.EXE", "a.txt");
+        match objection(harmless.as_bytes(), &Extensions::default()) {
+            None => {}
+            Some(Objection::Malformed { why, .. }) if harmless.contains("\n Content-Type") => {
+                assert_eq!(why, "it has a field that only some readers find");
+            }
+            found => panic!("{found:?}: {line:?} {harmless:?}"),
+        }
+    }
+
+    /// What is encoded has its delimiters elsewhere for a reader who passes over some.
+    #[test]
+    fn what_is_encoded_where_readers_do_not_agree_is_looked_into() {
+        let with_body = |encoding: &str, before: &str, after: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+                 Content-Type: text/plain\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
+                 {before}\r\n--b-- xx\r\n{after}\r\n--b--\r\n"
+            )
+        };
+        // What stands in the line itself is four characters of base64.
+        let begin = base64::MIME.encode("x\nbegin 644 a.exe\n");
+        let message = "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64";
+        let multipart = "content-type : multi(x)part/y\r\nContent-Transfer-Encoding: base(x)64";
+        let blocked = base64::MIME.encode("Content-Type: text/plain; name=a.exe\n\nx");
+        let found = [
+            with_body("base64", "YWJj", &format!("a{begin}")),
+            with_body("quoted-printable", "x", "begin=20644 a=2Eexe"),
+            with_body("quoted-printable", "x=\r\ny", "b=\r\negin 644 a.exe"),
+            with_body("8bit", "x", "begin 644 a.exe"),
+            with_body("8bit", "x", &format!("{message}\r\n\r\n{blocked}")),
+            with_body("8bit", "x", &format!("{multipart}\r\n\r\n{blocked}")),
+        ];
+        for content in found {
+            let found = objection(content.as_bytes(), &Extensions::default());
+            let why = "a delimiter has more on its line";
+            let expected = Objection::Malformed { why, part: String::new(), name: None };
+            assert_eq!(found, Some(expected), "{content}");
+        }
+        let begin = base64::MIME.encode("x\nbegin 644 a.txt\n");
+        check(&with_body("base64", "YWJj", &format!("a{begin}")), None);
+        check(&with_body("quoted-printable", "x", "begin=20644 a=2Etxt"), None);
+        check(&with_body("quoted-printable", "x", "Content-Transfer-Encoding: base64"), None);
+        check(&with_body("8bit", "x", "Content-Type: message/rfc822"), None);
+        check(&with_body("8bit", "x", &format!("{message}\r\n\r\nYWJj")), None);
+    }
+
+    /// Some generators make a boundary out of the one around it.
+    #[test]
+    fn a_boundary_may_begin_as_another_does() {
+        for (outer, inner) in [
+            ("b", "b1"),
+            ("b", "b--x"),
+            ("b", "b--"),
+            ("b", "b b"),
+            ("b1", "b"),
+            ("b", "b.1.2"),
+            ("b", "bb"),
+        ] {
+            for name in ["a.txt", "a.exe"] {
+                let file = format!("Content-Disposition: attachment; filename={name}\r\n\r\nx\r\n");
+                let content = format!(
+                    "Content-Type: multipart/mixed; boundary=\"{outer}\"\r\n\r\n--{outer}\r\n\
+                     Content-Type: multipart/related; boundary=\"{inner}\"\r\n\r\n--{inner}\r\n\r\n\
+                     x\r\n--{inner}\r\n{file}--{inner}--\r\n\r\n--{outer}\r\n{file}--{outer}--\r\n"
+                );
+                check(&content, (name == "a.exe").then_some(name));
+                check(&content.replace("\r\n", "\n"), (name == "a.exe").then_some(name));
+            }
+        }
+    }
+
+    /// What mail programs write is sent, with no long line to mend or with one, and a file of a blocked
+    /// kind is found in it.
+    #[test]
+    fn what_mail_programs_write_is_taken_apart_in_one_way() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/messages/clients");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).expect("is there") {
+            let path = entry.expect("reads").path();
+            let harmless = std::fs::read_to_string(&path).expect("reads");
+            assert_eq!(objection(harmless.as_bytes(), &Extensions::default()), None, "{path:?}");
+            let mut blocked = harmless.clone();
+            // In words, percent encoding and base64 (the German for overview).
+            for (from, to) in [
+                (".pdf", ".exe"),
+                ("=2Epdf", "=2Eexe"),
+                ("%2E%70%64%66", "%2E%65%78%65"),
+                ("w5xiZXJzaWNodC5wZGY=", "w5xiZXJzaWNodC5leGU="),
+            ] {
+                blocked = blocked.replace(from, to);
+            }
+            assert_ne!(blocked, harmless, "{path:?}");
+            let found = objection(blocked.as_bytes(), &Extensions::default());
+            let Some(Objection::Blocked { name, .. }) = found else {
+                panic!("{found:?}: {path:?}")
+            };
+            assert!(name.ends_with(".exe"), "{name}: {path:?}");
+            let message = PARSER.parse(harmless.as_bytes()).expect("a message");
+            assert!(message.parts().all(delimiters::are_clear), "{path:?}");
+            count += 1;
+        }
+        assert_eq!(count, 14);
+    }
+
+    /// A part's number is looked for once, and each part is looked at once for each way in which it is
+    /// read, however many are encoded as a whole.
+    #[test]
+    fn many_parts_with_parts_are_looked_at_once() {
+        let part = "--b\r\nContent-Type: multipart/x; boundary=q\r\n\
+                    Content-Transfer-Encoding: quoted-printable\r\n\r\nx\r\n";
+        for count in [1_000, 16_000] {
+            let content =
+                format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(count));
+            let blocked = &Extensions::default();
+            let octets = &Cell::new(usize::MAX);
+            let parts = &Cell::new(MAX_PARTS);
+            let reading = Reading { blocked, depth: 0, is_undecoded: false, octets, parts };
+            assert_eq!(reading.objection(content.as_bytes()), None);
+            // The message, and each part as it is, decoded, and as what nobody decodes.
+            assert_eq!(MAX_PARTS - parts.get(), 1 + 3 * count);
+        }
     }
 
     #[test]
@@ -635,7 +1114,7 @@ mod tests {
         check("Content-Type: application/x; name=a.exe\r\n\r\nAAAA", "part 1 \"a.exe\"");
         let message = |encoding: &str, body: &str| {
             let fields = format!("Content-Type: message/rfc822{encoding}");
-            with_part(&fields).replace("AAAA", body)
+            with_part(&fields).replace("AAAA", &within(body))
         };
         check(&message("", &blocked), "part 2.2 \"a.exe\"");
         check(&message("", &message("", &blocked)), "part 2.2.2 \"a.exe\"");
@@ -651,7 +1130,7 @@ mod tests {
         check(&message(unclean, "a:b"), "part 2 \"mail.eml\", it is not clean base64");
         let boundaries = with_part("x").replace("boundary=b", "boundary=c; boundary=b");
         check(&boundaries, "part 1, its boundary cannot be told");
-        let root = format!("Content-Type: text/plain\r\n{blocked}");
+        let root = format!("Content-Type: text/plain\r\n{}", with_part("x"));
         check(&root, "the message itself, it has a field twice");
     }
 

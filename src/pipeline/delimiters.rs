@@ -2,8 +2,43 @@
 
 use std::collections::HashSet;
 
-use mail_parser::MessagePart;
+use mail_parser::{MessagePart, PartFlags};
 use memchr::{memchr, memmem};
+
+const HAS_MORE: &str = "a delimiter has more on its line";
+const IS_CLOSED: &str = "a delimiter follows its end";
+const IS_MISSING: &str = "a delimiter is missing";
+const IS_NO_MULTIPART: &str = "only some readers find parts in it";
+
+/// Why readers do not agree on the parts of what may be a multipart, if they do not.
+///
+/// Some take each line that begins with the delimiter for one, as the RFC says, and each that begins
+/// with the closing one for the end; others only lines that have nothing else but white space, or
+/// nothing at all. Some read on behind the end, and some do not look for the delimiter of a multipart
+/// that is around one without an end.
+pub(super) fn dispute(part: MessagePart<'_>) -> Option<&'static str> {
+    let broken =
+        PartFlags::FALLBACK_DELIMITER | PartFlags::UNTERMINATED | PartFlags::MISSING_DELIMITER;
+    if part.flags().intersects(broken) {
+        return Some(IS_MISSING);
+    }
+    let boundary = part.content_type()?.attribute("boundary")?;
+    let mut is_closed = false;
+    for line in lines(part.raw_body(), boundary) {
+        if !part.is_multipart() {
+            return Some(IS_NO_MULTIPART);
+        }
+        if is_closed {
+            return Some(IS_CLOSED);
+        }
+        match line.kind() {
+            Kind::Opens => {}
+            Kind::Closes => is_closed = true,
+            Kind::IsPadded | Kind::HasMore => return Some(HAS_MORE),
+        }
+    }
+    None
+}
 
 /// Whether the parts of a multipart are where every reader that obeys the RFC finds them. A boundary
 /// that begins as that of a multipart around it is no fault: each of its delimiters is a line of its

@@ -331,6 +331,21 @@ fn an_attached_message_in_base64_is_sent_unless_a_file_in_it_is_blocked() {
 }
 
 #[test]
+fn what_mail_programs_write_is_sent_unless_a_file_in_it_is_blocked() {
+    let daemon = daemon("", "");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/messages/clients");
+    for program in ["outlook", "gmail", "nodemailer", "python-email", "scanner", "suffixed"] {
+        let message = fs::read_to_string(format!("{folder}/{program}.eml")).expect("reads");
+        send(&daemon, program, &message).accepted();
+        assert_eq!(daemon.folders("bob", program), ["INBOX"]);
+        // The German for overview, and everybody else's words.
+        let blocked = message.replace("w5xiZXJzaWNodC5wZGY=", "w5xiZXJzaWNodC5leGU=");
+        send(&daemon, "blocked", &blocked.replace(".pdf", ".exe")).refused(BLOCKED.0, BLOCKED.1);
+    }
+    assert!(daemon.folders("bob", "blocked").is_empty());
+}
+
+#[test]
 fn an_organization_has_its_own_list_of_kinds_or_none() {
     let own = daemon("blocked_attachments = [\"zip\", \".Docm\"]", "");
     send(&own, "zip", &named("filename=a.zip")).refused(BLOCKED.0, BLOCKED.1);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use encodify::base64;
 use memchr::memmem;
 
 use super::PARSER;
@@ -10,14 +11,31 @@ use super::PARSER;
 /// field: whatever is given for something that is called a name.
 pub(super) fn lenient(value: &str) -> impl Iterator<Item = String> {
     let named = parameters(value).filter(|(key, _)| key.contains("name"));
-    named.flat_map(|(_, value)| {
+    let given = named.flat_map(|(_, value)| {
         // A reader may end one without quotes at a space.
         let words = (!value.starts_with('"')).then(|| value.split_whitespace());
         let words: Vec<&str> = words.into_iter().flatten().skip(1).collect();
         let first = value.split_whitespace().next().filter(|_| !words.is_empty());
         let candidates = [value].into_iter().chain(first).chain(words);
         candidates.map(decoded).collect::<Vec<_>>()
-    })
+    });
+    given.chain(in_pieces(value))
+}
+
+/// The names that are given in pieces (RFC 2231 §3), which some readers join before they decode:
+/// what is encoded may be cut anywhere.
+fn in_pieces(value: &str) -> Vec<String> {
+    let named = parameters(value).filter(|(key, _)| key.contains("name"));
+    let mut pieces: Vec<(String, u32, &str)> = named
+        .filter_map(|(key, value)| {
+            let (name, number) = key.split_once('*')?;
+            let number = number.trim_end().trim_end_matches('*').trim().parse().ok()?;
+            Some((name.trim().to_owned(), number, value.trim_matches('"')))
+        })
+        .collect();
+    pieces.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+    let names = pieces.chunk_by(|one, other| one.0 == other.0);
+    names.map(|pieces| decoded(&pieces.iter().map(|piece| piece.2).collect::<String>())).collect()
 }
 
 /// What stands between semicolons and has a `=`: the key in lower case, and the value.
@@ -59,20 +77,58 @@ fn without_percent(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&octets).into_owned())
 }
 
-/// The names of uuencoded files in a text: of lines as `begin 644 a.exe` (POSIX `uuencode`).
-pub(super) fn uuencoded(text: &[u8]) -> impl Iterator<Item = String> {
-    memmem::find_iter(text, b"begin").filter_map(|at| {
-        let starts_line = at.checked_sub(1).is_none_or(|before| text.get(before) == Some(&b'\n'));
-        let rest = text.get(at..).filter(|_| starts_line)?;
-        let line = rest.split(|octet| *octet == b'\n').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.splitn(3, ' ');
-        let is_begin = matches!(words.next(), Some("begin" | "begin-base64"));
-        let mode = words.next().filter(|_| is_begin)?;
-        let is_mode =
-            matches!(mode.len(), 3 | 4) && mode.bytes().all(|c| (b'0'..=b'7').contains(&c));
-        words.next().filter(|_| is_mode).map(|name| name.trim().to_owned())
-    })
+/// The names of files that stand in a text as such: uuencoded (POSIX `uuencode`) or yEnc (yEnc draft
+/// 1.3). A line begins one, and says how it is called.
+pub(super) fn in_text(text: &[u8]) -> impl Iterator<Item = String> {
+    let lines = text.split(|octet| matches!(octet, b'\n' | b'\r'));
+    lines.filter_map(|line| uuencoded(line).or_else(|| yenc(line)))
+}
+
+/// The name in a line as `begin 644 a.exe`, in every form that some reader takes.
+///
+/// POSIX gives a mode of three octal digits. Mail readers take three or four, with a name that may
+/// have spaces; `uudecode` takes any number of digits; and old Outlook takes two spaces for a mode.
+/// That is how people write too (`begin 5 days after`), so then a name has no space. Nobody takes a
+/// line that begins with white space.
+fn uuencoded(line: &[u8]) -> Option<String> {
+    // A byte order mark at the beginning of a text is not seen.
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    let is_lower = line.starts_with(b"begin");
+    if !line.get(..5)?.eq_ignore_ascii_case(b"begin") {
+        return None;
+    }
+    let line = String::from_utf8_lossy(line.get(5..)?).into_owned();
+    let suffix = line.split([' ', '\t']).next()?.to_ascii_lowercase();
+    if !["", "-base64", "-encoded", "-base64-encoded"].contains(&suffix.as_str()) {
+        return None;
+    }
+    let rest = line.get(suffix.len()..)?;
+    let after_gap = rest.trim_start_matches([' ', '\t']);
+    let gap = rest.len() - after_gap.len();
+    let after_mode = after_gap.trim_start_matches(|c| matches!(c, '0'..='7'));
+    let mode = after_gap.len() - after_mode.len();
+    let name = match mode {
+        0 if gap > 1 && is_lower => after_gap.trim(),
+        0 => return None,
+        _ if !after_mode.starts_with([' ', '\t']) => return None,
+        _ => after_mode.trim(),
+    };
+    if !matches!(mode, 3 | 4) && name.contains(char::is_whitespace) {
+        return None;
+    }
+    if suffix.ends_with("-encoded") {
+        let octets = base64::MIME.decode(name).ok()?;
+        return Some(String::from_utf8_lossy(&octets).into_owned());
+    }
+    Some(name.to_owned())
+}
+
+/// The name in a line as `=ybegin line=128 size=9 name=a.exe`, where it is the last and may have
+/// spaces.
+fn yenc(line: &[u8]) -> Option<String> {
+    let parameters = line.strip_prefix(b"=ybegin ")?;
+    let at = memmem::find(parameters, b"name=")?;
+    Some(String::from_utf8_lossy(parameters.get(at + 5..)?).trim().to_owned())
 }
 
 /// What shows nothing of itself in a name (Unicode's category Cf, and variation selectors).
