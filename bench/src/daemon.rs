@@ -20,6 +20,9 @@ pub(crate) const ORGANIZATION: &str = "alias = \"example\"\ndomains = [\"example
     [[inbound_rule]]\nname = \"never\"\naction = \"DROP\"\nsenders = [\"bad.test\"]\n\
     destinations = [\"*\"]\n";
 
+/// Where it says where it listens, below its folder.
+const LISTENERS: &str = "data/run/listeners.json";
+
 /// A running daemon; killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
@@ -31,10 +34,21 @@ impl Daemon {
     /// Starts `binary` with an organization file, a zone file and further sections of the main
     /// file. `[dns]` and `[limits]` are among the sections if they are wanted.
     pub(crate) fn start(binary: &Path, organization: &str, sections: &str) -> anyhow::Result<Self> {
+        Self::start_prepared(binary, organization, sections, |_| Ok(()))
+    }
+
+    /// The same; something is done with its folder before it runs, which `data` is below.
+    pub(crate) fn start_prepared(
+        binary: &Path,
+        organization: &str,
+        sections: &str,
+        prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
         write("mailweir.toml", &format!("{CONFIGURATION}{sections}"))?;
         write("org.toml", organization)?;
+        prepare(folder.path())?;
         let (child, address) = launch(Command::new(binary), folder.path())?;
         Ok(Self { child, address, folder })
     }
@@ -93,9 +107,8 @@ impl Daemon {
 
     /// Where another listener of this name is.
     pub(crate) fn listener(&self, name: &str) -> anyhow::Result<SocketAddr> {
-        let text = fs::read_to_string(self.path("data/run/listeners.json"))?;
-        let value: serde_json::Value = serde_json::from_str(&text)?;
-        Ok(value[name].as_str().with_context(|| format!("no listener {name}"))?.parse()?)
+        let address = listener(self.folder.path(), name);
+        address?.with_context(|| format!("there is no listener {name}"))
     }
 
     /// Where it listens for SMTP.
@@ -150,8 +163,7 @@ impl Drop for Daemon {
 }
 
 fn launch(mut command: Command, folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
-    let listeners = folder.join("data/run/listeners.json");
-    drop(fs::remove_file(&listeners)); // It is not there before the first start.
+    drop(fs::remove_file(folder.join(LISTENERS))); // It is not there before the first start.
     let binary = PathBuf::from(command.get_program());
     let mut child = command
         .args(["serve", "--config"])
@@ -166,12 +178,17 @@ fn launch(mut command: Command, folder: &Path) -> anyhow::Result<(Child, SocketA
             let log = fs::read_to_string(folder.join("stderr.log"))?;
             bail!("the daemon ended with {status}: {log}");
         }
-        let text = fs::read_to_string(&listeners).unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if let Some(address) = value["mx"].as_str() {
-            return Ok((child, address.parse()?));
+        if let Some(address) = listener(folder, "mx")? {
+            return Ok((child, address));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     bail!("the daemon does not listen")
+}
+
+/// Where a listener listens; `None` until the daemon has said so.
+fn listener(folder: &Path, name: &str) -> anyhow::Result<Option<SocketAddr>> {
+    let text = fs::read_to_string(folder.join(LISTENERS)).unwrap_or_default();
+    let listeners: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    Ok(listeners[name].as_str().map(str::parse).transpose()?)
 }

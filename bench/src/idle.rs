@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use mailweir::smtp::client::{any_certificate, client_config};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -104,7 +105,7 @@ async fn tls_connections(
     let daemon = Daemon::start(binary, ORGANIZATION, &sections(count))?;
     flow(&daemon, Duration::from_millis(500))?;
     let before = settled(&daemon).await;
-    let connector = trusting_connector()?;
+    let connector = trusting_connector();
     let mut held = Vec::with_capacity(count);
     open(&daemon, count, &mut held, |peer| start_tls(peer, connector.clone())).await?;
     let with = settled(&daemon).await;
@@ -192,14 +193,8 @@ async fn start_tls(
 }
 
 /// A client that takes the daemon's self-signed certificate.
-pub(crate) fn trusting_connector() -> anyhow::Result<TlsConnector> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(trust::Anybody(provider)))
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+pub(crate) fn trusting_connector() -> TlsConnector {
+    TlsConnector::from(Arc::new(client_config(any_certificate())))
 }
 
 fn large_message(
@@ -231,52 +226,4 @@ fn large_message(
         problems.push(format!("a large message, {name}: {:.1} MiB", above / MIB));
     }
     client.quit()
-}
-
-/// The other side's certificate is not what is measured.
-mod trust {
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::CryptoProvider;
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    pub(super) struct Anybody(pub(super) Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for Anybody {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
 }
