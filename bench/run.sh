@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# All measurements: Mailweir beside Postfix and rspamd, growth, memory, load that a server does not
-# like, and 200 rounds of kill -9. Installs what is missing, builds for release, prints everything,
-# and writes docs/bench.md, docs/bench.svg and docs/budgets.md; about 30 minutes. With --quick it only
-# shows that everything works, and writes nothing. For Debian 12, as root or with sudo:
-# Postfix's private instances need that.
+# All measurements: Mailweir beside Postfix with rspamd and Haraka with Dovecot, growth, memory, load
+# that a server does not like, and 200 rounds of kill -9. Installs what is missing (Haraka from npm
+# into target/bench-node), builds for release, prints everything, and writes docs/bench.md,
+# docs/bench.svg and docs/budgets.md; about 40 minutes. With --quick it only shows that everything
+# works, and writes nothing. For Debian 12, as root or with sudo: Postfix's private instances need
+# that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,9 +39,11 @@ clean_up() {
 trap clean_up EXIT
 
 missing=()
-for program in postfix rspamd nsd strace; do
-  command -v "$program" >/dev/null || missing+=("$program")
+for wanted in postfix:postfix rspamd:rspamd nsd:nsd strace:strace dovecot:dovecot-core \
+  node:nodejs npm:npm; do
+  command -v "${wanted%:*}" >/dev/null || missing+=("${wanted#*:}")
 done
+[ -x /usr/lib/dovecot/lmtp ] || missing+=(dovecot-lmtpd)
 compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing: ${missing[*]}"
@@ -52,6 +55,20 @@ if [ "${#missing[@]}" -gt 0 ]; then
   fi
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# Haraka and what it needs of its plugins. The package asks for Node.js 20, and runs on Debian's 18.
+modules=target/bench-node
+pins=(Haraka@3.3.4 haraka-plugin-spf@1.3.0 haraka-plugin-dkim@1.3.1)
+if [ "$(cat "$modules/pins" 2>/dev/null)" != "${pins[*]}" ]; then
+  echo "installing: ${pins[*]}"
+  rm -rf "$modules"
+  mkdir -p "$modules"
+  npm install --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error \
+    --cache "$scratch/npm" --prefix "$modules" "${pins[@]}"
+  echo "${pins[*]}" >"$modules/pins"
+  # What is below target/ stays the user's, for whom root does this.
+  chown -R --reference=target "$modules"
 fi
 
 # Postfix's and rspamd's users have to reach their folders below it.

@@ -1,20 +1,25 @@
-//! Mailweir beside Postfix: the same signed messages over real SMTP, the same checks, and what
-//! each of them costs.
+//! Mailweir beside Postfix and Haraka: the same messages over real SMTP, as far as possible the
+//! same checks, and what each of them costs.
 //!
 //! Everything runs on loopback in scratch folders: the systems, and the name server that they
 //! all ask.
 
 mod corpus;
 mod dns;
+mod dovecot;
+mod haraka;
 mod load;
 mod machine;
+mod maildir;
 mod mailweir;
 mod measure;
+mod outgoing;
 mod plan;
 mod plot;
 mod postfix;
 mod report;
 mod rspamd;
+mod sink;
 mod syncs;
 mod system;
 
@@ -36,14 +41,21 @@ use self::system::{Ground, Kind};
 /// Where the full comparison writes.
 const DOCS: &str = "docs";
 const MIB: f64 = 1_048_576.0;
-/// How often each cell is measured, the systems in turn, and how often the key cell is.
-const ROUNDS: usize = 3;
-const KEY_ROUNDS: usize = 5;
-/// How often the messages are sent in a round of the key cell: a pass of them takes some systems
-/// only a moment.
-const KEY_PASSES: usize = 5;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;
+
+/// What is compared, and how much of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Options<'a> {
+    /// The daemon's binary
+    pub(crate) mailweir: &'a Path,
+    /// Where Haraka is, with its plugins
+    pub(crate) node_modules: &'a Path,
+    /// Whether it is enough to see that everything works
+    pub(crate) is_quick: bool,
+    /// Only rows that have this in them
+    pub(crate) rows: &'a str,
+}
 
 /// What a class gave.
 struct Results {
@@ -80,24 +92,35 @@ impl Results {
     }
 }
 
-/// Compares in the rows that have `wanted` in them; the full comparison writes its tables and its
-/// plot to `docs/`.
-pub(crate) fn run(mailweir: &Path, quick: bool, wanted: &str) -> anyhow::Result<()> {
+/// Compares; the full comparison writes its tables and its plot to `docs/`.
+pub(crate) fn run(options: &Options<'_>) -> anyhow::Result<()> {
     let signer = Signer::generate()?;
     let nsd = Nsd::start(&signer.zone_line())?;
     let scratch = tempfile::tempdir()?;
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
-    let ground = Ground { mailweir, dns: nsd.address(), scratch: scratch.path() };
+    // rspamd's user reads it; it signs nothing but this run's messages.
+    let signing_key = scratch.path().join("signing.pem");
+    fs::write(&signing_key, signer.private_key())?;
+    let ground = Ground {
+        mailweir: options.mailweir,
+        dns: nsd.address(),
+        node_modules: options.node_modules,
+        signing_key: &signing_key,
+        scratch: scratch.path(),
+    };
     Rspamd::compile_patterns(&ground)?;
-    let classes = if quick { plan::quick() } else { plan::full() };
-    let run_class = |class| run_class(class, wanted, &ground, &signer);
-    let results = classes.into_iter().map(run_class).collect::<anyhow::Result<Vec<_>>>()?;
-    if quick || !wanted.is_empty() {
+    let classes = if options.is_quick { plan::quick() } else { plan::full() };
+    let mut results = Vec::new();
+    for class in classes {
+        results.push(run_class(class, options.rows, &ground, &signer)?);
+    }
+    if options.is_quick || !options.rows.is_empty() {
         return Ok(());
     }
+    let facts = machine::facts(options.mailweir, options.node_modules)?;
     fs::create_dir_all(DOCS)?;
     fs::write(Path::new(DOCS).join("bench.svg"), plot::svg(&results)?)?;
-    fs::write(Path::new(DOCS).join("bench.md"), report::markdown(&results, mailweir)?)?;
+    fs::write(Path::new(DOCS).join("bench.md"), report::markdown(&results, &facts)?)?;
     println!("{}", report::summary(&results)?);
     Ok(())
 }
@@ -111,21 +134,20 @@ fn run_class(
     let is_wanted = |name: &str, cell: Cell, kind: &Kind| {
         format!("{name} {} {}", cell.name(), kind.name()).contains(wanted)
     };
-    let wanted_of = |name: &str, cell: Cell| {
-        Kind::ALL.into_iter().filter(|kind| is_wanted(name, cell, kind)).collect::<Vec<_>>()
-    };
     let mut results = Results { class, measured: Vec::new(), syncs: Vec::new() };
     let class = results.class.clone();
-    if class.cells.iter().all(|cell| wanted_of(class.name, *cell).is_empty()) {
+    let wanted_of = |cell: Cell| {
+        let mut kinds = class.kinds(cell);
+        kinds.retain(|kind| is_wanted(class.name, cell, kind));
+        kinds
+    };
+    if class.cells.iter().all(|cell| wanted_of(*cell).is_empty()) {
         return Ok(results);
     }
-    let corpus = signer.corpus(class.octets, class.count)?;
+    let corpus = signer.corpus(class.direction, class.octets, class.count)?;
     for cell in &class.cells {
-        let (rounds, count) = match *cell == plan::KEY {
-            true => (KEY_ROUNDS, class.count * KEY_PASSES),
-            false => (ROUNDS, class.count.div_ceil(ROUNDS)),
-        };
-        for kind in wanted_of(class.name, *cell).repeat(rounds) {
+        for kind in wanted_of(*cell).repeat(class.rounds(*cell)) {
+            let count = class.round_count(*cell, kind);
             let row = measure(kind, ground, &corpus, *cell, count)?;
             print_row(&class, &row);
             results.measured.push(row);
@@ -133,11 +155,11 @@ fn run_class(
         print_spreads(&results, *cell);
     }
     for cell in &class.sync_cells {
-        for kind in wanted_of(class.name, *cell) {
+        for kind in wanted_of(*cell) {
             let count = class.count.min(SYNC_MESSAGES);
             let each = syncs::count(kind, ground, &corpus, *cell, count)?;
             let (name, cell_name) = (kind.name(), cell.name());
-            println!("{:>5} {cell_name:>8} {name:<15} {each:.2} syncs/message", class.name);
+            println!("{:>13} {cell_name:>8} {name:<15} {each:.2} syncs/message", class.name);
             results.syncs.push(Syncs { kind, cell: *cell, each });
         }
     }
@@ -155,7 +177,7 @@ fn print_spreads(results: &Results, cell: Cell) {
             format!(", {:.1} ({:.1} to {:.1}) times Mailweir's", it.median, it.least, it.most)
         });
         println!(
-            "{:>5} {:>8} {:<15} {:>8.0} ({:.0} to {:.0}) µs CPU/message over {} rounds{times}",
+            "{:>13} {:>8} {:<15} {:>8.0} ({:.0} to {:.0}) µs CPU/message over {} rounds{times}",
             results.class.name,
             cell.name(),
             kind.name(),
@@ -169,7 +191,7 @@ fn print_spreads(results: &Results, cell: Cell) {
 
 fn print_row(class: &Class, row: &Measured) {
     println!(
-        "{:>5} {:>8} {:<15} {:>8.0} µs CPU/message, 250 after {:.1?} (p50), {:.1?} (p99), \
+        "{:>13} {:>8} {:<15} {:>8.0} µs CPU/message, 250 after {:.1?} (p50), {:.1?} (p99), \
          {:.0}/s, {:.0} MiB",
         class.name,
         row.cell.name(),

@@ -26,6 +26,9 @@ struct Arguments {
     /// The daemon's binary, built for release
     #[arg(long, global = true, default_value = "target/release/mailweir")]
     mailweir: PathBuf,
+    /// Where Haraka is, with its plugins
+    #[arg(long, global = true, default_value = "target/bench-node/node_modules")]
+    node_modules: PathBuf,
     /// Smaller counts: shows that it works, not how fast
     #[arg(long, global = true)]
     quick: bool,
@@ -57,7 +60,12 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Growth => growth::run(&arguments.mailweir, arguments.quick),
-        Command::Compare { row } => compare::run(&arguments.mailweir, arguments.quick, &row),
+        Command::Compare { row } => compare::run(&compare::Options {
+            mailweir: &arguments.mailweir,
+            node_modules: &arguments.node_modules,
+            is_quick: arguments.quick,
+            rows: &row,
+        }),
         Command::Idle => idle::run(&arguments.mailweir, arguments.quick),
         Command::Stress { scenario } => {
             stress::run(&arguments.mailweir, arguments.quick, &scenario)

@@ -15,9 +15,14 @@ use mail_auth::headers::HeaderWriter;
 use mail_auth::signer::Ready;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::outgoing;
+use super::plan::Direction;
+
 /// The author's domain, which signs; the fixture's zone lets 127.0.0.0/8 send for it.
 const DOMAIN: &str = "good.test";
-const SELECTOR: &str = "compare";
+pub(super) const SELECTOR: &str = "compare";
+/// Who writes from elsewhere, and whom users write to.
+const PARTNER: &str = "bob@good.test";
 const SIGNED: [&str; 7] =
     ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type"];
 /// From this size on the most of a message is an attachment.
@@ -52,9 +57,46 @@ const WORDS: [&str; 40] = [
     "your",
 ];
 
+/// Messages as they go over the wire after DATA, all with one envelope.
+pub(super) struct Corpus {
+    direction: Direction,
+    first: Vec<u8>,
+    others: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    /// Which way they go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The reverse-path.
+    pub(super) fn sender(&self) -> &'static str {
+        match self.direction {
+            Direction::Incoming => PARTNER,
+            Direction::Outgoing => outgoing::USER,
+        }
+    }
+
+    /// The forward-path.
+    pub(super) fn recipient(&self) -> &'static str {
+        match self.direction {
+            Direction::Incoming => outgoing::USER,
+            Direction::Outgoing => PARTNER,
+        }
+    }
+
+    /// The message with a number; they begin again after the last.
+    pub(super) fn message(&self, number: usize) -> &[u8] {
+        let index = number % (self.others.len() + 1);
+        index.checked_sub(1).and_then(|index| self.others.get(index)).unwrap_or(&self.first)
+    }
+}
+
 /// Signs the corpus, and is in DNS for those who verify it.
 pub(super) struct Signer {
     signer: DkimSigner<RsaKey<Sha256>, Ready>,
+    private_key: Vec<u8>,
     public_key: Vec<u8>,
 }
 
@@ -64,6 +106,7 @@ impl Signer {
         let pair = KeyPair::generate(KeySize::Rsa2048)?;
         let private: Pkcs8V1Der<'_> = pair.as_der()?;
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
+        let private_key = private.as_ref().to_vec();
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(private.as_ref()));
         let key = RsaKey::<Sha256>::from_key_der(private)
             .map_err(|error| anyhow!("the signing key: {error}"))?;
@@ -73,7 +116,18 @@ impl Signer {
             .headers(SIGNED)
             .header_canonicalization(Canonicalization::Relaxed)
             .body_canonicalization(Canonicalization::Relaxed);
-        Ok(Self { signer, public_key: public.as_ref().to_vec() })
+        Ok(Self { signer, private_key, public_key: public.as_ref().to_vec() })
+    }
+
+    /// The private key in PEM format (RFC 7468 §10), for a system that signs with it.
+    pub(super) fn private_key(&self) -> String {
+        let text = STANDARD.encode(&self.private_key);
+        let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
+        for line in text.as_bytes().chunks(64) {
+            pem.push_str(&String::from_utf8_lossy(line));
+            pem.push('\n');
+        }
+        pem + "-----END PRIVATE KEY-----\n"
     }
 
     /// The key as a line of a zone file (RFC 6376 §3.6.1).
@@ -85,13 +139,23 @@ impl Signer {
         )
     }
 
-    /// `count` messages of about `octets`, as they go over the wire after DATA.
-    pub(super) fn corpus(&self, octets: usize, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
-        (0..count).map(|number| self.wire(octets, number)).collect()
+    /// `count` messages of about `octets`, one at least. Those that come from elsewhere are signed.
+    pub(super) fn corpus(
+        &self,
+        direction: Direction,
+        octets: usize,
+        count: usize,
+    ) -> anyhow::Result<Corpus> {
+        let wire = |number| match direction {
+            Direction::Incoming => self.signed(octets, number),
+            Direction::Outgoing => Ok(dot_stuffed(&message(direction, octets, number)?)),
+        };
+        let others = (1..count).map(wire).collect::<anyhow::Result<_>>()?;
+        Ok(Corpus { direction, first: wire(0)?, others })
     }
 
-    fn wire(&self, octets: usize, number: usize) -> anyhow::Result<Vec<u8>> {
-        let message = message(octets, number)?;
+    fn signed(&self, octets: usize, number: usize) -> anyhow::Result<Vec<u8>> {
+        let message = message(Direction::Incoming, octets, number)?;
         let signature = self
             .signer
             .sign(message.as_bytes())
@@ -113,19 +177,19 @@ fn dot_stuffed(message: &str) -> Vec<u8> {
     wire
 }
 
-fn message(octets: usize, number: usize) -> anyhow::Result<String> {
+fn message(direction: Direction, octets: usize, number: usize) -> anyhow::Result<String> {
     let mut noise = Noise::new(octets, number);
     let room = octets.checked_sub(FRAME_OCTETS).context("a message needs room for its header")?;
     let mut message = String::with_capacity(octets + FRAME_OCTETS);
     if octets >= ATTACHMENT_FROM {
-        message.push_str(&header("mixed", number, &mut noise)?);
+        message.push_str(&header(direction, "mixed", number, &mut noise)?);
         let text = prose(&mut noise, COVER_LINES).join("\r\n");
         write!(message, "{}{text}\r\n", part("text/plain; charset=utf-8", "7bit"))?;
         let kind = "application/pdf; name=\"report.pdf\"";
         message.push_str(&part(kind, "base64\r\nContent-Disposition: attachment"));
         attach(&mut message, &mut noise, room - text.len());
     } else {
-        message.push_str(&header("alternative", number, &mut noise)?);
+        message.push_str(&header(direction, "alternative", number, &mut noise)?);
         let lines = prose(&mut noise, room / (2 * LINE_OCTETS + ROW.0.len() + ROW.1.len()));
         let text = lines.join("\r\n");
         write!(message, "{}{text}\r\n", part("text/plain; charset=utf-8", "7bit"))?;
@@ -140,22 +204,37 @@ fn message(octets: usize, number: usize) -> anyhow::Result<String> {
     Ok(message)
 }
 
-fn header(kind: &str, number: usize, noise: &mut Noise) -> anyhow::Result<String> {
+/// What another server hands over has passed a server; what a user hands in has not.
+fn header(
+    direction: Direction,
+    kind: &str,
+    number: usize,
+    noise: &mut Noise,
+) -> anyhow::Result<String> {
     let mut header = String::new();
+    match direction {
+        Direction::Incoming => write!(
+            header,
+            "Received: from desk.good.test (desk.good.test [192.0.2.17])\r\n\
+             \tby mail.good.test with ESMTPS id {:016x}\r\n\
+             \tfor <alice@example.test>; Mon, 6 Jul 2026 09:12:31 +0000\r\n\
+             From: Bob Good <bob@good.test>\r\n\
+             To: Alice <alice@example.test>\r\n",
+            noise.next(),
+        )?,
+        Direction::Outgoing => header.push_str(
+            "From: Alice <alice@example.test>\r\n\
+             To: Bob Good <bob@good.test>\r\n",
+        ),
+    }
     write!(
         header,
-        "Received: from desk.good.test (desk.good.test [192.0.2.17])\r\n\
-         \tby mail.good.test with ESMTPS id {:016x}\r\n\
-         \tfor <alice@example.test>; Mon, 6 Jul 2026 09:12:31 +0000\r\n\
-         From: Bob Good <bob@good.test>\r\n\
-         To: Alice <alice@example.test>\r\n\
-         Subject: Order {number}: {} {}\r\n\
+        "Subject: Order {number}: {} {}\r\n\
          Date: Mon, 6 Jul 2026 09:12:30 +0000\r\n\
          Message-ID: <{number}.{:016x}@mail.good.test>\r\n\
          MIME-Version: 1.0\r\n\
          Content-Type: multipart/{kind}; boundary=\"{BOUNDARY}\"\r\n\
          X-Mailer: Mailer 4.2\r\n\r\n",
-        noise.next(),
         noise.word(),
         noise.word(),
         noise.next(),
@@ -222,13 +301,43 @@ mod tests {
     #[test]
     fn messages_have_their_size_and_differ() {
         for octets in [4 << 10, 50 << 10, 1 << 20] {
-            let first = message(octets, 0).expect("a message");
-            assert_ne!(first, message(octets, 1).expect("a message"));
+            let of = |number| message(Direction::Incoming, octets, number).expect("a message");
+            let first = of(0);
+            assert_ne!(first, of(1));
             // The signature comes on top, about 500 octets.
             let off = octets.abs_diff(first.len() + 500);
             assert!(off < 500 + octets / 50, "{octets}: {}", first.len());
             assert!(first.split("\r\n").all(|line| line.len() <= 998 && !line.contains('\n')));
         }
+    }
+
+    #[test]
+    fn users_hand_in_messages_that_nobody_has_signed_or_passed_on() {
+        let signer = Signer::generate().expect("a key");
+        for (direction, is_passed_on) in [(Direction::Incoming, true), (Direction::Outgoing, false)]
+        {
+            let corpus = signer.corpus(direction, 4 << 10, 3).expect("a corpus");
+            let text = |number| String::from_utf8_lossy(corpus.message(number));
+            assert_eq!(text(0), text(3), "they begin again");
+            assert!(text(0) != text(1) && text(1) != text(2));
+            for number in 0..3 {
+                let text = text(number);
+                assert!(text.contains(&format!("<{}>\r\nTo: ", corpus.sender())), "{text}");
+                assert!(text.contains(&format!("<{}>\r\nSubject: ", corpus.recipient())), "{text}");
+                for field in ["DKIM-Signature:", "Received:"] {
+                    assert_eq!(text.contains(field), is_passed_on, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_read_as_pem() {
+        let signer = Signer::generate().expect("a key");
+        let pem = signer.private_key();
+        assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
+        let read = rcgen::KeyPair::from_pem(&pem).expect("a key in PEM");
+        assert_eq!(read.serialized_der(), signer.private_key);
     }
 
     #[test]

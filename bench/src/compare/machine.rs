@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// What and which, for a table.
-pub(super) fn facts(mailweir: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+pub(super) fn facts(
+    mailweir: &Path,
+    node_modules: &Path,
+) -> anyhow::Result<Vec<(&'static str, String)>> {
     let cores = std::thread::available_parallelism()?;
     let memory = line_of("/proc/meminfo", "MemTotal:").replace("MemTotal:", "");
     let memory: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap_or(0);
@@ -26,9 +29,28 @@ pub(super) fn facts(mailweir: &Path) -> anyhow::Result<Vec<(&'static str, String
         ("compiler", said("rustc", &["--version"])),
         ("Postfix", said("postconf", &["-d", "-h", "mail_version"])),
         ("rspamd", last_word(&said("rspamd", &["--version"]))),
+        ("Haraka", haraka(node_modules)),
+        ("Node.js", said("node", &["--version"])),
+        ("Dovecot", first_word(&said("dovecot", &["--version"]))),
         ("NSD", last_word(&said("nsd", &["-v"]))),
         ("strace", last_word(&said("strace", &["-V"]))),
     ])
+}
+
+/// Haraka and what it uses here beside itself.
+fn haraka(node_modules: &Path) -> String {
+    let version = |package: &str| {
+        let text = fs::read_to_string(node_modules.join(package).join("package.json"));
+        let facts: serde_json::Value =
+            serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+        facts["version"].as_str().unwrap_or("unknown").to_owned()
+    };
+    format!(
+        "{}, with haraka-plugin-spf {} and haraka-plugin-dkim {}",
+        version("Haraka"),
+        version("haraka-plugin-spf"),
+        version("haraka-plugin-dkim")
+    )
 }
 
 /// The first line that a program prints.
@@ -39,6 +61,10 @@ fn said(program: &str, arguments: &[&str]) -> String {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     text.lines().next().unwrap_or("unknown").trim().to_owned()
+}
+
+fn first_word(line: &str) -> String {
+    line.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn last_word(line: &str) -> String {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::corpus::Corpus;
 use super::plan::Cell;
 use super::system::{Ground, Kind, System, cpu, memory};
 use super::{load, wait};
@@ -58,11 +59,11 @@ impl Spread {
 pub(super) fn measure(
     kind: Kind,
     ground: &Ground<'_>,
-    corpus: &[Vec<u8>],
+    corpus: &Corpus,
     cell: Cell,
     count: usize,
 ) -> anyhow::Result<Measured> {
-    let system = kind.start(ground)?;
+    let system = kind.start(ground, corpus.direction())?;
     let measured = measure_running(kind, &*system, corpus, cell, count);
     measured.with_context(|| {
         let log = system.log();
@@ -75,7 +76,7 @@ pub(super) fn measure(
 fn measure_running(
     kind: Kind,
     system: &dyn System,
-    corpus: &[Vec<u8>],
+    corpus: &Corpus,
     cell: Cell,
     count: usize,
 ) -> anyhow::Result<Measured> {
@@ -83,14 +84,14 @@ fn measure_running(
     let cpu_before = cpu(system);
     let ((mut latencies, wall), memory) = with_memory(system, || {
         let started = Instant::now();
-        let latencies = load::drive(system.address(), corpus, cell, count)?;
+        let latencies = load::drive(system, corpus, cell, count)?;
         wait_delivered(system, before + latencies.len())?;
         Ok((latencies, started.elapsed()))
     })?;
     settle(system)?;
     let cpu = cpu(system).saturating_sub(cpu_before);
     let sent = latencies.len();
-    kind.check(system, before + sent)?;
+    kind.check(system, corpus.direction(), before + sent)?;
     latencies.sort();
     Ok(Measured {
         kind,
@@ -104,12 +105,8 @@ fn measure_running(
 }
 
 /// Sends the first messages and waits until the system is quiet; how many they were.
-pub(super) fn warm_up(
-    system: &dyn System,
-    corpus: &[Vec<u8>],
-    cell: Cell,
-) -> anyhow::Result<usize> {
-    let sent = load::warm_up(system.address(), corpus, cell.connections)?;
+pub(super) fn warm_up(system: &dyn System, corpus: &Corpus, cell: Cell) -> anyhow::Result<usize> {
+    let sent = load::warm_up(system, corpus, cell.connections)?;
     wait_delivered(system, sent)?;
     settle(system)?;
     Ok(sent)

@@ -22,11 +22,11 @@ text{font:13px system-ui,sans-serif;fill:#33322f}\
 .title{font-size:15px;font-weight:600;fill:#0b0b0b}.heading{font-weight:600;fill:#0b0b0b}\
 .end{text-anchor:end}.middle{text-anchor:middle}\
 .back{fill:#fcfcfb}.grid{stroke:#e2e1dc}.span{stroke:#c3c2b7;stroke-width:2}\
-.a{fill:#2a78d6}.b{fill:#d9571f}.c{fill:#85847d}\
+.a{fill:#2a78d6}.b{fill:#d9571f}.c{fill:#85847d}.d{fill:#2c8a4b}\
 .mark{stroke:#fcfcfb;stroke-width:1.5}\
 @media(prefers-color-scheme:dark){text{fill:#c9c8c2}.title,.heading{fill:#fff}\
 .back{fill:#1a1a19}.grid{stroke:#33332f}.span{stroke:#55544e}\
-.a{fill:#4c97ee}.b{fill:#ee7a47}.c{fill:#a3a29a}.mark{stroke:#1a1a19}}\
+.a{fill:#4c97ee}.b{fill:#ee7a47}.c{fill:#a3a29a}.d{fill:#4fb372}.mark{stroke:#1a1a19}}\
 </style>";
 
 /// The logarithmic axis, in microseconds.
@@ -176,6 +176,34 @@ fn mark(svg: &mut String, kind: Kind, x: f64, y: f64) -> anyhow::Result<()> {
         Kind::Postfix => {
             writeln!(svg, "<path class=\"mark c\" d=\"M{x:.1} {}l7 7l-7 7l-7 -7z\"/>", y - 7.0)?
         }
+        Kind::HarakaDovecot => {
+            writeln!(svg, "<path class=\"mark d\" d=\"M{x:.1} {}l7 12h-14z\"/>", y - 7.0)?
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_system_has_a_mark_of_its_own() {
+        let mut shapes = Vec::new();
+        for kind in Kind::ALL {
+            let mut svg = String::new();
+            mark(&mut svg, kind, 100.0, 50.0).expect("writes");
+            let class = svg.split("class=\"mark ").nth(1).and_then(|rest| rest.get(..1));
+            let class = class.expect("a class").to_owned();
+            assert!(
+                STYLE.matches(&format!(".{class}{{fill:")).count() == 2,
+                "light and dark: {svg}"
+            );
+            assert!(!shapes.contains(&class), "{svg}");
+            shapes.push(class);
+        }
+        let mut svg = String::new();
+        legend(&mut svg).expect("writes");
+        assert!(Kind::ALL.iter().all(|kind| svg.contains(&format!(">{}<", kind.name()))), "{svg}");
+    }
 }

@@ -1,7 +1,7 @@
-//! Postfix with Debian's defaults, delivering to a Maildir with virtual(8); with rspamd or alone.
+//! Postfix with Debian's defaults, delivering to a Maildir with virtual(8), with rspamd or alone;
+//! or sending what its users hand in, signed by rspamd.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::rspamd::Rspamd;
+use super::dovecot::Dovecot;
+use super::maildir::Maildir;
+use super::outgoing;
+use super::rspamd::{Rspamd, Task};
 use super::system::{Ground, System};
 use super::wait;
 
 /// The user that owns the mailbox.
 const OWNER: &str = "nobody";
-/// How much of a delivered message is read to see its header section.
-const HEADER_OCTETS: u64 = 16 << 10;
+/// The password of the user who sends.
+const PASSWORD: &str = "Lemon-tree1";
 
 /// Debian's services, less those that no message here meets; nothing is chrooted.
 const SERVICES: &str = "\
@@ -50,31 +53,50 @@ postlog   unix-dgram n - n - 1 postlogd
 pub(super) struct Postfix {
     child: Child,
     address: SocketAddr,
-    // Ended after Postfix, which talks to it.
+    // Ended after Postfix, which talks to them.
     rspamd: Option<Rspamd>,
+    logins: Option<Logins>,
     folder: PathBuf,
+}
+
+/// Who decides whether a user may log in, and what AUTH PLAIN says for one who may.
+struct Logins {
+    dovecot: Dovecot,
+    login: String,
 }
 
 impl Postfix {
     /// Starts it, with rspamd or alone.
     pub(super) fn start(ground: &Ground<'_>, has_rspamd: bool) -> anyhow::Result<Self> {
-        // Stays until the end of the run: ext4 passes over inodes deleted in the last half
-        // minute, so the thousands of an earlier row would make this one's files dearer.
-        let folder = tempfile::tempdir_in(ground.scratch)?.keep();
-        // Its users must be able to reach what is inside.
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-        for name in ["etc", "queue", "state", "mail"] {
-            fs::create_dir(folder.join(name))?;
-        }
-        chown(folder.join("state"), Some(super::user_id("postfix")?), None)?;
-        chown(folder.join("mail"), Some(super::user_id(OWNER)?), None)?;
+        let folder = prepare(ground)?;
         let rspamd = match has_rspamd {
-            true => Some(Rspamd::start(&folder.join("rspamd"), ground)?),
+            true => Some(Rspamd::start(&folder.join("rspamd"), ground, Task::Verdicts)?),
             false => None,
         };
+        let task = receiving(&folder)?;
+        Self::launch(folder, rspamd, None, &task)
+    }
+
+    /// Starts it for users, whose mail rspamd signs and a next hop gets.
+    pub(super) fn start_sending(ground: &Ground<'_>, next_hop: SocketAddr) -> anyhow::Result<Self> {
+        let folder = prepare(ground)?;
+        let rspamd = Rspamd::start(&folder.join("rspamd"), ground, Task::Signing)?;
+        let dovecot = Dovecot::start_authenticating(&folder.join("dovecot"), PASSWORD)?;
+        let task = sending(&folder, &dovecot.socket(), next_hop)?;
+        let logins = Logins { dovecot, login: outgoing::login(PASSWORD) };
+        Self::launch(folder, Some(rspamd), Some(logins), &task)
+    }
+
+    fn launch(
+        folder: PathBuf,
+        rspamd: Option<Rspamd>,
+        logins: Option<Logins>,
+        task: &str,
+    ) -> anyhow::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
         let milter = rspamd.as_ref().map(Rspamd::socket);
-        fs::write(folder.join("etc/main.cf"), main_cf(&folder, milter.as_deref())?)?;
+        let main = main_cf(&folder, milter.as_deref()) + task;
+        fs::write(folder.join("etc/main.cf"), main)?;
         let services = format!("{address} inet n - n - - smtpd\n{SERVICES}");
         fs::write(folder.join("etc/master.cf"), services)?;
         let child = Command::new("postfix")
@@ -86,7 +108,7 @@ impl Postfix {
             .stderr(Stdio::null())
             .spawn()
             .context("Postfix cannot be started")?;
-        let mut postfix = Self { child, address, rspamd, folder };
+        let mut postfix = Self { child, address, rspamd, logins, folder };
         wait("Postfix to listen", Duration::from_secs(30), || postfix.is_listening())?;
         Ok(postfix)
     }
@@ -98,8 +120,8 @@ impl Postfix {
         Ok(TcpStream::connect(self.address).is_ok())
     }
 
-    fn maildir(&self) -> PathBuf {
-        self.folder.join("mail/alice/new")
+    fn maildir(&self) -> Maildir {
+        Maildir::of(&self.folder.join("mail/alice"))
     }
 }
 
@@ -108,9 +130,15 @@ impl System for Postfix {
         self.address
     }
 
+    fn login(&self) -> Option<&str> {
+        self.logins.as_ref().map(|logins| &*logins.login)
+    }
+
     fn roots(&self) -> Vec<u32> {
-        let rspamd = self.rspamd.as_ref().map(Rspamd::pid);
-        rspamd.into_iter().chain([self.child.id()]).collect()
+        let mut roots = vec![self.child.id()];
+        roots.extend(self.rspamd.as_ref().map(Rspamd::pid));
+        roots.extend(self.logins.as_ref().map(|logins| logins.dovecot.pid()));
+        roots
     }
 
     fn has_delivered(&self, count: usize) -> anyhow::Result<bool> {
@@ -118,22 +146,18 @@ impl System for Postfix {
     }
 
     fn count(&self) -> anyhow::Result<usize> {
-        if !self.maildir().exists() {
-            return Ok(0); // The first delivery makes it.
-        }
-        Ok(fs::read_dir(self.maildir())?.count())
+        self.maildir().count()
     }
 
     fn sample(&self) -> anyhow::Result<String> {
-        let entry = fs::read_dir(self.maildir())?.last().context("the mailbox is empty")?;
-        let mut header = Vec::new();
-        File::open(entry?.path())?.take(HEADER_OCTETS).read_to_end(&mut header)?;
-        Ok(String::from_utf8_lossy(&header).into_owned())
+        self.maildir().sample()
     }
 
     fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.join("postfix.log")).unwrap_or_default();
-        log + &self.rspamd.as_ref().map(Rspamd::log).unwrap_or_default()
+        let mut log = String::new();
+        log.push_str(&self.logins.as_ref().map(|it| it.dovecot.log()).unwrap_or_default());
+        log.push_str(&self.rspamd.as_ref().map(Rspamd::log).unwrap_or_default());
+        log + &fs::read_to_string(self.folder.join("postfix.log")).unwrap_or_default()
     }
 }
 
@@ -147,11 +171,25 @@ impl Drop for Postfix {
     }
 }
 
-/// What differs from the defaults: limits that would refuse or slow this load are raised or off,
-/// the one table is the fastest kind there is, and everything lies in the scratch folder.
-fn main_cf(folder: &Path, milter: Option<&Path>) -> anyhow::Result<String> {
+/// A folder for a new one.
+fn prepare(ground: &Ground<'_>) -> anyhow::Result<PathBuf> {
+    // Stays until the end of the run: ext4 passes over inodes deleted in the last half minute, so
+    // the thousands of an earlier row would make this one's files dearer.
+    let folder = tempfile::tempdir_in(ground.scratch)?.keep();
+    // Its users must be able to reach what is inside.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    for name in ["etc", "queue", "state", "mail"] {
+        fs::create_dir(folder.join(name))?;
+    }
+    chown(folder.join("state"), Some(super::user_id("postfix")?), None)?;
+    chown(folder.join("mail"), Some(super::user_id(OWNER)?), None)?;
+    Ok(folder)
+}
+
+/// What differs from the defaults, whatever it does: limits that would refuse or slow this load are
+/// raised or off, and everything lies in the scratch folder.
+fn main_cf(folder: &Path, milter: Option<&Path>) -> String {
     let root = folder.display();
-    let owner = super::user_id(OWNER)?;
     let mut text = format!(
         "compatibility_level = 3.6\n\
          queue_directory = {root}/queue\n\
@@ -168,14 +206,6 @@ fn main_cf(folder: &Path, milter: Option<&Path>) -> anyhow::Result<String> {
          alias_maps =\n\
          alias_database =\n\
          local_recipient_maps =\n\
-         smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
-         virtual_mailbox_domains = example.test\n\
-         virtual_mailbox_base = {root}/mail\n\
-         virtual_mailbox_maps = inline:{{ {{ alice@example.test = alice/ }} }}\n\
-         virtual_uid_maps = static:{owner}\n\
-         virtual_gid_maps = static:{owner}\n\
-         virtual_minimum_uid = 1\n\
-         virtual_mailbox_limit = 0\n\
          mailbox_size_limit = 0\n\
          message_size_limit = 60000000\n\
          default_process_limit = 200\n\
@@ -191,5 +221,46 @@ fn main_cf(folder: &Path, milter: Option<&Path>) -> anyhow::Result<String> {
     if let Some(milter) = milter {
         text.push_str(&format!("smtpd_milters = unix:{}\n", milter.display()));
     }
-    Ok(text)
+    text
+}
+
+/// What makes it deliver to a mailbox; its one table is the fastest kind there is.
+fn receiving(folder: &Path) -> anyhow::Result<String> {
+    let root = folder.display();
+    let owner = super::user_id(OWNER)?;
+    Ok(format!(
+        "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
+         virtual_mailbox_domains = example.test\n\
+         virtual_mailbox_base = {root}/mail\n\
+         virtual_mailbox_maps = inline:{{ {{ alice@example.test = alice/ }} }}\n\
+         virtual_uid_maps = static:{owner}\n\
+         virtual_gid_maps = static:{owner}\n\
+         virtual_minimum_uid = 1\n\
+         virtual_mailbox_limit = 0\n"
+    ))
+}
+
+/// What makes it take mail from users who have logged in under TLS, and hand it on. Its certificate
+/// is made here, of the kind that Mailweir makes for itself.
+fn sending(folder: &Path, logins: &Path, next_hop: SocketAddr) -> anyhow::Result<String> {
+    let root = folder.display();
+    let pair = rcgen::generate_simple_self_signed(["mx.example.test".to_owned()])?;
+    fs::write(folder.join("certificate.pem"), pair.cert.pem())?;
+    let key = folder.join("key.pem");
+    fs::write(&key, pair.signing_key.serialize_pem())?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    Ok(format!(
+        "smtpd_relay_restrictions = permit_sasl_authenticated, reject\n\
+         smtpd_tls_security_level = may\n\
+         smtpd_tls_cert_file = {root}/certificate.pem\n\
+         smtpd_tls_key_file = {root}/key.pem\n\
+         smtpd_tls_auth_only = yes\n\
+         smtpd_sasl_auth_enable = yes\n\
+         smtpd_sasl_type = dovecot\n\
+         smtpd_sasl_path = {}\n\
+         relayhost = [{}]:{}\n",
+        logins.display(),
+        next_hop.ip(),
+        next_hop.port()
+    ))
 }

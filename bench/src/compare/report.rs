@@ -1,14 +1,13 @@
 //! The tables of `docs/bench.md`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Context;
 
 use super::measure::{Measured, Spread};
 use super::plan::{Cell, KEY};
 use super::system::Kind;
-use super::{MIB, Results, Syncs, machine};
+use super::{MIB, Results, Syncs};
 
 /// How many times Mailweir's CPU time for each message Postfix+rspamd shall need at least.
 const CPU_GOAL: f64 = 20.0;
@@ -22,44 +21,72 @@ const P99: fn(&Measured) -> f64 = |row| row.p99.as_secs_f64() * 1e3;
 const METHOD: &str = "\
 ## How it is measured
 
-- Three systems, each a private instance on loopback, started anew for each row: Mailweir with \
-SPF, DKIM, DMARC, rules, durable encrypted delivery and events; Postfix with rspamd as a milter \
-that makes the verdicts of SPF, DKIM and DMARC, adds Authentication-Results and does nothing \
-else; Postfix alone, which checks nothing. Both Postfixes deliver to a Maildir with virtual(8).
+- Four systems, each a private instance on loopback, started anew for each round of a row: \
+Mailweir with SPF, DKIM, DMARC, rules, durable encrypted delivery and events; Postfix with \
+rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC, adds Authentication-Results \
+and does nothing else; Postfix alone, which checks nothing; Haraka with its plugins for SPF and \
+DKIM, which adds Authentication-Results, and hands on by LMTP to Dovecot. Both Postfixes deliver \
+to a Maildir with virtual(8), Dovecot to one with its own LMTP server.
 - Postfix has Debian's defaults, except that limits which would refuse or slow this load are \
 raised or off (sizes, rates, 200 processes for each service, `in_flow_delay`), and that its only \
 table is in memory. rspamd scans in its milter's workers, one for each core, over a Unix socket; \
 its rules for spam, its statistics and everything that needs Redis are not loaded. NSD's limit \
-of answers a second is off, and files of a row are deleted after the last row, because both would \
-slow Postfix and rspamd alone.
-- Messages are made at the start, each unlike the others, signed with RSA-SHA256 of 2048 bits, \
-relaxed/relaxed: text and the same in HTML, or text and a base64 attachment from 1 MB on. All systems ask the \
-same NSD; nothing leaves loopback. NSD's and the load generator's CPU time count for nobody.
+of answers a second is off, and files of a row are deleted after the last row, because both \
+would slow Postfix and rspamd alone.
+- Haraka has its package's defaults, except that it has a worker for each core, takes messages \
+of 60 MB, logs warnings only, and checks SPF for clients on loopback as well, which a plugin of \
+three lines makes it do. It is measured in some rows of the 4 KB messages only, since it takes \
+some seconds to start.
+- Messages are made at the start, each unlike the others: text and the same in HTML, or text and \
+a base64 attachment from 1 MB on. Those that come in are signed with RSA-SHA256 of 2048 bits, \
+relaxed/relaxed. All systems ask the same NSD; nothing leaves loopback. The CPU time of NSD, of \
+the load generator and of the sink counts for nobody.
+- Outgoing messages are handed in by a user: STARTTLS with an ECDSA certificate that is made for \
+the run and a full handshake for each connection, then AUTH PLAIN. The system signs with DKIM, \
+RSA-SHA256 with 2048 bits, and sends on to a sink on loopback, an SMTP server of the benchmark's \
+own that takes everything and offers no TLS. Mailweir does all of it itself, and looks at \
+author, quotas and attachments; what one user may send in a day is raised, and it has 20 \
+connections to a destination, as Postfix has by default. Postfix asks Dovecot whether the \
+password is right, and rspamd's `dkim_signing` as a milter, which does nothing else, for the \
+signature. Both keep a plain SHA-256 of the secret (in Mailweir a token: a password there is an \
+Argon2id hash, about 20 ms for each login), and both sign with one key (Mailweir's Ed25519 key \
+is left out). Postfix's reply to the EHLO under TLS waits about 40 ms for the client's \
+acknowledgement of the TLS session tickets before it (Nagle's algorithm), which bounds its \
+messages/s with one connection, and is in none of the other figures.
 - `32 × 20` means 32 connections at once with 20 messages on each; then the next one is opened. \
 Before a row is measured, as many connections as it has have each sent a message.
 - Each row is measured three times, the systems in turn, each time with a third of the messages, \
-and those of 32 × 20 five times with five passes of them. Each figure is the median of its rounds, \
-with the least and the most in brackets; a ratio is the median of the ratios of rounds that were \
-measured one after the other. Memory is the most of all rounds.
+and those of 32 × 20 five times with five passes of them (Haraka: two). Each figure is the \
+median of its rounds, with the least and the most in brackets; a ratio is the median of the \
+ratios of rounds that were measured one after the other. Memory is the most of all rounds.
 - What each leaves out: Mailweir does all that is said above. Postfix+rspamd has no rules, no \
-encryption at rest, no events, no index; it says 250 before delivery. Postfix alone has no check \
-either. None scans for spam, journals or sends anything on.
+encryption at rest, no events; incoming mail gets no index, and the 250 before delivery. Postfix \
+alone has no check either, and signs nothing. Haraka+Dovecot has no DMARC, for which there is no \
+plugin of its version, no rules, no encryption at rest, no events, and says 250 before delivery, \
+when its own queue file is written; it is not measured with outgoing mail. None scans for spam \
+or journals, and none sends anything on but what users hand in.
 - CPU time is user and system time of all processes of a system, for each message, until all is \
-delivered and the system is quiet. Messages/s counts until the last delivery. Latency is from the \
-last octet of the final dot to the 250: for Mailweir the message is then in the mailbox, for \
-Postfix in its queue. Memory is the largest sum of proportional set sizes seen, sampled in at \
-most a hundredth of one core's time.
-- After each row the mailbox is counted, and a delivered message must say that SPF, DKIM and \
-DMARC passed, or the comparison fails.
+delivered and the system is quiet. Messages/s counts until the last delivery, for outgoing mail \
+until the sink has the last one. Latency is from the last octet of the final dot to the 250: for \
+Mailweir the message is then in the mailbox, or in its queue if it goes out, for the others in \
+their queue. Memory is the largest sum of proportional set sizes seen, sampled in at most a \
+hundredth of one core's time.
+- After each round the mailbox is counted, and a delivered message must say that SPF, DKIM and \
+DMARC passed (of Haraka: SPF and DKIM), or the comparison fails. The sink must have every \
+outgoing message once, and its first one must have one signature, of the right domain, by an RSA \
+key of 2048 bits.
 - Syncs are fsync, fdatasync and their like, counted by strace in a pass of their own.
-- Load generator, name server and systems share the machine's cores, so latencies and rates are \
-those of a busy machine; CPU time for each message is the figure that carries over.
+- Load generator, name server, sink and systems share the machine's cores, so latencies and \
+rates are those of a busy machine; CPU time for each message is the figure that carries over.
 ";
 
 /// The whole page.
-pub(super) fn markdown(results: &[Results], mailweir: &Path) -> anyhow::Result<String> {
+pub(super) fn markdown(
+    results: &[Results],
+    facts: &[(&'static str, String)],
+) -> anyhow::Result<String> {
     let mut page = format!(
-        "# Mailweir beside Postfix\n\nMade by `bench/run.sh`; do not edit.\n\n{}\n\n\
+        "# Mailweir beside Postfix and Haraka\n\nMade by `bench/run.sh`; do not edit.\n\n{}\n\n\
          ![CPU time for each message](bench.svg)\n\n",
         summary(results)?
     );
@@ -73,7 +100,7 @@ pub(super) fn markdown(results: &[Results], mailweir: &Path) -> anyhow::Result<S
     }
     page.push_str(METHOD);
     page.push_str("\n## With what\n\n| what | which |\n|---|---|\n");
-    for (what, which) in machine::facts(mailweir)? {
+    for (what, which) in facts {
         writeln!(page, "| {what} | {which} |")?;
     }
     Ok(page)
@@ -111,49 +138,70 @@ pub(super) fn cpu_ratio(results: &Results, cell: Cell, kind: Kind) -> Option<f64
     Some(results.ratio(kind, cell, CPU)?.median)
 }
 
+/// A column for each system of a class, and one for the ratio of each but Mailweir.
+struct Columns {
+    systems: Vec<Kind>,
+    ratios: Vec<Kind>,
+}
+
+impl Columns {
+    fn of(results: &Results) -> Self {
+        let systems = results.class.all_kinds();
+        let mut ratios = systems.clone();
+        ratios.retain(|kind| *kind != Kind::Mailweir);
+        Self { systems, ratios }
+    }
+
+    /// The titles: what is in the rows, the systems, and their ratios, which begin so.
+    fn titles(&self, what: &str, ratio: Option<&str>) -> Vec<String> {
+        let mut titles = vec![what.to_owned()];
+        titles.extend(self.systems.iter().map(|kind| kind.name().to_owned()));
+        if let Some(ratio) = ratio {
+            let ratios = self.ratios.iter();
+            titles.extend(ratios.map(|kind| format!("{ratio}{} ÷ Mailweir", kind.name())));
+        }
+        titles
+    }
+}
+
 fn cpu_table(results: &Results) -> String {
-    let titles = ["CPU µs for each message", "Mailweir", "Postfix+rspamd", "Postfix alone"];
-    let ratios = ["Postfix+rspamd ÷ Mailweir", "Postfix alone ÷ Mailweir"];
-    table(&[titles.as_slice(), &ratios].concat(), &results.class.cells, |cell| {
-        let of = |kind| Some(with_range(results.spread(kind, cell, CPU)?, number));
-        let ratio = |kind| Some(with_range(results.ratio(kind, cell, CPU)?, times));
-        let mut row = Kind::ALL.map(of).to_vec();
-        row.extend([Kind::PostfixRspamd, Kind::Postfix].map(ratio));
+    let columns = Columns::of(results);
+    let titles = columns.titles("CPU µs for each message", Some(""));
+    table(&titles, &results.class.cells, |cell| {
+        let of = |kind: &Kind| Some(with_range(results.spread(*kind, cell, CPU)?, number));
+        let ratio = |kind: &Kind| Some(with_range(results.ratio(*kind, cell, CPU)?, times));
+        let mut row: Vec<_> = columns.systems.iter().map(of).collect();
+        row.extend(columns.ratios.iter().map(ratio));
         row
     })
 }
 
 fn latency_table(results: &Results) -> String {
-    let titles = [
-        "ms to the 250, p50 / p99",
-        "Mailweir",
-        "Postfix+rspamd",
-        "Postfix alone",
-        "p99: Postfix+rspamd ÷ Mailweir",
-        "p99: Postfix alone ÷ Mailweir",
-    ];
+    let columns = Columns::of(results);
+    let titles = columns.titles("ms to the 250, p50 / p99", Some("p99: "));
     table(&titles, &results.class.cells, |cell| {
-        let of = |kind| {
-            let p50 = results.spread(kind, cell, P50)?.median;
-            let p99 = results.spread(kind, cell, P99)?;
+        let of = |kind: &Kind| {
+            let p50 = results.spread(*kind, cell, P50)?.median;
+            let p99 = results.spread(*kind, cell, P99)?;
             Some(format!("{} / {}", milliseconds(p50), with_range(p99, milliseconds)))
         };
-        let ratio = |kind| Some(with_range(results.ratio(kind, cell, P99)?, times));
-        let mut row = Kind::ALL.map(of).to_vec();
-        row.extend([Kind::PostfixRspamd, Kind::Postfix].map(ratio));
+        let ratio = |kind: &Kind| Some(with_range(results.ratio(*kind, cell, P99)?, times));
+        let mut row: Vec<_> = columns.systems.iter().map(of).collect();
+        row.extend(columns.ratios.iter().map(ratio));
         row
     })
 }
 
 fn rate_table(results: &Results) -> String {
-    let titles = ["messages/s, peak memory", "Mailweir", "Postfix+rspamd", "Postfix alone"];
+    let columns = Columns::of(results);
+    let titles = columns.titles("messages/s, peak memory", None);
     table(&titles, &results.class.cells, |cell| {
-        let of = |kind| {
-            let rate = results.spread(kind, cell, |row| row.rate)?;
-            let memory = results.spread(kind, cell, |row| row.memory as f64 / MIB)?;
+        let of = |kind: &Kind| {
+            let rate = results.spread(*kind, cell, |row| row.rate)?;
+            let memory = results.spread(*kind, cell, |row| row.memory as f64 / MIB)?;
             Some(format!("{}/s, {} MiB", with_range(rate, number), number(memory.most)))
         };
-        Kind::ALL.map(of).to_vec()
+        columns.systems.iter().map(of).collect()
     })
 }
 
@@ -161,16 +209,19 @@ fn sync_table(results: &Results) -> String {
     if results.syncs.is_empty() {
         return String::new();
     }
-    let titles = ["syncs for each message", "Mailweir", "Postfix+rspamd", "Postfix alone"];
+    let columns = Columns::of(results);
+    let titles = columns.titles("syncs for each message", None);
     table(&titles, &results.class.sync_cells, |cell| {
-        let is_wanted = |kind| move |row: &&Syncs| row.kind == kind && row.cell == cell;
-        let of = |kind| results.syncs.iter().find(is_wanted(kind));
-        Kind::ALL.map(|kind| of(kind).map(|row| format!("{:.2}", row.each))).to_vec()
+        let of = |kind: &Kind| {
+            let is_wanted = |row: &&Syncs| row.kind == *kind && row.cell == cell;
+            Some(format!("{:.2}", results.syncs.iter().find(is_wanted)?.each))
+        };
+        columns.systems.iter().map(of).collect()
     })
 }
 
 /// A table with a row for each cell.
-fn table(titles: &[&str], cells: &[Cell], row: impl Fn(Cell) -> Vec<Option<String>>) -> String {
+fn table(titles: &[String], cells: &[Cell], row: impl Fn(Cell) -> Vec<Option<String>>) -> String {
     let mut text =
         format!("| {} |\n|---{}|\n", titles.join(" | "), "|---:".repeat(titles.len() - 1));
     for cell in cells {
@@ -231,7 +282,9 @@ mod tests {
             measured.push(round(Kind::PostfixRspamd, theirs));
         }
         let class = super::super::plan::quick().remove(0);
-        let class = super::super::plan::Class { cells: vec![KEY], ..class };
+        let cells = vec![KEY];
+        let class =
+            super::super::plan::Class { cells: cells.clone(), haraka_cells: cells, ..class };
         Results { class, measured, syncs: Vec::new() }
     }
 
@@ -240,11 +293,39 @@ mod tests {
         let row = |table: String| table.lines().nth(2).expect("a row").to_owned();
         assert_eq!(
             row(cpu_table(&rounds())),
-            "| 32 × 20 | 110 (100–400) | 2,420 (2,000–6,000) | – | 20.0× (15.0×–22.0×) | – |"
+            "| 32 × 20 | 110 (100–400) | 2,420 (2,000–6,000) | – | – | 20.0× (15.0×–22.0×) | – | – |"
         );
         assert!(row(latency_table(&rounds())).contains("| 0.5 / 1.1 (1.0–4.0) |"));
         let told = summary(&[rounds()]).expect("a summary");
         assert!(told.contains("2,420 (2,000–6,000) µs, 20.0× (15.0×–22.0×) as much"), "{told}");
+    }
+
+    #[test]
+    fn a_class_has_columns_for_its_systems() {
+        let title = |table: String| table.lines().next().expect("a title").to_owned();
+        let all = rounds();
+        assert_eq!(
+            title(rate_table(&all)),
+            "| messages/s, peak memory | Mailweir | Postfix+rspamd | Postfix alone | Haraka+Dovecot |"
+        );
+        assert!(title(cpu_table(&all)).ends_with("| Haraka+Dovecot ÷ Mailweir |"));
+        let mut outgoing = rounds();
+        outgoing.class.direction = super::super::plan::Direction::Outgoing;
+        assert_eq!(
+            title(latency_table(&outgoing)),
+            "| ms to the 250, p50 / p99 | Mailweir | Postfix+rspamd | p99: Postfix+rspamd ÷ Mailweir |"
+        );
+    }
+
+    #[test]
+    fn the_page_says_of_every_system_what_it_leaves_out() {
+        let page = markdown(&[rounds()], &[("Haraka", "3.3.4".to_owned())]).expect("a page");
+        let left_out = page.lines().find(|line| line.starts_with("- What each leaves out:"));
+        let left_out = left_out.expect("a paragraph");
+        for kind in Kind::ALL {
+            assert!(left_out.contains(kind.name()), "{} is not in {left_out}", kind.name());
+        }
+        assert!(page.contains("| Haraka | 3.3.4 |"), "{page}");
     }
 
     #[test]

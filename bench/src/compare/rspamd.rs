@@ -1,4 +1,5 @@
-//! rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC, and nothing else.
+//! rspamd as a milter that makes the verdicts of SPF, DKIM and DMARC and nothing else, or signs and
+//! does nothing else.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, chown};
@@ -8,10 +9,21 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::corpus::SELECTOR;
+use super::outgoing;
 use super::system::Ground;
 use super::wait;
 
 const USER: &str = "_rspamd";
+
+/// What it does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Adds the verdicts of SPF, DKIM and DMARC
+    Verdicts,
+    /// Adds a DKIM signature
+    Signing,
+}
 
 /// What of rspamd's own Lua the three modules need; the rest of it are rules for spam.
 const LUA: &str = "require \"global_functions\" ()\nconfig['regexp'] = {}\nrspamd_maps = {}\n";
@@ -24,11 +36,15 @@ pub(super) struct Rspamd {
 
 impl Rspamd {
     /// Starts it in a folder, which all may enter.
-    pub(super) fn start(folder: &Path, ground: &Ground<'_>) -> anyhow::Result<Self> {
+    pub(super) fn start(folder: &Path, ground: &Ground<'_>, task: Task) -> anyhow::Result<Self> {
         fs::create_dir(folder)?;
         fs::write(folder.join("rspamd.lua"), LUA)?;
-        fs::write(folder.join("rspamd.conf"), configuration(folder)?)?;
-        fs::write(folder.join("options.inc"), options(folder, ground))?;
+        let modules = match task {
+            Task::Verdicts => VERDICTS.to_owned(),
+            Task::Signing => signing(ground),
+        };
+        fs::write(folder.join("rspamd.conf"), configuration(folder)? + &modules)?;
+        fs::write(folder.join("options.inc"), options(folder, ground, task))?;
         chown(folder, Some(super::user_id(USER)?), None)?;
         let child = Command::new("rspamd")
             .args(["-f", "-u", USER, "-g", USER, "-c"])
@@ -46,7 +62,7 @@ impl Rspamd {
     /// Starts and ends it, so that the patterns of its URL parser are compiled and kept.
     pub(super) fn compile_patterns(ground: &Ground<'_>) -> anyhow::Result<()> {
         fs::create_dir(patterns(ground))?;
-        Self::start(&ground.scratch.join("rspamd"), ground).map(drop)
+        Self::start(&ground.scratch.join("rspamd"), ground, Task::Verdicts).map(drop)
     }
 
     /// Its milter's socket.
@@ -98,20 +114,36 @@ fn configuration(folder: &Path) -> anyhow::Result<String> {
            milter = yes; timeout = 120s; count = {workers};\n  \
            upstream \"local\" {{ self_scan = yes; default = yes; }}\n}}\n\
          lua = \"{root}/rspamd.lua\";\n\
-         modules {{\n  path = \"${{PLUGINSDIR}}/spf.lua\";\n  \
-           path = \"${{PLUGINSDIR}}/dmarc.lua\";\n  \
-           path = \"${{PLUGINSDIR}}/milter_headers.lua\";\n}}\n\
-         spf {{ check_local = true; }}\n\
-         dkim {{ check_local = true; check_authed = true; }}\n\
-         dmarc {{ check_local = true; }}\n\
-         milter_headers {{ use = [\"authentication-results\"]; skip_local = false; }}\n\
          actions {{ reject = 1000; }}\n"
     ))
 }
 
-/// What replaces Debian's options: one filter, paths, the name server. Local clients are checked,
-/// since here all clients are local.
-fn options(folder: &Path, ground: &Ground<'_>) -> String {
+/// The modules that make verdicts.
+const VERDICTS: &str = "modules {\n  path = \"${PLUGINSDIR}/spf.lua\";\n  \
+      path = \"${PLUGINSDIR}/dmarc.lua\";\n  \
+      path = \"${PLUGINSDIR}/milter_headers.lua\";\n}\n\
+    spf { check_local = true; }\n\
+    dkim { check_local = true; check_authed = true; }\n\
+    dmarc { check_local = true; }\n\
+    milter_headers { use = [\"authentication-results\"]; skip_local = false; }\n";
+
+/// The module that signs what users of one domain send. The filter that it signs with verifies
+/// nothing that they send.
+fn signing(ground: &Ground<'_>) -> String {
+    format!(
+        "modules {{ path = \"${{PLUGINSDIR}}/dkim_signing.lua\"; }}\n\
+         dkim {{ check_local = false; check_authed = false; }}\n\
+         dkim_signing {{\n  use_esld = false;\n  \
+           domain {{\n    {} {{ path = \"{}\"; selector = \"{SELECTOR}\"; }}\n  }}\n}}\n",
+        outgoing::DOMAIN,
+        ground.signing_key.display(),
+    )
+}
+
+/// What replaces Debian's options: one filter, paths, the name server. Local clients are checked
+/// where mail comes from other servers, since here all clients are local.
+fn options(folder: &Path, ground: &Ground<'_>, task: Task) -> String {
+    let is_checked = task == Task::Verdicts;
     let root = folder.display();
     format!(
         "filters = \"dkim\";\npidfile = \"{root}/rspamd.pid\";\ntempdir = \"{root}\";\n\
@@ -119,7 +151,7 @@ fn options(folder: &Path, ground: &Ground<'_>) -> String {
          dynamic_conf = \"{root}/dynamic\";\nhistory_file = \"{root}/history\";\n\
          rrd = \"{root}/rspamd.rrd\";\nstats_file = \"{root}/stats.ucl\";\n\
          control_socket = \"{root}/control.sock mode=0600\";\n\
-         check_local = true;\ncheck_authed = true;\ndisable_monitoring = true;\n\
+         check_local = {is_checked};\ncheck_authed = {is_checked};\ndisable_monitoring = true;\n\
          dns {{ nameserver = [\"{}\"]; timeout = 1s; sockets = 16; retransmits = 5; }}\n",
         patterns(ground).display(),
         ground.dns,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::corpus::Corpus;
 use super::measure::{settle, wait_delivered, warm_up};
 use super::plan::Cell;
 use super::system::{Ground, Kind, System};
@@ -21,16 +22,16 @@ const CALLS: [&str; 6] = ["fsync", "fdatasync", "sync_file_range", "syncfs", "sy
 pub(super) fn count(
     kind: Kind,
     ground: &Ground<'_>,
-    corpus: &[Vec<u8>],
+    corpus: &Corpus,
     cell: Cell,
     count: usize,
 ) -> anyhow::Result<f64> {
-    let system = kind.start(ground)?;
+    let system = kind.start(ground, corpus.direction())?;
     let before = warm_up(&*system, corpus, cell)?;
     let folder = tempfile::tempdir()?;
     let summary = folder.path().join("summary");
     let mut strace = attach(&*system, &summary)?;
-    let sent = load::drive(system.address(), corpus, cell, count).and_then(|latencies| {
+    let sent = load::drive(&*system, corpus, cell, count).and_then(|latencies| {
         wait_delivered(&*system, before + latencies.len())?;
         settle(&*system)?;
         Ok(latencies.len())
@@ -39,7 +40,7 @@ pub(super) fn count(
     Command::new("kill").args(["-INT", &strace.id().to_string()]).status()?;
     strace.wait()?;
     let sent = sent?;
-    kind.check(&*system, before + sent)?;
+    kind.check(&*system, corpus.direction(), before + sent)?;
     let text = fs::read_to_string(summary)?;
     Ok(calls(&text)? as f64 / sent as f64)
 }
