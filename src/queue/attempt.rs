@@ -54,6 +54,17 @@ pub struct Attempt {
     pub outcomes: Vec<Outcome>,
     /// A connection that can take another message to the same destination.
     pub connection: Option<Connection>,
+    /// How many of the servers that there are had a say.
+    pub asked: Asked,
+}
+
+/// How many of a destination's servers an attempt has asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All that there are.
+    All,
+    /// Not all: some are not known now, or no way leads to them from here.
+    Some,
 }
 
 /// Hands a message to the first server of the route that takes it.
@@ -97,8 +108,9 @@ pub async fn attempt(
             }
         }
     }
-    let is_anybody_unasked = !route.is_complete() || !tries.have_asked_all();
-    Attempt { outcomes: delivery.finish(is_anybody_unasked), connection: kept }
+    let have_asked_all = route.is_complete() && tries.have_asked_all();
+    let asked = if have_asked_all { Asked::All } else { Asked::Some };
+    Attempt { outcomes: delivery.finish(asked), connection: kept, asked }
 }
 
 async fn open(
@@ -239,11 +251,11 @@ impl<'a> Delivery<'a> {
         self.server = Some(outcome);
     }
 
-    fn finish(self, is_anybody_unasked: bool) -> Vec<Outcome> {
+    fn finish(self, asked: Asked) -> Vec<Outcome> {
         let is_late = self.is_late();
         let rest = match self.server.or(self.no_way) {
             // What some servers refuse for good, one that was not asked may take.
-            Some(Outcome::Failed(failure)) if is_anybody_unasked => {
+            Some(Outcome::Failed(failure)) if asked == Asked::Some => {
                 Outcome::Deferred(failure.for_now())
             }
             Some(outcome) => outcome,

@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::attempt::{ClientSettings, Job, NO_TIME_LEFT, attempt};
+use super::attempt::{Asked, ClientSettings, Job, NO_TIME_LEFT, attempt};
 use super::hop::{Hop, Route};
 use super::route::{Router, Verifier};
 use super::worker::{Carried, Courier};
@@ -118,6 +118,7 @@ impl SmtpCourier {
             let text = format!("SMTP gateway {name}: {problem}");
             Outcome::Deferred(failure("4.4.3", text, name))
         })?;
+        let Addresses { found: addresses, are_all } = addresses;
         if addresses.is_empty() {
             return Err(failed("its name leads to no address"));
         }
@@ -134,7 +135,7 @@ impl SmtpCourier {
             implicit_tls: gateway.implicit_tls,
             credentials: login.map(|login| (login.user_name.clone(), login.password.clone())),
         };
-        Ok(Route::complete(vec![hop]))
+        Ok(if are_all { Route::complete(vec![hop]) } else { Route::incomplete(vec![hop]) })
     }
 }
 
@@ -146,13 +147,17 @@ fn trusting(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, r
     Ok(roots)
 }
 
+/// The addresses of a gateway.
+struct Addresses {
+    found: Vec<IpAddr>,
+    /// Whether DNS has answered for both families.
+    are_all: bool,
+}
+
 /// None is an answer; that there was no answer is the error, since it may come later.
-async fn addresses(
-    host: &GatewayHost,
-    resolver: &dyn Resolver,
-) -> Result<Vec<IpAddr>, LookupError> {
+async fn addresses(host: &GatewayHost, resolver: &dyn Resolver) -> Result<Addresses, LookupError> {
     let name = match host {
-        GatewayHost::Address(ip) => return Ok(vec![*ip]),
+        GatewayHost::Address(ip) => return Ok(Addresses { found: vec![*ip], are_all: true }),
         GatewayHost::Name(name) => name.as_str(),
     };
     let lookups = async {
@@ -174,7 +179,7 @@ async fn addresses(
     }
     match silence {
         Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
+        silence => Ok(Addresses { found, are_all: silence.is_none() }),
     }
 }
 
@@ -204,10 +209,11 @@ fn by_route(outcome: Outcome) -> Outcome {
 
 /// A gateway that cannot be reached, or not safely, bounces its mail (guide 3681), with the same
 /// status for good; what it says itself may be temporary, and who was left over because it is slow
-/// can be tried again.
-fn by_gateway(name: &str, outcome: Outcome) -> Outcome {
+/// can be tried again. That no way leads from here to an address of it, or that DNS does not tell
+/// all of them now, says nothing of the gateway.
+fn by_gateway(name: &str, outcome: Outcome, asked: Asked) -> Outcome {
     match outcome {
-        Outcome::Deferred(failure) if is_unreachable(&failure) => {
+        Outcome::Deferred(failure) if asked == Asked::All && is_unreachable(&failure) => {
             let (subject, detail) = (failure.enhanced.subject(), failure.enhanced.detail());
             let enhanced = EnhancedStatus::new(5, subject, detail);
             let text = format!("SMTP gateway {name}: {}", failure.text);
@@ -250,9 +256,10 @@ impl Courier for SmtpCourier {
         let job = Job { envelope: &envelope, content: &parts };
         let client = self.clients.that_carries(&entry.purpose);
         let attempted = attempt(&route, &job, client, open).await;
+        let asked = attempted.asked;
         let outcomes = attempted.outcomes.into_iter().map(|outcome| match &entry.destination {
             Destination::Domain(_) => by_route(outcome),
-            Destination::Gateway(name) => by_gateway(name, outcome),
+            Destination::Gateway(name) => by_gateway(name, outcome, asked),
         });
         let outcomes = places.iter().copied().zip(outcomes);
         Carried { outcomes: outcomes.collect(), open: attempted.connection }
@@ -299,13 +306,14 @@ mod tests {
 
     #[test]
     fn a_gateway_that_cannot_be_reached_bounces_and_one_that_is_slow_does_not() {
-        for (status, expected) in [
-            ("4.4.1", Some("5.4.1 SMTP gateway filter: because (remote, connection)")),
-            ("4.7.5", Some("5.7.5 SMTP gateway filter: because (remote, connection)")),
-            ("4.4.5", None),
+        for (status, asked, expected) in [
+            ("4.4.1", Asked::All, Some("5.4.1 SMTP gateway filter: because (remote, connection)")),
+            ("4.7.5", Asked::All, Some("5.7.5 SMTP gateway filter: because (remote, connection)")),
+            ("4.4.1", Asked::Some, None),
+            ("4.4.5", Asked::All, None),
         ] {
             let failure = failure(status, "because".to_owned(), "remote");
-            let told = match by_gateway("filter", Outcome::Deferred(failure)) {
+            let told = match by_gateway("filter", Outcome::Deferred(failure), asked) {
                 Outcome::Failed(failure) => Some(failure.to_string()),
                 Outcome::Sent(_) | Outcome::Deferred(_) => None,
             };
@@ -320,12 +328,14 @@ mod tests {
         for (v6, v4, expected) in [
             (silent(), silent(), Err(())),
             (silent(), Err(LookupError::NoData), Err(())),
-            (Err(LookupError::NoSuchName), Err(LookupError::NoSuchName), Ok(0)),
-            (silent(), found(), Ok(1)),
+            (Err(LookupError::NoSuchName), Err(LookupError::NoSuchName), Ok((0, true))),
+            (Err(LookupError::NoData), found(), Ok((1, true))),
+            (silent(), found(), Ok((1, false))),
         ] {
             let host: GatewayHost = "filter.example.test".parse().expect("a host");
             let found = addresses(&host, &Dns { v6, v4 }).await;
-            assert_eq!(found.map(|found| found.len()).map_err(|_| ()), expected);
+            let found = found.map(|it| (it.found.len(), it.are_all)).map_err(|_| ());
+            assert_eq!(found, expected);
         }
     }
 }

@@ -237,8 +237,10 @@ fn a_gateway_that_cannot_be_reached_bounces_mail_at_once() {
     let admin = Administrator::new();
     let refused = admin.gateway("refused", HOST, refusing_port(), "carol@far.test");
     let nowhere = admin.gateway("nowhere", "nowhere.good.test", 25, "dave@far.test");
-    let daemon = daemon(&(refused + &nowhere), refusing_port());
-    submit(&daemon, "carol@far.test,dave@far.test", "not now", &[]).accepted();
+    // No way leads there from any machine, which says nothing of the gateway.
+    let away = admin.gateway("away", "255.255.255.255", 25, "erin@far.test");
+    let daemon = daemon(&(refused + &nowhere + &away), refusing_port());
+    submit(&daemon, "carol@far.test,dave@far.test,erin@far.test", "not now", &[]).accepted();
     let reports = reports(&daemon, 2);
     let trace = daemon.trace("not now");
     for (to, expected) in [
@@ -252,7 +254,12 @@ fn a_gateway_that_cannot_be_reached_bounces_mail_at_once() {
             assert!(reports.contains(line), "no {line} in\n{reports}");
         }
     }
-    assert!(is_queue_empty(&daemon));
+    assert!(!reports.contains("Final-Recipient: rfc822; erin@"), "{reports}");
+    let waits = wait_for("the attempt", || {
+        let queue = daemon.succeeds(&["queue", "list"]);
+        queue.contains("cannot connect").then_some(queue)
+    });
+    assert!(waits.contains("erin@far.test") && waits.contains("1 entry"), "{waits}");
 }
 
 #[test]

@@ -307,6 +307,24 @@ async fn after_a_quarter_of_an_hour_no_transaction_begins() {
 
 /// Addresses to which no route leads here: 240.0.0.0/4 is nobody's, and the kernel has none for it.
 #[tokio::test]
+async fn it_is_known_whether_all_servers_were_asked() {
+    let closed = server(&[]).await;
+    let mut there = hop("closed.test", &closed);
+    closed.finish().await;
+    // Nobody listens at the port for TCPMUX.
+    there.port = 1;
+    let mut nowhere = there.clone();
+    nowhere.addresses = vec![IpAddr::V4(Ipv4Addr::BROADCAST)];
+    for (route, asked) in [
+        (vec![there.clone()], Asked::All),
+        (vec![nowhere.clone()], Asked::Some),
+        (vec![there, nowhere], Asked::Some),
+    ] {
+        assert_eq!(tried(&route, &["b"], None).await.asked, asked, "{route:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_network_that_cannot_be_reached_uses_up_no_try_and_the_next_address_is_tried() {
     let works = server(&[&[HELLO, &good("b"), QUIT].concat()]).await;
     let mut first = hop("many.test", &works);
