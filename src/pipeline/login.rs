@@ -192,6 +192,17 @@ impl Logins {
         Ok(Login { organization, user, token: proof.token })
     }
 
+    /// A login from a network whose logins fail too often: its password is not looked at, but that
+    /// it was tried is told.
+    pub fn not_asked(&self, snapshot: &Snapshot, trace_id: TraceId, peer: &Peer, user_name: &str) {
+        let account = Account::of(&snapshot.directory, user_name, peer.ip, &self.throttle());
+        let organization = account.organization.as_ref().map(Arc::from);
+        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
+        let outcome = Err(AuthFailure::TooManyFailures);
+        let ip = peer.ip.to_canonical();
+        self.audit.record(Authentication::smtp(occasion, user_name, ip, outcome, None));
+    }
+
     /// A password is slow to verify, so logins take turns, and an account that fails often is not
     /// looked at for a while.
     async fn by_password(&self, account: &Account, password: Secret) -> Proof {

@@ -372,6 +372,10 @@ impl Handler for Pipeline {
         login.map_err(|denied| self.refuse(denied.reason, trace_id, peer, &denied.about))
     }
 
+    fn login_throttled(&self, trace_id: TraceId, peer: &Peer, user_name: &str) {
+        self.logins.not_asked(&self.snapshot.load(), trace_id, peer, user_name);
+    }
+
     async fn mail(
         &self,
         trace_id: TraceId,

@@ -50,7 +50,7 @@ pub fn conversation(input: &[u8]) {
                 assert_eq!(peer.login.is_some(), protocol.is_submission(), "who may send");
             }
             Told::Authenticate(_) => assert!(protocol == Protocol::Submissions, "no TLS runs"),
-            Told::Rcpt(_) | Told::Abandon | Told::Refused(..) => {}
+            Told::Rcpt(_) | Told::Abandon | Told::Throttled(_) | Told::Refused(..) => {}
         }
     }
 }

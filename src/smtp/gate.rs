@@ -27,6 +27,8 @@ impl<H: Handler> Gate<'_, H> {
     ) -> Result<Login, Refusal> {
         let failed = self.shared.failed_logins();
         if failed.are_spent(self.peer.ip, self.limits.failed_logins_per_network) {
+            let user_name = &credentials.user_name;
+            self.shared.handler().login_throttled(trace_id, self.peer, user_name);
             return Err(self.refuse(Reason::LoginsThrottled, trace_id, "AUTH ..."));
         }
         let answer = self.shared.handler().authenticate(trace_id, self.peer, credentials).await;

@@ -69,6 +69,10 @@ pub trait Handler: Send + Sync + 'static {
         credentials: Credentials,
     ) -> impl Future<Output = Result<Login, Refusal>> + Send;
 
+    /// AUTH with this user name, from a network whose logins fail too often: nobody asks whether the
+    /// credentials are right. For the records only.
+    fn login_throttled(&self, trace_id: TraceId, peer: &Peer, user_name: &str);
+
     /// MAIL: begins a transaction under `trace_id`. On submission listeners, `peer.login` is set.
     fn mail(
         &self,

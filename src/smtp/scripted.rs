@@ -13,6 +13,8 @@ use crate::smtp::reason::Reason;
 pub(crate) enum Told {
     /// The user's name.
     Authenticate(String),
+    /// The user name that was not asked about.
+    Throttled(String),
     Mail(Peer, ReversePath, MailParameters),
     Rcpt(EnvelopeRecipient),
     Message(Vec<u8>),
@@ -61,7 +63,11 @@ impl Scripted {
             match told {
                 Told::Mail(_, ref path, _) if !is_refused(path) => begun += 1,
                 Told::Message(_) | Told::Abandon => ended += 1,
-                Told::Authenticate(_) | Told::Mail(..) | Told::Rcpt(_) | Told::Refused(..) => {}
+                Told::Authenticate(_)
+                | Told::Throttled(_)
+                | Told::Mail(..)
+                | Told::Rcpt(_)
+                | Told::Refused(..) => {}
             }
             assert!(ended <= begun, "a transaction ended twice");
         }
@@ -103,6 +109,10 @@ impl Handler for Scripted {
             _ => Reason::BadCredentials,
         };
         Err(Refusal { reason, trace_id })
+    }
+
+    fn login_throttled(&self, _trace_id: TraceId, _peer: &Peer, user_name: &str) {
+        self.note(Told::Throttled(user_name.to_owned()));
     }
 
     async fn mail(

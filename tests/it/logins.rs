@@ -16,11 +16,17 @@ const PASSWORD: &str = "Lemon-tree1";
 const WRONG: &str = "Lemon-tree2";
 
 fn daemon(organization: &str) -> Daemon {
+    daemon_with(organization, 1000)
+}
+
+/// A daemon that lets a network fail so often in a minute.
+fn daemon_with(organization: &str, failures: usize) -> Daemon {
     let listener = |name: &str| {
         format!("[[listener]]\nname = \"{name}\"\nprotocol = \"{name}\"\nbind = \"127.0.0.1:0\"\n")
     };
     let listener = listener("submission") + &listener("submissions");
-    let sections = "[limits]\nbanner_delay_ms = 0\nfailed_logins_per_network = 1000\n".into();
+    let sections =
+        format!("[limits]\nbanner_delay_ms = 0\nfailed_logins_per_network = {failures}\n");
     let daemon = Setup { listener, sections, ..Setup::with(organization) }.start();
     for user in ["alice", "bob", "carol"] {
         assert!(set_password(&daemon, user, PASSWORD).status.success());
@@ -175,6 +181,28 @@ fn ten_failures_close_an_account_and_no_other() {
         log_in(&daemon, user, PASSWORD).refused("454 4.7.0", "logins-throttled");
     }
     log_in(&daemon, "bob", PASSWORD).accepted();
+}
+
+#[test]
+fn attempts_that_are_not_looked_at_leave_their_lines() {
+    let daemon = daemon_with("", 1);
+    log_in(&daemon, "alice", WRONG).refused("535", "bad-credentials");
+    for (mechanism, user) in [("PLAIN", "alice"), ("LOGIN", "nobody@example.test")] {
+        let over = ("submissions", "--tls-on-connect");
+        log_in_over(&daemon, over, mechanism, user, PASSWORD).refused("454", "logins-throttled");
+    }
+    let lines = audit(&daemon, "authentication", 3);
+    let told = |line: &Value| {
+        let words = ["user", "user_id", "auth_failed_reason"].map(|key| line[key].as_str());
+        words.map(|word| word.unwrap_or("-").to_owned()).join(" ")
+    };
+    let told: Vec<String> = lines.iter().map(told).collect();
+    let expected = [
+        "alice alice wrong-password",
+        "alice alice too-many-failures",
+        "nobody@example.test - too-many-failures",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -116,8 +116,12 @@ impl Context {
             }
             Err(refusal) => {
                 let answer = Answer::Reply(Reply::refusal(refusal));
-                // What failed here says nothing about the password.
-                if refusal.reason.is_transient() {
+                if refusal.reason == Reason::LoginsThrottled {
+                    // Nobody has looked at the password. But each attempt leaves its lines in the
+                    // logs, and without a pause they would grow as fast as the network is.
+                    Step::Pause(FAILED_LOGIN_PAUSE, Box::new(Step::Answer(answer)))
+                } else if refusal.reason.is_transient() {
+                    // What failed here says nothing about the password.
                     close_if_421(refusal.reason, answer)
                 } else {
                     self.login_failed(answer)

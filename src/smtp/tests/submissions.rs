@@ -154,13 +154,17 @@ async fn a_network_that_guesses_passwords_is_deferred() {
     let asked = || shared.handler().told().iter().filter(|told| is_asked(told)).count();
     let before = asked();
     for line in [RIGHT, WRONG] {
+        let began = Instant::now();
         let said = client.ask(line).await;
         assert!(said.starts_with("454 4.7.0 ") && said.contains("[logins-throttled "), "{said}");
+        assert_eq!(began.elapsed(), Duration::from_secs(1), "lines in the logs grow at its pace");
     }
     assert_eq!(asked(), before);
     client.gone().await;
-    let told = Told::Refused(Reason::LoginsThrottled, "AUTH ...".to_owned());
-    assert!(shared.handler().told().contains(&told));
+    let told = shared.handler().told();
+    assert!(told.contains(&Told::Refused(Reason::LoginsThrottled, "AUTH ...".to_owned())));
+    let throttled = told.iter().filter(|told| **told == Told::Throttled("alice".to_owned()));
+    assert_eq!(throttled.count(), 2, "each attempt is told");
 }
 
 fn is_asked(told: &Told) -> bool {
