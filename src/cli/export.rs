@@ -32,11 +32,13 @@ pub(super) struct Export {
 impl Export {
     /// Opens the folder; makes it, and those above it, if they are not there.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        // With a slash or a dot behind it, a name that is a link would be followed.
+        let path: PathBuf = path.components().collect();
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         }
-        let dir = open_folder(CWD, path).with_context(|| path.display().to_string())?;
-        Ok(Self { path: path.into(), dir, folders: HashMap::new(), written: HashSet::new() })
+        let dir = open_folder(CWD, &path).with_context(|| path.display().to_string())?;
+        Ok(Self { path, dir, folders: HashMap::new(), written: HashSet::new() })
     }
 
     /// Writes a message, in place of what an earlier export left; where it is.
@@ -131,7 +133,9 @@ mod tests {
         let error = export.write(Folder::JunkEmail, id, b"mail").expect_err("a link");
         assert!(format!("{error:#}").contains("JUNK_EMAIL: is a link"), "{error:#}");
         symlink(&to, dir.path().join("link")).expect("links");
-        assert!(Export::open(&dir.path().join("link")).is_err());
+        for name in ["link", "link/", "link//", "link/.", "link/./"] {
+            assert!(Export::open(&dir.path().join(name)).is_err(), "{name}");
+        }
         assert_eq!(fs::read_dir(&elsewhere).expect("lists").count(), 1);
     }
 }
