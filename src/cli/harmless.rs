@@ -53,6 +53,12 @@ pub(super) fn harmless(text: &str) -> String {
     harmless
 }
 
+/// What a sender has written, for a place in a line of ours: an encoded word may have line ends in it
+/// (RFC 2047 §5), and nobody else begins a line here.
+pub(super) fn in_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
@@ -94,6 +100,16 @@ mod tests {
             ("❤\u{fe0f} 👩\u{200d}💻", "❤\u{fe0f} 👩\u{200d}💻"),
         ] {
             assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_sender_writes_begins_no_line() {
+        for (text, expected) in [
+            ("plain, größer", "plain, größer"),
+            ("one\r\ntwo\u{85}three\tfour\u{1b}", "one  two three four "),
+        ] {
+            assert_eq!(in_one_line(text), expected, "{text:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::export::Export;
+use super::harmless::in_one_line;
 use super::output::Lines;
 use super::{ConfigArgument, audited, output};
 use crate::clock::{Clock, SystemClock};
@@ -126,7 +127,8 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         lines.line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
         for message in inside {
             let subject = match unreadable.note(message, subject(&reader, message)) {
-                Some(subject) => subject.unwrap_or_else(|| "(no subject)".into()),
+                Some(Some(subject)) => in_one_line(&subject),
+                Some(None) => "(no subject)".into(),
                 None => "(cannot be read)".into(),
             };
             lines.line(&format!(

@@ -306,6 +306,18 @@ fn a_mailbox_can_be_listed_shown_and_exported() {
 }
 
 #[test]
+fn a_subject_begins_no_line_of_a_list() {
+    let daemon = Setup::default().start();
+    let subject = "=?utf-8?q?one=0D=0AINBOX:_9_messages=1B[2J?=";
+    swaks(&daemon, "bob@good.test", "alice@example.test", subject, &[]).accepted();
+    let list = daemon.succeeds(&["mailbox", "list", "alice"]);
+    assert_eq!(list.lines().count(), 6, "five folders and a message: {list}");
+    assert!(list.contains("bytes  one  INBOX: 9 messages [2J\n"), "{list}");
+    let list = daemon.succeeds(&["mailbox", "list", "alice", "--json"]);
+    assert_eq!(json(list.trim())["subject"], "one\r\nINBOX: 9 messages\u{1b}[2J");
+}
+
+#[test]
 fn all_mailboxes_are_listed_also_those_without_mail() {
     let daemon = Setup::with("[[user]]\nname = \"dave\"\nremote = \"dave@else.test\"\n").start();
     swaks(&daemon, "bob@good.test", ALICE, "one", &[]).accepted();

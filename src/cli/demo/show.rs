@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use super::world::Place;
+use crate::cli::harmless::in_one_line;
 use crate::cli::output;
 use crate::store::reader::{Reader, StoredMessage};
 use crate::store::{Folder, MailboxName};
@@ -56,7 +57,7 @@ fn messages(reader: &Reader, place: &Place, user: &str) -> anyhow::Result<Vec<St
 
 fn subject(message: &[u8]) -> String {
     let parsed = mail_parser::MessageParser::new().parse_headers(message);
-    parsed.and_then(|parsed| parsed.subject().map(str::to_owned)).unwrap_or_default()
+    parsed.and_then(|parsed| parsed.subject().map(in_one_line)).unwrap_or_default()
 }
 
 /// The text and the `message/delivery-status` part of a report (RFC 6522, RFC 3464).
