@@ -119,7 +119,13 @@ pub(crate) fn parse(line: &[u8], protocol: Protocol) -> Result<Command, Reason> 
         Err(_) if begins(b"BDAT") => return Ok(Command::EndlessBdat),
         Err(_) => return Err(Reason::BadSyntax),
     };
-    // RFC 5321 §4.1.1: white space before the CR LF is tolerated.
+    // RFC 5321 §4.1.1: white space before the CR LF is tolerated. Deviation: where a space belongs
+    // in these commands, devices and scripts write a tab too; in a quoted string it is no space.
+    let has_tabs = is_greeting || begins(b"MAIL") || begins(b"RCPT");
+    let text = match text.contains('\t') && !text.contains('"') && has_tabs {
+        true => Cow::Owned(text.replace('\t', " ")),
+        false => text,
+    };
     let text = text.trim_end_matches([' ', '\t']);
     let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
     let verb = verb.to_ascii_uppercase();
