@@ -307,11 +307,16 @@ impl<'a> Check<'a> {
         answer.records.iter().any(|record| self.is_client(record, prefixes))
     }
 
-    /// Whether a host that has no addresses of the client's family has some of the other: then
-    /// its name leads somewhere, and is no void lookup.
+    /// Whether a host that has no addresses of the client's family has some of the other, or may
+    /// have, since DNS does not answer: then its name leads somewhere, and is no void lookup.
     async fn has_other_family(&self, name: &str) -> bool {
         let other = if self.ip.is_ipv4() { RecordType::Aaaa } else { RecordType::A };
-        is_name(name) && self.resolver.lookup(name, other).await.is_ok()
+        let found = if is_name(name) {
+            self.resolver.lookup(name, other).await
+        } else {
+            Err(LookupError::NoSuchName)
+        };
+        !found.is_err_and(|error| error.is_void())
     }
 
     async fn has_exchanger(&mut self, name: &str, prefixes: Prefixes) -> Result<bool, Stop> {

@@ -108,6 +108,45 @@ async fn a_void_lookup_is_a_term_and_no_host() {
     }
 }
 
+/// Hosts whose other family DNS does not tell: nobody knows that they lead nowhere.
+struct HalfAnswered;
+
+impl Resolver for HalfAnswered {
+    fn lookup<'a>(&'a self, name: &'a str, record_type: RecordType) -> Lookup<'a> {
+        let text = "v=spf1 -a:h1.test -a:h2.test -mx:m.test -a:h3.test +all";
+        let records: Vec<RecordData> = match (name, record_type) {
+            ("a.test", RecordType::Txt) => vec![RecordData::Txt(text.as_bytes().into())],
+            ("m.test", RecordType::Mx) => {
+                vec![RecordData::Mx { preference: 1, exchange: "h4.test".into() }]
+            }
+            _ => vec![],
+        };
+        Box::pin(async move {
+            if record_type == RecordType::Aaaa {
+                return Err(LookupError::Transient("SERVFAIL".into()));
+            }
+            if records.is_empty() {
+                return Err(LookupError::NoData);
+            }
+            let ttl = Duration::from_secs(60);
+            Ok(Answer { records: Arc::from(records), ttl, is_secure: false })
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_dns_does_not_tell_is_no_void_lookup() {
+    let query = Query {
+        ip: "192.0.2.1".parse().expect("an address"),
+        helo: "mail.a.test",
+        sender: Some("u@a.test"),
+        receiver: "mx.test",
+        now_secs: 0,
+    };
+    let outcome = check_host(&HalfAnswered, &query).await;
+    assert_eq!(outcome.result, SpfResult::Pass, "{outcome:?}");
+}
+
 #[tokio::test]
 async fn a_null_path_checks_the_helo_name() {
     let zone = Zone(&[("mail.a.test", "v=spf1 ip4:192.0.2.1 -all")]);
