@@ -87,7 +87,7 @@ fn first_day(path: &Path, key: &str) -> io::Result<Option<String>> {
 }
 
 /// Whether a name leads to a file that is open; not if somebody has moved or deleted it.
-pub(super) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     let there = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found.map_err(|error| named(path, error))?,

@@ -11,6 +11,7 @@ mod line;
 mod settings;
 pub mod sink;
 
+pub(crate) use dated::leads_to;
 pub use event::{
     BouncedRecipient, DmarcPolicyApplied, EmailReceived, Event, IncomingBounced,
     JournalingInitiated, MailboxDelivered, OutgoingBounced, OutgoingSent, OutgoingSubmitted,

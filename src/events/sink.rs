@@ -385,13 +385,16 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| named(dir, error))
 }
 
+/// Opens a file of the log; makes it, and its folder, which somebody may have moved away too.
 fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .read(true)
-        .open(path)
-        .map_err(|error| named(path, error))
+    let open = || OpenOptions::new().create(true).append(true).read(true).open(path);
+    let opened = match (open(), path.parent()) {
+        (Err(error), Some(dir)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir).and_then(|()| open())
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|error| named(path, error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "rotation of the file that this module owns")]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mail_log::harmless;
 use crate::clock::Timestamp;
+use crate::events::leads_to;
 use crate::smtp::handler::SessionRefusal;
 use crate::smtp::reason::Reason;
 
@@ -78,7 +79,6 @@ impl RefusalLog {
     /// # Errors
     /// Those of the file system.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
         let mut writer = Writer::open(dir.into())?;
         let (lines, waiting) = sync_channel::<RefusalLine>(WAITING);
         std::thread::Builder::new().name("refusals".into()).spawn(move || {
@@ -136,12 +136,17 @@ struct Writer {
 
 impl Writer {
     fn open(dir: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&dir)?;
         let file = OpenOptions::new().create(true).append(true).open(dir.join(CURRENT))?;
         let size = file.metadata()?.len();
         Ok(Self { dir, file, size })
     }
 
     fn append(&mut self, line: &RefusalLine) -> io::Result<()> {
+        // Somebody may have moved it away; `events trace` looks under its name.
+        if !leads_to(&self.dir.join(CURRENT), &self.file)? {
+            *self = Self::open(self.dir.clone())?;
+        }
         if self.size > MAX_FILE_BYTES {
             replace(&self.dir.join(CURRENT), &self.dir.join(PREVIOUS))?;
             *self = Self::open(self.dir.clone())?;
@@ -176,6 +181,33 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+    fn a_file_or_folder_that_was_moved_away_is_begun_anew() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let dir = parent.path().join("refusals");
+        let line = |about: &str| RefusalLine {
+            trace_id: "1".into(),
+            timestamp: Timestamp::from_millis(0),
+            reason: "bad-syntax".into(),
+            reply: "501".into(),
+            ip: "192.0.2.1".into(),
+            helo: None,
+            about: about.into(),
+        };
+        let mut writer = Writer::open(dir.clone()).expect("opens");
+        writer.append(&line("first")).expect("writes");
+        fs::rename(dir.join(CURRENT), dir.join("moved")).expect("moves");
+        writer.append(&line("second")).expect("writes");
+        fs::rename(&dir, parent.path().join("away")).expect("moves");
+        writer.append(&line("third")).expect("writes");
+        let read = |path: &Path| fs::read_to_string(path).expect("reads");
+        let second = read(&parent.path().join("away").join(CURRENT));
+        assert!(second.contains("second") && !second.contains("first"), "{second}");
+        let third = read(&dir.join(CURRENT));
+        assert!(third.contains("third") && !third.contains("second"), "{third}");
+    }
 
     #[test]
     fn a_flood_of_refusals_is_counted_not_told() {

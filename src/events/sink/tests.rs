@@ -232,3 +232,17 @@ fn the_files_of_an_idle_daemon_are_deleted_when_their_time_has_come() {
     assert_eq!(left(&mut sink, day(33)), 1);
     assert_eq!(sink.last(), Some(EventId { lsn: Lsn(5), index: 0 }));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the folder")]
+fn a_folder_that_was_moved_away_is_made_again() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let dir = parent.path().join("events");
+    let mut sink = EventSink::open(dir.clone(), Settings::default(), Lsn(0)).expect("opens");
+    append(&mut sink, 1, MORNING, 1);
+    fs::rename(&dir, parent.path().join("away")).expect("moves");
+    assert!(sink.reopen_if_moved().expect("opens again"));
+    append(&mut sink, 2, MORNING, 1);
+    assert_eq!(ids(&dir), ["0000000000000002-0000"]);
+    assert_eq!(ids(&parent.path().join("away")), ["0000000000000001-0000"]);
+}
