@@ -256,6 +256,10 @@ fn access_rules_are_tried_out() {
     assert_eq!((&of_carol["effect"], &of_carol["disabled"]), (&"DENY".into(), &true.into()));
     let told = open.succeeds(&["access", "test", "--user", "alice", "--ip", "192.0.2.1"]);
     assert_eq!(told, "ALLOW: by default\n");
+    let remote = Setup::with("[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n").prepare();
+    let of_dave = remote.command(&["access", "test", "--user", "dave", "--ip", "192.0.2.1"]);
+    assert_eq!((text(&of_dave.stdout), of_dave.status.code()), (String::new(), Some(1)));
+    assert!(text(&of_dave.stderr).contains("dave"), "who has no mailbox here logs in nowhere");
 }
 
 #[test]

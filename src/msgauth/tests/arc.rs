@@ -81,3 +81,18 @@ async fn a_set_that_breaks_the_grammar_fails_the_chain() {
         assert_eq!((arc.result, arc.reason.as_deref()), (ArcResult::Fail, Some(reason)), "{to}");
     }
 }
+
+/// RFC 6376 §3.5, which RFC 8617 §4.1.2 inherits.
+#[tokio::test]
+async fn a_signature_that_does_not_say_how_is_simple() {
+    for (canonicalization, expected) in [
+        ("", ArcResult::Pass),
+        ("c=simple/simple; ", ArcResult::Pass),
+        ("c=simple; ", ArcResult::Pass),
+        ("c=relaxed; ", ArcResult::Fail),
+    ] {
+        let message = by_hand::arc_set(MESSAGE, canonicalization);
+        let arc = Dns::default().keys().authenticate(&message).await.arc;
+        assert_eq!(arc.result, expected, "{canonicalization:?}: {arc:?}");
+    }
+}
