@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod harmless;
 mod init;
+mod log;
 mod mailbox;
 mod output;
 mod owner;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Configuration, LogFormat, LogSettings, Problems};
+use crate::config::{self, Configuration, Problems};
 
 /// sysexits EX_CONFIG: the unit does not restart on it.
 const EX_CONFIG: u8 = 78;
@@ -169,17 +170,6 @@ fn start_failure(error: crate::daemon::StartError) -> anyhow::Error {
 #[expect(clippy::print_stderr, reason = "the command line's own errors")]
 fn eprintln_all(error: &anyhow::Error) {
     eprintln!("{}", harmless::harmless(&output::described(error)));
-}
-
-/// Starts the operational log on standard error.
-fn start_log(settings: &LogSettings) {
-    let filter = tracing_subscriber::EnvFilter::new(&settings.level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start, as tests may do, leaves the first log as it is.
-    drop(match settings.format {
-        LogFormat::Text => log.with_ansi(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
-    });
 }
 
 /// One processor is left to the store's threads: a worker more would only be switched with them.

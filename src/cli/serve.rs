@@ -4,7 +4,7 @@ use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigArgument, allocator, environment, output, runtime, start_failure, start_log};
+use super::{ConfigArgument, allocator, environment, log, output, runtime, start_failure};
 use crate::config::{self, Configuration};
 use crate::daemon::control::ReloadAnswer;
 use crate::daemon::{self, Changes, Daemon};
@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     allocator::give_memory_back_soon();
     let configuration = arguments.load()?;
     daemon::try_out(&configuration)?;
-    start_log(&configuration.log);
+    log::start(&configuration.log);
     tell_findings(&configuration);
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

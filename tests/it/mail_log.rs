@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::daemon::{BINARY, Daemon, Setup, rule};
 use crate::support::refusing_port;
 use crate::support::remote::{Manners, Remote};
-use crate::support::sending::{prepared, queue, route, submit};
+use crate::support::sending::{Submitter, prepared, queue, route, submit};
 use crate::support::smtp::{Client, message};
 use crate::support::wait_for;
 
@@ -117,6 +117,21 @@ fn accepted_messages_and_their_outcomes_are_lines() {
     check(&told, "dropped by the administrator", &["to=busy@far.test"]);
     check(&told, "bounced by the administrator", &["to=x@down.test", "failure=\"5.7.1 given up"]);
     assert!(queue(&daemon).is_empty());
+}
+
+/// Also where a line says in words why something is refused.
+#[test]
+fn nobody_hides_in_a_line_of_text() {
+    let remote = Remote::start(Manners::default());
+    let daemon = daemon("", ORGANIZATION, &remote);
+    let mut alice = Submitter::log_in(daemon.listener("submissions")).expect("logs in");
+    alice.say("MAIL FROM:<\"a\u{202e}b\"@evil.test> SMTPUTF8\r\n", "550").expect("is refused");
+    let log = wait_for("the refusal", || {
+        let log = daemon.log();
+        log.contains("MAIL is refused").then_some(log)
+    });
+    assert!(!log.contains('\u{202e}'), "{log}");
+    assert!(log.contains(r"denied=a\u202eb@evil.test is in no domain"), "{log}");
 }
 
 #[test]

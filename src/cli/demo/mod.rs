@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use tokio::time::timeout;
 
-use super::{events, output, runtime, start_log};
+use super::{events, log, output, runtime};
 use crate::config::{LogFormat, LogSettings};
 use arrivals::arrivals;
 use submissions::{AUTHOR, End, SUBMISSIONS, Submission};
@@ -54,7 +54,7 @@ struct Played {
 }
 
 pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
-    start_log(&LogSettings { format: LogFormat::Text, level: "warn".into() });
+    log::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
     let folder = Folder::of(arguments)?;
     let voice = Voice { is_quiet: arguments.json };
     let played = runtime()?.block_on(async {

@@ -79,7 +79,8 @@ impl Submitter {
         self.say(&format!("From: <{ALICE}>\r\nSubject: {subject}\r\n\r\nHello.\r\n.\r\n"), "")
     }
 
-    fn say(&mut self, text: &str, code: &str) -> Option<String> {
+    /// Says a line; the reply if it begins with `code`.
+    pub fn say(&mut self, text: &str, code: &str) -> Option<String> {
         let stream = self.reader.get_mut();
         stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).ok()?;
         self.reply(code)
