@@ -174,6 +174,24 @@ impl Directory {
         self.domains.contains_key(domain)
     }
 
+    /// Whether some organization's domain is this one or stands above it or below it, so that what
+    /// is proven for the one may count as proven for the other (RFC 9989 §4.4.1). Takes time linear
+    /// in the number of domains.
+    pub fn is_related(&self, domain: &Domain) -> bool {
+        let mut domains = self.domains.keys();
+        domains.any(|ours| ours.is_within(domain) || domain.is_within(ours))
+    }
+
+    /// Whether some organization's domain is this one or stands below it. Takes time linear in the
+    /// number of domains.
+    pub fn is_above_ours(&self, domain: &str) -> bool {
+        let is_at_or_below = |ours: &Domain| {
+            let rest = ours.as_str().strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.domains.keys().any(is_at_or_below)
+    }
+
     /// The address that an envelope's recipient stands for, in rules as well. Who writes to
     /// `postmaster` alone, which is the postmaster of the host itself (RFC 5321 §4.5.1), means the
     /// first organization's; everything else is meant as it is written.

@@ -64,6 +64,7 @@ impl Author {
             pct: 100,
             reason: reason.map(str::to_owned),
             organization: None,
+            author_organization: None,
         }
     }
 }
@@ -171,7 +172,11 @@ impl Evaluator<'_> {
         );
         let parameters = Parameters::new(parameters).with_cache(&walk.answers);
         let output = self.verifier.verify_dmarc(parameters).await;
-        outcome(author, &walk, &output, trace_id)
+        let mut outcome = outcome(author, &walk, &output, trace_id);
+        if outcome.result != DmarcResult::Pass {
+            outcome.author_organization = organizational_domain(domain, &walk).map(str::to_owned);
+        }
+        outcome
     }
 
     /// Looks up what alignment and `np` still need: the walks of identifiers within the reach

@@ -100,6 +100,10 @@ pub struct DmarcOutcome {
     /// if they have not the same one, or DNS does not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub organization: Option<String>,
+    /// The organizational domain of a single author's domain for which the message did not pass, if
+    /// DNS tells it. For who sends the message on; no story needs it.
+    #[serde(skip)]
+    pub author_organization: Option<String>,
 }
 
 impl DmarcOutcome {

@@ -50,6 +50,12 @@ impl Verdicts {
         self.authentication.as_ref().map_or(Verdict::Pass, Authentication::dmarc_verdict)
     }
 
+    /// The organizational domain of authors who did not pass DMARC, as far as DNS tells it.
+    pub(super) fn author_organization(&self) -> Option<&str> {
+        let dmarc = &self.authentication.as_ref()?.dmarc;
+        dmarc.organization.as_deref().or(dmarc.author_organization.as_deref())
+    }
+
     pub(super) fn is_spam(&self) -> bool {
         self.spam.verdict == Verdict::Fail
     }

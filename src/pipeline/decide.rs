@@ -69,14 +69,20 @@ impl Judged {
         self.outgoing.is_some() || self.verdicts.spf() == Verdict::Pass
     }
 
-    /// Whether it says that it is from a domain here, without proof. Sent on from here it would have
-    /// one, because it would come from our servers.
+    /// Whether it says that it is from a domain here, or from another domain of an organization that
+    /// has one here, without proof. Sent on from here it would have one, because it would come from
+    /// our servers with an envelope sender of ours (RFC 9989 §4.4.1: domains of one organization are
+    /// aligned).
     pub(super) fn is_author_unproven(&self) -> bool {
         let directory = &self.snapshot.directory;
-        let is_here = |author: &Address| directory.is_local(author.domain());
+        let is_related = |author: &Address| directory.is_related(author.domain());
         self.outgoing.is_none()
-            && self.headers.authors.iter().any(is_here)
             && self.verdicts.dmarc() != Verdict::Pass
+            && (self.headers.authors.iter().any(is_related)
+                || self
+                    .verdicts
+                    .author_organization()
+                    .is_some_and(|it| directory.is_above_ours(it)))
     }
 }
 

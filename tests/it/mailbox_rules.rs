@@ -304,6 +304,16 @@ fn forged_mail_of_our_own_does_not_leave_as_ours() {
         .refused("550 5.7.1", "dmarc-reject");
     swaks(&daemon, CAROL, "fwd@example.test", "forged too", &from).accepted();
     assert_eq!(daemon.folders("fwd", "forged too"), ["INBOX"]);
+    // What is proven for our domain is proven for its relatives.
+    let parent = ["--header", "From: alice@test"];
+    let child = ["--header", "From: alice@hr.example.org"];
+    for (number, from) in [parent, child].into_iter().enumerate() {
+        swaks(&daemon, CAROL, "dave@example.test", "of a relative", &from)
+            .refused("550 5.7.1", "dmarc-reject");
+        let subject = format!("relative {number}");
+        swaks(&daemon, CAROL, "fwd@example.test", &subject, &from).accepted();
+        assert_eq!(daemon.folders("fwd", &subject), ["INBOX"]);
+    }
     // A forged reverse-path does not get our name either.
     swaks(
         &daemon,
