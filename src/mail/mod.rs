@@ -3,6 +3,7 @@
 mod address;
 mod addressees;
 mod author;
+mod delivered_to;
 mod envelope;
 mod gateway;
 mod header;
@@ -15,6 +16,10 @@ pub use addressees::Addressees;
 pub(crate) use author::is_invisible;
 pub use author::{
     AuthorError, AuthorFields, Authors, author_domains, may_be_one_organization, names_nobody,
+};
+pub use delivered_to::{
+    DELIVERED_TO, DeliveryMarks, MARKED_DELIVERED_TO, delivered_to, delivered_to_whom,
+    domains_within,
 };
 pub use envelope::{
     BodyType, DsnNotify, DsnReturn, Envelope, EnvelopeRecipient, Login, MailParameters, Origin,

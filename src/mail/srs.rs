@@ -235,7 +235,7 @@ fn forwarded_before(sender: &Address) -> Option<(&str, &str)> {
 }
 
 /// The first five bytes in eight characters.
-fn base32(bytes: &[u8]) -> String {
+pub(super) fn base32(bytes: &[u8]) -> String {
     let bits = bytes.iter().take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     (0..HASH_LENGTH).rev().map(|place| digit(bits >> (5 * place))).collect()
 }

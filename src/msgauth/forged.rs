@@ -1,14 +1,16 @@
 //! Fields that pass for ours though we did not write them: results of checks (RFC 8601 §5), and what
 //! only a mailbox's own server says of a message.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr;
 
-use crate::mail::{Domain, FieldLines, hidden_names};
+use crate::mail::{
+    DELIVERED_TO, DeliveryMarks, Domain, FieldLines, MARKED_DELIVERED_TO, delivered_to_whom,
+    domains_within, hidden_names,
+};
 
-const NAME: &str = "Authentication-Results";
+const RESULTS: &str = "Authentication-Results";
 /// Names of our fields that say nothing of who wrote them, so that any from outside passes for ours.
 const OURS: [&str; 3] = ["Received-SPF", "X-MS-Journal-Report", "X-WM-Journal-Report"];
 /// How the names of all verdicts begin (guide 4405).
@@ -16,56 +18,109 @@ const VERDICTS: &[u8] = b"x-ses-";
 /// Comments within comments that are followed; real fields have one or two.
 const MAX_NESTING: usize = 16;
 
-/// Where the fields stand that carry our own authserv-id, or a name of ours, though we did not write
-/// them: whole fields with their line ends, in the order of the header.
-pub fn forged_fields(message: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
-    FieldLines::new(message)
-        .filter(|(name, range)| {
-            let field = message.get(range.clone()).unwrap_or_default();
-            is_forged(name, field, authserv_id)
-        })
-        .map(|(_, range)| range)
-        .collect()
+/// By what we know what is ours.
+pub struct Ours<'a> {
+    /// Our name in results.
+    pub authserv_id: &'a str,
+    /// Whether a domain's mailboxes are here.
+    pub is_local: &'a dyn Fn(&Domain) -> bool,
+    /// How we mark what mailboxes here send on.
+    pub marks: &'a DeliveryMarks,
 }
 
-fn is_forged(name: &[u8], field: &[u8], authserv_id: &str) -> bool {
+/// Where the fields stand that carry our own authserv-id, a name of ours, or a mailbox of ours that
+/// the message is said to have been in, though we did not write them: whole fields with their line
+/// ends, in the order of the header.
+pub fn forged_fields(message: &[u8], ours: &Ours<'_>) -> Vec<Range<usize>> {
+    let mut forged = Vec::new();
+    let mut passages = Passages::default();
+    for (name, range) in FieldLines::new(message) {
+        let field = message.get(range.clone()).unwrap_or_default();
+        if is_forged(name, field, ours) {
+            forged.push(range);
+        } else if is_called(name, DELIVERED_TO) {
+            passages.claim(field, range, ours);
+        } else if is_called(name, MARKED_DELIVERED_TO) {
+            passages.mark(field);
+        }
+    }
+    passages.add_forged(&mut forged);
+    forged
+}
+
+fn is_forged(name: &[u8], field: &[u8], ours: &Ours<'_>) -> bool {
     if is_ours(name) {
         return true;
     }
-    if is_results(name) {
+    if is_called(name, RESULTS) {
         let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
-        return claims(value.unwrap_or_default(), authserv_id);
+        return claims(value.unwrap_or_default(), ours.authserv_id);
+    }
+    if is_called(name, MARKED_DELIVERED_TO) {
+        return names_a_mailbox_here(field, ours) && !ours.marks.is_ours(field);
     }
     // A line that some reader takes for a field.
-    hidden_names(name, field)
-        .any(|name| is_ours(name) || is_results(name) && contains(field, authserv_id))
+    hidden_names(name, field).any(|name| {
+        is_ours(name)
+            || is_called(name, RESULTS) && contains(field, ours.authserv_id)
+            || is_called(name, DELIVERED_TO)
+            || is_called(name, MARKED_DELIVERED_TO)
+    })
+}
+
+/// The mailboxes here that a message is said to have been in, in `Delivered-To`, and those for which
+/// a mark of ours says the same, wherever it stands.
+#[derive(Default)]
+struct Passages {
+    /// With the mailbox, where it can be read.
+    claimed: Vec<(Range<usize>, Option<String>)>,
+    marked: Vec<String>,
+}
+
+impl Passages {
+    fn claim(&mut self, field: &[u8], range: Range<usize>, ours: &Ours<'_>) {
+        if names_a_mailbox_here(field, ours) {
+            self.claimed.push((range, delivered_to_whom(field).map(|mailbox| mailbox.key())));
+        }
+    }
+
+    fn mark(&mut self, field: &[u8]) {
+        self.marked.extend(delivered_to_whom(field).map(|mailbox| mailbox.key()));
+    }
+
+    fn add_forged(self, forged: &mut Vec<Range<usize>>) {
+        let Self { claimed, marked } = self;
+        if claimed.is_empty() {
+            return;
+        }
+        for (range, mailbox) in claimed {
+            if mailbox.is_none_or(|mailbox| !marked.contains(&mailbox)) {
+                forged.push(range);
+            }
+        }
+        forged.sort_unstable_by_key(|range| range.start);
+    }
+}
+
+/// Whether a field names somebody in a domain here; one that is not written as usual does if any
+/// reader may find such a domain in it.
+fn names_a_mailbox_here(field: &[u8], ours: &Ours<'_>) -> bool {
+    if let Some(mailbox) = delivered_to_whom(field) {
+        return (ours.is_local)(mailbox.domain());
+    }
+    let is_here = |name: &String| Domain::parse(name).is_ok_and(|domain| (ours.is_local)(&domain));
+    domains_within(field).iter().any(is_here)
 }
 
 /// Whether it is the name of a field that only we write.
 fn is_ours(name: &[u8]) -> bool {
     let start = name.get(..VERDICTS.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(VERDICTS))
-        || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()))
+        || OURS.iter().any(|ours| is_called(name, ours))
 }
 
-fn is_results(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(NAME.as_bytes())
-}
-
-/// The message without its forged fields, all else byte for byte.
-pub fn strip_forged_fields<'m>(message: &'m [u8], authserv_id: &str) -> Cow<'m, [u8]> {
-    let forged = forged_fields(message, authserv_id);
-    if forged.is_empty() {
-        return Cow::Borrowed(message);
-    }
-    let mut kept = Vec::with_capacity(message.len());
-    let mut position = 0;
-    for range in forged {
-        kept.extend_from_slice(message.get(position..range.start).unwrap_or_default());
-        position = range.end;
-    }
-    kept.extend_from_slice(message.get(position..).unwrap_or_default());
-    Cow::Owned(kept)
+fn is_called(name: &[u8], wanted: &str) -> bool {
+    name.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 /// Whether a field's value names us. One that cannot be read is ours if it has our name in it:
@@ -169,12 +224,31 @@ mod tests {
 
     use super::*;
 
+    use crate::mail::{Address, take_out};
+
     const HOSTNAME: &str = "mx.example.test";
+
+    fn marks() -> DeliveryMarks {
+        DeliveryMarks::new(&[7; 32])
+    }
+
+    fn forged_fields(message: &[u8]) -> Vec<Range<usize>> {
+        let is_local = |domain: &Domain| domain.as_str() == "example.test";
+        let ours = Ours { authserv_id: HOSTNAME, is_local: &is_local, marks: &marks() };
+        super::forged_fields(message, &ours)
+    }
+
+    /// The message without its forged fields.
+    fn strip_forged_fields(message: &[u8]) -> Vec<u8> {
+        let mut kept = message.to_vec();
+        take_out(&forged_fields(message), &mut kept);
+        kept
+    }
 
     fn check(value: &str, forged: bool) {
         let field = format!("Authentication-Results:{value}\r\n");
         let message = format!("From: a@b.test\r\n{field}To: c@d.test\r\n\r\n{field}");
-        let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
+        let stripped = strip_forged_fields(message.as_bytes());
         let expected = if forged { message.replacen(&field, "", 1) } else { message.clone() };
         assert_eq!(String::from_utf8_lossy(&stripped), expected, "{value:?}");
     }
@@ -224,9 +298,9 @@ mod tests {
     #[test]
     fn the_field_name_is_read_in_any_case_and_with_space_before_the_colon() {
         let message = b"AUTHENTICATION-RESULTS : mx.example.test; spf=pass\r\n\r\n";
-        assert_eq!(&*strip_forged_fields(message, HOSTNAME), b"\r\n");
+        assert_eq!(strip_forged_fields(message), b"\r\n");
         let other = b"ARC-Authentication-Results: i=1; mx.example.test; spf=pass\r\n\r\n";
-        assert_eq!(&*strip_forged_fields(other, HOSTNAME), other);
+        assert_eq!(strip_forged_fields(other), other);
     }
 
     /// What continues a line that is no field is a field to some readers, mail-parser among them.
@@ -240,11 +314,11 @@ mod tests {
             "nonsense\r\n\t more\r\n \tauthentication-results :mx.example.test\r\n",
         ] {
             let message = format!("{kept}{hidden}\r\n");
-            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
+            let stripped = strip_forged_fields(message.as_bytes());
             assert_eq!(String::from_utf8_lossy(&stripped), format!("{kept}\r\n"));
         }
         let value = b"X: y\r\n Authentication-Results: mx.example.test\r\n\r\n";
-        assert_eq!(&*strip_forged_fields(value, HOSTNAME), value);
+        assert_eq!(strip_forged_fields(value), value);
     }
 
     #[test]
@@ -262,30 +336,70 @@ mod tests {
         ] {
             let message =
                 format!("From: a@b.test\r\n{name}: PASS\r\n\tmore\r\nTo: c@d.test\r\n\r\n");
-            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
-            assert_eq!(&*stripped, b"From: a@b.test\r\nTo: c@d.test\r\n\r\n", "{name}");
+            let stripped = strip_forged_fields(message.as_bytes());
+            assert_eq!(stripped, b"From: a@b.test\r\nTo: c@d.test\r\n\r\n", "{name}");
         }
         for name in
             ["X-SES", "X-Sesame", "Y-SES-Spam-Verdict", "X-Received-SPF", "Y: z\r\n X-SES-A"]
         {
             let message = format!("{name}: PASS\r\n\r\nX-SES-Spam-Verdict: PASS\r\n");
-            let stripped = strip_forged_fields(message.as_bytes(), HOSTNAME);
+            let stripped = strip_forged_fields(message.as_bytes());
             assert_eq!(String::from_utf8_lossy(&stripped), message);
+        }
+    }
+
+    #[test]
+    fn who_was_delivered_to_here_has_our_mark() {
+        let alice = Address::parse("Alice@example.test").expect("an address");
+        let marked = marks().fields(&alice);
+        let (own, mark) = marked.split_at(marked.find("X-").expect("two fields"));
+        let check = |front: &str, kept: &str| {
+            let message = |fields: &str| format!("A: b\r\n{fields}C: d\r\n\r\n{own}");
+            let stripped = strip_forged_fields(message(front).as_bytes());
+            assert_eq!(String::from_utf8_lossy(&stripped), message(kept), "{front}");
+        };
+        check(&marked, &marked);
+        check(&format!("{mark}{own}"), &format!("{mark}{own}"));
+        check(mark, mark);
+        check(own, "");
+        let others = "Delivered-To: bob@other.test\r\nDelivered-To: nobody\r\n";
+        check(others, others);
+        check(&format!("{own}{others}{mark}"), &format!("{own}{others}{mark}"));
+        // The mark of another Mailweir is for that one.
+        let foreign = "X-Mailweir-Delivered-To: bob@other.test; mark=aaaaaaaa\r\n";
+        check(foreign, foreign);
+        for forged in [
+            "Delivered-To: bob@example.test\r\n",
+            "DELIVERED-TO :\r\n <alice@Example.Test>\r\n",
+            "Delivered-To: Alice <alice@example.test>\r\n",
+            "Delivered-To: alice@ example . test (here)\r\n",
+            "Delivered-To: a@other.test, alice@example.test\r\n",
+            "X-Mailweir-Delivered-To: bob@example.test\r\n",
+            "X-Mailweir-Delivered-To: bob@example.test; mark=aaaaaaaa\r\n",
+            "x-mailweir-delivered-to: <bob@example.test\r\n",
+            "x\r\n Delivered-To: alice@example.test\r\n",
+            "x\r\n X-Mailweir-Delivered-To: alice@example.test\r\n",
+        ] {
+            check(forged, "");
+            check(&format!("{forged}X-SES-A: b\r\n{forged}"), "");
+            let with_alices = format!("{forged}{marked}");
+            let kept = if forged.contains("<alice@Example") { &with_alices } else { &marked };
+            check(&with_alices, kept);
         }
     }
 
     proptest! {
         #[test]
         fn what_is_stripped_is_whole_fields_and_the_body_stays(message: Vec<u8>) {
-            let stripped = strip_forged_fields(&message, HOSTNAME);
+            let stripped = strip_forged_fields(&message);
             prop_assert!(stripped.len() <= message.len());
-            prop_assert!(forged_fields(&stripped, HOSTNAME).is_empty());
+            prop_assert!(forged_fields(&stripped).is_empty());
         }
 
         #[test]
         fn a_readable_claim_is_always_found(comment in "[a-z ]{0,20}", rest in "[ -~]{0,40}") {
             let field = format!("Authentication-Results: ({comment}) {HOSTNAME}; {rest}\r\n");
-            prop_assert_eq!(&*strip_forged_fields(field.as_bytes(), HOSTNAME), b"");
+            prop_assert_eq!(strip_forged_fields(field.as_bytes()), b"");
         }
     }
 }

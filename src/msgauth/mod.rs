@@ -27,7 +27,7 @@ pub mod spf;
 mod tags;
 
 pub use authenticator::{Authenticator, Request};
-pub use forged::{forged_fields, strip_forged_fields};
+pub use forged::{Ours, forged_fields};
 pub use outcome::{
     ArcOutcome, ArcResult, Authentication, DkimOutcome, DkimResult, DmarcOutcome, DmarcResult,
     IprevOutcome, IprevResult,

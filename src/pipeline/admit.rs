@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::decide::{Decided, DecidedRecipient, DecidedShare, Disposition, Judged, decide_share};
+use super::genuine;
 use super::headers;
 use super::onward::{self, SentOn, Target};
 use super::outgoing::Outgoing;
@@ -36,6 +37,8 @@ pub(super) struct Admitted {
     pub(super) leaving: Vec<Outgoing>,
     /// Recipients outside whom mailboxes send it on to, counted.
     pub(super) usage: Vec<UsageHold>,
+    /// Where fields of the content stand that pass for ours.
+    pub(super) forged: Vec<Range<usize>>,
 }
 
 /// One organization's part of an admitted message.
@@ -142,7 +145,8 @@ impl Admitted {
 /// Takes room for every delivery, and follows the message to wherever it goes on to here.
 pub(super) fn admit(_: &Turn, decided: Decided, store: &Store) -> Result<Admitted, StoreError> {
     let Decided { mail, shares } = decided;
-    let mut admission = Admission::new(&mail, store);
+    let forged = genuine::forged(&mail, store.delivery_marks());
+    let mut admission = Admission::new(&mail, &forged, store);
     for share in shares {
         admission.arrive(share)?;
     }
@@ -153,7 +157,7 @@ pub(super) fn admit(_: &Turn, decided: Decided, store: &Store) -> Result<Admitte
     }
     admission.settle()?;
     let Admission { shares, leaving, usage, .. } = admission;
-    Ok(Admitted { mail, shares, leaving, usage })
+    Ok(Admitted { mail, shares, leaving, usage, forged })
 }
 
 struct Admission<'a> {
@@ -226,11 +230,11 @@ impl Sender {
 }
 
 impl<'a> Admission<'a> {
-    fn new(mail: &'a Judged, store: &'a Store) -> Self {
+    fn new(mail: &'a Judged, forged: &'a [Range<usize>], store: &'a Store) -> Self {
         Self {
             mail,
             store,
-            sorter: Sorter::new(mail, store),
+            sorter: Sorter::new(mail, forged, store),
             shares: Vec::new(),
             seen: HashMap::new(),
             onward: Vec::new(),

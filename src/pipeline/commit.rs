@@ -1,6 +1,7 @@
 //! Stage: everything that a message changes becomes durable in one step, or nothing does.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
 use super::decide::Judged;
@@ -16,7 +17,6 @@ use crate::events::{
 };
 use crate::id::TraceId;
 use crate::mail::{Address, Verdict, take_out};
-use crate::msgauth::forged_fields;
 use crate::smtp::reason::Reason;
 use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
 
@@ -56,7 +56,7 @@ impl Change {
 
 fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, Commit) {
     let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
-    let Admitted { mut mail, shares, leaving, usage } = admitted;
+    let Admitted { mut mail, shares, leaving, usage, forged } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
     let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
@@ -97,7 +97,7 @@ fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, C
             Some(content) => own.push(Blob { content, mails: placed.mails }),
         }
     }
-    commit.blobs = blobs(mail, mails, around);
+    commit.blobs = blobs(mail.content, &forged, mails, around);
     commit.blobs.append(&mut own);
     (trace_ids, commit)
 }
@@ -139,9 +139,12 @@ pub(super) async fn commit_full(
 
 /// The body is stored as it came; of the header only a forged field of ours is left out. A journal
 /// record stands around the original, so only then does it need a content of its own.
-pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -> Vec<Blob> {
-    let forged = forged_fields(&mail.content, &mail.snapshot.settings.hostname);
-    let mut content = mail.content;
+pub(super) fn blobs(
+    mut content: Vec<u8>,
+    forged: &[Range<usize>],
+    mut mails: Vec<Mail>,
+    mut around: Vec<Mail>,
+) -> Vec<Blob> {
     let mut blobs = Vec::new();
     if !forged.is_empty() && !around.is_empty() {
         if mails.is_empty() {
@@ -149,7 +152,7 @@ pub(super) fn blobs(mail: Judged, mut mails: Vec<Mail>, mut around: Vec<Mail>) -
         }
         blobs.push(Blob { content: content.clone(), mails: std::mem::take(&mut around) });
     }
-    take_out(&forged, &mut content);
+    take_out(forged, &mut content);
     mails.append(&mut around);
     if !mails.is_empty() {
         blobs.insert(0, Blob { content, mails });

@@ -10,8 +10,9 @@ use mail_parser::MessageParser;
 use super::attachments::{Objection, objection};
 use super::authenticate::Checks;
 use super::commit::blobs;
-use super::decide::{Decided, decide};
+use super::decide::{Decided, Judged, decide};
 use super::fixups::{Submission, fix};
+use super::genuine;
 use super::headers::prefix;
 use super::receive::inspect;
 use super::snapshot::Snapshot;
@@ -24,8 +25,8 @@ use crate::fuzz::{assert_field, pieces, run, with_crlf};
 use crate::heavy::{Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{
-    Address, EnvelopeRecipient, FieldLines, MailParameters, Peer, RcptParameters, ReversePath,
-    author_domains, body_offset, hidden_names,
+    Address, DeliveryMarks, EnvelopeRecipient, FieldLines, MailParameters, Peer, RcptParameters,
+    ReversePath, author_domains, body_offset, hidden_names,
 };
 use crate::store::Mail;
 pub use submission::submission;
@@ -43,9 +44,16 @@ const OURS: [&str; 6] = [
     "Authentication-Results",
 ];
 
-/// Names in lower case that are ours when they come from outside, results only with our name.
-const OURS_ALONE: [&str; 4] =
-    ["authentication-results", "received-spf", "x-ms-journal-report", "x-wm-journal-report"];
+/// Names in lower case that are ours when they come from outside, results only with our name, and
+/// `Delivered-To` only with a mailbox of ours.
+const OURS_ALONE: [&str; 6] = [
+    "authentication-results",
+    "received-spf",
+    "x-ms-journal-report",
+    "x-wm-journal-report",
+    "delivered-to",
+    "x-mailweir-delivered-to",
+];
 
 /// Lines with a HELO name and a reverse-path, then a message.
 ///
@@ -67,7 +75,7 @@ pub fn message(input: &[u8]) {
         assert!(is_judged, "rules and DMARC see different authors");
     }
     let prefix = prefix(&mail, &shares[0]);
-    let stored = blobs(mail, vec![nobodys_mail()], Vec::new()).remove(0).content;
+    let stored = stored(mail);
     assert_ours(&prefix);
     assert_kept(&content, &stored);
     let whole = [prefix.as_slice(), &stored].concat();
@@ -99,6 +107,12 @@ fn assert_submittable(content: &[u8]) {
     assert!(message.bcc().is_none() && message.resent_bcc().is_none(), "a blind copy leaves");
     let has = |name: &&str| message.headers().contains(*name);
     assert!(["From", "Date", "Message-ID"].iter().all(has), "is not whole");
+}
+
+/// The content as it would be stored.
+fn stored(mail: Judged) -> Vec<u8> {
+    let forged = genuine::forged(&mail, &DeliveryMarks::new(&[7; 32]));
+    blobs(mail.content, &forged, vec![nobodys_mail()], Vec::new()).remove(0).content
 }
 
 /// A content is stored for somebody's mail only.

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use super::decide::{DecidedShare, Judged};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, Peer, Verdict};
-use crate::rules::delivered_to;
+use crate::mail::{Address, DeliveryMarks, Peer, Verdict, delivered_to};
 
 /// What stands on top of a message in the mailboxes of one organization.
 pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
@@ -18,10 +17,16 @@ pub(super) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
 }
 
 /// What stands on top of a message that a mailbox or remote user sends on to another server: the
-/// mailboxes that it has come through, then what we have found out.
-pub(super) fn onward_prefix(mail: &Judged, share: &DecidedShare, from: &Address) -> Vec<u8> {
-    let mut prefix = delivered_to(from);
-    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&delivered_to(mailbox)));
+/// mailboxes that it has come through, marked as ours in case it comes back, then what we have found
+/// out.
+pub(super) fn onward_prefix(
+    mail: &Judged,
+    share: &DecidedShare,
+    from: &Address,
+    marks: &DeliveryMarks,
+) -> Vec<u8> {
+    let mut prefix = marks.fields(from);
+    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&marks.fields(mailbox)));
     if mail.outgoing.is_some() {
         // What a user submits leaves as all of it does: `outgoing::sign` makes the rest.
         return prefix.into_bytes();

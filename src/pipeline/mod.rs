@@ -12,6 +12,7 @@ mod delimiters;
 pub mod fixups;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod genuine;
 mod headers;
 mod internal;
 mod journal;

@@ -228,7 +228,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
         keeper: None,
         parameters: mail.parameters.clone(),
         recipients: Vec::new(),
-        prefix: headers::onward_prefix(mail, share, from),
+        prefix: headers::onward_prefix(mail, share, from, store.delivery_marks()),
         added: Vec::new(),
         objected_to: None,
         usage: None,

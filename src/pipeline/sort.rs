@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::admit::Ruled;
@@ -14,8 +15,7 @@ use super::outgoing::{self, OutgoingDisposition};
 use super::snapshot::Policy;
 use super::transaction::Addressee;
 use crate::directory::{Member, RemoteMember, Resolved};
-use crate::mail::{Address, EnvelopeRecipient, body_offset};
-use crate::msgauth::strip_forged_fields;
+use crate::mail::{Address, EnvelopeRecipient, body_offset, take_out};
 use crate::rules::mailbox::{Incoming, MAX_SECTION, MailboxOutcome, MailboxRules};
 use crate::rules::{Withheld, may_go_on};
 use crate::store::{Folder, MailboxName, Store, UsageHold, Written};
@@ -34,7 +34,9 @@ pub(super) struct Sorter<'a> {
     /// Whom a user's message was counted for in the user's own organization; filled in when it is
     /// first sent on there.
     inside: RefCell<Option<HashSet<Address>>>,
-    /// The sender's header section without fields that pass for ours.
+    /// Where fields of the content stand that pass for ours.
+    forged: &'a [Range<usize>],
+    /// The sender's header section without them.
     genuine: OnceCell<Cow<'a, [u8]>>,
 }
 
@@ -62,13 +64,14 @@ impl Sorted {
 }
 
 impl<'a> Sorter<'a> {
-    pub(super) fn new(mail: &'a Judged, store: &'a Store) -> Self {
+    pub(super) fn new(mail: &'a Judged, forged: &'a [Range<usize>], store: &'a Store) -> Self {
         Self {
             mail,
             store,
             targets: Cell::new(0),
             expanded: Cell::new(0),
             inside: RefCell::new(None),
+            forged,
             genuine: OnceCell::new(),
         }
     }
@@ -111,7 +114,7 @@ impl<'a> Sorter<'a> {
         let headers = &self.mail.headers;
         let section = match rules.look_at_fields() {
             true => Cow::Owned(self.stored_section(share)),
-            false => Cow::Borrowed(self.header_section()),
+            false => Cow::Borrowed(self.genuine()),
         };
         let incoming = Incoming {
             recipient: &came_for.recipient.address,
@@ -239,24 +242,31 @@ impl<'a> Sorter<'a> {
     }
 
     fn may_go_on(&self, share: &DecidedShare, mailbox: &Address) -> Result<(), Withheld> {
-        may_go_on(self.header_section(), mailbox, share.forwarders.len())
+        may_go_on(self.genuine(), mailbox, share.forwarders.len())
     }
 
     /// The front of what a mailbox's reader will find on top of the message: our fields, and none of
     /// the sender's that pass for ours.
     fn stored_section(&self, share: &DecidedShare) -> Vec<u8> {
-        let hostname = &self.mail.snapshot.settings.hostname;
-        let genuine =
-            self.genuine.get_or_init(|| strip_forged_fields(self.header_section(), hostname));
+        let genuine = self.genuine();
         let mut section = prefix(self.mail, share);
         let room = MAX_SECTION.saturating_sub(section.len());
         section.extend_from_slice(genuine.get(..room).unwrap_or(genuine));
         section
     }
 
-    fn header_section(&self) -> &'a [u8] {
-        let content = &self.mail.content;
-        content.get(..body_offset(content)).unwrap_or(content)
+    /// The sender's header section, in which nothing is forged.
+    fn genuine(&self) -> &[u8] {
+        self.genuine.get_or_init(|| {
+            let content = &self.mail.content;
+            let section = content.get(..body_offset(content)).unwrap_or(content);
+            if self.forged.is_empty() {
+                return Cow::Borrowed(section);
+            }
+            let mut genuine = section.to_vec();
+            take_out(self.forged, &mut genuine);
+            Cow::Owned(genuine)
+        })
     }
 }
 

@@ -1,17 +1,16 @@
 //! Forwarded mail that comes back must not be forwarded again.
 //!
 //! What a mailbox rule sends on carries a `Delivered-To` field with the mailbox's address (RFC 9228),
-//! which other mail systems write and heed too: a mailbox never forwards what has its own already.
-//! All else of the message stays as it is, signatures, `Auto-Submitted` (RFC 3834) and all, and a
+//! which other mail systems write and heed too, and a mark that only we make: a mailbox never forwards
+//! what has its own already. All else of the message stays as it is, signatures, `Auto-Submitted` (RFC 3834) and all, and a
 //! null path stays null.
 
 use serde::Serialize;
 
-use crate::mail::{Address, FieldLines, unfolded};
+use crate::mail::{Address, DELIVERED_TO, FieldLines, MARKED_DELIVERED_TO, delivered_to_whom};
 
 /// How many mailboxes may have sent a message on, one after the other.
 const MAX_FORWARDS: usize = 10;
-const DELIVERED_TO: &str = "Delivered-To";
 
 /// Why a message is not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,8 +34,8 @@ pub enum Withheld {
     NotTaken,
 }
 
-/// Whether a mailbox may send a message on, by the message's header section. `before` mailboxes have
-/// sent it on since it came.
+/// Whether a mailbox may send a message on, by the message's header section, in which nothing is
+/// forged: fields that name a mailbox here are ours. `before` mailboxes have sent it on since it came.
 ///
 /// # Errors
 /// Why it may not.
@@ -44,28 +43,24 @@ pub fn may_go_on(header_section: &[u8], mailbox: &Address, before: usize) -> Res
     let mailbox = mailbox.key();
     let mut count = before;
     for (name, range) in FieldLines::new(header_section) {
-        if !name.eq_ignore_ascii_case(DELIVERED_TO.as_bytes()) {
+        let is_standard = name.eq_ignore_ascii_case(DELIVERED_TO.as_bytes());
+        if !is_standard && !name.eq_ignore_ascii_case(MARKED_DELIVERED_TO.as_bytes()) {
             continue;
         }
-        let value = header_section.get(range).map(unfolded).unwrap_or_default();
-        let value = value.trim_matches(|c: char| "<> \t".contains(c));
-        if Address::parse(value).is_ok_and(|address| address.key() == mailbox) {
+        // Either field is enough: there are servers that take one of them out.
+        let named = header_section.get(range).and_then(delivered_to_whom);
+        if named.is_some_and(|address| address.key() == mailbox) {
             return Err(Withheld::Loop);
         }
-        count += 1;
+        count += usize::from(is_standard);
     }
     if count >= MAX_FORWARDS { Err(Withheld::TooManyForwards) } else { Ok(()) }
-}
-
-/// The field that goes on top of what `mailbox` sends on, with its line end. Who delivers such a
-/// message to a mailbox of ours hands the rules a header section that has it.
-pub fn delivered_to(mailbox: &Address) -> String {
-    format!("{DELIVERED_TO}: {mailbox}\r\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::delivered_to;
 
     #[test]
     fn a_mailbox_forwards_a_message_once() {
@@ -76,6 +71,8 @@ mod tests {
         for (section, expected) in [
             ("Subject: x\r\n", Ok(())),
             (ours.as_str(), Err(Withheld::Loop)),
+            ("X-mailweir-delivered-TO: alice@example.test; mark=x\r\n", Err(Withheld::Loop)),
+            ("X-Mailweir-Delivered-To: bob@example.test; mark=x\r\n", Ok(())),
             ("X: y\r\nDELIVERED-TO :\r\n <alice@Example.test>\r\n", Err(Withheld::Loop)),
             ("Delivered-To: bob@example.test\r\n", Ok(())),
             ("X-Delivered-To: alice@example.test\r\n", Ok(())),

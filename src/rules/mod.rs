@@ -11,7 +11,7 @@ mod rule;
 
 pub use evaluate::{AuthorField, Authors, Evaluation, RuleSet, Sender, Winner, check_together};
 pub use explain::{Explanation, Loss, Lost};
-pub use forwarding::{Withheld, delivered_to, may_go_on};
+pub use forwarding::{Withheld, may_go_on};
 pub use pattern::{Party, Pattern, PatternError};
 pub use rule::{
     Action, FieldOrder, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError,

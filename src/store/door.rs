@@ -28,7 +28,7 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::heavy::{self, Weight};
-use crate::mail::{Address, Domain, Srs};
+use crate::mail::{Address, DeliveryMarks, Domain, Srs};
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const WAITING_COMMITS: usize = 1024;
@@ -37,6 +37,7 @@ const WAITING_COMMITS: usize = 1024;
 #[derive(Debug)]
 pub struct Store {
     keyring: Keyring,
+    delivery_marks: DeliveryMarks,
     mailboxes: Mailboxes,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -97,6 +98,7 @@ impl Store {
         })?;
         let (keeper, stopped) = std::sync::mpsc::channel();
         let store = Arc::new(Self {
+            delivery_marks: DeliveryMarks::new(&keyring.delivery_marks()),
             keyring,
             mailboxes,
             requests: Mutex::new(Some(requests)),
@@ -157,6 +159,12 @@ impl Store {
     /// master key.
     pub fn sender_rewriting(&self, domain: &Domain) -> Srs {
         Srs::new(domain.clone(), &self.keyring.sender_rewriting(domain.as_str()))
+    }
+
+    /// How mail is marked that mailboxes here send on; always in the same way for the same master
+    /// key.
+    pub fn delivery_marks(&self) -> &DeliveryMarks {
+        &self.delivery_marks
     }
 
     /// The envelope sender that is kept with a forwarded message, for whom a token stands. `None`

@@ -208,6 +208,11 @@ impl Keyring {
         self.organization(&format!("sender rewriting {domain}")).0
     }
 
+    /// The key that we mark mail with that mailboxes here send on.
+    pub(super) fn delivery_marks(&self) -> [u8; KEY_LEN] {
+        self.organization("delivery marks").0
+    }
+
     /// Makes a mailbox's key and wraps it.
     pub(super) fn new_mailbox(
         &self,

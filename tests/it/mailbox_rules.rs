@@ -238,11 +238,71 @@ fn forwards_do_not_go_round() {
     swaks(&daemon, CAROL, "ping@example.test", "round", &[]).accepted();
     assert_eq!(daemon.folders("ping", "round"), ["INBOX"]);
     assert_eq!(daemon.folders("pong", "round"), ["INBOX"]);
-    // From another server, which has sent it back to us.
-    let back = ["--header", "Delivered-To: ping@example.test"];
-    swaks(&daemon, CAROL, "ping@example.test", "back again", &back).accepted();
-    assert_eq!(daemon.folders("ping", "back again"), ["INBOX"]);
-    assert!(daemon.folders("pong", "back again").is_empty());
+    // A stranger says that it has been there before.
+    let forged = ["--header", "Delivered-To: ping@example.test"];
+    swaks(&daemon, CAROL, "ping@example.test", "not yet", &forged).accepted();
+    assert_eq!(daemon.folders("pong", "not yet"), ["INBOX"]);
+}
+
+/// The fields on top of a stored message that `mailbox` has sent on, for a server that sends it back.
+fn marked(there: &str, mailbox: &str) -> String {
+    let marked = "X-Mailweir-Delivered-To: ";
+    let lines = there.lines().filter(|line| {
+        line.strip_prefix("Delivered-To: ").or(line.strip_prefix(marked)).is_some_and(|rest| {
+            rest.strip_prefix(mailbox).is_some_and(|end| end.is_empty() || end.starts_with("; "))
+        })
+    });
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 2, "{there}");
+    lines.join("\n")
+}
+
+/// What has left and comes back has our mark; what a stranger writes has none, and counts for
+/// nothing.
+#[test]
+fn what_comes_back_from_another_server_is_not_sent_again() {
+    let far = far();
+    let organization = user("ping", &["action = \"FORWARD\"\nto = \"dave@far.test\""])
+        + &user(
+            "sorter",
+            &["action = \"MOVE\"\nfolder = \"DELETED_ITEMS\"\n\
+              condition = [{ field = \"header\", name = \"Delivered-To\", contains = \"ping\" }]"],
+        );
+    let daemon = daemon(&organization, &far);
+    swaks(&daemon, CAROL, "ping@example.test", "first", &[]).accepted();
+    let back = marked(&delivered(&far, "dave", "first"), "ping@example.test");
+    // Servers may take one of the two fields out.
+    let (standard, mark) = back.split_once('\n').expect("two fields");
+    for (subject, header) in [("back again", back.as_str()), ("half of it", mark)] {
+        swaks(&daemon, CAROL, "ping@example.test", subject, &["--header", header]).accepted();
+        assert_eq!(daemon.folders("ping", subject), ["INBOX"], "{subject}");
+    }
+    let forged_mark = back.rsplit_once("mark=").expect("a mark").0.to_owned() + "mark=aaaaaaaa";
+    for (subject, header) in [
+        ("plain", standard.to_owned()),
+        ("in odd form", "Delivered-To: Ping <ping@example.test>".to_owned()),
+        ("forged mark", forged_mark),
+        ("another's mark", back.replace("ping@", "sorter@")),
+        ("theirs", "Delivered-To: ping@their.test".to_owned()),
+    ] {
+        let to = "ping@example.test,sorter@example.test";
+        swaks(&daemon, CAROL, to, subject, &["--header", &header]).accepted();
+        let there = delivered(&far, "dave", subject);
+        assert_eq!(
+            there.matches("Delivered-To: ").count(),
+            if subject == "theirs" { 3 } else { 2 }
+        );
+        // What is stored, and seen by rules, is what is true.
+        let kept = daemon.mailbox("ping").into_iter().map(|(_, bytes)| text(&bytes));
+        let kept = kept.filter(|text| text.contains(&format!("Subject: {subject}\r\n")));
+        let kept = kept.map(|text| text.matches("Delivered-To: ").count()).collect::<Vec<_>>();
+        assert_eq!(kept, [usize::from(subject == "theirs")], "{subject}");
+        let folder = if subject == "theirs" { "DELETED_ITEMS" } else { "INBOX" };
+        assert_eq!(daemon.folders("sorter", subject), [folder], "{subject}");
+    }
+    let far_has = far.mailbox("dave").into_iter().map(|(_, bytes)| text(&bytes));
+    let again = |text: &String| text.contains("back again") || text.contains("half of it");
+    assert!(!far_has.into_iter().any(|text| again(&text)), "it was sent on twice");
     let id = daemon.events();
     let id = id.iter().find(|line| line["event"]["subject"] == "back again").expect("received");
     let told =
@@ -390,9 +450,11 @@ fn mail_for_remote_users_is_routed_on() {
     // An outbound rule that says no, and mail that has been there before.
     swaks(&daemon, "noisy@bad.test", "dave@example.test", "noise", &[])
         .refused("550 5.7.1", "outbound-rule-bounce");
-    let back = ["--header", "Delivered-To: dave@example.test"];
+    let back = ["--header", &marked(&there, "dave@example.test")];
     swaks(&daemon, CAROL, "dave@example.test", "again", &back)
         .refused("554 5.4.6", "too-many-hops");
+    let forged = ["--header", "Delivered-To: dave@example.test"];
+    swaks(&daemon, CAROL, "dave@example.test", "not yet", &forged).accepted();
 }
 
 #[test]

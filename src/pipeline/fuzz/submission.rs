@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use mail_parser::{AddressList, Header, Message, MessageParser};
 
-use super::{HOSTNAME, NOW, TRACE_ID, assert_one_result, nobodys_mail};
+use super::{HOSTNAME, NOW, TRACE_ID, assert_one_result, stored};
 use crate::directory::{
     AccessRules, Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId,
     Permission, User,
@@ -20,7 +20,6 @@ use crate::mail::{
 };
 use crate::msgauth::{self, Authenticator, DkimResult, Request, SignError};
 use crate::pipeline::authenticate::Authenticated;
-use crate::pipeline::commit::blobs;
 use crate::pipeline::decide::{Decided, Judged, decide};
 use crate::pipeline::headers::prefix;
 use crate::pipeline::outgoing::{Dispatched, Outgoing, OutgoingDisposition, dispatch, sign};
@@ -223,7 +222,7 @@ fn assert_signed(whole: &[u8]) {
 /// What stays here says that the user was known, and nothing else says so.
 fn assert_stays(Decided { mail, shares }: Decided) {
     let prefix = prefix(&mail, &shares[0]);
-    let stored = blobs(mail, vec![nobodys_mail()], Vec::new()).remove(0).content;
+    let stored = stored(mail);
     assert_one_result(&[prefix, stored].concat());
 }
 

@@ -155,7 +155,7 @@ fn junk_is_left_alone() {
 
 #[test]
 fn what_comes_back_is_kept_and_not_sent_on() {
-    let section = format!("{}{SECTION}", forwarding::delivered_to(&address("alice@example.test")));
+    let section = format!("{}{SECTION}", crate::mail::delivered_to(&address("alice@example.test")));
     let rules = vec![
         rule("out", vec![], MailboxAction::Redirect(address("a@x.test"))),
         rule("copy", vec![], MailboxAction::Copy(Folder::Drafts)),
