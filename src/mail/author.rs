@@ -260,8 +260,8 @@ impl List {
             self.name_is_open |= !text.is_empty();
             return Ok(());
         }
-        // Only an address in brackets can have a name before it.
-        if element.angle.is_none() && self.name_is_open {
+        // Only an address in brackets can have a name before it, and is never glued to anything.
+        if element.angle.is_none() && (self.name_is_open || element.has_split_comment) {
             return Err(AuthorError::Unreadable);
         }
         self.name_is_open = false;
@@ -287,6 +287,9 @@ struct Element<'a> {
     angle: Option<&'a str>,
     /// Whether a comment has an `@`.
     is_mentioned_in_comment: bool,
+    /// Whether a comment ends early for who does not nest them, and the rest could be an address, or
+    /// the end of one.
+    has_split_comment: bool,
 }
 
 impl<'a> Element<'a> {
@@ -301,6 +304,9 @@ impl<'a> Element<'a> {
 
     fn comment(&mut self, comment: &str) -> Result<(), AuthorError> {
         self.is_mentioned_in_comment |= comment.contains('@');
+        let mut rests = comment.split(')').skip(1);
+        self.has_split_comment |= rests.clone().any(|rest| rest.contains('@'))
+            || rests.any(|rest| !rest.is_empty() && !rest.starts_with([' ', '\t']));
         self.push(" ")
     }
 

@@ -5,6 +5,8 @@ mod addressees;
 mod author;
 mod delivered_to;
 mod envelope;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 mod header;
 mod secret;

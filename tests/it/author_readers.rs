@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use mail_parser::MessageParser;
-use mailweir::mail::{Authors, Domain};
+use mailweir::mail::{AuthorError, Authors, Domain};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -97,8 +97,14 @@ fn stands_in_a_name(field: &str, domain: &str) -> bool {
 /// Pieces of which fields are made: right ones, odd ones, and what has once led a reader astray.
 fn field() -> impl Strategy<Value = String> {
     let domain = prop_oneof![
-        8 => prop::sample::select(vec!["b.test", "b.test", "x.b.test", "B.TEST", "c.test"]),
+        8 => prop::sample::select(vec![
+            "b.test", "b.test", "x.b.test", "y.b.test", "z.x.b.test", "B.TEST", "c.test",
+        ]),
         2 => prop::sample::select(vec![
+            "b.(x)test", "(x)b.test", "b.test(x)", "b.test (c.test)", "b\r\n .test", "_b.test",
+            "BÜCHER.test", "XN--BCHER-KVA.TEST", "bücher.xn--bcher-kva.test", "b\u{2060}.test",
+            "\u{202e}b.test", "b\u{feff}.test", "[IPv6:2001:db8::1]", "[b.test]", "=?utf-8?q?b?=.test",
+            "b\u{ff0e}test", "b,test", "b;test", "b:test", "b.test,c.test",
             "b_c.test", "b.test.", "b. test", "b .test", "b(x).test", "bücher.test", "b\u{200b}.test",
             "b\u{a0}.test", "b\u{ad}.test", "b\0.test", "[192.0.2.1]", "b..test", "localhost", "b\u{3002}test",
             "xn--bcher-kva.test", "b.test>", "b.test\\", "\u{ff42}.test", "b\u{fffd}.test", "-b.test",
@@ -109,8 +115,11 @@ fn field() -> impl Strategy<Value = String> {
         2 => prop::sample::select(vec![
             "a..b", ".a", "a.", "\"a b\"", "\"a@c.test\"", "a(x)", "a .b", "a b", "\"", "a\\", "ä",
             "\"a\\\"b\"", "", "<", "a@c.test", "=?utf-8?q?a?=", "\"a\".b", "a;b", "a,b", "a:b",
+            "(x)a", "a.(x)b", "a(x).b", "(a@c.test)b", "\"<a@c.test>\"", "\"a@c.test> <x\"",
+            "\"a\\\"@c.test\"", "\"a,b@c.test\"", "=?utf-8?q?a=40c=2Etest?=", "a\u{200b}", "a\0b",
+            "a\u{a0}b", "[a]", "a\r\n ", "a'b", "a@c.test,b", "\"a\"(x)", "\"a\" \"b\"",
         ]).prop_map(str::to_owned),
-        1 => Just("x".repeat(65)),
+        1 => prop::sample::select(vec![65, 300, 999]).prop_map(|length| "x".repeat(length)),
     ];
     let spec = (
         local,
@@ -149,6 +158,19 @@ fn field() -> impl Strategy<Value = String> {
         "=?utf-8?q?=3Cceo=40c=2Etest=3E?= ",
         ", ",
         "; ",
+        "ceo@c.test via X's \"list\" ",
+        "[ceo@c.test] ",
+        "(ceo@c.test (x)) ",
+        "=?utf-8?b?Y2VvQGMudGVzdA==?= ",
+        "=?utf-8?q?ceo=40c=2Etest=2C?= ",
+        "=?utf-8?q?=22?= ",
+        "=?x?q?ceo@c.test?= ",
+        "undisclosed:; ",
+        "a: b: ",
+        "\u{200b}ceo@c.test ",
+        "ceo\u{ff20}c.test ",
+        "\"Boss\"\r\n\t",
+        "\"Bo\r\n ss\" ",
     ]);
     let open = prop::sample::select(vec![
         "<",
@@ -161,10 +183,34 @@ fn field() -> impl Strategy<Value = String> {
         "<<",
         "<@c.test:",
         "<@c.test,@d.test:",
+        "<@c.test :",
+        "<@[192.0.2.1]:",
+        "<c.test:",
+        "<(x)",
+        "<\r\n ",
+        "<=?utf-8?q?",
         "",
     ]);
     let close = prop::sample::select(vec![
-        ">", ">", ">", " >", ">>", "> Boss", "> (x)", "> <>", "", ">;", ">.",
+        ">",
+        ">",
+        ">",
+        " >",
+        ">>",
+        "> Boss",
+        "> (x)",
+        "> <>",
+        "",
+        ">;",
+        ">.",
+        "> ceo@c.test",
+        "> (ceo@c.test)",
+        "(x)>",
+        ">\r\n ",
+        "?=>",
+        "> \"ceo@c.test\"",
+        ">,",
+        "> via ceo@c.test",
     ]);
     let angle = (name, open, spec.clone(), close)
         .prop_map(|(name, open, spec, close)| format!("{name}{open}{spec}{close}"));
@@ -178,10 +224,70 @@ fn field() -> impl Strategy<Value = String> {
     let list =
         (prop_oneof![3 => prop::collection::vec(mailbox.clone(), 1..2), 1 => prop::collection::vec(mailbox, 2..4)], prop::sample::select(vec![", ", ",", ";", " , ,"]))
             .prop_map(|(list, separator)| list.join(separator));
+    let around = prop::sample::select(vec![
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        ("team: ", ";"),
+        ("team:", ""),
+        ("=?utf-8?q?team?=: ", ";"),
+        ("\"team@c.test\": ", ";"),
+        ("undisclosed:;, ", ""),
+        ("", ", x:;"),
+        ("a: b: ", ";;"),
+        ("(c@c.test) ", ""),
+        ("", " (c@c.test)"),
+        ("\r\n ", ""),
+    ]);
+    let list = (around, list).prop_map(|((before, after), list)| format!("{before}{list}{after}"));
     // One octet of somebody else's in the middle of it.
     let noise = prop::sample::select(vec![
-        "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "", "\"", "(", ")", "<", ">",
-        "@", ",", ";", ":", "\\", " ", ".", "\u{feff}", "=?",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "\"",
+        "(",
+        ")",
+        "<",
+        ">",
+        "@",
+        ",",
+        ";",
+        ":",
+        "\\",
+        " ",
+        ".",
+        "\u{feff}",
+        "=?",
+        "\r\n ",
+        "\r\n\t",
+        "\r\n \r\n ",
+        "\0",
+        "\u{a0}",
+        "\u{202e}",
+        "[",
+        "]",
+        "\u{2060}",
+        "<>",
+        "()",
+        "\"\"",
+        "via ",
     ]);
     (list, noise, any::<prop::sample::Index>()).prop_map(|(list, noise, place)| {
         let places: Vec<usize> =
@@ -215,6 +321,11 @@ fn all_readers_find_our_author_or_the_message_is_refused() {
         let Ok(authors) = Authors::of(format!("From: {field}\r\n\r\n").as_bytes()) else {
             continue;
         };
+        for second in ["From: z@b.test", "FROM :", "x\r\n From: z@b.test"] {
+            let twice = format!("From: {field}\r\n{second}\r\n\r\n");
+            let found = Authors::of(twice.as_bytes());
+            assert_eq!(found, Err(AuthorError::Several), "{field:?} and {second:?}");
+        }
         accepted += 1;
         let ours: Vec<String> = authors.domains().iter().map(ToString::to_string).collect();
         let unfolded = field.replace("\r\n", "");

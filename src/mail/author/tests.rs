@@ -31,6 +31,8 @@ fn obsolete_forms_and_comments_are_read() {
     check("alice(x)@example.test", &["alice@example.test"]);
     check("alice@(x)example.test", &["alice@example.test"]);
     check("(a (b\\))) a@b.test", &["a@b.test"]);
+    check("a@b.test (John (Jack) Doe)", &["a@b.test"]);
+    check("A (x(y)z ceo@c.test) <a@b.test>", &["a@b.test"]);
     check("CEO <ceo@reject. test>", &["ceo@reject.test"]);
     check("CEO <ceo . x @ reject .\ttest>", &["ceo.x@reject.test"]);
     check("<@c.test:a@b.test>", &["a@b.test"]);
@@ -95,6 +97,10 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
         "a@example. test",
         "<@c.test,@d.test:a@b.test>",
         "a@b.test, (ceo@c.test)",
+        "a@b.test (x(y)z)",
+        "a@b.test (x (y) ceo@c.test)",
+        "(x (y) ceo@c.test) a@b.test",
+        "a@b.test (x\\)y (ceo@c.test) z)",
         "=?utf-8?q?ceo=40c.test?=; <a@b.test>",
         "<\"a@c.t;est\"@b.test>",
         "a@example(x).test",
