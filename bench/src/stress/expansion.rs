@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Held, MIB, Report, Scene, honest, honest_traffic, join, runtime};
+use super::{Held, MIB, Report, Scene, honest, honest_traffic, join, runtime, settle};
 use crate::daemon::ORGANIZATION;
-use crate::gauge;
 use crate::peer::{Peer, Sources};
 use crate::traffic::{ms, yield_to_all};
+use crate::{gauge, process};
 
 const ATTACKERS: Sources = Sources { first: 0, networks: 2 };
 const MEMBERS: usize = 2000;
@@ -21,6 +21,9 @@ const RECIPIENTS: usize = 500;
 const ALLOWED: usize = 20_000;
 /// What a transaction may hold, in octets, however large the group is: its recipients.
 const EACH: f64 = 64.0 * 1024.0;
+/// What the messages may need, which are small: that of two of them at a time, and of what the index
+/// is behind.
+const BESIDE: f64 = 64.0 * MIB;
 /// What all may hold together: the group's members once, and what an allocator keeps.
 const TOGETHER: f64 = 8.0 * MIB;
 
@@ -36,6 +39,9 @@ pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     let beside = join(honest_traffic(&daemon, time).spawn("honest")?)?;
     let with = gauge::resident(daemon.pid())?;
     let replies = join(attacking)?;
+    settle();
+    let before_messages = gauge::resident(daemon.pid())?;
+    gauge::reset_peak(daemon.pid())?;
     let runtime = self::runtime()?;
     let sending = std::thread::spawn(move || {
         yield_to_all();
@@ -43,20 +49,23 @@ pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     });
     let beside_messages = join(honest_traffic(&daemon, time).spawn("honest")?)?;
     let sent = join(sending)?;
+    let peak = process::peak_memory(daemon.pid())?.saturating_sub(before_messages) as f64;
     let grown = with.saturating_sub(before.memory) as f64;
     let told: Vec<_> = replies.iter().map(|(reply, count)| format!("{count} × {reply}")).collect();
     let mut report = Report::new(format!(
         "{connections} transactions with {RECIPIENTS} times a group of {MEMBERS}: {}; memory grew \
          by {:.1} MiB; others alone {alone}, beside it {beside}; {sent} messages to {MEMBERS} \
-         mailboxes each, others beside them {beside_messages}",
+         mailboxes each took {:.1} MiB at most, others beside them {beside_messages}",
         told.join(", "),
         grown / MIB,
+        peak / MIB,
     ));
     let accepted = replies.get("250").copied().unwrap_or(0);
     report.claim(accepted <= connections * ALLOWED / MEMBERS, "expansions are bounded");
     report.claim(replies.contains_key("452 too-many-recipients"), "the rest is for later");
     report.claim(grown <= EACH * connections as f64 + TOGETHER, "memory is bounded");
     report.claim(sent > 0, "messages to the group are taken");
+    report.claim(peak <= BESIDE, "memory is bounded while they are");
     for (beside, what) in [(beside, "transactions"), (beside_messages, "messages")] {
         let claim = |claim: &str| format!("beside {what}: {claim}");
         let is_refused = !beside.reasons.is_empty() || beside.broken > 0;

@@ -577,13 +577,11 @@ async fn refusals_that_are_no_errors_come_to_an_end() {
             client.ask(command).await;
         }
         let mut refusals = 0;
-        let last = loop {
-            let said = client.ask(again).await;
-            if !said.starts_with(expected) {
-                break said;
-            }
+        let mut last = client.ask(again).await;
+        while last.starts_with(expected) && refusals < 2000 {
             refusals += 1;
-        };
+            last = client.ask(again).await;
+        }
         assert!(last.starts_with(CLOSED) && last.contains("too-many-errors"), "{again}: {last}");
         assert!((1000..1030).contains(&refusals), "{again}: {refusals}");
         client.gone().await;
