@@ -17,9 +17,11 @@ const LIGHT_DELIVERIES: usize = 100;
 const LIGHT_MESSAGE: usize = 256 * 1024;
 
 /// As many at once as there are processors: more would not be faster.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
-    Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-});
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
 
 /// Whether work on a message is over in about a millisecond, or may take longer. What is
 /// to be done says so, and nobody else, so that nothing is taken for light that is not.
@@ -90,8 +92,10 @@ fn has_other_threads() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, mpsc};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
@@ -139,7 +143,6 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn only_so_many_are_heavy_at_once() {
-        let most = TURNS.available_permits();
         let now = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..50)
             .map(|_| {
@@ -153,8 +156,24 @@ mod tests {
             })
             .collect();
         for task in tasks {
-            assert!(task.await.expect("ends") < most.max(1));
+            assert!(task.await.expect("ends") < processors());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn light_work_waits_for_nobody() {
+        let count = u32::try_from(processors()).expect("fits");
+        let all = TURNS.acquire_many(count).await;
+        let mut context = Context::from_waker(Waker::noop());
+        let light = pin!(in_turn(LIGHT, |_| 1));
+        assert_eq!(light.poll(&mut context), Poll::Ready(1));
+        let light = pin!(complete_in_turn(LIGHT, async |_| 2));
+        assert_eq!(light.poll(&mut context), Poll::Ready(2));
+        let heavy = pin!(in_turn(HEAVY, |_| 3));
+        assert_eq!(heavy.poll(&mut context), Poll::Pending);
+        let heavy = pin!(complete_in_turn(HEAVY, async |_| 4));
+        assert_eq!(heavy.poll(&mut context), Poll::Pending);
+        drop(all);
     }
 
     #[tokio::test]

@@ -188,6 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_sends_on_behalf_of_somebody_else_only() {
+        for (fields, expected) in [
+            ("From: a@b.test\r\nSender: s@b.test\r\n", Some("s@b.test")),
+            ("From: a@b.test\r\nSender: a@B.test\r\n", None),
+            ("From: a@b.test\r\n", None),
+            ("Sender: s@b.test\r\n", Some("s@b.test")),
+        ] {
+            let headers = inspected(fields).expect("is accepted");
+            let found = headers.on_behalf_sender().map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_an_author_is_told() {
         check("From: not an address\r\n\r\n", Err(Reason::UnreadableAuthor));
         check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::SeveralAuthors));
@@ -197,7 +211,9 @@ mod tests {
 
     #[test]
     fn loops_and_swarms_of_attachments_are_refused() {
-        check(&"Received: from a by b\r\n".repeat(101), Err(Reason::TooManyHops));
+        let hops = |count| "Received: from a by b\r\n".repeat(count);
+        check(&hops(100), Ok(Headers::default()));
+        check(&hops(101), Err(Reason::TooManyHops));
         let part =
             "--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment\r\n\r\nx\r\n";
         let head = "From: a@b.test\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";

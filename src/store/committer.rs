@@ -31,7 +31,7 @@ use crate::events::sink::EventSink;
 const COMPANY: usize = 4;
 const COMPANY_GATHER: Duration = Duration::from_micros(300);
 /// Records that the index may be behind before new mail is deferred.
-const MAX_INDEX_LAG: usize = 50_000;
+pub(super) const MAX_INDEX_LAG: usize = 50_000;
 
 /// What the committer is asked for.
 #[derive(Debug)]

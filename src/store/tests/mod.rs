@@ -1,10 +1,11 @@
 //! The store as its users see it: what is committed is there, once, whatever happened between.
 
-mod batches;
 mod check;
+mod committing;
 mod compaction;
 mod queue;
 mod races;
+mod reading;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
