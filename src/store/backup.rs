@@ -85,7 +85,7 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
     }
     durable::create_dir(destination)?;
     let _log_stays = compact::keep_files(&layout.log());
-    let key_check = Keyring::load(&layout.master_key())?.check();
+    let key_check = layout.known_keyring()?.check();
     let created_at = SystemClock.now();
     let mut copier = Copier { from: &settings.data_dir, to: destination, files: Vec::new() };
     let events = layout.events();
@@ -148,6 +148,7 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     for file in &manifest.files {
         copier.copy(&backup.join(&file.path), u64::MAX)?;
     }
+    layout.bind_to_check(&manifest.key_check)?;
     Ok(manifest)
 }
 

@@ -2,6 +2,7 @@
 //! takes as they come. A SQLite file of its own, because the log has none of it. Commands change
 //! it beside a running daemon, which looks at every login and so sees it at the next.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -78,6 +79,17 @@ pub struct CredentialCounts {
     pub passwords: u64,
     /// Personal access tokens, expired ones among them.
     pub tokens: u64,
+}
+
+/// What a user can log in with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserCredentials {
+    /// When the password was set; absent: there is none.
+    pub password_set_at: Option<Timestamp>,
+    /// Personal access tokens, expired ones among them.
+    pub tokens: u64,
+    /// When one of them was last used, to the hour; absent: never.
+    pub token_used_at: Option<Timestamp>,
 }
 
 /// The passwords and tokens of all organizations.
@@ -158,6 +170,34 @@ impl CredentialStore {
                 .prepare_cached("SELECT hash FROM password WHERE organization = ?1 AND user = ?2")?
                 .query_row(params![user.organization, user.user], |row| row.get(0))
                 .optional()
+        })
+    }
+
+    /// What all users can log in with; who has nothing is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`]
+    pub fn users(&self) -> Result<HashMap<MailboxName, UserCredentials>, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT organization, user, max(set_at), sum(tokens), max(used_at) FROM (
+                     SELECT organization, user, set_at, 0 AS tokens, NULL AS used_at FROM password
+                     UNION ALL
+                     SELECT organization, user, NULL, 1, last_used_at FROM token
+                 ) GROUP BY organization, user",
+            )?;
+            let moment = |millis: i64| Timestamp::from_millis(millis.cast_unsigned());
+            let users = statement.query_map([], |row| {
+                let (organization, user): (String, String) = (row.get(0)?, row.get(1)?);
+                let name = MailboxName { organization: organization.into(), user: user.into() };
+                let known = UserCredentials {
+                    password_set_at: row.get::<_, Option<i64>>(2)?.map(moment),
+                    tokens: row.get::<_, i64>(3)?.cast_unsigned(),
+                    token_used_at: row.get::<_, Option<i64>>(4)?.map(moment),
+                };
+                Ok((name, known))
+            })?;
+            users.collect()
         })
     }
 

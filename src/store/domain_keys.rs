@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use super::keys::Key;
+use super::keys::Keyring;
 use super::layout::Layout;
 use super::{Settings, StoreError, durable};
 use crate::mail::Domain;
@@ -56,9 +56,9 @@ impl DomainKeyName {
 /// The folder of these keys.
 #[derive(Debug)]
 pub struct DomainKeyFolder {
-    data_dir: PathBuf,
+    settings: Settings,
     dir: PathBuf,
-    key: Key,
+    keyring: Keyring,
 }
 
 impl DomainKeyFolder {
@@ -68,8 +68,8 @@ impl DomainKeyFolder {
     /// A master key that cannot be read, or, for a data folder that has none yet, made.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let layout = Layout(settings);
-        let key = layout.keyring()?.domain_keys();
-        Ok(Self { data_dir: settings.data_dir.clone(), dir: layout.domain_keys(), key })
+        let keyring = layout.keyring()?;
+        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), keyring })
     }
 
     /// The names of all keys, sorted.
@@ -97,7 +97,7 @@ impl DomainKeyFolder {
     pub fn read(&self, name: &DomainKeyName) -> Result<Vec<u8>, StoreError> {
         let path = self.dir.join(name.file_name());
         let sealed = fs::read_to_string(&path).map_err(StoreError::file(&path))?;
-        self.key.open_secret(sealed.trim(), &name.context()).map_err(|_| {
+        self.keyring.domain_keys().open_secret(sealed.trim(), &name.context()).map_err(|_| {
             let path = path.display();
             StoreError::Key(format!("{path} does not open with this master key"))
         })
@@ -108,11 +108,11 @@ impl DomainKeyFolder {
     /// # Errors
     /// [`StoreError::Locked`] if another command changes it this moment.
     pub fn lock(&self) -> Result<File, StoreError> {
-        durable::create_dir_below(&self.data_dir, &self.dir)?;
+        durable::create_dir_below(&self.settings.data_dir, &self.dir)?;
         let path = self.dir.join(LOCK);
         let file = durable::open_lock(&path).map_err(StoreError::file(&path))?;
         // Else the daemon could not lock what root's command made.
-        durable::own_like(&path, &self.data_dir)?;
+        durable::own_like(&path, &self.settings.data_dir)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
@@ -129,11 +129,12 @@ impl DomainKeyFolder {
         if durable::is_there(&path)? {
             return Err(StoreError::InTheWay(path));
         }
-        let sealed = self.key.seal_secret(secret, &name.context())? + "\n";
+        Layout(&self.settings).bind_to(&self.keyring)?;
+        let sealed = self.keyring.domain_keys().seal_secret(secret, &name.context())? + "\n";
         let unfinished = self.dir.join(UNFINISHED);
         durable::remove_if_there(&unfinished)?;
         durable::create_file(&unfinished, sealed.as_bytes())?;
-        durable::own_like(&unfinished, &self.data_dir)?;
+        durable::own_like(&unfinished, &self.settings.data_dir)?;
         durable::rename(&unfinished, &path)
     }
 
@@ -207,9 +208,13 @@ mod tests {
         fs::copy(&file, settings.data_dir.join("keys/dkim/mw1e.other.test")).expect("copies");
         let error = folder.read(&name("mw1e.other.test")).expect_err("is another's").to_string();
         assert!(error.ends_with("mw1e.other.test does not open with this master key"), "{error}");
-        fs::remove_file(settings.data_dir.join("keys/master.key")).expect("removes");
-        let folder = DomainKeyFolder::open(&settings).expect("makes another master key");
-        assert!(folder.read(&ours).is_err());
+        let master = settings.data_dir.join("keys/master.key");
+        fs::remove_file(&master).expect("removes");
+        let error = DomainKeyFolder::open(&settings).expect_err("makes no other").to_string();
+        assert!(error.contains("there is no such file; put the master key there"), "{error}");
+        fs::write(&master, "0".repeat(64)).expect("writes");
+        let error = DomainKeyFolder::open(&settings).expect_err("is another").to_string();
+        assert!(error.contains("is not the key that this data folder is sealed with"), "{error}");
     }
 
     /// Only root can give files away; others make their own.

@@ -70,6 +70,7 @@ impl Store {
         let keyring = layout.keyring()?;
         let recovered = Recovered::open(&layout, settings, events)?;
         let mailboxes = recovered.mailboxes(&keyring, &layout)?;
+        recovered.bind_to(&keyring, &layout)?;
         Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::key_check::KeyCheck;
 use super::keys::Keyring;
 use super::{Settings, StoreError, durable};
 
@@ -34,13 +35,45 @@ impl Layout<'_> {
         self.0.data_dir.join(DOMAIN_KEYS)
     }
 
-    /// The master key; a data folder that has no mail yet gets one, unless its file is named.
+    /// Beside the domain keys, also where the master key itself is elsewhere.
+    pub(super) fn key_check(&self) -> KeyCheck {
+        KeyCheck::of(&self.0.data_dir)
+    }
+
+    /// Whether a master key is to be made: unless its file is named, for a data folder that has
+    /// nothing under a key yet.
+    pub(super) fn makes_key(&self) -> Result<bool, StoreError> {
+        Ok(self.0.master_key_file.is_none()
+            && !durable::is_there(&self.master_key())?
+            && !durable::is_there(&self.log())?
+            && !durable::is_there(&self.index())?
+            && !self.key_check().is_there()?)
+    }
+
+    /// The master key, which is made where it has to be.
     pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
-        let is_new = !durable::is_there(&self.log())? && !durable::is_there(&self.index())?;
-        if self.0.master_key_file.is_none() && is_new {
+        if self.makes_key()? {
             Keyring::create_if_absent(&self.0.data_dir, &self.master_key())?;
         }
-        Keyring::load(&self.master_key())
+        self.known_keyring()
+    }
+
+    /// The master key that is there. One under which nothing was sealed here is refused, whether
+    /// the data folder has much, little or nothing yet that would not open with it.
+    pub(super) fn known_keyring(&self) -> Result<Keyring, StoreError> {
+        let keyring = Keyring::load(&self.master_key())?;
+        self.key_check().hold_against(&keyring, &self.master_key())?;
+        Ok(keyring)
+    }
+
+    /// From now on the data folder is this key's alone.
+    pub(super) fn bind_to(&self, keyring: &Keyring) -> Result<(), StoreError> {
+        self.bind_to_check(&keyring.check())
+    }
+
+    /// The same for a key that need not be there yet, by what tells it from others.
+    pub(super) fn bind_to_check(&self, check: &str) -> Result<(), StoreError> {
+        self.key_check().write(&self.0.data_dir, check, &self.master_key())
     }
 }
 

@@ -20,6 +20,7 @@ pub mod fsck;
 mod index;
 mod indexer;
 mod keeper;
+mod key_check;
 mod keys;
 mod layout;
 mod line;
@@ -41,7 +42,7 @@ pub mod fuzz;
 mod tests;
 
 pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
-pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token};
+pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
 pub use door::Store;
 pub use durable::{create_file, is_there, link_new};

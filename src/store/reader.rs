@@ -85,7 +85,7 @@ impl Reader {
             let dir = settings.data_dir.display();
             return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
         }
-        let keyring = Keyring::load(&layout.master_key())?;
+        let keyring = layout.known_keyring()?;
         let log_stays = compact::keep_files(&layout.log());
         let index = Index::open_to_read(&layout.index())?;
         let mut mailboxes = index.mailboxes()?;

@@ -13,12 +13,13 @@ use super::committer::{Committer, Followers, Request};
 use super::entry::RecordHead;
 use super::index::{Cursor, Index};
 use super::indexer::{Indexer, Lag};
+use super::key_check::another_key;
 use super::keys::Keyring;
 use super::layout::Layout;
 use super::log::Log;
 use super::mailbox::{Mailboxes, NewMailbox};
 use super::queued::QueuedMail;
-use super::segment::{LoggedRecord, Scanner};
+use super::segment::{Catalog, LoggedRecord, Scanner};
 use super::threads::spawn;
 use super::{Settings, StoreError, compact};
 use crate::events::Lsn;
@@ -83,13 +84,40 @@ impl Recovered {
             if mailboxes.is_empty()
                 && keyring.mailbox(&name.organization, *id, wrapped_key).is_err()
             {
-                let path = layout.master_key();
-                let path = path.display();
-                return Err(StoreError::Key(format!("{path} is not the key of these mailboxes")));
+                return Err(another_key(&layout.master_key()));
             }
             mailboxes.insert(birth, used_bytes);
         }
         Ok(mailboxes)
+    }
+
+    /// Makes the data folder the key's own, if it is not yet: what waits in the queue may be all
+    /// that tells whose it is.
+    pub(super) fn bind_to(
+        &self,
+        keyring: &Keyring,
+        layout: &Layout<'_>,
+    ) -> Result<(), StoreError> {
+        if layout.key_check().is_there()? {
+            return Ok(());
+        }
+        if let Some(wrapped) = self.wrapped_in_queue(layout)? {
+            let opened = keyring.queue().unwrap_key(&wrapped, &[]);
+            opened.map_err(|_| another_key(&layout.master_key()))?;
+        }
+        layout.bind_to(keyring)
+    }
+
+    /// The key of a content that waits in the queue, as it is wrapped.
+    fn wrapped_in_queue(&self, layout: &Layout<'_>) -> Result<Option<String>, StoreError> {
+        let Some(first) = self.index.queue()?.into_iter().next() else { return Ok(None) };
+        // What of the log cannot be read is told by who needs it.
+        let frame = Catalog::read(&layout.log()).and_then(|catalog| catalog.frame(first.id.lsn));
+        let Ok(record) = frame.and_then(|frame| frame.record()) else { return Ok(None) };
+        let blob = record.head.blobs.get(first.id.blob);
+        let mail = blob.and_then(|blob| blob.mails.get(first.id.mail));
+        let queued = mail.and_then(|mail| mail.queued.as_ref());
+        Ok(queued.map(|queued| queued.wrapped_key.clone()))
     }
 
     /// Starts the threads that write: one for log and event file, one for the index.

@@ -1,10 +1,11 @@
 //! What the operator sets for the store.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StoreError;
-use super::keys::Keyring;
+use super::layout::Layout;
 
 /// Settings of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +35,25 @@ impl Settings {
         }
     }
 
-    /// Whether the master key's file, if it is named, holds one.
+    /// Whether the master key's file holds one, and the one that the data folder is sealed with. A
+    /// key that is to be made, or that who asks may not see, is none that is wrong.
     ///
     /// # Errors
-    /// The file cannot be read, or is not 64 hexadecimal digits.
+    /// A file that is named and cannot be read, or is not 64 hexadecimal digits; another's key.
     pub fn check_key(&self) -> Result<(), StoreError> {
-        self.master_key_file.as_deref().map_or(Ok(()), |path| Keyring::load(path).map(drop))
+        let layout = Layout(self);
+        let checked = layout.makes_key().and_then(|is_made| match is_made {
+            true => Ok(()),
+            false => layout.known_keyring().map(drop),
+        });
+        match checked {
+            Err(StoreError::File { source, .. })
+                if self.master_key_file.is_none()
+                    && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 }

@@ -46,7 +46,6 @@ fn a_backup_made_while_mail_flows_is_whole() {
     let mut other = Setup::default().prepare();
     let said = other.succeeds(&["restore", &to]);
     assert!(said.contains("now put the master key to"), "{said}");
-    std::fs::create_dir(other.data().join("keys")).expect("creates");
     std::fs::copy(daemon.data().join("keys/master.key"), other.data().join("keys/master.key"))
         .expect("copies");
     other.launch(Command::new(BINARY));

@@ -15,6 +15,7 @@ use super::credentials::{CredentialCounts, CredentialStore};
 use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
+use super::key_check::another_key;
 use super::keys::{Key, Keyring};
 use super::layout::{Layout, lock_folder};
 use super::mailbox::NewMailbox;
@@ -108,7 +109,7 @@ pub fn check(
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
-    let keyring = Keyring::load(&layout.master_key())?;
+    let keyring = layout.known_keyring()?;
     let is_at_rest = lock_folder(&settings.data_dir);
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
@@ -164,11 +165,7 @@ fn check_key(index: &Index, keyring: &Keyring, layout: &Layout<'_>) -> Result<()
     if births.is_empty() || births.iter().any(|(birth, _)| opens(birth)) {
         return Ok(());
     }
-    let path = layout.master_key();
-    let path = path.display();
-    Err(StoreError::Key(format!(
-        "{path} is not the key of these mailboxes: put the right one there"
-    )))
+    Err(another_key(&layout.master_key()))
 }
 
 fn check_credentials(data_dir: &Path, report: &mut Report) {

@@ -175,7 +175,11 @@ async fn another_master_key_is_told_and_nothing_else() {
             .expect_err("no key")
             .to_string()
     };
-    assert!(checked().contains("master.key is not the key of these mailboxes"), "{}", checked());
+    assert!(
+        checked().contains("master.key is not the key that this data folder is sealed with"),
+        "{}",
+        checked()
+    );
     fs::remove_file(scratch.path("keys/master.key")).expect("removes");
     assert!(checked().contains("master.key: there is no such file; put"), "{}", checked());
 }
@@ -263,9 +267,67 @@ async fn a_store_without_its_master_key_is_not_opened_with_a_new_one() {
     assert!(!key.exists(), "none is made");
     fs::write(&key, "cd".repeat(32)).expect("writes");
     let error = open().expect_err("another key").to_string();
-    assert!(error.contains("is not the key of these mailboxes"), "{error}");
+    assert!(error.contains("is not the key that this data folder is sealed with"), "{error}");
     fs::write(&key, right).expect("writes");
     scratch.open().close();
+}
+
+/// Whose key a folder is sealed with is known from the first start on, before anybody has mail; a
+/// folder of an older version says it by its mailboxes and by what waits in the queue.
+#[tokio::test]
+async fn another_master_key_is_found_out_also_where_there_is_no_mailbox() {
+    let refusal = "is not the key that this data folder is sealed with";
+    for (mailboxes, waits, has_check) in
+        [(false, false, true), (false, true, true), (false, true, false), (true, false, false)]
+    {
+        let scratch = Scratch::new();
+        let store = scratch.open();
+        let users: &[&str] = if mailboxes { &["alice"] } else { &[] };
+        let mut commit = commit_of(&store, users, "one");
+        if waits {
+            commit.blobs[0].mails[0].queued = vec![super::queue::entry("far.test", &["bob"])];
+        }
+        if mailboxes || waits {
+            store.commit(commit).await.expect("commits");
+        }
+        store.close();
+        let file = scratch.path("keys/master.check");
+        if !has_check {
+            fs::remove_file(&file).expect("removes");
+        }
+        scratch.open().close();
+        assert!(file.exists(), "the right key is written down");
+        if !has_check {
+            fs::remove_file(&file).expect("removes");
+        }
+        fs::write(scratch.path("keys/master.key"), "cd".repeat(32)).expect("writes");
+        let opened = Store::open(&scratch.settings, &EventSettings::default());
+        let error = opened.map(|store| store.close()).expect_err("another key").to_string();
+        assert!(error.contains(refusal), "{mailboxes} {waits} {has_check}: {error}");
+        assert_eq!(file.exists(), has_check, "the wrong key is not written down");
+    }
+}
+
+#[tokio::test]
+async fn a_restored_folder_knows_its_key_and_who_asks_before_the_start_is_told() {
+    let scratch = Scratch::new();
+    scratch.open().close();
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    backup(&scratch.settings, &copy).expect("is made");
+    let mut other = Scratch::new();
+    assert!(other.settings.check_key().is_ok(), "one is to be made");
+    restore(&copy, &other.settings).expect("restores");
+    let told = |settings: &Settings| settings.check_key().expect_err("no key").to_string();
+    assert!(told(&other.settings).contains("there is no such file; put the master key there"));
+    fs::write(other.path("keys/master.key"), "cd".repeat(32)).expect("writes");
+    assert!(told(&other.settings).contains("is not the key that this data folder"));
+    other.settings.master_key_file = Some(scratch.path("keys/master.key"));
+    assert!(other.settings.check_key().is_ok(), "the right one, elsewhere");
+    other.open().close();
+    other.settings.master_key_file = Some(other.path("keys/master.key"));
+    assert!(told(&other.settings).contains("is not the key that this data folder"));
+    let error = backup(&other.settings, &copy.with_file_name("second")).expect_err("no backup");
+    assert!(error.to_string().contains("is not the key that this data folder"), "{error}");
 }
 
 #[tokio::test]

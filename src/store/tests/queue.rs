@@ -15,7 +15,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
-fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
+pub(super) fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
     let recipient = |name: &&str| EnvelopeRecipient {
         address: address(&format!("{name}@{domain}")),
         parameters: RcptParameters::default(),
