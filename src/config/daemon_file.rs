@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, HostAndPort, Network};
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{self, routes, schedule};
-use super::{Configuration, LogFormat, LogSettings, OrganizationConfig, Places};
+use super::{Configuration, Keys, LogFormat, LogSettings, OrganizationConfig, Places};
 use super::{outbound, tree, warnings};
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
@@ -36,6 +36,11 @@ pub(super) fn read(
     known: &[Arc<OrganizationConfig>],
     reader: &Reader,
 ) -> Option<Configuration> {
+    if matches!(path.try_exists(), Ok(false)) {
+        let cure = "name the configuration with --config FILE, or make one with mailweir init";
+        reader.problem(path.display(), "", format!("there is no such file: {cure}"));
+        return None;
+    }
     let mut node = read_file(path, reader)?;
     warnings::misspelt_variables(&environment, reader);
     if let Err(error) = tree::overlay(&mut node, environment) {
@@ -71,6 +76,7 @@ pub(super) fn read(
         organizations: Vec::new(),
         directory: Directory::default(),
         places: places(&root),
+        keys: Keys(node.texts()),
         warnings: Vec::new(),
     };
     configuration.organizations = organizations(&root, path, known, reader);

@@ -8,6 +8,7 @@ mod access;
 mod daemon_file;
 mod endpoint;
 mod flow_rules;
+mod hints;
 mod mailbox_rules;
 mod organization_file;
 mod outbound;
@@ -18,11 +19,12 @@ mod stamp;
 mod tree;
 mod warnings;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use organization_file::check_name;
 pub use reader::Problem;
 
 use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
@@ -93,6 +95,8 @@ pub struct Configuration {
     pub directory: Directory,
     /// Where the keys stand that are looked at again.
     pub places: Places,
+    /// What the main file and the environment say, by key.
+    pub keys: Keys,
     /// What is valid, but hardly meant.
     pub warnings: Vec<Problem>,
 }
@@ -127,6 +131,22 @@ impl Places {
     /// The place of a key, written as `section.key`; empty where it is not in the file.
     pub fn of(&self, key: &str) -> String {
         self.0.get(key).cloned().unwrap_or_default()
+    }
+}
+
+/// What the main file and the environment say for each key that stands outside of `[[…]]`, as
+/// `section.key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys(BTreeMap<String, String>);
+
+impl Keys {
+    /// The keys that begin so and say something else there than here.
+    pub fn differing(&self, other: &Self, prefix: &str) -> Vec<String> {
+        let both: BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
+        let differing = both
+            .into_iter()
+            .filter(|key| key.starts_with(prefix) && self.0.get(*key) != other.0.get(*key));
+        differing.cloned().collect()
     }
 }
 

@@ -484,8 +484,12 @@ impl<'a> Entities<'a> {
     }
 }
 
-/// A name stands in commands, events and logs, and users log in with it.
-fn check_name(name: &str) -> Result<(), String> {
+/// Whether a user, resource or group can be called so: a name stands in commands, events and logs,
+/// and users log in with it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
     if !(1..=MAX_NAME).contains(&name.chars().count()) {
         return Err(format!("a name has 1 to {MAX_NAME} characters"));
     }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::hints;
 use super::tree::{self, Node, Place, Value};
 
 /// Something wrong with a configuration: `file:line: key: message`.
@@ -144,7 +145,9 @@ impl<'a> Section<'a> {
     }
 
     fn mistyped(&self, key: &str, node: &Node, expected: &str) {
-        let message = format!("expected {expected}, found {}", node.value.kind());
+        let found = node.value.kind();
+        let hint = node.value.meant(key, expected).map(|meant| format!(": write {meant}"));
+        let message = format!("expected {expected}, found {found}{}", hint.unwrap_or_default());
         self.reader.problem(&node.place, &self.path_of(key), message);
     }
 
@@ -219,7 +222,11 @@ impl<'a> Section<'a> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.problem(key, format!("\"{text}\" is not one of {}", all.join(", ")));
+            let meant = hints::nearest(text, all.iter().copied());
+            let hint = meant.map(|meant| format!(", did you mean \"{meant}\"?"));
+            let all = all.join(", ");
+            let hint = hint.unwrap_or_default();
+            self.problem(key, format!("\"{text}\" is not one of {all}{hint}"));
         }
         found
     }
@@ -294,20 +301,9 @@ impl<'a> Section<'a> {
         let Some(Node { value: Value::Table(table), .. }) = self.node else { return };
         let asked = self.asked.borrow();
         for key in table.keys().filter(|key| !asked.contains(key.as_str())) {
-            let close = asked.iter().find(|known| is_close(key, known));
-            let hint = close.map(|known| format!(", did you mean \"{known}\"?"));
-            self.problem(key, format!("unknown key{}", hint.unwrap_or_default()));
+            self.problem(key, format!("unknown key{}", hints::unknown_key(key, &asked)));
         }
     }
-}
-
-/// One letter too many, too few, wrong or swapped.
-fn is_close(one: &str, other: &str) -> bool {
-    let prefix = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-    let rest = |text: &str| text.len() - prefix;
-    let suffix = one.bytes().rev().zip(other.bytes().rev()).take_while(|(a, b)| a == b).count();
-    let differing = rest(one).max(rest(other)).saturating_sub(suffix);
-    differing <= 2 && one.len().abs_diff(other.len()) <= 1
 }
 
 /// A path in a file means a place relative to that file.
@@ -318,7 +314,18 @@ pub(super) fn relative_to(file: &Path, path: String) -> std::path::PathBuf {
 /// A file as a tree; its syntax errors are noted.
 pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| reader.problem(path.display(), "", format!("cannot be read: {error}")))
+        .map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => "; is it another file, or in another folder?",
+                std::io::ErrorKind::PermissionDenied => {
+                    "; run this as root or as the daemon's user"
+                }
+                std::io::ErrorKind::InvalidData => "; save it as UTF-8",
+                std::io::ErrorKind::IsADirectory => "; name the file in it",
+                _ => "",
+            };
+            reader.problem(path.display(), "", format!("cannot be read: {error}{hint}"));
+        })
         .ok()?;
     Some(read_text(path, &text, reader))
 }
@@ -327,7 +334,9 @@ pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
 pub(super) fn read_text(path: &Path, text: &str, reader: &Reader) -> Node {
     let (node, errors) = tree::parse(path, text);
     for error in &errors {
-        reader.problem(format!("{}:{}", path.display(), error.line), "", &error.message);
+        let place = format!("{}:{}", path.display(), error.line);
+        let hint = error.hint.as_ref().map(|hint| format!("; {hint}"));
+        reader.problem(place, "", format!("{}{}", error.message, hint.unwrap_or_default()));
     }
     node
 }

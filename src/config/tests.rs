@@ -116,7 +116,8 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "org.toml:7: user[0].quota_mb: 51201 is not between 1 and 51200",
             "org.toml:9: user[1].name: \"alice\" is taken, at org.toml:5",
             "org.toml:12: group[0].members: there is no user, resource or group \"nobody\"",
-            "org.toml:3: plus_addressing: expected true or false, found a number",
+            "org.toml:3: plus_addressing: expected true or false, found a number: write \
+             plus_addressing = true",
             "org.toml:15: inbound_rule[0].action: \"DELETE\" is not one of DROP, BOUNCE, \
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
@@ -257,11 +258,68 @@ fn syntax_errors_are_told_with_the_rest() {
     assert!(problems[0].starts_with("main.toml:1: "), "{problems:?}");
 }
 
+/// The slips of who writes such a file for the first time: each is told with what to write instead.
+#[test]
+fn what_is_no_toml_or_of_another_kind_is_told_how_to_be() {
+    let rest = "[[organization]]\nfile = \"org.toml\"\n";
+    for (line, expected) in [
+        ("hostname = mx.example.test", "a text stands in quotes: hostname = \"mx.example.test\""),
+        ("hostname: mx.example.test", "a line is KEY = VALUE: hostname = \"mx.example.test\""),
+        ("hostname \"mx.example.test\"", "a line is KEY = VALUE, a [section], or begins with #"),
+        ("hostname = \"mx.example.test", "the text lacks the \" at its end"),
+        ("hostname = \u{201c}mx.example.test\u{201d}", "quotes are \" or ', not typographic ones"),
+        ("hostname =", "the value is missing"),
+        (
+            "data_dir = /var/lib/mailweir",
+            "a text stands in quotes: data_dir = \"/var/lib/mailweir\"",
+        ),
+        ("hostname = 25", "expected a text, found a number: write hostname = \"25\""),
+        ("limits = 3", "expected a table, found a number"),
+        ("[limits]\nhops = \"100\"", "expected a number, found a text: write hops = 100"),
+        ("[limits]\nhops = 10\nhops = 20", "duplicate key; it stands further up already"),
+        ("[limits]\nhops = 10\n[limits]", "duplicate key"),
+        (
+            "[access]\ndeny = \"192.0.2.1\"",
+            "a list of texts, found a text: write deny = [\"192.0.2.1\"]",
+        ),
+        ("[log]\nmail = \"no\"", "expected true or false, found a text: write mail = false"),
+        ("[log]\nmail = no", "write mail = false"),
+        ("[log]\nformat = \"JSON\"", "is not one of text, json, did you mean \"json\"?"),
+        (
+            "[limits]\nhostname = \"mx.test\"",
+            "limits.hostname: unknown key; it belongs before the first [section]",
+        ),
+        ("[limit]\nhops = 10", "limit: unknown key, did you mean \"limits\"?"),
+        ("[dns]\nca_file = \"x\"", "dns.ca_file: unknown key; it belongs under [queue]"),
+        (
+            "alias = \"a\"",
+            "alias: unknown key; it belongs before the first [section] of an organization's file",
+        ),
+        (
+            "[listener]\nname = \"mx\"",
+            "listener: expected a list of tables, each beginning with [[listener]]",
+        ),
+    ] {
+        let scratch = Scratch::new(&format!("{line}\n{rest}"), ORGANIZATION);
+        let problems = scratch.problems(&[]);
+        let is_told =
+            |problem: &String| problem.starts_with("main.toml:") && problem.contains(expected);
+        assert!(problems.iter().any(is_told), "{line}: {problems:?}");
+    }
+    let tabs = format!("\thostname\t=\t\"mx.example.test\"\n{rest}");
+    assert!(load(&Scratch::new(&tabs, ORGANIZATION).main(), []).is_ok(), "tabs are spaces");
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let scratch = Scratch::new(&MAIN.replace("org.toml", "none.toml"), "");
     let problems = scratch.problems(&[]);
     assert!(problems[0].starts_with("none.toml: cannot be read: "), "{problems:?}");
+    assert!(problems[0].ends_with("; is it another file, or in another folder?"), "{problems:?}");
+    fs::remove_file(scratch.main()).expect("removes");
+    let hint = "there is no such file: name the configuration with --config FILE, or make one with \
+                mailweir init";
+    assert_eq!(scratch.problems(&[]), [format!("main.toml: {hint}")]);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use config::Source as _;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::hints;
+
 /// Where a value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -34,6 +36,29 @@ pub(super) struct Node {
     pub(super) place: Place,
 }
 
+impl Node {
+    /// What each key says that stands outside of lists of tables, with its sections before it.
+    pub(super) fn texts(&self) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        self.add_texts("", &mut texts);
+        texts
+    }
+
+    fn add_texts(&self, path: &str, texts: &mut BTreeMap<String, String>) {
+        match &self.value {
+            Value::Table(table) => {
+                for (key, node) in table {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    node.add_texts(&path, texts);
+                }
+            }
+            value => {
+                texts.extend(value.text().map(|text| (path.to_owned(), text)));
+            }
+        }
+    }
+}
+
 /// A value, as far as configuration uses TOML.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -47,6 +72,41 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// The value in words; `None` for tables and what has some.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(format!("{text:?}")),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Bool(value) => Some(value.to_string()),
+            Self::List(items) => {
+                let texts: Option<Vec<_>> = items.iter().map(|item| item.value.text()).collect();
+                texts.map(|texts| texts.join(", "))
+            }
+            Self::Table(_) => None,
+            Self::Other(kind) => Some((*kind).to_owned()),
+        }
+    }
+
+    /// What was meant by a value of the wrong kind, as a file would say it.
+    pub(super) fn meant(&self, key: &str, expected: &str) -> Option<String> {
+        let text = self.text()?;
+        match (self, expected) {
+            (Self::Text(_), "a list of texts") => Some(format!("{key} = [{text}]")),
+            (Self::Integer(_) | Self::Bool(_), "a text") => Some(format!("{key} = \"{text}\"")),
+            (Self::Text(found), "a number") => {
+                found.parse::<u64>().ok().map(|number| format!("{key} = {number}"))
+            }
+            (Self::Text(found), "true or false") => match found.to_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(format!("{key} = true")),
+                "false" | "no" | "off" | "0" => Some(format!("{key} = false")),
+                _ => None,
+            },
+            (Self::Integer(1), "true or false") => Some(format!("{key} = true")),
+            (Self::Integer(0), "true or false") => Some(format!("{key} = false")),
+            _ => None,
+        }
+    }
+
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a text",
@@ -64,6 +124,8 @@ impl Value {
 pub(super) struct SyntaxError {
     pub(super) line: usize,
     pub(super) message: String,
+    /// What to write instead.
+    pub(super) hint: Option<String>,
 }
 
 /// Reads a file's text; what can be read is read even where there are syntax errors.
@@ -76,6 +138,10 @@ pub(super) fn parse(path: &Path, text: &str) -> (Node, Vec<SyntaxError>) {
         .map(|error| SyntaxError {
             line: error.span().map_or(1, |span| lines.line_of(span.start)),
             message: error.message().to_owned(),
+            hint: match error.message() {
+                "duplicate key" => Some("it stands further up already".to_owned()),
+                _ => error.span().and_then(|span| hints::syntax(lines.text_at(text, span.start))),
+            },
         })
         .collect();
     let node = Converter { path, lines }.table(table.get_ref(), 0);
@@ -88,6 +154,11 @@ struct Lines(Vec<usize>);
 impl Lines {
     fn of(text: &str) -> Self {
         Self(memchr::memchr_iter(b'\n', text.as_bytes()).collect())
+    }
+
+    /// The line that has an octet.
+    fn text_at<'t>(&self, text: &'t str, offset: usize) -> &'t str {
+        text.lines().nth(self.line_of(offset).saturating_sub(1)).unwrap_or_default()
     }
 
     /// The line, from 1, of an octet.

@@ -50,7 +50,9 @@ pub enum RouteError {
     #[error("no mail host of {0} has an address")]
     NoHost(Domain),
     /// All addresses of its hosts are of networks that are not everybody's.
-    #[error("mail for {0} would go to a private network, where this server sends none")]
+    #[error(
+        "mail for {0} would go to a private network, where this server sends none unless [queue] private_networks or a [[queue_route]] allows it"
+    )]
     PrivateNetwork(Domain),
     /// The best host is this server, for which the domain is not local.
     #[error("mail for {0} loops back to this server")]

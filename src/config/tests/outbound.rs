@@ -72,7 +72,7 @@ fn problems_of_a_gateway_are_told_with_their_lines() {
             "org.toml:9: smtp_gateway[0].tls: \"none\" is not one of starttls, implicit",
             "org.toml:10: smtp_gateway[0].user_name: \"\" is empty, or has a control character",
             "org.toml:10: smtp_gateway[0].user_name: needs a password_file beside it",
-            "org.toml:11: smtp_gateway[0].password: unknown key",
+            "org.toml:11: smtp_gateway[0].password: unknown key, did you mean \"password_file\"?",
             "org.toml:13: smtp_gateway[1].name: \"a\" is taken, at org.toml:6",
             "org.toml:16: smtp_gateway[1].password_file: p cannot be read: No such file or \
              directory (os error 2)",
@@ -174,7 +174,7 @@ fn problems_of_outbound_rules_are_told_with_their_lines() {
         ],
         &[
             "org.toml:8: smtp_gateway[0].port: 0 is not between 1 and 65535",
-            "org.toml:45: inbound_rule[0].gateway: unknown key",
+            "org.toml:45: inbound_rule[0].gateway: unknown key; it belongs under [[outbound_rule]]",
             "org.toml:50: inbound_rule[1].action: \"ROUTE_TO_SMTP_GATEWAY\" is not one of DROP, \
              BOUNCE, MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:12: outbound_rule[0].gateway: there is no smtp_gateway \"filtre\"",
@@ -258,7 +258,7 @@ fn permissions_are_read_and_checked() {
         &[
             "org.toml:10: permission[0].owner: is missing",
             "org.toml:10: permission[0].grantee: is missing",
-            "org.toml:11: permission[0].send_as: expected true or false, found a number",
+            "org.toml:11: permission[0].send_as: expected true or false, found a number: write send_as = true",
             "org.toml:13: permission[1].owner: there is no user, resource or group \
              \"alice@example.test\"",
             "org.toml:14: permission[1].grantee: there is no user, resource or group \"nobody\"",

@@ -43,7 +43,9 @@ pub(super) enum FetchError {
     Connect(String),
     /// All addresses of the policy host are of networks that are not everybody's: a domain's DNS
     /// must not make this server speak to those behind its back.
-    #[error("{0} is in a private network, where this server asks nothing")]
+    #[error(
+        "{0} is in a private network, where this server asks nothing unless [queue] private_networks allows it"
+    )]
     PrivateNetwork(String),
     #[error("TLS: {0}")]
     Tls(std::io::Error),

@@ -197,7 +197,8 @@ async fn private_networks_are_no_destination_unless_the_operator_says_so() {
     check("[100.128.0.1]", Ok(&[("[100.128.0.1]", &["100.128.0.1"])])).await;
 
     let error = router(&World::new(ZONE)).route(&domain("inner.test")).await.unwrap_err();
-    let told = "mail for inner.test would go to a private network, where this server sends none";
+    let told = "mail for inner.test would go to a private network, where this server sends none \
+                unless [queue] private_networks or a [[queue_route]] allows it";
     assert_eq!((error.to_string().as_str(), error.is_permanent()), (told, true));
 
     let allowed = Settings { private_networks: true, ..Settings::default() };
