@@ -32,13 +32,17 @@ use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
+use changes::{BesideFiles, Contents};
 use control::ReloadRequest;
 use fixed::Fixed;
 use outbound::{Change, Outbound};
 
 pub use changes::Changes;
 pub use outbound::MailQueue;
-pub use trial::{Outlook, ask_resolver, look_around, try_out};
+pub use trial::{
+    MEANS_NOTHING_AS_HOST, Outlook, UNIT_USER, ask_resolver, look_around, means_something_outside,
+    try_out,
+};
 
 /// Why the daemon does not start, or does not take a new configuration.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +66,7 @@ pub enum StartError {
     #[error("hostname: {0}")]
     Hostname(#[from] AddressError),
     /// An address cannot be listened on.
-    #[error("listener {name} cannot listen on {address}: {source}")]
+    #[error("listener {name} cannot listen on {address}: {source}{}", bind_hint(*address, source))]
     Bind {
         /// The listener.
         name: String,
@@ -80,6 +84,27 @@ pub enum StartError {
         source: std::io::Error,
     },
 }
+
+/// What to do where the system does not let a listener have its address.
+fn bind_hint(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied if address.port() < FIRST_FREE_PORT => format!(
+            "; a port below {FIRST_FREE_PORT} is for root and for who has the right: start the \
+             daemon by its unit (systemctl start mailweir), give the program the right \
+             (setcap cap_net_bind_service=+ep FILE), or name a higher port"
+        ),
+        std::io::ErrorKind::AddrInUse => {
+            format!("; another program has it: ss -ltnp 'sport = {}' shows which", address.port())
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "; this host has no such address: ip address shows which it has".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Linux keeps the ports below it for those who have the right (`ip_unprivileged_port_start`).
+const FIRST_FREE_PORT: u16 = 1024;
 
 impl StartError {
     /// Whether the operator's files are at fault, not the machine.
@@ -101,6 +126,8 @@ pub struct Daemon {
     fixed: Fixed,
     resolver: ArcSwap<dns::Configured>,
     current: ArcSwap<Configuration>,
+    /// Of the files that the current configuration names.
+    contents: ArcSwap<Contents>,
     reload_requests: Option<mpsc::Receiver<ReloadRequest>>,
     version: AtomicU64,
     stop: watch::Sender<bool>,
@@ -181,6 +208,7 @@ impl Daemon {
             addresses,
             fixed: Fixed::of(&configuration),
             resolver: ArcSwap::from_pointee(resolver),
+            contents: ArcSwap::from_pointee(Contents::of(&configuration)),
             current: ArcSwap::from_pointee(configuration),
             reload_requests: None,
             version: AtomicU64::new(FIRST_VERSION),
@@ -234,17 +262,26 @@ impl Daemon {
             self.resolver.load().renewed(&configuration.dns, Path::new(RESOLVER_BASE))?;
         let outbound = Change::to(&configuration)?;
         let certificate = self.tls.read_again().await?;
-        self.refresh_domain_keys().await?;
+        let has_new_certificate = self.tls.is_another(&certificate);
+        let has_new_domain_keys = self.refresh_domain_keys().await?;
 
-        let changes = Changes::between(&self.fixed, &self.current.load(), &configuration);
+        let asked_for = Fixed::of(&configuration);
         let mut configuration = configuration;
         self.fixed.keep_hostname(&mut configuration);
+        let contents = Contents::of(&configuration);
+        let beside = BesideFiles { contents, has_new_certificate, has_new_domain_keys };
+        let before = self.current.load();
+        let changes = Changes::between((&before, &self.contents.load()), &configuration, &beside)
+            .waiting(&self.fixed, &asked_for);
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.set_limits(configuration.limits.clone());
         self.store.set_retention(retention(&configuration));
         self.store.reopen_events();
         self.shared.handler().reopen_logs();
-        self.tls.take(certificate);
+        if has_new_certificate {
+            self.tls.take(certificate);
+        }
+        self.contents.store(Arc::new(beside.contents));
         self.outbound.reload(outbound, resolver.resolver());
         self.lookups.send_replace(resolver.resolver());
         let msgauth = configuration.msgauth.clone();
@@ -266,13 +303,14 @@ impl Daemon {
         Ok(changes)
     }
 
-    async fn refresh_domain_keys(&self) -> Result<(), StartError> {
+    /// Whether there was anything new.
+    async fn refresh_domain_keys(&self) -> Result<bool, StartError> {
         let domain_keys = Arc::clone(&self.domain_keys);
         match tokio::task::spawn_blocking(move || domain_keys.refresh()).await {
-            Ok(refreshed) => refreshed.map(drop).map_err(StartError::DomainKeys),
+            Ok(refreshed) => refreshed.map_err(StartError::DomainKeys),
             Err(panic) => {
                 tracing::error!(%panic, "the keys of domains could not be looked at");
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -53,6 +53,8 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// Tell whom some network is kept from, for having failed to log in too often.
+    LockedUsers,
     /// Forget a user's failed logins.
     Unlock {
         /// The organization's id.
@@ -80,6 +82,14 @@ pub enum UnlockOccasion {
 pub struct UnlockAnswer {
     /// Whether some network was kept from trying.
     pub was_locked: bool,
+}
+
+/// Whom some network is kept from: organizations' ids and names of users.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockedUsers {
+    /// Each as its organization's id and its name.
+    pub locked: Vec<(String, String)>,
 }
 
 /// What came of reading the configuration again.
@@ -175,6 +185,7 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     }
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Reload) => json!(reload(&door.reloads).await),
+        Ok(Request::LockedUsers) => json!(locked_users(&door)),
         Ok(Request::Unlock { organization, user, occasion }) => {
             let name = MailboxName { organization: organization.into(), user: user.into() };
             json!(unlock(&name, occasion, &door, &by))
@@ -198,6 +209,12 @@ fn operator(stream: &UnixStream) -> String {
     let user = uzers::get_user_by_uid(peer.uid());
     let name = user.map(|user| user.name().to_string_lossy().into_owned());
     name.unwrap_or_else(|| format!("user {}", peer.uid()))
+}
+
+fn locked_users(door: &Door) -> LockedUsers {
+    let throttled = door.shared.handler().throttled().into_iter();
+    let names = throttled.map(|name| (name.organization.to_string(), name.user.to_string()));
+    LockedUsers { locked: names.collect() }
 }
 
 fn unlock(name: &MailboxName, occasion: UnlockOccasion, door: &Door, by: &str) -> UnlockAnswer {

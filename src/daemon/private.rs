@@ -25,15 +25,23 @@ pub(super) fn tell_wide(data_dir: &Path) {
 /// The folder and what is in it, as far as others have rights to it. Links are nobody's.
 fn wide(data_dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
+    walk(data_dir, |path, metadata| {
+        if !metadata.is_symlink() && metadata.mode() & 0o077 != 0 {
+            found.push(path.to_owned());
+        }
+    });
+    found
+}
+
+/// Shows the folder and what is in it, as far as a start can wait for it.
+fn walk(data_dir: &Path, mut see: impl FnMut(&Path, &fs::Metadata)) {
     let mut to_see = vec![data_dir.to_owned()];
     let mut seen = 0;
     while let Some(path) = to_see.pop() {
         seen += 1;
         // What cannot be looked at is told by whoever uses it.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if !metadata.is_symlink() && metadata.mode() & 0o077 != 0 {
-            found.push(path.clone());
-        }
+        see(&path, &metadata);
         if metadata.is_dir() && seen < MAX_LOOKED_AT {
             let inside = fs::read_dir(&path).into_iter().flatten().flatten();
             to_see.extend(inside.map(|entry| entry.path()).take(MAX_LOOKED_AT));
@@ -42,7 +50,36 @@ fn wide(data_dir: &Path) -> Vec<PathBuf> {
             break;
         }
     }
-    found
+}
+
+/// What is in a data folder and belongs to somebody else than the folder does.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Foreign {
+    /// The folder's owner, who the daemon is.
+    pub(super) owner: u32,
+    /// Each with its owner.
+    pub(super) files: Vec<(PathBuf, u32)>,
+}
+
+/// Looks who has what is in a data folder; `None` if it is not there, or nobody may say. A folder of
+/// root's is for a daemon that is root, who can do with all files as it likes.
+pub(super) fn foreign(data_dir: &Path) -> Option<Foreign> {
+    let owner = fs::metadata(data_dir).ok()?.uid();
+    let mut files = Vec::new();
+    if owner != 0 {
+        walk(data_dir, |path, metadata| {
+            if metadata.uid() != owner {
+                files.push((path.to_owned(), metadata.uid()));
+            }
+        });
+    }
+    Some(Foreign { owner, files })
+}
+
+/// What the system calls a user.
+pub(super) fn name_of(uid: u32) -> String {
+    let user = uzers::get_user_by_uid(uid);
+    user.map_or_else(|| format!("user {uid}"), |user| user.name().to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -71,5 +108,23 @@ mod tests {
         set(dir.path(), 0o711);
         assert_eq!(wide(dir.path()), [dir.path().to_owned(), file]);
         assert!(wide(&dir.path().join("none")).is_empty());
+    }
+
+    /// Only root can give files away.
+    #[test]
+    fn what_somebody_else_left_in_the_folder_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("lock"), "").expect("writes");
+        assert_eq!(foreign(&dir.path().join("none")), None);
+        let found = foreign(dir.path()).expect("is there");
+        assert_eq!(found.files, [], "all of it is of one owner");
+        if std::os::unix::fs::chown(dir.path(), Some(12_345), None).is_err() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let found = foreign(dir.path()).expect("is there");
+        assert_eq!(found.owner, 12_345);
+        assert_eq!(found.files, [(dir.path().join("lock"), 0)]);
+        assert_eq!((name_of(0), name_of(12_345)), ("root".to_owned(), "user 12345".to_owned()));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::private;
 use super::readers::{Access, Reading};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Configuration, Problem, Problems};
@@ -17,6 +18,9 @@ use crate::smtp::{ListenerSettings, Protocol, ServerCertificate, Tls};
 
 /// How long before a certificate's end its administrator is told.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Whom the unit runs the daemon as, and where it lets it write.
+pub const UNIT_USER: &str = "mailweir";
+const UNIT_DATA_DIR: &str = "/var/lib/mailweir";
 /// How long the resolver may take to answer a first question.
 const RESOLVER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -121,15 +125,10 @@ impl Found<'_> {
     /// Other servers look the name up, and many refuse mail from one that means nothing to them.
     fn hostname(&mut self) {
         let name = self.configuration.pipeline.hostname.clone();
-        let is_local = ["localhost", "localdomain", "local", "internal", "lan"]
-            .iter()
-            .any(|word| name == *word || name.ends_with(&format!(".{word}")));
         // One that could not be read is a problem of its own.
-        if name.is_empty() || (!is_local && is_host_name(&name)) {
-            return;
+        if !name.is_empty() && !means_something_outside(&name) {
+            self.problem("hostname", format!("\"{name}\" {MEANS_NOTHING_AS_HOST}"));
         }
-        let meant = "write the name that DNS has for this host, such as mx.example.com";
-        self.problem("hostname", format!("\"{name}\" means nothing to other servers: {meant}"));
     }
 
     fn certificate(&mut self) {
@@ -188,6 +187,37 @@ impl Found<'_> {
             let what = if nearest == *data_dir { "written to" } else { "made" };
             self.problem("data_dir", format!("{shown} cannot be {what}: {why}"));
         }
+        self.owners();
+    }
+
+    /// What a command of root's has left in the folder, the daemon can neither read nor replace.
+    fn owners(&mut self) {
+        let data_dir = &self.configuration.store.data_dir;
+        let Some(foreign) = private::foreign(data_dir) else { return };
+        let shown = data_dir.display();
+        let daemon = private::name_of(foreign.owner);
+        let cure = format!("chown -R {daemon}: {shown} gives it back");
+        if let Some((path, owner)) = foreign.files.first() {
+            let owner = private::name_of(*owner);
+            let more = match foreign.files.len() - 1 {
+                0 => String::new(),
+                more => format!(", and so do {more} more there"),
+            };
+            let message = format!(
+                "{} belongs to {owner}, not to {daemon} as the folder does{more}: {cure}",
+                path.display()
+            );
+            self.problem("data_dir", message);
+        }
+        let unit_user = uzers::get_user_by_name(UNIT_USER);
+        let is_units = *data_dir == Path::new(UNIT_DATA_DIR);
+        if is_units && unit_user.is_some_and(|user| user.uid() != foreign.owner) {
+            let message = format!(
+                "{shown} belongs to {daemon}, and the unit runs the daemon as {UNIT_USER}: \
+                 chown -R {UNIT_USER}: {shown}"
+            );
+            self.warning("data_dir", message);
+        }
     }
 
     fn files(&mut self) {
@@ -200,6 +230,18 @@ impl Found<'_> {
             }
         }
     }
+}
+
+/// What is wrong with a name of this host that other servers cannot look up.
+pub const MEANS_NOTHING_AS_HOST: &str = "means nothing to other servers: write the name that DNS \
+     has for this host, such as mx.example.com";
+
+/// Whether a name can be looked up by other servers, and is not for inner networks alone.
+pub fn means_something_outside(name: &str) -> bool {
+    let is_local = ["localhost", "localdomain", "local", "internal", "lan"]
+        .iter()
+        .any(|word| name == *word || name.ends_with(&format!(".{word}")));
+    !is_local && is_host_name(name)
 }
 
 /// Whether DNS can have an address for the name (RFC 1123 §2.1): letters, digits and hyphens, and no

@@ -184,6 +184,11 @@ impl AccessRules {
         Self(rules)
     }
 
+    /// The rules.
+    pub fn rules(&self) -> &[AccessRule] {
+        &self.0
+    }
+
     /// Decides: a rule that denies wins over all that allow, and where none applies access is
     /// denied.
     pub fn decide(&self, request: &AccessRequest<'_>) -> AccessDecision {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Resolver, Settings, SetupError, Source, from_settings};
 
 /// Where `Source::System` finds its servers.
-const SYSTEM_FILE: &str = "/etc/resolv.conf";
+pub const SYSTEM_FILE: &str = "/etc/resolv.conf";
 
 /// A resolver that is kept, with all that it knows, until what it was made from has changed.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cache::{CachedResolver, Fetch, Fetched, Upstream};
-pub use configured::Configured;
+pub use configured::{Configured, SYSTEM_FILE};
 pub use gather::lookup_all;
 pub use settings::{Settings, Source};
 pub use system::SystemResolver;

@@ -278,6 +278,21 @@ impl Logins {
         self.throttle().lift(&user.organization, &user.user, self.clock.now())
     }
 
+    /// The users of a directory whom some network is kept from.
+    pub fn throttled(&self, directory: &Directory) -> Vec<MailboxName> {
+        let organizations = directory.organizations();
+        let users = organizations.flat_map(|organization| {
+            let id = organization.id.as_str();
+            organization.users.iter().map(move |user| (id, &*user.name))
+        });
+        let throttled = self.throttle().throttled_of(users, self.clock.now());
+        let name = |(organization, user): (&str, &str)| MailboxName {
+            organization: organization.into(),
+            user: user.into(),
+        };
+        throttled.into_iter().map(name).collect()
+    }
+
     fn is_throttled(&self, account: &Account) -> bool {
         self.throttle().is_throttled(account.throttled, self.clock.now())
     }

@@ -149,6 +149,11 @@ impl Pipeline {
         self.logins.lift_throttle(user)
     }
 
+    /// The users whom some network is kept from, for having failed to log in too often.
+    pub fn throttled(&self) -> Vec<MailboxName> {
+        self.logins.throttled(&self.snapshot.load().directory)
+    }
+
     /// Opens the audit logs again that somebody has moved away.
     pub fn reopen_logs(&self) {
         self.audit.reopen();

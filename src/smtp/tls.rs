@@ -136,7 +136,9 @@ impl Tls {
     /// Takes the pair that is now in the files into use, or logs why not.
     async fn reload(&self) {
         match self.read_again().await {
-            Ok(pair) => self.take(pair),
+            Ok(pair) if self.is_another(&pair) => self.take(pair),
+            // A reload was faster, or the file was written anew with what it had.
+            Ok(_) => {}
             Err(error) => tracing::error!(%error, "the present certificate stays in use"),
         }
     }
@@ -152,6 +154,11 @@ impl Tls {
         });
         let pair = loaded.await.map_err(|panic| TlsError::Setup(panic.to_string()))??;
         Ok(ServerPair(pair))
+    }
+
+    /// Whether a pair has another certificate than the one that is served.
+    pub fn is_another(&self, ServerPair(pair): &ServerPair) -> bool {
+        self.current.pair.load().cert != pair.cert
     }
 
     /// Serves a pair from now on.

@@ -108,6 +108,56 @@ fn a_key_that_the_daemon_cannot_read_is_told() {
     assert_eq!(status, Some(78));
 }
 
+/// Nobody has mail yet, so nothing would fail to open; later everything would.
+#[test]
+fn another_master_key_is_told_before_anybody_has_mail() {
+    let mut daemon = Setup::default().start();
+    daemon.stop();
+    let key = daemon.data().join("keys/master.key");
+    let right = fs::read(&key).expect("reads");
+    fs::write(&key, "0123456789abcdef".repeat(4) + "\n").expect("writes");
+    let expected = "master.key is not the key that this data folder is sealed with";
+    let (told, status) = checked(&daemon);
+    assert!(told.contains(expected) && told.contains("store.master_key_file: "), "{told}");
+    assert_eq!(status, Some(78));
+    for command in [["serve"].as_slice(), &["fsck"], &["mailbox", "list"], &["backup", "copy"]] {
+        let output = daemon.command(command);
+        let told = text(&output.stderr);
+        assert!(!output.status.success() && told.contains(expected), "{command:?}: {told}");
+    }
+    fs::write(&key, right).expect("writes");
+    assert!(checked(&daemon).0.contains(" is fine"), "{}", checked(&daemon).0);
+    daemon.launch(Command::new(BINARY));
+}
+
+/// The daemon cannot open what a command of root's has left in its folder.
+#[test]
+fn what_root_left_in_the_data_folder_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can leave files in the folder of somebody else");
+        return;
+    }
+    let daemon = Setup::default().prepare();
+    fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o755)).expect("opens");
+    for folder in ["", "log"] {
+        let path = daemon.data().join(folder);
+        fs::create_dir(&path).expect("makes");
+        std::os::unix::fs::chown(&path, Some(65_533), Some(65_533)).expect("gives away");
+    }
+    let left = |name: &str| daemon.data().join(name);
+    for name in ["lock", "log/reader.lock"] {
+        fs::write(left(name), "").expect("writes");
+        let (told, status) = checked(&daemon);
+        let expected =
+            format!("data_dir: {} belongs to root, not to user 65533", left(name).display());
+        assert!(told.contains(&expected) && told.contains("chown -R"), "{told}");
+        assert_eq!(status, Some(78));
+        std::os::unix::fs::chown(left(name), Some(65_533), Some(65_533)).expect("gives back");
+        let told = checked(&daemon).0;
+        assert!(!told.contains("belongs to"), "{told}");
+    }
+}
+
 #[test]
 fn a_resolver_that_does_not_answer_is_told() {
     let silent = Responder::silent();

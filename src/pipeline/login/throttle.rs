@@ -3,7 +3,7 @@
 //! counted like users, so that nobody can tell the one from the other.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -95,6 +95,27 @@ impl Throttle {
         was_throttled
     }
 
+    /// Which of these accounts' users some network is kept from.
+    pub(super) fn throttled_of<'a>(
+        &self,
+        users: impl Iterator<Item = (&'a str, &'a str)>,
+        now: Timestamp,
+    ) -> Vec<(&'a str, &'a str)> {
+        let windows = self.windows.iter();
+        let throttled = windows
+            .filter(|(_, window)| window.is_open(now) && window.failures >= MAX_FAILURES)
+            .map(|(account, _)| account.name);
+        let names: HashSet<u64> = throttled.collect();
+        let mut found = Vec::new();
+        if !names.is_empty() {
+            let is_throttled = |(organization, user): &(&str, &str)| {
+                names.contains(&self.name(organization, user))
+            };
+            found.extend(users.filter(is_throttled));
+        }
+        found
+    }
+
     /// Forgets the windows that are over, and the oldest of too many.
     fn forget(&mut self, now: Timestamp) {
         while let Some((since, account)) = self.begun.front().copied() {
@@ -133,6 +154,10 @@ mod tests {
         assert!(!throttle.is_throttled(owner, at(10)));
         throttle.succeeded(owner);
         assert!(throttle.is_throttled(guesser, at(10)), "the owner's success is not the guesser's");
+        let users = [("m-1", "bob"), ("m-1", "alice"), ("m-2", "alice")];
+        let throttled = |throttle: &Throttle, now| throttle.throttled_of(users.into_iter(), now);
+        assert_eq!(throttled(&throttle, at(10)), [("m-1", "alice")]);
+        assert_eq!(throttled(&throttle, at(600)), [], "the window is over");
         assert!(!throttle.lift("m-1", "bob", at(10)));
         assert!(throttle.is_throttled(guesser, at(10)));
         assert!(throttle.lift("m-1", "alice", at(10)));

@@ -1,0 +1,156 @@
+//! What a reload changes, in words.
+
+mod contents;
+mod organization;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::fixed::Fixed;
+use crate::config::{Configuration, OrganizationConfig};
+
+pub(super) use contents::Contents;
+
+/// What is another in a new configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Changes {
+    /// What is in force now.
+    pub in_force: Vec<String>,
+    /// What only a restart brings.
+    pub after_restart: Vec<String>,
+}
+
+/// What a reload has read beside the configuration.
+pub(super) struct BesideFiles {
+    /// What the files hold that it names.
+    pub(super) contents: Contents,
+    /// The certificate is another.
+    pub(super) has_new_certificate: bool,
+    /// The keys of domains are others, or others of them sign.
+    pub(super) has_new_domain_keys: bool,
+}
+
+impl Changes {
+    /// From one configuration to the next, which has what `fixed` keeps from the start.
+    pub(super) fn between(
+        before: (&Configuration, &Contents),
+        now: &Configuration,
+        beside: &BesideFiles,
+    ) -> Self {
+        let (before, contents) = before;
+        let mut changes = Self::default();
+        changes.keys(before, now);
+        changes.in_force.extend(contents.changed(&beside.contents));
+        if beside.has_new_certificate {
+            changes.in_force.push("the certificate".to_owned());
+        }
+        if beside.has_new_domain_keys {
+            changes.in_force.push("the keys of mail domains".to_owned());
+        }
+        changes.organizations(&before.organizations, &now.organizations);
+        changes
+    }
+
+    /// What waits for a restart.
+    pub(super) fn waiting(mut self, fixed: &Fixed, asked_for: &Fixed) -> Self {
+        self.after_restart = fixed.differences(asked_for);
+        self
+    }
+
+    /// The keys of the main file and of the environment by which a section is another than it was.
+    /// A default that is written down changes nothing.
+    fn keys(&mut self, before: &Configuration, now: &Configuration) {
+        let is_path_of_mail_another = before.pipeline != now.pipeline;
+        let are_limits_others = before.limits != now.limits || is_path_of_mail_another;
+        let is_queue_another =
+            before.queue != now.queue || before.routes != now.routes || is_path_of_mail_another;
+        for (prefix, is_another) in [
+            ("access.", is_path_of_mail_another),
+            ("dmarc.", is_path_of_mail_another),
+            ("dns.", before.dns != now.dns),
+            ("limits.", are_limits_others),
+            ("log.mail", is_path_of_mail_another),
+            ("outbound.", is_path_of_mail_another),
+            ("queue.", is_queue_another),
+            ("spam.", before.scan != now.scan),
+            ("store.mailbox_full_grace_s", is_path_of_mail_another),
+            ("verdicts.", before.msgauth != now.msgauth),
+        ] {
+            if is_another {
+                self.in_force.extend(before.keys.differing(&now.keys, prefix));
+            }
+        }
+        let mut routes = Vec::new();
+        for (domain, route) in &now.routes.fixed {
+            if before.routes.fixed.get(domain) != Some(route) {
+                routes.push(domain.to_string());
+            }
+        }
+        for domain in before.routes.fixed.keys() {
+            if !now.routes.fixed.contains_key(domain) {
+                routes.push(domain.to_string());
+            }
+        }
+        if before.routes.relay != now.routes.relay {
+            routes.push("*".to_owned());
+        }
+        if !routes.is_empty() {
+            self.in_force.push(format!("[[queue_route]] of {}", listed(&routes)));
+        }
+    }
+
+    fn organizations(
+        &mut self,
+        before: &[Arc<OrganizationConfig>],
+        now: &[Arc<OrganizationConfig>],
+    ) {
+        for config in now {
+            let id = &config.organization.id;
+            let alias = &config.organization.alias;
+            let known = before.iter().find(|known| known.organization.id == *id);
+            match known {
+                None => self.in_force.push(format!("organization {alias} is new")),
+                // A file that looks as it did is not read again.
+                Some(known) if Arc::ptr_eq(known, config) => {}
+                Some(known) => {
+                    let changed = organization::changes(known, config);
+                    let told = changed.iter().map(|what| format!("organization {alias}: {what}"));
+                    self.in_force.extend(told);
+                }
+            }
+        }
+        for known in before {
+            let id = &known.organization.id;
+            if !now.iter().any(|config| config.organization.id == *id) {
+                self.in_force.push(format!("organization {} is gone", known.organization.alias));
+            }
+        }
+        let order = |configs: &[Arc<OrganizationConfig>]| -> Vec<String> {
+            configs.iter().map(|config| config.organization.id.to_string()).collect()
+        };
+        let has_same = before.len() == now.len();
+        let first = |configs: &[Arc<OrganizationConfig>]| order(configs).into_iter().next();
+        if has_same && first(before) != first(now) {
+            self.in_force.push("another organization is the first".to_owned());
+        }
+    }
+}
+
+pub(super) fn named(parts: &[(&str, bool)]) -> Vec<String> {
+    let changed = parts.iter().filter(|(_, is_changed)| *is_changed);
+    changed.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// Names that one line tells; more are only counted.
+const NAMED: usize = 10;
+
+/// Names, as a sentence has them.
+fn listed(names: &[String]) -> String {
+    let mut text = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
+}
