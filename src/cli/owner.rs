@@ -8,9 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::output;
-
-/// Whom the unit runs the daemon as.
-const USER: &str = "mailweir";
+use crate::daemon::UNIT_USER as USER;
 
 /// Somebody other than root, for whom root prepares files.
 #[derive(Debug)]

@@ -1,4 +1,6 @@
-//! `mailweir user set-password`, `unlock`
+//! `mailweir user list`, `set-password`, `unlock`
+
+mod list;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::sync::Arc;
@@ -24,6 +26,9 @@ const MAX_LINE: u64 = 4096;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
+    /// All users: whether they take mail, what their mailboxes hold, how they log in, and whether
+    /// some network is kept from trying
+    List(list::ListArguments),
     /// Give a user a password: asked for twice on a terminal, else a line of standard input
     SetPassword(SetPasswordArguments),
     /// Let a user's networks try again that have failed to log in too often
@@ -48,6 +53,7 @@ pub(super) struct SetPasswordArguments {
 
 pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
     match command {
+        UserCommand::List(arguments) => list::run(arguments),
         UserCommand::SetPassword(arguments) => set_password(arguments),
         UserCommand::Unlock(arguments) => unlock(arguments),
     }
@@ -81,6 +87,7 @@ fn lift_throttle(
     }
 }
 
+/// Whether it is known that no daemon runs.
 fn is_nobody_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

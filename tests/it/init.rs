@@ -132,12 +132,14 @@ fn the_text_tells_files_password_records_and_steps_in_order() {
         "example.test.toml is written",
         "ada@example.test's password, which is not shown again: ",
         "_dmarc.example.test. 3600 IN TXT \"v=DMARC1;",
-        "\n1. Publish the records above",
-        "\n2. Get a certificate for mx.example.test",
-        "mailweir user set-password NAME --config ",
+        "\n1. Get a certificate for mx.example.test",
+        "\n2. Add users to ",
         "mailweir check-config --config ",
-        "\n5. Start the daemon: mailweir serve --config ",
-        "mailweir domain check example.test",
+        "mailweir user set-password NAME --config ",
+        "\n5. Publish the records above, all but the MX",
+        "mailweir domain check example.test --before-cutover",
+        "\n6. Start the daemon: mailweir serve --config ",
+        "\n7. Make mx.example.test the only MX record",
     ] {
         let at = rest.find(expected).unwrap_or_else(|| panic!("no {expected} next in\n{told}"));
         rest = &rest[at + expected.len()..];
@@ -207,12 +209,14 @@ fn on_a_terminal_what_is_missing_is_asked_for() {
         .spawn()
         .expect("script is part of Debian's base");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(b"\nada@example.test\n").expect("writes");
+    stdin.write_all(b"localhost\n\nada@else.test\nada@example.test\n").expect("writes");
     let output = child.wait_with_output().expect("ends");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}");
     assert!(told.contains("The domain of the mail [example.test]: "), "{told}");
     assert!(told.contains("The administrator's address [admin@example.test]: "), "{told}");
+    assert!(told.contains("\"localhost\" means nothing to other servers"), "{told}");
+    assert!(told.contains("ada@else.test must be an address at example.test"), "{told}");
     assert!(told.contains("ada@example.test's password, which is not shown again: "), "{told}");
 }
 
@@ -276,7 +280,10 @@ fn what_was_cut_off_is_finished_by_a_second_run() {
     fs::remove_file(daemon.config()).expect("removes");
     fs::create_dir(daemon.path(".mailweir-init")).expect("makes");
     fs::write(daemon.path(".mailweir-init/mailweir.toml"), "half").expect("writes");
-    let second = made(&init(&daemon, &json));
+    let output = init(&daemon, &json);
+    let told = text(&output.stderr);
+    assert!(told.contains("has set a password for ada@example.test: the one below"), "{told}");
+    let second = made(&output);
     assert_eq!(first["records"], second["records"], "the keys are the same");
     assert_ne!(first["password"], second["password"]);
     assert!(!daemon.path(".mailweir-init").exists());

@@ -34,6 +34,7 @@ const COMMANDS: &[(Form, &str)] = &[
     (One, "domain records example.test"),
     (List, "events tail"),
     (List, "events trace alice@example.test"),
+    (List, "user list"),
     (List, "mailbox list"),
     (List, "mailbox list alice"),
     (Nothing, "mailbox list admin"),

@@ -10,6 +10,8 @@ use clap::error::ErrorKind;
 use super::InitArguments;
 use crate::cli::Arguments;
 use crate::cli::harmless::harmless;
+use crate::config::check_name;
+use crate::daemon::{MEANS_NOTHING_AS_HOST, means_something_outside};
 use crate::mail::{Address, Domain};
 
 /// Who and where.
@@ -56,11 +58,11 @@ impl Answers {
         let mut terminal = Terminal { input, output };
         let hostname = match &arguments.hostname {
             Some(hostname) => hostname.clone(),
-            None => terminal.ask("This host's name in DNS", own_name(), Domain::from_str)?,
+            None => terminal.ask("This host's name in DNS", own_name(), host_name)?,
         };
         let domain = match &arguments.domain {
             Some(domain) => domain.clone(),
-            None => terminal.ask("The domain of the mail", above(&hostname), Domain::from_str)?,
+            None => terminal.ask("The domain of the mail", above(&hostname), mail_domain)?,
         };
         let admin = match &arguments.admin {
             Some(text) => admin_at(text, &domain)?,
@@ -108,6 +110,28 @@ impl<R: BufRead, W: Write> Terminal<'_, R, W> {
     }
 }
 
+/// This host's name, as other servers can look it up.
+pub(super) fn host_name(text: &str) -> Result<Domain, String> {
+    outside(text, MEANS_NOTHING_AS_HOST)
+}
+
+/// A domain that others can write to.
+pub(super) fn mail_domain(text: &str) -> Result<Domain, String> {
+    outside(
+        text,
+        "means nothing to other servers: write what stands behind the @ of addresses, such as \
+         example.com",
+    )
+}
+
+fn outside(text: &str, problem: &str) -> Result<Domain, String> {
+    let domain = Domain::from_str(text).map_err(|error| format!("\"{text}\": {error}"))?;
+    match means_something_outside(domain.as_str()) {
+        true => Ok(domain),
+        false => Err(format!("\"{text}\" {problem}")),
+    }
+}
+
 /// An address at the domain, or what stands before its @.
 fn admin_at(text: &str, domain: &Domain) -> anyhow::Result<Address> {
     let whole = if text.contains('@') { text.to_owned() } else { format!("{text}@{domain}") };
@@ -115,13 +139,16 @@ fn admin_at(text: &str, domain: &Domain) -> anyhow::Result<Address> {
     if address.domain() != domain {
         bail!("the administrator's mailbox is here, so {address} must be an address at {domain}");
     }
+    if let Err(problem) = check_name(address.local_part()) {
+        bail!("the administrator's user is called {} then, and {problem}", address.local_part());
+    }
     Ok(address)
 }
 
 /// What the system calls this host, if that can be its name in DNS.
 fn own_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_owned();
-    (name.contains('.') && Domain::parse(&name).is_ok()).then_some(name)
+    host_name(&name).is_ok().then_some(name)
 }
 
 /// `example.com` for `mx.example.com`; nothing for a name that has nothing above it but a registry's
@@ -170,6 +197,26 @@ mod tests {
         let answers = answers.expect("the second of each");
         assert_eq!(answers.admin.to_string(), "ada@other.test");
         assert!(told.contains("must be an address at other.test"), "{told}");
+
+        // Each is judged where it is given, and asked for again.
+        let input = "localhost\nmail\n192.0.2.1\nmx.example.test\nlan\nexample.test\na/b\nada\n";
+        let (answers, told) = asked(&[], input);
+        let answers = answers.expect("the last of each");
+        assert_eq!(answers.hostname.as_str(), "mx.example.test");
+        assert_eq!(answers.domain.as_str(), "example.test");
+        assert_eq!(answers.admin.to_string(), "ada@example.test");
+        for told_once in [
+            "\"localhost\" means nothing to other servers: write the name that DNS has",
+            "\"mail\" means nothing",
+            "\"192.0.2.1\" means nothing",
+            "\"lan\" means nothing to other servers: write what stands behind the @",
+            "the administrator's user is called a/b then, and '/' cannot stand in a name",
+        ] {
+            assert_eq!(told.matches(told_once).count(), 1, "{told_once}: {told}");
+        }
+        let first = told.find("\"localhost\" means").expect("is told");
+        let next = told.find("The domain of the mail").expect("is asked for");
+        assert!(first < next, "{told}");
 
         let (answers, _) = asked(&host, "");
         assert_eq!(

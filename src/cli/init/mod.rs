@@ -5,9 +5,9 @@ mod answers;
 mod files;
 mod next;
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::Serialize;
 
 use super::domain;
@@ -19,17 +19,17 @@ use crate::daemon;
 use crate::directory::credential::{check_policy, new_password};
 use crate::domains::{self, DnsRecord, Today};
 use crate::mail::{Address, Domain, Secret};
-use crate::store::{DomainKeyFolder, is_there};
+use crate::store::{CredentialStore, DomainKeyFolder, is_there};
 use answers::Answers;
 use files::Staged;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArguments {
     /// This host's name in DNS, such as mx.example.com; asked for on a terminal
-    #[arg(long)]
+    #[arg(long, value_parser = answers::host_name)]
     hostname: Option<Domain>,
     /// The domain whose mail comes here, such as example.com; asked for on a terminal
-    #[arg(long)]
+    #[arg(long, value_parser = answers::mail_domain)]
     domain: Option<Domain>,
     /// The administrator's address at the domain, or the part before the @; asked for on a terminal
     #[arg(long, value_name = "ADDRESS")]
@@ -71,10 +71,10 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let main = std::path::absolute(&arguments.config)?;
     let data_dir = std::path::absolute(&arguments.data_dir)?;
     files::check_free(&main, &data_dir)?;
+    let daemon = DaemonUser::find(&data_dir, arguments.user.as_deref())?;
     let answers = Answers::complete(arguments)?;
     let organization = main.with_file_name(format!("{}.toml", answers.domain));
     files::check_no_passwords(&data_dir, &organization)?;
-    let daemon = DaemonUser::find(&data_dir, arguments.user.as_deref())?;
     let staged = Staged::write(&main, &organization, &data_dir, &answers, daemon.as_ref())?;
     let configuration = configuration_of(&staged)?;
     let found = FoundUser::find(&configuration, &answers.admin.to_string())?;
@@ -86,6 +86,7 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     files::make_data_dir(&data_dir, daemon.as_ref())?;
     let keys = DomainKeyFolder::open(&configuration.store)?;
     domains::make_keys(&keys, &answers.domain)?;
+    tell_of_earlier_password(&configuration, &found)?;
     keep_password(&configuration, &found, password.secret())?;
     staged.put_in_place()?;
 
@@ -175,7 +176,41 @@ fn first_password(arguments: &InitArguments, user: &FoundUser) -> anyhow::Result
     if !arguments.ask_password {
         return Ok(FirstPassword::Made(new_password()?));
     }
-    let given = read_password(user)?;
-    check_policy(&given).context("nothing is written")?;
-    Ok(FirstPassword::Given(given))
+    loop {
+        let given = read_password(user).and_then(|given| {
+            check_policy(&given)?;
+            Ok(given)
+        });
+        match given {
+            Ok(given) => return Ok(FirstPassword::Given(given)),
+            Err(error) if is_worth_asking_again(&error) => {
+                output::note(&output::described(&error));
+            }
+            Err(error) => return Err(error.context("nothing is written")),
+        }
+    }
+}
+
+/// Somebody sits there who may give another answer; an end of input is none.
+fn is_worth_asking_again(error: &anyhow::Error) -> bool {
+    io::stdin().is_terminal() && !error.is::<io::Error>()
+}
+
+/// A run that was cut off may have told its password already, so nobody shall go on believing in
+/// it; it may as well have told nobody, so it cannot be kept.
+fn tell_of_earlier_password(
+    configuration: &Configuration,
+    found: &FoundUser,
+) -> anyhow::Result<()> {
+    let Some(known) = CredentialStore::open_if_there(&configuration.store.data_dir)? else {
+        return Ok(());
+    };
+    if known.password_hash(&found.owner())?.is_some() {
+        output::note(&format!(
+            "an earlier run that was cut off has set a password for {}: the one below takes its \
+             place",
+            found.user.email
+        ));
+    }
+    Ok(())
 }

@@ -21,20 +21,18 @@ pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<
     let main = main.display();
     let organization = organization.display();
     vec![
-        format!(
-            "Publish the records above, all but the MX. {hostname} needs an address, and that address the name {hostname}."
-        ),
         format!("Get a certificate for {hostname}, and name it and its key under [tls] in {main}."),
+        format!("Add users to {organization}."),
         format!(
-            "Add users to {organization}, and give each a password: mailweir user set-password NAME{config}"
+            "See that all is in order, now and after every change: mailweir check-config{config}"
         ),
-        format!("See that all is in order: mailweir check-config{config}"),
+        format!("Give each user a password: mailweir user set-password NAME{config}"),
+        format!(
+            "Publish the records above, all but the MX; {hostname} needs an address, and that address the name {hostname}. Go on when DNS has all of it: mailweir domain check {domain} --before-cutover{config}"
+        ),
         format!("Start the daemon: {start}"),
         format!(
-            "Wait until DNS has the records: mailweir domain check {domain} --before-cutover{config}"
-        ),
-        format!(
-            "Make {hostname} the only MX record of {domain}, last of all: its mail comes here from then on."
+            "Make {hostname} the only MX record of {domain}, last of all: its mail comes here from then on. Then all is Verified: mailweir domain check {domain}{config}"
         ),
         format!(
             "Write to {admin} from elsewhere, and follow it: mailweir events trace {admin}{config}"
