@@ -199,6 +199,7 @@ pages! {
     sending: administer "docs/sending.md",
     spam_and_dmarc: administer "docs/spam-and-dmarc.md",
     traces: administer "docs/traces.md",
+    upgrade: administer "docs/upgrade.md",
 }
 
 /// Every command on every page, with the page.
@@ -286,6 +287,7 @@ const PROGRAMS: &[&str] = &["mailweir", "cargo", "systemctl", "journalctl", "swa
 const IN_PROSE: &[(&str, &str)] = &[
     ("cargo test", "it runs these tests"),
     ("journalctl -u mailweir", "there is no journal in a test"),
+    ("systemctl daemon-reload", "there is no service manager in a test"),
 ];
 
 #[test]
