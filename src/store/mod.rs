@@ -42,7 +42,9 @@ pub mod fuzz;
 mod tests;
 
 pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
-pub use credentials::{CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials};
+pub use credentials::{
+    CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials,
+};
 pub use domain_keys::{DomainKeyFolder, DomainKeyName};
 pub use door::Store;
 pub use durable::{create_file, is_there, link_new};

@@ -93,11 +93,7 @@ impl Recovered {
 
     /// Makes the data folder the key's own, if it is not yet: what waits in the queue may be all
     /// that tells whose it is.
-    pub(super) fn bind_to(
-        &self,
-        keyring: &Keyring,
-        layout: &Layout<'_>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn bind_to(&self, keyring: &Keyring, layout: &Layout<'_>) -> Result<(), StoreError> {
         if layout.key_check().is_there()? {
             return Ok(());
         }
