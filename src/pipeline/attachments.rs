@@ -1130,6 +1130,9 @@ mod tests {
         check(&message(unclean, "a:b"), "part 2 \"mail.eml\", it is not clean base64");
         let boundaries = with_part("x").replace("boundary=b", "boundary=c; boundary=b");
         check(&boundaries, "part 1, its boundary cannot be told");
+        // What cannot be told is no reason where a file is.
+        let last = "--b\r\nContent-Type: application/x; name=a.exe\r\n\r\nx\r\n--b--";
+        check(&with_part(twice).replace("--b--", last), "part 3 \"a.exe\"");
         let root = format!("Content-Type: text/plain\r\n{}", with_part("x"));
         check(&root, "the message itself, it has a field twice");
     }
