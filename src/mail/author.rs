@@ -225,10 +225,15 @@ fn mailboxes(value: &str) -> Result<Vec<Address>, AuthorError> {
         let (token, after) = rest.split_at_checked(length).ok_or(AuthorError::Unreadable)?;
         rest = after;
         match first {
-            '(' => element.comment(token)?,
+            '(' => element.comment(token, after)?,
+            // Who looks into quotes for it ends a group there.
+            '"' if list.has_group && token.contains(';') => return Err(AuthorError::Unreadable),
             '<' => element.angle(token.trim_start_matches('<').trim_end_matches('>'))?,
             ',' | ';' => list.end(std::mem::take(&mut element))?,
-            ':' => element.end_group_name()?,
+            ':' => {
+                list.has_group = true;
+                element.end_group_name()?;
+            }
             _ => element.push(token)?,
         }
     }
@@ -247,6 +252,8 @@ struct List {
     /// A comma may stand in a name that should be quoted: `Doe, Jane <jane@example.com>`. Then
     /// what came last is the front of a name, whose address follows.
     name_is_open: bool,
+    /// Whether a group has begun (RFC 6854).
+    has_group: bool,
 }
 
 impl List {
@@ -262,6 +269,10 @@ impl List {
         }
         // Only an address in brackets can have a name before it, and is never glued to anything.
         if element.angle.is_none() && (self.name_is_open || element.has_split_comment) {
+            return Err(AuthorError::Unreadable);
+        }
+        // After an address, who takes it for one reads on from a bracket, as for a domain literal.
+        if element.angle.is_some() && text.contains('@') && text.rfind('[') > text.rfind(']') {
             return Err(AuthorError::Unreadable);
         }
         self.name_is_open = false;
@@ -302,10 +313,15 @@ impl<'a> Element<'a> {
         Ok(())
     }
 
-    fn comment(&mut self, comment: &str) -> Result<(), AuthorError> {
+    fn comment(&mut self, comment: &str, after: &str) -> Result<(), AuthorError> {
         self.is_mentioned_in_comment |= comment.contains('@');
         let mut rests = comment.split(')').skip(1);
-        self.has_split_comment |= rests.clone().any(|rest| rest.contains('@'))
+        let is_nested = rests.clone().count() > 1;
+        let is_glued = self.text.ends_with(|c: char| !c.is_whitespace())
+            || after.starts_with(|c: char| !c.is_whitespace());
+        let is_spaced_out = self.text.trim().contains(char::is_whitespace);
+        self.has_split_comment |= is_nested && (is_glued || is_spaced_out)
+            || rests.clone().any(|rest| rest.contains('@'))
             || rests.any(|rest| !rest.is_empty() && !rest.starts_with([' ', '\t']));
         self.push(" ")
     }
@@ -340,6 +356,10 @@ enum Place {
 /// Around the dots of a domain they are where readers part ways: some end a bare domain at white
 /// space, and some take a comment for a part of it.
 fn address(text: &str, place: Place) -> Option<Address> {
+    // Some end an address at any white space that Unicode knows.
+    if text.contains(|c: char| c.is_whitespace() && !" \t".contains(c)) {
+        return None;
+    }
     let has_comment = |domain: &str| domain.contains('(');
     if text.rsplit_once('@').is_some_and(|(_, domain)| has_comment(domain)) {
         return None;

@@ -86,12 +86,19 @@ fn spelling(domain: &str) -> String {
 /// brackets is the author then, for us and for nearly everybody.
 fn stands_in_a_name(field: &str, domain: &str) -> bool {
     let closed: String = field.chars().filter(|c| !c.is_whitespace()).collect();
+    // Empty comments are what the noise puts in.
+    let closed = closed.replace("()", "");
     let Some((names, _)) = closed.rsplit_once('<') else { return false };
     names.to_lowercase().split('@').skip(1).any(|after| {
         let found: String = domain.to_lowercase().chars().filter(|c| !c.is_whitespace()).collect();
         let shared = found.chars().zip(after.chars()).take_while(|(a, b)| a == b).count();
         shared > 0 && shared >= found.chars().count().min(after.chars().count())
     })
+}
+
+/// The usual piece two times in three, so that most fields have an author.
+fn mostly<T: Clone + std::fmt::Debug + 'static>(usual: T, odd: Vec<T>) -> impl Strategy<Value = T> {
+    prop_oneof![2 => Just(usual), 1 => prop::sample::select(odd)]
 }
 
 /// Pieces of which fields are made: right ones, odd ones, and what has once led a reader astray.
@@ -172,46 +179,52 @@ fn field() -> impl Strategy<Value = String> {
         "\"Boss\"\r\n\t",
         "\"Bo\r\n ss\" ",
     ]);
-    let open = prop::sample::select(vec![
+    let open = mostly(
         "<",
-        "<",
-        "<",
-        "<",
-        "<",
-        "<",
-        "< ",
-        "<<",
-        "<@c.test:",
-        "<@c.test,@d.test:",
-        "<@c.test :",
-        "<@[192.0.2.1]:",
-        "<c.test:",
-        "<(x)",
-        "<\r\n ",
-        "<=?utf-8?q?",
-        "",
-    ]);
-    let close = prop::sample::select(vec![
+        vec![
+            "<",
+            "<",
+            "<",
+            "<",
+            "<",
+            "<",
+            "< ",
+            "<<",
+            "<@c.test:",
+            "<@c.test,@d.test:",
+            "<@c.test :",
+            "<@[192.0.2.1]:",
+            "<c.test:",
+            "<(x)",
+            "<\r\n ",
+            "<=?utf-8?q?",
+            "",
+        ],
+    );
+    let close = mostly(
         ">",
-        ">",
-        ">",
-        " >",
-        ">>",
-        "> Boss",
-        "> (x)",
-        "> <>",
-        "",
-        ">;",
-        ">.",
-        "> ceo@c.test",
-        "> (ceo@c.test)",
-        "(x)>",
-        ">\r\n ",
-        "?=>",
-        "> \"ceo@c.test\"",
-        ">,",
-        "> via ceo@c.test",
-    ]);
+        vec![
+            ">",
+            ">",
+            ">",
+            " >",
+            ">>",
+            "> Boss",
+            "> (x)",
+            "> <>",
+            "",
+            ">;",
+            ">.",
+            "> ceo@c.test",
+            "> (ceo@c.test)",
+            "(x)>",
+            ">\r\n ",
+            "?=>",
+            "> \"ceo@c.test\"",
+            ">,",
+            "> via ceo@c.test",
+        ],
+    );
     let angle = (name, open, spec.clone(), close)
         .prop_map(|(name, open, spec, close)| format!("{name}{open}{spec}{close}"));
     let bare = (
@@ -224,71 +237,77 @@ fn field() -> impl Strategy<Value = String> {
     let list =
         (prop_oneof![3 => prop::collection::vec(mailbox.clone(), 1..2), 1 => prop::collection::vec(mailbox, 2..4)], prop::sample::select(vec![", ", ",", ";", " , ,"]))
             .prop_map(|(list, separator)| list.join(separator));
-    let around = prop::sample::select(vec![
+    let around = mostly(
         ("", ""),
-        ("", ""),
-        ("", ""),
-        ("", ""),
-        ("", ""),
-        ("", ""),
-        ("team: ", ";"),
-        ("team:", ""),
-        ("=?utf-8?q?team?=: ", ";"),
-        ("\"team@c.test\": ", ";"),
-        ("undisclosed:;, ", ""),
-        ("", ", x:;"),
-        ("a: b: ", ";;"),
-        ("(c@c.test) ", ""),
-        ("", " (c@c.test)"),
-        ("\r\n ", ""),
-    ]);
+        vec![
+            ("", ""),
+            ("", ""),
+            ("", ""),
+            ("", ""),
+            ("", ""),
+            ("", ""),
+            ("team: ", ";"),
+            ("team:", ""),
+            ("=?utf-8?q?team?=: ", ";"),
+            ("\"team@c.test\": ", ";"),
+            ("undisclosed:;, ", ""),
+            ("", ", x:;"),
+            ("a: b: ", ";;"),
+            ("(c@c.test) ", ""),
+            ("", " (c@c.test)"),
+            ("\r\n ", ""),
+        ],
+    );
     let list = (around, list).prop_map(|((before, after), list)| format!("{before}{list}{after}"));
     // One octet of somebody else's in the middle of it.
-    let noise = prop::sample::select(vec![
+    let noise = mostly(
         "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "\"",
-        "(",
-        ")",
-        "<",
-        ">",
-        "@",
-        ",",
-        ";",
-        ":",
-        "\\",
-        " ",
-        ".",
-        "\u{feff}",
-        "=?",
-        "\r\n ",
-        "\r\n\t",
-        "\r\n \r\n ",
-        "\0",
-        "\u{a0}",
-        "\u{202e}",
-        "[",
-        "]",
-        "\u{2060}",
-        "<>",
-        "()",
-        "\"\"",
-        "via ",
-    ]);
+        vec![
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "\"",
+            "(",
+            ")",
+            "<",
+            ">",
+            "@",
+            ",",
+            ";",
+            ":",
+            "\\",
+            " ",
+            ".",
+            "\u{feff}",
+            "=?",
+            "\r\n ",
+            "\r\n\t",
+            "\r\n \r\n ",
+            "\0",
+            "\u{a0}",
+            "\u{202e}",
+            "[",
+            "]",
+            "\u{2060}",
+            "<>",
+            "()",
+            "\"\"",
+            "via ",
+        ],
+    );
     (list, noise, any::<prop::sample::Index>()).prop_map(|(list, noise, place)| {
         let places: Vec<usize> =
             list.char_indices().map(|(at, _)| at).chain([list.len()]).collect();
@@ -318,6 +337,8 @@ fn all_readers_find_our_author_or_the_message_is_refused() {
     let mut faults = Vec::new();
     for _ in 0..count {
         let field = strategy.new_tree(&mut runner).expect("a field").current();
+        // A line that does not begin with white space is another field's.
+        let field = field.replace("\r\n", "\r\n ");
         let Ok(authors) = Authors::of(format!("From: {field}\r\n\r\n").as_bytes()) else {
             continue;
         };

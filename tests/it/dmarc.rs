@@ -152,6 +152,84 @@ fn several_domains_of_one_organization_are_taken() {
     }
 }
 
+/// However a From field is spelled, the rule and the policy for its domain hold, or the message is
+/// refused for what is wrong with it; and a spelling that all readers take alike is taken.
+#[test]
+fn odd_spellings_evade_no_rule_and_no_policy() {
+    let daemon = start("", &rule("drop", "DROP", "*.bad.test", "*"), "");
+    let mut client = daemon.client();
+    client.command("EHLO mail.good.test");
+    let mut send = |before: &str, field: &[u8], subject: &str| {
+        client.transaction("x@good.test", &[ALICE]);
+        let front = format!("{before}From: ");
+        let rest = format!("\r\nSubject: {subject}\r\n\r\nx\r\n");
+        client.data(&[front.as_bytes(), field, rest.as_bytes()].concat())
+    };
+    let long = format!("{}@reject.test", "x".repeat(65));
+    for (field, word) in [
+        (&b"CEO <ceo@reject. test>"[..], "dmarc-reject"),
+        (b"CEO <ceo @ reject .\r\n test>", "dmarc-reject"),
+        (long.as_bytes(), "dmarc-reject"),
+        (b"ceo@a_b.reject.test", "dmarc-reject"),
+        (b"ceo@REJECT.test.", "dmarc-reject"),
+        (b"'x@good.test' <ceo@reject.test>", "dmarc-reject"),
+        (b"x@good.test via X <ceo@reject.test>", "dmarc-reject"),
+        (b"<@good.test:ceo@reject.test>", "dmarc-reject"),
+        (b"\"x@good.test\"@reject.test", "dmarc-reject"),
+        (b"ceo..x@reject.test", "dmarc-reject"),
+        (b"c(x@)eo@reject.test", "unreadable-author"),
+        (b"\"ceo@reject.test\" <>", "unreadable-author"),
+        (b"\"CEO <ceo@reject.test>", "unreadable-author"),
+        ("ceo@rej\u{200b}ect.test".as_bytes(), "unreadable-author"),
+        (b"ceo@reject\0.test", "unreadable-author"),
+        (b"ceo@reject\xa0.test", "unreadable-author"),
+        (b"ceo@reject.test\xa0", "unreadable-author"),
+        (b"x@good.test, ceo@reject.test", "several-authors"),
+        (b"(ceo@reject.test)", "unreadable-author"),
+        (b"(ceo)", "no-author"),
+    ] {
+        let reply = send("", field, "refused");
+        let shown = String::from_utf8_lossy(field);
+        assert!(reply.starts_with("550 5.7.1"), "{shown}: {reply}");
+        assert!(reply.contains(&format!("[{word} ")), "{shown}: {reply}");
+    }
+    for (number, (before, field)) in [
+        ("", "a..b@sub.bad.test"),
+        ("", "a@b_c.bad.test"),
+        ("", "a(x)@sub.bad.test"),
+        ("", "x@good.test <a@ sub.bad.test>"),
+        ("From a@good.test\r\n", "a@sub.bad.test"),
+        ("no field\r\n", "a@sub.bad.test"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let subject = format!("dropped {number}");
+        let reply = send(before, field.as_bytes(), &subject);
+        assert!(reply.starts_with("250"), "{field}: {reply}");
+        let names = daemon.names(&subject);
+        assert_eq!(names.last().map(String::as_str), Some("RULE_APPLIED"), "{before}{field}");
+    }
+    assert!(daemon.mailbox("alice").is_empty());
+    for (number, (before, field)) in [
+        ("", "'bob@partner.example' <news@good.test>"),
+        ("", "a@corp.example via X <noreply@good.test>"),
+        ("", "Foo [a@corp.example] <a@good.test>"),
+        ("", "<@corp.example:a@good.test>"),
+        ("", "a(x)@good.test (a@corp.example)"),
+        ("From a@corp.example\r\n", "a@good.test"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let subject = format!("taken {number}");
+        let reply = send(before, field.as_bytes(), &subject);
+        assert!(reply.starts_with("250"), "{field}: {reply}");
+        assert_eq!(received(&daemon, &subject), ("PASS".into(), None), "{before}{field}");
+        assert_eq!(daemon.folders("alice", &subject), ["INBOX"], "{before}{field}");
+    }
+}
+
 #[test]
 fn an_author_must_be_one() {
     let daemon = start("", "", "");

@@ -359,9 +359,17 @@ fn forged_mail_of_our_own_does_not_leave_as_ours() {
     let remote = "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n";
     let rules = user("fwd", &["action = \"REDIRECT\"\nto = \"dave@far.test\""]);
     let daemon = daemon(&(remote.to_owned() + &rules), &far);
+    for from in [
+        "alice@example.org",
+        "alice(x)@example.org",
+        "alice @ example. org <alice @ example. org>",
+        "carol@far.test <alice@example.org>",
+    ] {
+        let from = ["--header", &format!("From: {from}")];
+        swaks(&daemon, CAROL, "dave@example.test", "forged", &from)
+            .refused("550 5.7.1", "dmarc-reject");
+    }
     let from = ["--header", "From: alice@example.org"];
-    swaks(&daemon, CAROL, "dave@example.test", "forged", &from)
-        .refused("550 5.7.1", "dmarc-reject");
     swaks(&daemon, CAROL, "fwd@example.test", "forged too", &from).accepted();
     assert_eq!(daemon.folders("fwd", "forged too"), ["INBOX"]);
     // What is proven for our domain is proven for its relatives.
