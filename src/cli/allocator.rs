@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Where mimalloc reads the milliseconds after which freed memory goes back to the system. It asks
@@ -19,10 +20,13 @@ pub(super) fn give_memory_back_soon() {
     }
     let Ok(program) = env::current_exe() else { return };
     let mut arguments = env::args_os();
-    let mut command = Command::new(program);
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
+    let Some(name) = arguments.next() else { return };
+    // Under a loader that was called by name, the program is the loader.
+    if program.file_name() != Path::new(&name).file_name() {
+        return;
     }
+    let mut command = Command::new(program);
+    command.arg0(name);
     // Comes back only if it failed.
     drop(command.args(arguments).env(PURGE_DELAY, MILLISECONDS).exec());
 }

@@ -214,6 +214,13 @@ impl Directory {
         is_reserved(address) || address.without_tag().as_ref().is_some_and(is_reserved)
     }
 
+    /// Whether a text has such an address in it, however it is put.
+    pub fn names_reserved(&self, text: &str) -> bool {
+        let is_delimiter = |c: char| c.is_whitespace() || r#"<>()[],;:"\'"#.contains(c);
+        let mut words = text.split(is_delimiter).filter_map(|word| Address::parse(word).ok());
+        words.any(|address| self.is_reserved(&address))
+    }
+
     /// The organization whose domain it is.
     pub fn organization_of(&self, domain: &Domain) -> Option<&Arc<Organization>> {
         self.of_domain(domain).map(|indexed| &indexed.organization)

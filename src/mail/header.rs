@@ -80,11 +80,18 @@ pub fn hides(name: &[u8], field: &[u8], wanted: &str) -> bool {
     hidden_names(name, field).any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// The names of all fields that [`hides`] may find.
+/// The names of all fields that [`hides`] may find. What no name has in it counts for nothing before
+/// and behind one: readers differ on what is white space, and take VT and U+00A0 for it as well.
 pub fn hidden_names<'a>(name: &[u8], field: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
     let lines = if is_name { &[] } else { field }.split(|octet| *octet == b'\n');
-    lines.filter_map(|line| line.get(..memchr(b':', line)?)).map(<[u8]>::trim_ascii)
+    lines.filter_map(|line| line.get(..memchr(b':', line)?)).map(without_blanks)
+}
+
+fn without_blanks(name: &[u8]) -> &[u8] {
+    let first = name.iter().position(u8::is_ascii_graphic).unwrap_or(name.len());
+    let last = name.iter().rposition(u8::is_ascii_graphic).map_or(first, |at| at + 1);
+    name.get(first..last).unwrap_or_default()
 }
 
 /// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8.
@@ -129,6 +136,14 @@ mod tests {
         check(b"x\r\n From\r\n : a\r\n", false);
         check(b"From\r\n : a\r\n", false);
         check(b"From: a\r\n", false);
+        let blanks =
+            [b"\x0b".as_slice(), b"\xa0", b"\0", b"\xc2\xa0", b"\xe2\x80\x83", b"\xef\xbb\xbf"];
+        for blank in blanks {
+            check(&[blank, b"From: a\r\n"].concat(), true);
+            check(&[b"From ", blank, b": a\r\n"].concat(), true);
+            check(&[b"From", blank, b" : a\r\n"].concat(), true);
+        }
+        check(b"\x0b: a\r\n", false);
         check(b"X: y\r\n From: a\r\n", false);
         check(b"From a@b.test Sat 21 04:31\r\n", false);
     }

@@ -64,6 +64,7 @@ impl Author {
             pct: 100,
             reason: reason.map(str::to_owned),
             organization: None,
+            is_organization_unknown: false,
             author_organization: None,
         }
     }
@@ -108,7 +109,7 @@ impl Evaluator<'_> {
         identifiers: Identifiers<'_>,
         trace_id: TraceId,
     ) -> DmarcOutcome {
-        let organization = shared_organization(&authors, &walks).map(str::to_owned);
+        let shared = shared_organization(&authors, &walks).map(|it| it.map(str::to_owned));
         let mut strictest: Option<DmarcOutcome> = None;
         for (author, walk) in authors.iter().zip(walks) {
             let outcome = self.judge(author, walk, &identifiers, trace_id).await;
@@ -117,7 +118,12 @@ impl Evaluator<'_> {
             }
         }
         let outcome = strictest.unwrap_or_else(|| Author::Nobody.without_policy());
-        DmarcOutcome { organization, ..outcome }
+        let is_organization_unknown = shared.is_err();
+        DmarcOutcome {
+            organization: shared.unwrap_or_default(),
+            is_organization_unknown,
+            ..outcome
+        }
     }
 
     /// The author's tree walk (RFC 9989 §4.10), all its queries side by side.
@@ -235,22 +241,30 @@ fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId
     DmarcOutcome { result, policy, applied, pct, reason, ..author.without_policy() }
 }
 
-/// The organizational domain of several authors; `None` for one, and where they have not the same or
+/// The organizational domain of several authors; `None` for one, and where they have not the same.
+///
+/// # Errors
 /// DNS does not tell.
-fn shared_organization<'a>(authors: &'a [Author], walks: &[Walk]) -> Option<&'a str> {
+fn shared_organization<'a>(
+    authors: &'a [Author],
+    walks: &[Walk],
+) -> Result<Option<&'a str>, Untold> {
     if authors.len() < 2 {
-        return None;
+        return Ok(None);
     }
     let mut shared = None;
     for (author, walk) in authors.iter().zip(walks) {
-        let Author::One(domain) = author else { return None };
-        let found = organizational_domain(domain, walk)?;
+        let Author::One(domain) = author else { return Ok(None) };
+        let found = organizational_domain(domain, walk).ok_or(Untold)?;
         if *shared.get_or_insert(found) != found {
-            return None;
+            return Ok(None);
         }
     }
-    shared
+    Ok(shared)
 }
+
+/// A name could not be looked up; another time it may.
+struct Untold;
 
 /// RFC 9989 §4.10.2: the domain below a public suffix, else the highest one with a record, else the
 /// author's own. `None` if a name on the way there could not be looked up.

@@ -100,6 +100,9 @@ pub struct DmarcOutcome {
     /// if they have not the same one, or DNS does not tell.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub organization: Option<String>,
+    /// It is absent because DNS does not tell now.
+    #[serde(skip)]
+    pub is_organization_unknown: bool,
     /// The organizational domain of a single author's domain for which the message did not pass, if
     /// DNS tells it. For who sends the message on; no story needs it.
     #[serde(skip)]

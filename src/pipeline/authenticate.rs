@@ -15,6 +15,7 @@ use crate::mail::{Domain, Verdict, author_domains};
 use crate::msgauth::spf::SpfResult;
 use crate::msgauth::{Authentication, Authenticator, DkimResult, DmarcResult, Request};
 use crate::scan::{self, ScanFaults, ScanOutcome};
+use crate::smtp::reason::Reason;
 
 /// A message whose verdicts are made. Nothing but this file makes one.
 #[derive(Debug)]
@@ -173,11 +174,18 @@ impl Checks {
 impl Authenticated {
     /// Whether the authors are of one organization, as far as DNS tells (RFC 9989 §4.10.2). One domain
     /// is, without a question.
-    pub(super) fn is_of_one_organization(&self) -> bool {
-        let authors = &self.headers.authors;
-        let is_one = |found: &Authentication| found.dmarc.organization.is_some();
-        author_domains(authors).len() <= 1
-            || self.verdicts.authentication.as_ref().is_some_and(is_one)
+    ///
+    /// # Errors
+    /// They are of several, or DNS does not tell now.
+    pub(super) fn check_organization(&self) -> Result<(), Reason> {
+        if author_domains(&self.headers.authors).len() <= 1 {
+            return Ok(());
+        }
+        match self.verdicts.authentication.as_ref().map(|found| &found.dmarc) {
+            Some(dmarc) if dmarc.organization.is_some() => Ok(()),
+            Some(dmarc) if dmarc.is_organization_unknown => Err(Reason::AuthorsUnconfirmed),
+            Some(_) | None => Err(Reason::SeveralAuthors),
+        }
     }
 
     /// A submitted message: it came from a user of ours, who may write as its author, so there is

@@ -16,7 +16,7 @@ use super::genuine;
 use super::headers::prefix;
 use super::receive::inspect;
 use super::snapshot::Snapshot;
-use super::transaction::Transaction;
+use super::transaction::{ExpansionLimit, Transaction};
 use super::{Extensions, Settings};
 use crate::clock::Timestamp;
 use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId, Resolved};
@@ -147,6 +147,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
         parameters: MailParameters::default(),
         shares: Vec::new(),
         full: Vec::new(),
+        expansion: ExpansionLimit::default(),
     };
     let organization = SNAPSHOT.directory.organizations().next().expect("there is one");
     let address = Address::parse("alice@example.test").expect("valid");

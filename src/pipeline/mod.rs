@@ -69,7 +69,7 @@ use mail_log::MailLog;
 use refusals::RefusalLog;
 use rejection::Rejection;
 use snapshot::Snapshot;
-use transaction::{FullMailbox, check_expansion, reason_of};
+use transaction::{FullMailbox, reason_of};
 
 /// The path of a message, with all it needs.
 pub struct Pipeline {
@@ -176,14 +176,16 @@ impl Pipeline {
             return Err(Reason::NoAuthor.into());
         }
         let directory = &transaction.snapshot.directory;
-        if headers.authors.iter().chain(&headers.sender).any(|it| directory.is_reserved(it)) {
+        let is_reserved =
+            headers.authors.iter().chain(&headers.sender).any(|it| directory.is_reserved(it));
+        if is_reserved
+            || headers.unread_sender.as_ref().is_some_and(|it| directory.names_reserved(it))
+        {
             return Err(Reason::ReservedAddress.into());
         }
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, weight, now).await;
-        if !authenticated.is_of_one_organization() {
-            return Err(Reason::SeveralAuthors.into());
-        }
+        authenticated.check_organization()?;
         self.carry_through(authenticated, weight).await
     }
 
@@ -290,6 +292,7 @@ impl Pipeline {
         transaction: &mut Transaction,
         recipient: EnvelopeRecipient,
     ) -> Result<(), Reason> {
+        transaction.expansion.check_open()?;
         let snapshot = Arc::clone(&transaction.snapshot);
         let resolved = match snapshot.resolve(&recipient.address) {
             Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => {
@@ -297,7 +300,7 @@ impl Pipeline {
             }
             resolved => resolved.map_err(|error| reason_of(&error))?,
         };
-        check_expansion(transaction.expanded(), &resolved, &snapshot.settings)?;
+        transaction.expansion.check(transaction.expanded(), &resolved, &snapshot.settings)?;
         self.check_room(transaction, &resolved, &recipient)?;
         transaction.add(recipient, resolved);
         Ok(())

@@ -11,7 +11,7 @@ use super::headers::Received;
 use super::receive::Headers;
 use super::snapshot::Policy;
 use super::submission::{Composed, Submission, SubmittedRecipient, Way};
-use super::transaction::{Addressee, Share, Transaction};
+use super::transaction::{Addressee, ExpansionLimit, Share, Transaction};
 use crate::clock::Timestamp;
 use crate::directory::{Directory, Organization, Resolved};
 use crate::domains::DomainKeys;
@@ -263,6 +263,7 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
         parameters: submission.parameters.clone(),
         shares,
         full: Vec::new(),
+        expansion: ExpansionLimit::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::Settings;
 use crate::heavy::Turn;
-use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, unfolded};
+use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, hides, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -24,6 +24,9 @@ pub(super) struct Headers {
     /// The `Sender` field's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sender: Option<Address>,
+    /// What the `Sender` fields say, if they name not one address.
+    #[serde(skip)]
+    pub(super) unread_sender: Option<String>,
     /// `Subject`, decoded (RFC 2047).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<String>,
@@ -73,13 +76,27 @@ pub(super) fn inspect(_: &Turn, content: &[u8], settings: &Settings) -> Result<H
     if has_too_many_attachments(content, settings.max_attachments) {
         return Err(Reason::TooManyAttachments);
     }
+    // Who writes the field can leave it out as well, so no rule depends on what is not read.
+    let sender = fields.author_fields.sender();
     Ok(Headers {
         authors,
-        // Who writes the field can leave it out as well, so nothing depends on what is not read.
-        sender: fields.author_fields.sender().ok().flatten(),
+        unread_sender: sender.is_err().then(|| senders(content)),
+        sender: sender.ok().flatten(),
         subject: fields.subject.and_then(decoded),
         message_id: fields.message_id.map(unfolded).as_deref().and_then(told),
     })
+}
+
+/// What all `Sender` fields say, as it stands there.
+fn senders(content: &[u8]) -> String {
+    let mut senders = String::new();
+    for (name, range) in FieldLines::new(content) {
+        let field = content.get(range).unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"sender") || hides(name, field, "sender") {
+            senders.push_str(&String::from_utf8_lossy(field));
+        }
+    }
+    senders
 }
 
 /// Why a message is refused that has not one author's domain.
@@ -179,12 +196,19 @@ mod tests {
                 sender: addresses(&["s@d.test"]).pop(),
                 subject: Some("Grüße".into()),
                 message_id: Some("<1@b.test>".into()),
+                unread_sender: None,
             }),
         );
         let one = || Ok(Headers { authors: addresses(&["a@b.test"]), ..Headers::default() });
         check("no field\r\nFrom: a@b.test\r\n\r\n", one());
         check(" continues nothing\r\nFrom: a@b.test\r\n\r\n", one());
-        check("From: a@b.test\r\nSender: nobody\r\n\r\n", one());
+        for senders in
+            ["Sender: nobody\r\n", "Sender: s@d.test\r\nX: y\r\n\x0bSender: t@d.test\r\n"]
+        {
+            let found = inspected(&format!("From: a@b.test\r\n{senders}\r\n")).expect("accepted");
+            let written = senders.replace("X: y\r\n", "");
+            assert_eq!((found.sender, found.unread_sender), (None, Some(written)));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::long_lines::{self, LongLine};
 use super::receive::{self, Headers};
 use super::rejection::Rejection;
 use super::snapshot::{Policy, Snapshot};
-use super::transaction::{check_expansion, reason_of};
+use super::transaction::{ExpansionLimit, reason_of};
 use crate::clock::Timestamp;
 use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::heavy::Turn;
@@ -32,6 +32,7 @@ pub struct Submission {
     pub(super) reverse_path: ReversePath,
     pub(super) parameters: MailParameters,
     pub(super) recipients: Vec<SubmittedRecipient>,
+    pub(super) expansion: ExpansionLimit,
 }
 
 /// A recipient and where it leads.
@@ -86,6 +87,7 @@ impl Submission {
             reverse_path,
             parameters,
             recipients: Vec::new(),
+            expansion: ExpansionLimit::default(),
             snapshot,
         })
     }
@@ -95,9 +97,10 @@ impl Submission {
     /// # Errors
     /// Why an address here leads nowhere.
     pub(super) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
+        self.expansion.check_open()?;
         let way = match self.snapshot.resolve(&recipient.address) {
             Ok(resolved) => {
-                check_expansion(self.expanded(), &resolved, &self.snapshot.settings)?;
+                self.expansion.check(self.expanded(), &resolved, &self.snapshot.settings)?;
                 Way::Here(resolved)
             }
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
@@ -204,6 +207,7 @@ fn completed(turn: &Turn, headers: Headers, added: &[u8], submission: &Submissio
     let settings = &submission.snapshot.settings;
     let Ok(fields) = receive::inspect(turn, added, settings) else { return headers };
     Headers {
+        unread_sender: None,
         authors: if headers.authors.is_empty() { fields.authors } else { headers.authors },
         sender: fields.sender.or(headers.sender),
         message_id: headers.message_id.or(fields.message_id),

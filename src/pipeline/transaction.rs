@@ -62,6 +62,41 @@ pub struct Transaction {
     pub(super) shares: Vec<Share>,
     /// Recipients refused because their mailbox is full: they bounced, whatever follows.
     pub(super) full: Vec<FullMailbox>,
+    pub(super) expansion: ExpansionLimit,
+}
+
+/// Whether a transaction may lead to more mailboxes. Once it may not, no further group is opened for
+/// it: whoever names one large group after the other has them all refused at the price of one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ExpansionLimit {
+    is_reached: bool,
+}
+
+impl ExpansionLimit {
+    /// Before a recipient is resolved.
+    ///
+    /// # Errors
+    /// An earlier recipient led past the limit.
+    pub(super) fn check_open(self) -> Result<(), Reason> {
+        if self.is_reached { Err(Reason::TooManyRecipients) } else { Ok(()) }
+    }
+
+    /// A few recipients that are large groups, under many tags, would lead to millions of mailboxes,
+    /// all held until the message comes. One recipient's own limit is for one recipient.
+    ///
+    /// # Errors
+    /// This recipient leads past the limit; in another message it need not.
+    pub(super) fn check(
+        &mut self,
+        so_far: usize,
+        resolved: &Resolved,
+        settings: &Settings,
+    ) -> Result<(), Reason> {
+        let is_within =
+            so_far == 0 || so_far + resolved.count() <= settings.max_expanded_recipients;
+        self.is_reached = !is_within;
+        self.check_open()
+    }
 }
 
 /// The part of a transaction that is one organization's; handled, told and traced by itself.
@@ -111,8 +146,16 @@ impl Transaction {
         reverse_path: ReversePath,
         parameters: MailParameters,
     ) -> Self {
-        let (peer, shares, full) = (peer.clone(), Vec::new(), Vec::new());
-        Self { trace_id, snapshot, peer, reverse_path, parameters, shares, full }
+        Self {
+            trace_id,
+            snapshot,
+            peer: peer.clone(),
+            reverse_path,
+            parameters,
+            shares: Vec::new(),
+            full: Vec::new(),
+            expansion: ExpansionLimit::default(),
+        }
     }
 
     /// The trace of an organization's share. The first takes the transaction's own id, which the
@@ -154,20 +197,6 @@ impl Transaction {
             addressees.push(Addressee::new(recipient, resolved));
         }
     }
-}
-
-/// A few recipients that are large groups, under many tags, would lead to millions of mailboxes, all
-/// held until the message comes. One recipient's own limit is for one recipient.
-///
-/// # Errors
-/// This recipient leads past the limit; in another message it need not.
-pub(super) fn check_expansion(
-    so_far: usize,
-    resolved: &Resolved,
-    settings: &Settings,
-) -> Result<(), Reason> {
-    let is_within = so_far == 0 || so_far + resolved.count() <= settings.max_expanded_recipients;
-    if is_within { Ok(()) } else { Err(Reason::TooManyRecipients) }
 }
 
 /// Why an address that does not resolve is refused.

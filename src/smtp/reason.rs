@@ -133,8 +133,10 @@ reasons! {
     TooManyHops = "too-many-hops", 554, "5.4.6", "Too many Received fields, this looks like a loop";
     /// No From field, or an empty one, in mail from outside.
     NoAuthor = "no-author", 550, "5.7.1", "The message has no author: it needs a From field with an address";
-    /// Two From fields, two Sender fields, or authors of several domains that are not one organization's, as far as DNS tells.
+    /// Two From fields, two Sender fields in a submission, or authors of several domains that are not one organization's, as far as DNS tells.
     SeveralAuthors = "several-authors", 550, "5.7.1", "The message has more than one From or Sender field, or authors of several domains";
+    /// Authors of several domains, and DNS does not tell now whether they are one organization's.
+    AuthorsUnconfirmed = "authors-unconfirmed", 451, "4.4.3", "DNS does not tell whether the authors' domains are one organization's, try again later";
     /// A From or Sender field in which readers of mail find different addresses, or none.
     UnreadableAuthor = "unreadable-author", 550, "5.7.1", "The address in the From or Sender field cannot be read by all mail programs alike";
     /// The envelope's or the header's sender is the address from which journal records come.

@@ -245,3 +245,39 @@ impl Committer {
         drop(request.answer.send(Ok(lsn)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::encode_changes;
+    use super::*;
+
+    /// How the batch fails does not matter: here, the index has not followed.
+    #[test]
+    fn everybody_who_waits_for_a_failed_batch_learns_why() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let log = Log::open(&dir.path().join("log"), 1 << 20, Lsn(0), Lsn(0)).expect("opens");
+        let settings = crate::events::Settings::default();
+        let sink = EventSink::open(dir.path().join("events"), settings, Lsn(0)).expect("opens");
+        let (indexer, _records) = std::sync::mpsc::channel();
+        let (queue, _queued) = mpsc::unbounded_channel();
+        let followers = Followers { indexer, queue, backlog: Backlog::new(&[]) };
+        let lag = Arc::new(Lag::default());
+        (0..=MAX_INDEX_LAG).for_each(|_| lag.add_unindexed());
+        let mut committer = Committer::new(log, sink, followers, lag);
+        let mut batch = Vec::new();
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            let encoded = encode_changes(Vec::new(), Vec::new()).expect("frames");
+            let (request, answer) = Request::commit(encoded);
+            let Request::Commit(waiting) = request else { panic!("{request:?}") };
+            batch.push(*waiting);
+            answers.push(answer);
+        }
+        committer.commit_batch(&mut batch);
+        for mut answer in answers {
+            let told = answer.try_recv().expect("an answer");
+            let Err(StoreError::Batch(error)) = told else { panic!("{told:?}") };
+            assert!(matches!(*error, StoreError::IndexBehind), "{error}");
+        }
+    }
+}

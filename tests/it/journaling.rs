@@ -55,10 +55,13 @@ fn nobody_else_writes_from_the_address_of_the_records() {
     for reserved in ["amazonjournaling@example.test", "AmazonJournaling+tag@EXAMPLE.test"] {
         let from = ["--h-From", reserved];
         let sender = ["--h-From", "bob@plain.test", "--header", &format!("Sender: {reserved}")];
+        let unread = format!("Sender: x@plain.test, <{reserved}> Journal");
+        let unread = ["--h-From", "bob@plain.test", "--header", &unread];
         let refusals = [
             swaks(&daemon, reserved, archive, "envelope", &["--h-From", "bob@plain.test"]),
             swaks(&daemon, "bob@plain.test", alice, "author", &from),
             swaks(&daemon, "bob@plain.test", alice, "sender", &sender),
+            swaks(&daemon, "bob@plain.test", alice, "unread sender", &unread),
         ];
         for refusal in refusals {
             refusal.refused("550 5.7.1", "reserved-address");

@@ -238,6 +238,11 @@ async fn several_domains_are_of_the_organization_that_dns_says() {
         // It cannot be told.
         let broken = policy(record).broken("_dmarc.two.example.test");
         check_several(from, broken, None, DmarcResult::Fail).await;
+        for (name, is_unknown) in [("_dmarc.two.example.test", true), ("_dmarc.x.test", false)] {
+            let message = MESSAGE.replace("alice@example.test", from);
+            let found = policy(record).broken(name).authenticate(&message).await.dmarc;
+            assert_eq!(found.is_organization_unknown, is_unknown, "{from}, {name}: {found:?}");
+        }
         // What stands above the end of the walk does not count.
         let ended = policy("v=DMARC1; p=reject; psd=n").broken("_dmarc.test");
         let ended = ended.spf_pass("mail.example.test");

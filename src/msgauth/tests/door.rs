@@ -119,6 +119,7 @@ fn forged(text: &str) -> Authentication {
             pct: 100,
             reason: Some(text()),
             organization: Some(text()),
+            is_organization_unknown: false,
             author_organization: None,
         },
         arc: ArcOutcome {
