@@ -1,7 +1,9 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
+use std::collections::HashMap;
+
 use mail_parser::MessageParser;
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 use serde::{Serialize, Serializer};
 
 use super::Settings;
@@ -12,6 +14,9 @@ use crate::smtp::reason::Reason;
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
 /// line's worth (RFC 5322 §2.1.1), since a peer can send megabytes of either.
 const MAX_TOLD: usize = 998;
+/// Lines like delimiters times the multiparts that may stand around them: about 0.1 s of parsing. Mail
+/// that anybody writes has few multiparts within each other, and comes nowhere near.
+const MAX_DELIMITER_WORK: usize = 5_000_000;
 
 /// What the header section says, as far as rules, events and journal need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -159,12 +164,58 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     if memmem::find_iter(content, b"\n--").take(max + 1).count() <= max {
         return false;
     }
+    // The parser holds each such line against every multipart around it.
+    let lines = memmem::find_iter(content, b"\n--").count();
+    if lines.saturating_mul(multipart_depth(content)) > MAX_DELIMITER_WORK {
+        return true;
+    }
     // Multiparts and texts are parts too; a message with so many of them is not read further.
     let max_parts = max.saturating_mul(4);
     let parser = MessageParser::new().max_parts(max_parts).max_encoded_nesting(0);
     parser.parse(content).is_some_and(|message| {
         message.attachments().len() > max || message.parts().count() >= max_parts
     })
+}
+
+/// How many multiparts may stand open at once, at most: whatever names a boundary opens one, and a
+/// delimiter closes those within its own.
+fn multipart_depth(content: &[u8]) -> usize {
+    let mut open: Vec<&[u8]> = Vec::new();
+    // Where a boundary is in `open`, the innermost place last.
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    let mut deepest = 0;
+    for line in content.split(|octet| *octet == b'\n') {
+        let line = line.trim_ascii_end();
+        let Some(delimiter) = line.strip_prefix(b"--") else {
+            if let Some(boundary) = boundary_in(line) {
+                places.entry(boundary).or_default().push(open.len());
+                open.push(boundary);
+                deepest = deepest.max(open.len());
+            }
+            continue;
+        };
+        let innermost = |boundary: &[u8]| places.get(boundary)?.last().copied();
+        let ended = delimiter.strip_suffix(b"--").and_then(innermost);
+        let is_kept = ended.or_else(|| Some(innermost(delimiter)? + 1));
+        for boundary in open.drain(is_kept.unwrap_or(open.len())..) {
+            places.entry(boundary).and_modify(|places| drop(places.pop()));
+        }
+    }
+    deepest
+}
+
+/// What follows `boundary=` in a line, without quotes.
+fn boundary_in(line: &[u8]) -> Option<&[u8]> {
+    let is_name = |part: &[u8]| part.eq_ignore_ascii_case(b"boundary");
+    let equals = memchr_iter(b'=', line).find(|at| {
+        let name = line.get(..*at).unwrap_or_default().trim_ascii_end();
+        name.len() >= 8 && is_name(name.get(name.len() - 8..).unwrap_or_default())
+    })?;
+    let value = line.get(equals + 1..)?.trim_ascii_start();
+    match value.strip_prefix(b"\"") {
+        Some(quoted) => quoted.split(|octet| *octet == b'"').next(),
+        None => value.split(|octet| matches!(octet, b';' | b' ' | b'\t')).next(),
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +282,31 @@ mod tests {
         check("From: a@b.test\r\nFrom: a@b.test\r\n\r\n", Err(Reason::SeveralAuthors));
         check("From: a@b.test, c@d.test\r\n\r\n", Err(Reason::SeveralAuthors));
         check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::SeveralAuthors));
+    }
+
+    #[test]
+    fn many_lines_like_delimiters_in_many_multiparts_are_not_read() {
+        let head = |number: usize, of_each: usize| {
+            let boundary = number / of_each;
+            format!(
+                "Content-Type: multipart/mixed; BOUNDARY = \"b{boundary}\"\r\n\r\n--b{boundary}\r\n"
+            )
+        };
+        let nested = |depth: usize, of_each: usize| -> String {
+            (0..depth).map(|number| head(number, of_each)).collect()
+        };
+        for (content, depth) in [
+            (nested(50, 1), 50),
+            (nested(50, 50), 50),
+            (nested(5, 1) + "--b2--\r\n" + &nested(2, 1), 5),
+            (nested(5, 1) + "--b4--\r\n--b0\r\n" + &nested(6, 1), 7),
+            ("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n--b--\r\n".repeat(9), 1),
+            ("boundary=a; x=\"b\"\r\n boundary=c\r\nboundary\r\n".into(), 2),
+        ] {
+            assert_eq!(multipart_depth(content.as_bytes()), depth, "{content}");
+        }
+        let lines = "--\r\n".repeat(MAX_DELIMITER_WORK / 50);
+        assert_eq!(inspected(&(nested(51, 1) + &lines)), Err(Reason::TooManyAttachments));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const FRONT: &str = "From: Eve <eve@good.test>\r\nTo: alice@example.test\r\nSubj
 /// A way to make a message dear: its name, and the message before its end.
 type Shape = (&'static str, fn() -> String);
 
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 15] = [
     ("authors", authors),
     ("nested comment", || with_field("From", &format!("{}{} e@good.test", open(), close()))),
     ("encoded subject", || with_field("Subject", &"=?utf-8?b?w7zDvMO8?= ".repeat(HEADER / 21))),
@@ -43,6 +43,10 @@ const SHAPES: [Shape; 14] = [
     ("MIME parts", || multipart("\r\n--b\r\nContent-Disposition: attachment\r\n")),
     ("nested MIME", nested),
     ("lines like delimiters", || multipart("\r\n--c")),
+    ("lines like delimiters in many multiparts", || {
+        let allowed = 5_000_000 / 50 - 200;
+        format!("{FRONT}{}\r\n{}", multiparts(50), "--\r\n".repeat(allowed) + &lines(BODY / 2))
+    }),
     ("large", || format!("{FRONT}\r\n{}", lines(BODY))),
     ("large forged", || {
         format!("Authentication-Results: mx.example.test; x\r\n{FRONT}\r\n{}", lines(BODY))
@@ -154,12 +158,16 @@ fn multipart(part: &str) -> String {
 
 fn nested() -> String {
     let mut message = FRONT.to_owned();
-    for depth in 0..400_000 {
-        message.push_str(&format!(
-            "Content-Type: multipart/mixed; boundary=b{depth}\r\n\r\n--b{depth}\r\n"
-        ));
-    }
+    message.push_str(&multiparts(400_000));
     message
+}
+
+/// The heads of multiparts within each other.
+fn multiparts(depth: usize) -> String {
+    let head = |number| {
+        format!("Content-Type: multipart/mixed; boundary=b{number}\r\n\r\n--b{number}\r\n")
+    };
+    (0..depth).map(head).collect()
 }
 
 fn lines(octets: usize) -> String {
