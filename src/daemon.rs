@@ -66,14 +66,14 @@ pub enum StartError {
     #[error("hostname: {0}")]
     Hostname(#[from] AddressError),
     /// An address cannot be listened on.
-    #[error("listener {name} cannot listen on {address}: {source}{}", bind_hint(*address, source))]
+    #[error("listener {name} cannot listen on {address}: {error}{}", bind_hint(*address, error))]
     Bind {
         /// The listener.
         name: String,
         /// Its address.
         address: SocketAddr,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A file of the data folder cannot be written.
     #[error("{path}: {source}")]
@@ -354,7 +354,7 @@ async fn listen(
         let (name, address) = (settings.name.clone(), settings.bind);
         let listener = Listener::bind(settings.clone(), Arc::clone(shared))
             .await
-            .map_err(|source| StartError::Bind { name: name.clone(), address, source })?;
+            .map_err(|error| StartError::Bind { name: name.clone(), address, error })?;
         tracing::info!(listener = name, address = %listener.local_addr(), "listening");
         addresses.insert(name, listener.local_addr());
         tasks.spawn(listener.run(stopped.clone()));

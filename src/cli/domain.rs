@@ -86,7 +86,8 @@ impl DomainArguments {
         let configuration = self.config.load()?;
         let mut organizations = configuration.organizations.iter();
         if !organizations.any(|config| config.organization.domains.contains(&self.domain)) {
-            bail!("{} is no organization's domain", self.domain);
+            let domain = &self.domain;
+            bail!("{domain} is no organization's domain: name it under domains in one's file");
         }
         let folder = DomainKeyFolder::open(&configuration.store)?;
         Ok(Opened { configuration, folder })
@@ -245,7 +246,11 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         |finding: &&Finding| finding.record.required && finding.status != Status::Verified;
     let open = findings.iter().filter(is_open).count();
     if open > 0 {
-        bail!("{domain}: {} not verified", output::counted(open as u64, "needed record"));
+        let count = output::counted(open as u64, "needed record");
+        bail!(
+            "{domain}: {count} not verified; mailweir domain records {domain} prints what to publish, \
+             in the place of what is there"
+        );
     }
     let mut moves = findings.iter().filter(|finding| finding.record.purpose == Purpose::Mx);
     let moves = moves.find(|finding| finding.status != Status::Verified);

@@ -47,6 +47,7 @@ pub(super) struct ShowArguments {
     /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
     user: String,
     /// The message's id, from `mailbox list`
+    #[arg(value_parser = message_id)]
     id: TraceId,
     /// Print JSON: the message's facts and its bytes as text
     #[arg(long)]
@@ -214,8 +215,7 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
     let owner = Arc::clone(&name.user);
     let line = MailboxAccess::read_by_command(occasion(&name), owner, arguments.id, folder);
     audited::record_or_note(&configuration, [line]);
-    let message =
-        found.ok_or_else(|| anyhow!("{} has no message {}", arguments.user, arguments.id))?;
+    let message = found.ok_or_else(|| no_such_message(&arguments.user, arguments.id))?;
     let bytes = reader.read(message)?;
     if !arguments.json {
         return Ok(output::bytes(&bytes)?);
@@ -223,6 +223,23 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let line = line_of(message, subject(&reader, message)?);
     output::json(&MessageLine { message: Some(text), ..line })
+}
+
+/// A message has the id of the trace in which it came; nothing else names it.
+fn message_id(text: &str) -> Result<TraceId, String> {
+    text.parse().map_err(|_| {
+        "it is not the id of a message, as `mailbox list` shows them; `events trace` finds a message \
+         by its Message-ID or its recipient"
+            .to_owned()
+    })
+}
+
+/// It may be a mistyped one, or another mailbox's.
+fn no_such_message(user: &str, id: TraceId) -> anyhow::Error {
+    anyhow!(
+        "{user} has no message {id}: mailweir mailbox list {user} shows which there are, and \
+         mailweir events trace {id} what became of one"
+    )
 }
 
 fn export(arguments: &ExportArguments) -> anyhow::Result<()> {

@@ -191,7 +191,7 @@ impl FoundUser {
             .collect();
         match found.as_slice() {
             [(organization, user)] => Self::that_logs_in(Arc::clone(organization), user.clone()),
-            [] => bail!("there is no user {text}"),
+            [] => bail!("there is no user {text}; mailweir user list names all"),
             _ => bail!("several organizations have a {text}; say ORGANIZATION/{text}"),
         }
     }

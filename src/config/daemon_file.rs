@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::endpoint::{Endpoint, HostAndPort, Network};
+use super::endpoint::{Endpoint, HostAndPort, NameServer, Network};
 use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{self, routes, schedule};
@@ -49,6 +49,11 @@ pub(super) fn read(
     let root = reader.root(&node);
     let hostname = hostname(&root);
     let data_dir = root.text("data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+    if data_dir.starts_with('~') || data_dir.contains('$') {
+        let sign = if data_dir.starts_with('~') { "~" } else { "$" };
+        let cure = "write the whole path";
+        root.problem("data_dir", format!("\"{data_dir}\": {sign} means nothing here: {cure}"));
+    }
     let data_dir = relative_to(path, data_dir);
     let section = root.section("limits");
     let limits = limits(&section);
@@ -325,7 +330,7 @@ fn dns_settings(root: &Section<'_>, path: &Path) -> dns::Settings {
     let section = root.section("dns");
     let default = dns::Settings::default();
     let servers = section.list("servers").map(|servers| {
-        let addresses = servers.into_iter().map(|(Endpoint(address), _)| address);
+        let addresses = servers.into_iter().map(|(NameServer(address), _)| address);
         addresses.collect::<Vec<_>>()
     });
     let zone_file = section.text("zone_file");
@@ -508,6 +513,10 @@ fn organizations(
         section.finish();
         let Some(file) = section.required("file", file) else { continue };
         let file = relative_to(path, file);
+        if matches!(file.try_exists(), Ok(false)) {
+            section.problem("file", format!("{}: there is no such file", file.display()));
+            continue;
+        }
         if !files.insert(file.clone()) {
             section.problem("file", format!("{} is named twice", file.display()));
             continue;

@@ -31,6 +31,23 @@ impl FromStr for Endpoint {
     }
 }
 
+/// The IP address of a name server, with its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameServer(pub(super) SocketAddr);
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let without_brackets = text.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = without_brackets.parse::<IpAddr>() {
+            return Err(format!("has no port, such as 53 in {}", SocketAddr::from((ip, 53))));
+        }
+        let address = text.parse().map(Self);
+        address.map_err(|_| "is not an IP address and a port, such as 127.0.0.53:53".to_owned())
+    }
+}
+
 /// A network, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network(pub(super) IpNet);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::hints;
 use super::reader::Section;
 use super::tree::Place;
 use crate::rules::{
@@ -117,7 +118,10 @@ fn outbound_action(section: &Section<'_>, gateways: &HashSet<String>) -> Option<
     let word = word(section, words.into_iter().chain([(ROUTE, Word::Route)]));
     let gateway = section.text("gateway");
     if let Some(gateway) = gateway.as_ref().filter(|gateway| !gateways.contains(*gateway)) {
-        section.problem("gateway", format!("there is no smtp_gateway \"{gateway}\""));
+        let meant = hints::nearest(gateway, gateways.iter().map(String::as_str));
+        let meant = meant.map(|known| format!(", did you mean \"{known}\"?"));
+        let meant = meant.unwrap_or_default();
+        section.problem("gateway", format!("there is no smtp_gateway \"{gateway}\"{meant}"));
     }
     match word? {
         Word::Action(_) if section.has("gateway") => {

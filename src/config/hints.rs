@@ -43,9 +43,26 @@ pub(super) fn unknown_key(key: &str, asked: &BTreeSet<&'static str>) -> String {
         }
     }
     match places.as_slice() {
-        [] => String::new(),
+        [] => section_of_its_own(key, is_organization, &known).unwrap_or_default(),
         places => format!("; it belongs {}", places.join(" or ")),
     }
+}
+
+/// What is said of a key that is the name of a section, there or in the other file, and of one that
+/// no file may have.
+fn section_of_its_own(key: &str, is_organization: bool, known: &[KnownKey]) -> Option<String> {
+    if key == "password" {
+        return Some("; no file has passwords: mailweir user set-password NAME".to_owned());
+    }
+    let is_meant = |header: &str| folded(header.trim_matches(['[', ']'])) == folded(key);
+    let mut headers = known.iter().filter(|known| !known.header.is_empty());
+    let KnownKey { header, is_of_organization, .. } =
+        headers.find(|known| is_meant(known.header))?;
+    Some(match (is_organization, is_of_organization) {
+        (true, true) | (false, false) => format!("; it is a section of its own: {header}"),
+        (false, true) => format!("; it is a section of an organization's file: {header}"),
+        (true, false) => format!("; it is a section of the main file: {header}"),
+    })
 }
 
 /// Whether the keys of a section are those of one of the main file.
@@ -78,6 +95,16 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+/// Who may be meant by the name of a member that there is not: members are named, not addressed.
+pub(super) fn member<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let local_part = name.split_once('@').map_or(name, |(local_part, _)| local_part);
+    match nearest(local_part, names) {
+        Some(known) => format!(", did you mean \"{known}\"?"),
+        None if name.contains('@') => "; members have names here, not addresses".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// A key without what people write in other ways.
@@ -131,7 +158,10 @@ pub(super) fn syntax(line: &str) -> Option<String> {
         return Some("a list is [\"…\", \"…\"], with its texts in quotes".to_owned());
     }
     let bare = value.split(" #").next().unwrap_or(value).trim_end();
+    let digits = bare.bytes().take_while(u8::is_ascii_digit).count();
+    let has_unit = digits > 0 && bare.bytes().skip(digits).all(|byte| byte.is_ascii_alphabetic());
     match bare.to_lowercase().as_str() {
+        _ if has_unit => Some("a number stands without a unit, and a text in quotes".to_owned()),
         "" => Some("the value is missing".to_owned()),
         "yes" | "on" | "true" => Some(format!("write {key} = true")),
         "no" | "off" | "false" => Some(format!("write {key} = false")),
@@ -213,6 +243,14 @@ mod tests {
                 "; it belongs under [journaling] as \"journaling_address\"",
             ),
             ("members", &user, "; it belongs under [[group]]"),
+            ("password", &user, "; no file has passwords: mailweir user set-password NAME"),
+            ("limits", &user, "; it is a section of the main file: [limits]"),
+            ("access-rule", &user, "; it is a section of its own: [[access_rule]]"),
+            (
+                "access_rule",
+                &limits,
+                "; it is a section of an organization's file: [[access_rule]]",
+            ),
             ("colour", &user, ""),
         ] {
             assert_eq!(unknown_key(key, asked), expected, "{key}");
@@ -227,7 +265,7 @@ mod tests {
                 "a text stands in quotes: hostname = \"mx.example.test\"",
             ),
             ("bind = 127.0.0.1:25 # here", "a text stands in quotes: bind = \"127.0.0.1:25\""),
-            ("\tperiod = 30d", "a text stands in quotes: period = \"30d\""),
+            ("\tperiod = 30d", "a number stands without a unit, and a text in quotes"),
             ("enabled = yes", "write enabled = true"),
             ("enabled = False", "write enabled = false"),
             ("hostname: mx.test", "a line is KEY = VALUE: hostname = \"mx.test\""),

@@ -10,7 +10,7 @@ use super::mailbox_rules::{self, MailboxRulesByUser};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
-use super::{flow_rules, outbound, permissions};
+use super::{flow_rules, hints, outbound, permissions};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
     ResolveError, Resource, ResourceKind, User,
@@ -454,9 +454,10 @@ impl<'a> Entities<'a> {
         known
             .map(|(section, group)| {
                 for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
+                    let meant = hints::member(member, self.names.keys().map(|name| &**name));
                     section.problem(
                         "members",
-                        format!("there is no user, resource or group \"{member}\""),
+                        format!("there is no user, resource or group \"{member}\"{meant}"),
                     );
                 }
                 group

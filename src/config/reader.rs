@@ -1,7 +1,7 @@
 //! Takes values out of sections and remembers every problem on the way.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -62,7 +62,11 @@ impl Reader {
 
     /// The problems, and the warnings.
     pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<Problem>) {
-        (self.problems.into_inner(), self.warnings.into_inner())
+        // A table that is read for several ends tells its problem for each.
+        let mut told = HashSet::new();
+        let mut problems = self.problems.into_inner();
+        problems.retain(|problem| told.insert(problem.to_string()));
+        (problems, self.warnings.into_inner())
     }
 
     /// Notes what is valid, but hardly meant.

@@ -219,13 +219,22 @@ impl std::fmt::Display for RouteOf {
 struct Host(String);
 
 impl std::str::FromStr for Host {
-    type Err = AddressError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse::<IpAddr>() {
-            Ok(address) => Ok(Self(address.to_string())),
-            Err(_) if text.starts_with('[') => Err(AddressError::Domain(text.to_owned())),
-            Err(_) => Domain::parse(text).map(|domain| Self(domain.to_string())),
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_string()));
+        }
+        if let Some((host, port)) = text.rsplit_once(':')
+            && port.parse::<u16>().is_ok()
+        {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            return Err(format!("write host = \"{host}\" and port = {port}"));
+        }
+        match Domain::parse(text) {
+            Ok(domain) if !text.starts_with('[') => Ok(Self(domain.to_string())),
+            Ok(_) => Err(AddressError::Domain(text.to_owned()).to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

@@ -273,7 +273,7 @@ fn what_is_no_toml_or_of_another_kind_is_told_how_to_be() {
             "data_dir = /var/lib/mailweir",
             "a text stands in quotes: data_dir = \"/var/lib/mailweir\"",
         ),
-        ("hostname = 25", "expected a text, found a number: write hostname = \"25\""),
+        ("hostname = 25", "expected a text, found a number"),
         ("limits = 3", "expected a table, found a number"),
         ("[limits]\nhops = \"100\"", "expected a number, found a text: write hops = 100"),
         ("[limits]\nhops = 10\nhops = 20", "duplicate key; it stands further up already"),
@@ -296,6 +296,27 @@ fn what_is_no_toml_or_of_another_kind_is_told_how_to_be() {
             "alias: unknown key; it belongs before the first [section] of an organization's file",
         ),
         (
+            "[dns]\norganization = \"o.toml\"",
+            "dns.organization: unknown key; it is a section of its own: [[organization]]",
+        ),
+        (
+            "[journaling]\nreport_address = \"a\"",
+            "journaling: unknown key; it is a section of an organization's file: [journaling]",
+        ),
+        (
+            "data_dir = \"~/mail\"",
+            "data_dir: \"~/mail\": ~ means nothing here: write the whole path",
+        ),
+        ("[limits]\nhops = 10M", "a number stands without a unit, and a text in quotes"),
+        (
+            "[dns]\nservers = [\"127.0.0.53\"]",
+            "\"127.0.0.53\": has no port, such as 53 in 127.0.0.53:53",
+        ),
+        (
+            "[[queue_route]]\ndomain = \"*\"\nhost = \"relay.test:587\"",
+            "write host = \"relay.test\" and port = 587",
+        ),
+        (
             "[listener]\nname = \"mx\"",
             "listener: expected a list of tables, each beginning with [[listener]]",
         ),
@@ -314,8 +335,8 @@ fn what_is_no_toml_or_of_another_kind_is_told_how_to_be() {
 fn a_file_that_is_not_there_is_named() {
     let scratch = Scratch::new(&MAIN.replace("org.toml", "none.toml"), "");
     let problems = scratch.problems(&[]);
-    assert!(problems[0].starts_with("none.toml: cannot be read: "), "{problems:?}");
-    assert!(problems[0].ends_with("; is it another file, or in another folder?"), "{problems:?}");
+    let expected = "main.toml:3: organization[0].file: none.toml: there is no such file";
+    assert_eq!(problems, [expected]);
     fs::remove_file(scratch.main()).expect("removes");
     let hint = "there is no such file: name the configuration with --config FILE, or make one with \
                 mailweir init";
@@ -600,8 +621,8 @@ fn routes_are_read_and_checked() {
             "main.toml:6: queue.addresses: \"ipv5\" is not one of ipv6-first, ipv4-first, \
              ipv6-only, ipv4-only",
             "main.toml:9: queue_route[0].domain: \"a b\": \"a b\" is not a valid domain name",
-            "main.toml:10: queue_route[0].host: \"mx.test:25\": \"mx.test:25\" is not a valid \
-             domain name",
+            "main.toml:10: queue_route[0].host: \"mx.test:25\": write host = \"mx.test\" and \
+             port = 25",
             "main.toml:11: queue_route[1].domain: is missing",
             "main.toml:11: queue_route[1].host: is missing",
             "main.toml:12: queue_route[1].prot: unknown key, did you mean \"port\"?",

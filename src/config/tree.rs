@@ -52,9 +52,7 @@ impl Node {
                     node.add_texts(&path, texts);
                 }
             }
-            value => {
-                texts.extend(value.text().map(|text| (path.to_owned(), text)));
-            }
+            value => texts.extend(value.text().map(|text| (path.to_owned(), text))),
         }
     }
 }
@@ -92,7 +90,6 @@ impl Value {
         let text = self.text()?;
         match (self, expected) {
             (Self::Text(_), "a list of texts") => Some(format!("{key} = [{text}]")),
-            (Self::Integer(_) | Self::Bool(_), "a text") => Some(format!("{key} = \"{text}\"")),
             (Self::Text(found), "a number") => {
                 found.parse::<u64>().ok().map(|number| format!("{key} = {number}"))
             }

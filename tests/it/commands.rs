@@ -292,6 +292,17 @@ fn a_mailbox_can_be_listed_shown_and_exported() {
     assert_eq!(message["subject"], "listed");
     let id = message["id"].as_str().expect("an id");
     let shown = daemon.succeeds(&["mailbox", "show", "example/alice", id]);
+    for (wrong, expected) in [
+        ("1f40.0.0.0", "it is not the id of a message, as `mailbox list` shows them"),
+        ("<a@b.test>", "`events trace` finds a message by its Message-ID or its recipient"),
+        (
+            "01a1fcc6-f495-7318-b41b-e7a0da567d4f",
+            "mailweir mailbox list alice shows which there are",
+        ),
+    ] {
+        let told = text(&daemon.command(&["mailbox", "show", "alice", wrong]).stderr);
+        assert!(told.contains(expected), "{wrong}: {told}");
+    }
     assert!(
         shown.starts_with("Return-Path: <bob@good.test>\r\nReceived: from mail.good.test "),
         "{shown}"

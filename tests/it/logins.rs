@@ -218,8 +218,19 @@ fn a_locked_account_is_unlocked_by_command_and_by_a_new_password() {
         log_in(&daemon, "alice", password).refused("454 4.7.0", "logins-throttled");
     };
     assert_eq!(unlock(), "example/alice was not locked\n");
+    let locked = || {
+        let users = daemon.lists(&["user", "list"]);
+        let locked = users.iter().filter(|user| user["locked"] == true);
+        let names: Vec<_> = locked.map(|user| user["user"].to_string()).collect();
+        assert!(users.iter().all(|user| user["locked"].is_boolean()), "{users:?}");
+        names
+    };
+    assert_eq!(locked(), [""; 0]);
     lock(PASSWORD);
+    assert_eq!(locked(), ["\"alice\""]);
+    assert!(daemon.succeeds(&["user", "list"]).contains("locked for networks that failed"));
     assert_eq!(unlock(), "example/alice is unlocked\n");
+    assert_eq!(locked(), [""; 0]);
     log_in(&daemon, "alice", PASSWORD).accepted();
     lock(PASSWORD);
     let other = "Cherry-tree2";

@@ -161,6 +161,37 @@ fn a_reload_says_what_only_a_restart_changes_and_keeps_it_whole() {
     assert!(mail.contains("by mx.example.test ") && !mail.contains("other.example.test"), "{mail}");
 }
 
+/// What keeps a listener from its address, and what would let it.
+#[test]
+fn a_listener_that_cannot_listen_says_what_would_let_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let taken = taken.local_addr().expect("is bound").to_string();
+    for (bind, expected) in [
+        (taken.as_str(), "another program has it: ss -ltnp"),
+        ("192.0.2.77:2525", "this host has no such address"),
+        ("127.0.0.1:25", "setcap cap_net_bind_service=+ep FILE"),
+    ] {
+        let daemon = Setup::default().prepare();
+        let config = fs::read_to_string(daemon.config()).expect("reads");
+        fs::write(daemon.config(), config.replace("127.0.0.1:0", bind)).expect("writes");
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--config"]).arg(daemon.config());
+        if rustix::process::geteuid().is_root() {
+            let nobody = uzers::get_user_by_name("nobody").expect("every system has it");
+            fs::set_permissions(daemon.dir.path(), fs::Permissions::from_mode(0o777))
+                .expect("opens");
+            command.uid(nobody.uid()).gid(nobody.primary_group_id());
+        }
+        let output = command.output().expect("runs");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let refusal = format!("listener mx cannot listen on {bind}: ");
+        assert!(told.contains(&refusal) && told.contains(expected), "{told}");
+        assert_eq!(told.matches("(os error").count(), 1, "told once: {told}");
+        assert!(!told.contains("run this as root"), "{told}");
+    }
+}
+
 #[test]
 fn a_reload_needs_a_daemon_not_a_right_configuration() {
     let daemon = Setup::default().prepare();
