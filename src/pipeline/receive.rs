@@ -198,7 +198,9 @@ fn multipart_depth(content: &[u8]) -> usize {
         let ended = delimiter.strip_suffix(b"--").and_then(innermost);
         let is_kept = ended.or_else(|| Some(innermost(delimiter)? + 1));
         for boundary in open.drain(is_kept.unwrap_or(open.len())..) {
-            places.entry(boundary).and_modify(|places| drop(places.pop()));
+            if let Some(places) = places.get_mut(boundary) {
+                places.pop();
+            }
         }
     }
     deepest
