@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::admit::{Admitted, AdmittedShare};
-use super::decide::{Disposition, Judged};
+use super::decide::{DecidedRecipient, Disposition, Judged};
 use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sending};
 use super::notice::Letterhead;
 use super::outgoing::{Outgoing, OutgoingDisposition, authorship};
@@ -96,8 +96,7 @@ impl<'a> Beside<'a> {
         for share in std::iter::once(share).chain(shares) {
             recipients.add_users(share, received);
         }
-        let leaving = admitted.leaving.iter().filter(|onward| onward.organization.id == *id);
-        leaving.flat_map(sent_on).for_each(|to| recipients.add(to));
+        recipients.add_onward(id, admitted);
         self.record(settings, id, share.decided.trace_id, recipients)
     }
 
@@ -120,8 +119,7 @@ impl<'a> Beside<'a> {
         for share in admitted.shares.iter().filter(|share| !own(&share.decided.organization)) {
             came_for(share).for_each(|to| recipients.add(submitted(&to.address, None)));
         }
-        let onward = admitted.leaving.iter().filter(|onward| own(&onward.organization));
-        onward.flat_map(sent_on).for_each(|to| recipients.add(to));
+        recipients.add_onward(&outgoing.organization.id, admitted);
         for recipient in &outgoing.recipients {
             match recipient.disposition {
                 OutgoingDisposition::Queue(_) | OutgoingDisposition::Drop => {
@@ -292,6 +290,28 @@ impl Recipients {
         }
     }
 
+    /// Those outside an organization to whom its mailboxes and remote users send the message on: on
+    /// other servers, and in other organizations here.
+    fn add_onward(&mut self, organization: &OrganizationId, admitted: &Admitted) {
+        let leaving = admitted.leaving.iter().filter(|it| it.organization.id == *organization);
+        leaving.flat_map(sent_on).for_each(|to| self.add(to));
+        let own = |share: &&AdmittedShare| share.decided.organization.id == *organization;
+        let told = admitted.shares.iter().filter(own).flat_map(|share| &share.sent_on);
+        let traces: HashSet<TraceId> = told.map(|onward| onward.trace_id).collect();
+        if traces.is_empty() {
+            return;
+        }
+        for share in admitted.shares.iter().filter(|share| !own(share)) {
+            let forwarder = share.decided.forwarders.first();
+            let forwarder = forwarder.filter(|_| traces.contains(&share.decided.trace_id));
+            let Some(forwarder) = forwarder else { continue };
+            for to in taken(share) {
+                let to = to.address.clone();
+                self.add(JournaledRecipient::forwarded(to, forwarder.clone()));
+            }
+        }
+    }
+
     /// The users of a share, on every way that leads to them: those whose mailbox it has reached, and
     /// those for whom a rule, of the organization or of their own, discards it. Whoever has it by a
     /// mailbox rule is told so, others as `otherwise` says.
@@ -335,9 +355,14 @@ impl Recipients {
 /// The envelope's recipients whom a share is for, unless it was sent on to them.
 fn came_for(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
     let is_original = share.decided.forwarders.is_empty();
-    let recipients = share.decided.recipients.iter().filter(move |recipient| {
-        is_original && !matches!(recipient.disposition, Disposition::Bounce(_))
-    });
+    taken(share).filter(move |_| is_original)
+}
+
+/// The addresses that a share is for, and that do not bounce.
+fn taken(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
+    let bounces =
+        |recipient: &&DecidedRecipient| matches!(recipient.disposition, Disposition::Bounce(_));
+    let recipients = share.decided.recipients.iter().filter(move |recipient| !bounces(recipient));
     recipients.map(|recipient| &recipient.addressee.recipient)
 }
 

@@ -74,7 +74,8 @@ pub(super) struct Onward {
     pub(super) told: Vec<SentOn>,
 }
 
-/// Where mail for `recipient` goes, sent on by `from`.
+/// Where mail for `recipient` goes, sent on by `from`. Another organization is outside, also if it is
+/// here: the rules for what leaves are asked as they are for what users submit to it.
 ///
 /// # Errors
 /// [`Withheld::NobodyThere`], [`Withheld::DoubtfulAuthor`]; or an outbound rule of the organization
@@ -86,22 +87,34 @@ pub(super) fn target(
     recipient: EnvelopeRecipient,
 ) -> Result<Target, Withheld> {
     let (snapshot, to) = (&mail.snapshot, &recipient.address);
-    match snapshot.directory.resolve(to, snapshot.settings.max_group_members) {
-        Ok(resolved) => return Ok(Target { recipient, way: Way::Here(resolved) }),
-        Err(ResolveError::NotOurDomain) => {}
+    let here = match snapshot.directory.resolve(to, snapshot.settings.max_group_members) {
+        Ok(resolved) if resolved.organization.id == organization.id => {
+            return Ok(Target { recipient, way: Way::Here(resolved) });
+        }
+        Ok(resolved) => Some(resolved),
+        Err(ResolveError::NotOurDomain) => None,
         Err(_) => return Err(Withheld::NobodyThere),
-    }
-    if mail.is_author_unproven() {
+    };
+    if here.is_none() && mail.is_author_unproven() {
         return Err(Withheld::DoubtfulAuthor);
     }
     let policy = snapshot.policies.get(&organization.id);
     let rule = policy.and_then(|policy| rule_for(&policy.outbound_rules, mail, from, to));
-    let destination = match rule.as_ref().map(|rule| &rule.action) {
-        Some(OutboundAction::Drop | OutboundAction::Bounce) => return Err(Withheld::OutboundRule),
-        Some(OutboundAction::RouteToSmtpGateway { gateway }) => {
+    let action = rule.as_ref().map(|rule| &rule.action);
+    let destination = match (action, here) {
+        (Some(OutboundAction::Drop | OutboundAction::Bounce), _) => {
+            return Err(Withheld::OutboundRule);
+        }
+        (Some(OutboundAction::RouteToSmtpGateway { .. }), Some(_)) if mail.is_author_unproven() => {
+            return Err(Withheld::DoubtfulAuthor);
+        }
+        (Some(OutboundAction::RouteToSmtpGateway { gateway }), _) => {
             Destination::Gateway(Arc::clone(gateway))
         }
-        Some(OutboundAction::Default) | None => Destination::Domain(to.domain().clone()),
+        (Some(OutboundAction::Default) | None, Some(resolved)) => {
+            return Ok(Target { recipient, way: Way::Here(resolved) });
+        }
+        (Some(OutboundAction::Default) | None, None) => Destination::Domain(to.domain().clone()),
     };
     Ok(Target { recipient, way: Way::Elsewhere(destination, rule) })
 }

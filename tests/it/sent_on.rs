@@ -1,14 +1,18 @@
 //! Mail that was accepted for somebody elsewhere, and that the other server does not take: it is
-//! delivered, or its originator is told, or somebody here has it.
+//! delivered, or its originator is told, or somebody here has it. And mail that is sent on to another
+//! organization here, for which it is outside all the same.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, Setup, ZONE, text};
+use crate::outbound::{BOB, prepared, submit_as};
+use crate::support::daemon::{BINARY, Daemon, Setup, ZONE, rule, text};
+use crate::support::journal_record::read;
 use crate::support::smtp::{Client, message};
-use crate::support::swaks::swaks;
-use crate::support::wait_for;
+use crate::support::swaks::{Transcript, swaks};
+use crate::support::{refusing_port, wait_for};
 
 /// As large services write them: too long for a rewritten address.
 const LONG: &str = "bounce-12345678-1234-1234-1234-123456789abc-000000@far.test";
@@ -201,4 +205,240 @@ fn what_says_that_we_forwarded_it_before_is_checked() {
     swaks(&daemon, &forged, "dave@example.test", "forged", &[]).accepted();
     let back = return_path(&with_line(&far, "dave", "Subject: forged"));
     assert!(back.contains("=1="), "a bounce goes to who sent it: {back}");
+}
+
+const STRANGER: &str = "carol@good.test";
+
+fn journaled(alias: &str) -> String {
+    format!(
+        "[journaling]\njournaling_address = \"archive@{alias}.test\"\n\
+         report_address = \"archive@{alias}.test\"\n"
+    )
+}
+
+fn with_rule(user: &str, action: &str, to: &str) -> String {
+    format!(
+        "[[user]]\nname = \"{user}\"\n[[user.mailbox_rule]]\nname = \"{user}\"\n\
+         action = \"{action}\"\nto = \"{to}\"\n"
+    )
+}
+
+/// Three organizations: of the first, users send on to the second, and of that to the third and back.
+fn neighbours(organization: &str) -> Daemon {
+    neighbours_beside(refusing_port(), organization)
+}
+
+/// The same, beside another daemon.
+fn neighbours_beside(port: u16, organization: &str) -> Daemon {
+    let senders = with_rule("hop", "REDIRECT", "zoe@other.test")
+        + &with_rule("fw", "FORWARD", "zoe@other.test")
+        + "[[user]]\nname = \"rem\"\nremote = \"zoe@other.test\"\n"
+        + &with_rule("inside", "REDIRECT", "alice@example.test")
+        + &with_rule("excepted", "REDIRECT", "ann@other.test")
+        + &with_rule("tagged", "REDIRECT", "zoe+tag@other.example")
+        + &with_rule("chain", "REDIRECT", "relay@other.test")
+        + &with_rule("round", "REDIRECT", "back@other.test")
+        + &with_rule("grouped", "REDIRECT", "staff@other.test")
+        + &with_rule("refused", "REDIRECT", "shut@other.test")
+        + &with_rule("dropped", "REDIRECT", "hole@other.test");
+    let other = "alias = \"other\"\ndomains = [\"other.test\", \"other.example\"]\n[[user]]\nname = \"zoe\"\n\
+                 [[user]]\nname = \"ann\"\n[[user]]\nname = \"shut\"\n[[user]]\nname = \"hole\"\n\
+                 [[user]]\nname = \"archive\"\n\
+                 [[group]]\nname = \"staff\"\nmembers = [\"zoe\", \"ann\"]\n"
+        .to_owned()
+        + &with_rule("relay", "REDIRECT", "yan@third.test")
+        + &with_rule("back", "REDIRECT", "alice@example.test")
+        + &rule("shut", "BOUNCE", "*", "shut@other.test")
+        + &rule("hole", "DROP", "*", "hole@other.test")
+        + &journaled("other");
+    let third = "alias = \"third\"\ndomains = [\"third.test\"]\n[[user]]\nname = \"yan\"\n\
+                 [[user]]\nname = \"archive\"\n"
+        .to_owned()
+        + &journaled("third");
+    let setup = Setup {
+        more_organizations: vec![other, third],
+        ..Setup::with(&format!("{senders}{organization}"))
+    };
+    let mut daemon = prepared(setup, port);
+    daemon.launch(Command::new(BINARY));
+    daemon
+}
+
+fn send(daemon: &Daemon, from: &str, to: &str, subject: &str) -> Transcript {
+    match from {
+        BOB => submit_as(daemon, from, to, subject, &[]),
+        _ => swaks(daemon, from, to, subject, &[]),
+    }
+}
+
+/// Who the only record of this message names in an organization's archive, and by whom each has it.
+fn named(daemon: &Daemon, alias: &str, subject: &str) -> Vec<(String, Option<String>)> {
+    let records = daemon.mailbox(&format!("{alias}/archive"));
+    let records = records.iter().map(|(_, bytes)| read(bytes).expect("a journal record"));
+    let mut records = records.filter(|record| record.subject == subject);
+    let record = records.next().unwrap_or_else(|| panic!("no record of {subject} in {alias}"));
+    assert!(records.next().is_none(), "two records of {subject} in {alias}");
+    record.recipients.into_iter().map(|it| (it.address, it.forwarded)).collect()
+}
+
+fn sent_on_by(to: &str, from: &str) -> (String, Option<String>) {
+    (to.to_owned(), Some(from.to_owned()))
+}
+
+/// Guide 7280, 7306: each message that comes or goes.
+#[test]
+fn an_organization_journals_what_goes_on_to_another_one_here() {
+    let daemon = neighbours(&journaled("example"));
+    let here = |user: &str| format!("{user}@example.test");
+    for from in [STRANGER, BOB] {
+        for user in ["hop", "rem", "fw"] {
+            let subject = format!("{user} of {from}");
+            send(&daemon, from, &here(user), &subject).accepted();
+            assert_eq!(daemon.folders("other/zoe", &subject), ["INBOX"]);
+            let mut expected = vec![sent_on_by("zoe@other.test", &here(user))];
+            if user == "fw" {
+                expected.insert(0, (here(user), None));
+            }
+            assert_eq!(named(&daemon, "example", &subject), expected, "{subject}");
+            assert_eq!(named(&daemon, "other", &subject), expected[expected.len() - 1..]);
+            assert!(daemon.names(&subject).contains(&"JOURNALING_INITIATED".to_owned()));
+        }
+    }
+    let events = daemon.events();
+    let count = |name: &str| {
+        let names = events.iter().filter(|line| line["event"]["eventName"] == name);
+        names.count()
+    };
+    assert_eq!(count("JOURNALING_INITIATED"), 12, "one for each message and organization");
+    assert_eq!(count("OUTGOING_EMAIL_SUBMITTED"), 3, "what bob has submitted");
+}
+
+#[test]
+fn each_organization_on_the_way_has_a_record_of_its_own_part() {
+    let daemon = neighbours(&journaled("example"));
+    let plain = |address: &str| (address.to_owned(), None);
+    for from in [STRANGER, BOB] {
+        let sent = |user: &str| {
+            let subject = format!("{user} of {from}");
+            send(&daemon, from, &format!("{user}@example.test"), &subject).accepted();
+            subject
+        };
+        let chain = sent("chain");
+        let first = sent_on_by("relay@other.test", "chain@example.test");
+        assert_eq!(named(&daemon, "example", &chain), [first]);
+        let second = sent_on_by("yan@third.test", "relay@other.test");
+        assert_eq!(named(&daemon, "other", &chain), std::slice::from_ref(&second));
+        assert_eq!(named(&daemon, "third", &chain), [second]);
+
+        let round = sent("round");
+        let back = sent_on_by("alice@example.test", "back@other.test");
+        let there = sent_on_by("back@other.test", "round@example.test");
+        assert_eq!(named(&daemon, "example", &round), [back.clone(), there]);
+        assert_eq!(named(&daemon, "other", &round), [back]);
+
+        // Of another organization's groups nobody learns, nor of a user who has not got it.
+        let grouped = sent("grouped");
+        let staff = sent_on_by("staff@other.test", "grouped@example.test");
+        assert_eq!(named(&daemon, "example", &grouped), [staff]);
+        let refused = sent("refused");
+        assert_eq!(named(&daemon, "example", &refused), [plain("refused@example.test")]);
+        let dropped = sent("dropped");
+        let hole = sent_on_by("hole@other.test", "dropped@example.test");
+        assert_eq!(named(&daemon, "example", &dropped), [hole]);
+    }
+    send(&daemon, BOB, "relay@other.test", "directly").accepted();
+    assert_eq!(named(&daemon, "example", "directly"), [plain("relay@other.test")]);
+    let onward = sent_on_by("yan@third.test", "relay@other.test");
+    assert_eq!(named(&daemon, "other", "directly"), [onward]);
+}
+
+fn outbound_rule(name: &str, action: &str, destination: &str) -> String {
+    rule(name, action, "*", destination).replace("inbound_rule", "outbound_rule")
+}
+
+#[test]
+fn outbound_rules_are_for_what_goes_on_to_another_organization_here() {
+    for action in ["BOUNCE", "DROP"] {
+        let daemon = neighbours(
+            &(outbound_rule("none", action, "*")
+                + &outbound_rule("but", "DEFAULT", "ann@other.test")
+                + &outbound_rule("us", "DEFAULT", "example.test")),
+        );
+        for from in [STRANGER, BOB] {
+            for user in ["hop", "fw", "chain", "grouped", "tagged"] {
+                let subject = format!("{user} of {from}");
+                send(&daemon, from, &format!("{user}@example.test"), &subject).accepted();
+                assert_eq!(daemon.folders(user, &subject), ["INBOX"], "{action}");
+            }
+            send(&daemon, from, "rem@example.test", "refused")
+                .refused("550", "outbound-rule-bounce");
+            send(&daemon, from, "excepted@example.test", from).accepted();
+            assert_eq!(daemon.folders("other/ann", from), ["INBOX"]);
+        }
+        assert!(daemon.mailbox("other/zoe").is_empty(), "{action}");
+    }
+}
+
+/// Within the organization nothing goes out, and its rules are not asked.
+#[test]
+fn outbound_rules_are_not_for_what_goes_on_within_the_organization() {
+    let daemon = neighbours(&outbound_rule("none", "BOUNCE", "*"));
+    swaks(&daemon, STRANGER, "inside@example.test", "within", &[]).accepted();
+    assert_eq!(daemon.folders("alice", "within"), ["INBOX"]);
+}
+
+#[test]
+fn a_gateway_gets_what_goes_on_to_another_organization_here_if_its_rule_names_it() {
+    let gateway = |to: &str| {
+        "[[smtp_gateway]]\nname = \"filter\"\naddress = \"127.0.0.1\"\nport = 1\n".to_owned()
+            + &outbound_rule("via", "ROUTE_TO_SMTP_GATEWAY\"\ngateway = \"filter", to)
+            + &journaled("example")
+    };
+    let all = neighbours(&gateway("*"));
+    swaks(&all, STRANGER, "hop@example.test", "for all", &[]).accepted();
+    assert_eq!(all.folders("other/zoe", "for all"), ["INBOX"]);
+    let theirs = neighbours(&gateway("other.test"));
+    for from in [STRANGER, BOB] {
+        send(&theirs, from, "hop@example.test", from).accepted();
+        let expected = [sent_on_by("zoe@other.test", "hop@example.test")];
+        assert_eq!(named(&theirs, "example", from), expected);
+        send(&theirs, from, "inside@example.test", from).accepted();
+        assert_eq!(theirs.folders("alice", from), ["INBOX"]);
+    }
+    // From here it would look proven.
+    swaks(
+        &theirs,
+        "boss@example.test",
+        "hop@example.test",
+        "unproven",
+        &["--h-From", "alice@example.test"],
+    )
+    .accepted();
+    assert_eq!(theirs.folders("hop", "unproven"), ["INBOX"]);
+    let is_sent_on = |subject| theirs.names(subject).contains(&"RULE_APPLIED".to_owned());
+    assert!(is_sent_on(STRANGER) && !is_sent_on("unproven"));
+    assert!(theirs.mailbox("other/zoe").is_empty());
+    wait_for("the gateway's failure for both", || {
+        let mut bounced = bounced(&theirs);
+        bounced.retain(|line| line.to_string().contains("SMTP gateway filter"));
+        let told = bounced.iter().filter(|line| line.to_string().contains("zoe@other.test"));
+        (told.count() == 2).then_some(())
+    });
+}
+
+/// A bounce on its way back is mail of the organization that leads it, as it is to somebody elsewhere.
+#[test]
+fn a_bounce_led_back_to_another_organization_here_is_journaled() {
+    let far = far();
+    let dave = "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n";
+    let port = far.address().port();
+    let daemon = neighbours_beside(port, &format!("{dave}{}", journaled("example")));
+    let author = ["--h-From", "carol@plain.test"];
+    swaks(&daemon, "zoe@other.test", "dave@example.test", "there", &author).accepted();
+    let token = return_path(&with_line(&far, "dave", "Subject: there"));
+    assert!(token.ends_with("@example.test"), "{token}");
+    assert!(bounce_to(&daemon, &token, "led back").starts_with("250"));
+    assert_eq!(daemon.folders("other/zoe", "led back"), ["INBOX"]);
+    let back = sent_on_by("zoe@other.test", &token);
+    assert_eq!(named(&daemon, "example", "led back"), [back]);
 }
