@@ -1,6 +1,7 @@
 //! Attachments that users may not send, by the extensions of their file names; and messages whose
 //! parts readers do not agree on, so that nobody can say what is attached. Pure.
 
+mod boundaries;
 mod disputed;
 mod names;
 
@@ -14,8 +15,7 @@ use encodify::{base64, qp};
 use mail_parser::{ContentType, Message, MessageParser, MessagePart, PartFlags};
 
 use self::disputed::may_hide_file;
-use self::names::{in_text, is_invisible, lenient, parameters};
-use super::delimiters;
+use self::names::{has_unreadable, in_text, is_invisible, lenient, parameters, without_quotes};
 use crate::mail::{FieldLines, hides, unfolded};
 
 /// What is never sent where an organization does not say otherwise: the list of the guide of 2016,
@@ -93,11 +93,18 @@ impl Extensions {
 
     /// Whether a file of this name is meant. What stands before a control character or a colon
     /// counts as a name too, since some systems end a name there; what cannot be seen, and dots,
-    /// spaces and slashes at a name's end do not count, since some systems drop them.
+    /// spaces, slashes and brackets at a name's end do not count, since some systems drop them, nor
+    /// do quotes and backslashes, wherever they are.
     fn mean(&self, name: &str) -> bool {
         let visible: String = name.chars().filter(|c| !is_invisible(*c)).collect();
+        let has_quotes = visible.contains(['"', '\\']);
+        self.mean_visible(&visible) || has_quotes && self.mean_visible(&without_quotes(&visible))
+    }
+
+    fn mean_visible(&self, visible: &str) -> bool {
         visible.split(|c: char| c.is_control() || c == ':').any(|name| {
-            let is_dropped = |c: char| c.is_whitespace() || "./\\\"'".contains(c);
+            let is_dropped =
+                |c: char| c.is_whitespace() || "./\\\"',;?*|<>()[]{}\u{fffd}".contains(c);
             let name = name.trim_end_matches(is_dropped);
             let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
             extension.is_some_and(|extension| self.0.contains(extension.as_str()))
@@ -207,7 +214,7 @@ impl Reading<'_> {
                 Some(fault) => first = first.or(Some((part, fault))),
             }
             if first.is_none() && disputed.is_none() {
-                disputed = delimiters::dispute(part).map(|why| (part, Fault::Malformed(why)));
+                disputed = boundaries::dispute(part).map(|why| (part, Fault::Malformed(why)));
             }
         }
         let disputed = disputed.filter(|_| first.is_none() && may_hide_file(content, self));
@@ -467,6 +474,10 @@ fn malformed_how(part: MessagePart<'_>) -> Option<&'static str> {
     }
     if is("message/partial") {
         return Some("a file may be in several messages");
+    }
+    let mut named = fields(part, "Content-Disposition").chain(types.iter().cloned());
+    if named.any(|value| has_unreadable(&value)) {
+        return Some("its file name cannot be told");
     }
     if !has_one_boundary(part, &kind) {
         return Some("its boundary cannot be told");
@@ -1078,7 +1089,7 @@ mod tests {
             };
             assert!(name.ends_with(".exe"), "{name}: {path:?}");
             let message = PARSER.parse(harmless.as_bytes()).expect("a message");
-            assert!(message.parts().all(delimiters::are_clear), "{path:?}");
+            assert!(message.parts().all(crate::pipeline::delimiters::are_clear), "{path:?}");
             count += 1;
         }
         assert_eq!(count, 14);
@@ -1144,7 +1155,22 @@ mod tests {
 
     #[test]
     fn a_hostile_message_takes_no_longer_than_its_length() {
-        for unit in ["; name=\"", ";name= a", "=?", "=?utf-8?q?=2E?= ", ";boundary=", "%", " a"] {
+        for unit in [
+            "; name=\"",
+            ";name= a",
+            "=?",
+            "=?utf-8?q?=2E?= ",
+            ";boundary=",
+            "%",
+            " a",
+            "\"a\",",
+            "\\\"",
+            "a.e\\",
+            "(",
+            "<,",
+            "=?x?q?",
+            ";name*0='",
+        ] {
             let value = unit.repeat(1 << 18);
             let field = format!("Content-Disposition: attachment; filename={value}");
             check_length(&with_part(&field));
@@ -1152,6 +1178,271 @@ mod tests {
         check_length(&format!("\r\n{}", "begin 644 ".repeat(1 << 18)));
         check_length(&format!("\r\n{}", "begin\n".repeat(1 << 18)));
         check_length(&with_part(&"Content-Type: x\r\n".repeat(1 << 16)));
+    }
+
+    /// A name as any reader may take it: without quotes and backslashes wherever they stand, up to a
+    /// comma, without what stands around it.
+    #[test]
+    fn a_name_counts_in_every_reading_of_its_value() {
+        for value in [
+            "a.\"exe\"",
+            "\"a\".exe",
+            "a\".\"exe",
+            "\"a.e\" \"xe\"",
+            "\"a.exe\"b",
+            "a.exe\"b\"",
+            "a\";\"b.e\"xe\"",
+            "\"a;b.e\\xe\"",
+            "a.e\\xe",
+            "a.e\\\\xe",
+            "\"a.e\\\\xe\"",
+            "\\a\\.\\e\\x\\e",
+            "a.exe,",
+            "a.exe,b",
+            "a.\"exe\",b",
+            "\"a.exe,\"",
+            "<a.exe>",
+            "\"<a.exe>\"",
+            "\"<a.exe>.\"",
+            "a.exe=2E",
+            "a.exe\\=2Ea.,exe (c)",
+            "a.exe@x",
+            "a.exe/x",
+            "a.exe[x",
+            "a.exe?x",
+            "a.exe*x",
+            "a.exe'x",
+            "(c)a.exe=x",
+            "(a.exe)",
+            "[a.exe]",
+            "a.e(x)xe",
+            "a.exe(x)",
+            "\"a.exe?\"",
+            "\"a.exe*|\"",
+            "<=?utf-8?q?a=2Eexe?=>",
+            "\"=?utf-8?q?a.e=5Cxe?=\"",
+            "\"=?utf-8?q?a.e=22xe=22?=\"",
+            "\"=?utf-8?q?a%2Eexe?=\"",
+            "\"%3D?utf-8?q?a=2Eexe?=\"",
+        ] {
+            for (disposition, kind) in [("filename", "name"), ("filename*", "name*")] {
+                for field in [
+                    format!("Content-Disposition: attachment; {disposition}={value}"),
+                    format!("Content-Type: application/x; {kind}={value}"),
+                    format!("Content-Type: application/x; {kind}={value}; x=\"y;z\""),
+                ] {
+                    let found = objection(with_part(&field).as_bytes(), &Extensions::default());
+                    let is_blocked = matches!(found, Some(Objection::Blocked { .. }));
+                    assert!(is_blocked, "{field}: {found:?}");
+                }
+            }
+        }
+        // An octet that is no UTF-8 is white space for some.
+        let mut content = with_part("Content-Type: application/x; name=a.exe~").into_bytes();
+        content.iter_mut().filter(|octet| **octet == b'~').for_each(|octet| *octet = 0xa0);
+        let found = objection(&content, &Extensions::default());
+        assert!(matches!(found, Some(Objection::Blocked { .. })), "{found:?}");
+        for value in [
+            "\"a.exe, b.txt\"",
+            "\"a.exe=x/y@z b.txt\"",
+            "C:/a.com/b.txt",
+            "\"Plan (a.exe) b.pdf\"",
+            "\"see <a.exe> in it.pdf\"",
+            "\"it's Bob's 5%.pdf\"",
+            "\"a \\\"b.exe\\\" c.pdf\"",
+            "C:\\\\files\\\\a.pdf",
+            "a,b.pdf",
+            "\"What =? is it?.pdf\"",
+        ] {
+            check(&with_part(&format!("Content-Disposition: attachment; filename={value}")), None);
+        }
+    }
+
+    /// In a charset that is not decoded here, or in which ASCII is not ASCII, a name may be any.
+    #[test]
+    fn a_name_in_a_charset_that_cannot_be_read_cannot_be_told() {
+        for charset in [
+            "cp037",
+            "IBM037",
+            "cp500",
+            "cp1026",
+            "cp875",
+            "cp424",
+            "punycode",
+            "unicode_escape",
+            "raw_unicode_escape",
+            "utf-7",
+            "UTF_7",
+            "unicode-1-1-utf-7",
+            "utf-7-imap",
+            "utf-16",
+            "utf-16le",
+            "utf-16be",
+            "utf-32",
+            "utf_32_le",
+            "hz",
+            "hz-gb-2312",
+            "rot13",
+            "idna",
+            "hex",
+            "base64",
+            "x-unheard-of",
+            "cp037*en",
+            "\u{fc}",
+            "ucs-2",
+            "unicode",
+            "x-user-defined",
+        ] {
+            for field in [
+                format!("filename*={charset}''%81%4B%85%A7%85"),
+                format!("filename*=\"{charset}'en'%81%4B%85%A7%85\""),
+                format!("filename*0*={charset}''%81%4B; filename*1*=%85%A7%85"),
+                format!("filename*1*=%85%A7%85; filename*0={charset}''%81%4B"),
+                format!("filename*1*='%85%A7%85; filename*0={charset}'"),
+                format!("filename=\"{charset}''%81%4B%85%A7%85\""),
+                format!("filename=\"=?{charset}?Q?=81=4B=85=A7=85?=\""),
+                format!("filename==?{charset}?b?gUuFp4U=?="),
+                format!("filename=\"a =?utf-8?q?x?= =?{charset}?b?gUuFp4U=?=.txt\""),
+                format!("filename*0=\"=?{charset}?q?=81\"; filename*1=\"=4B?=\""),
+                format!("filename=\"=?{charset}\\?Q?=81=4B=85=A7=85?=\""),
+            ] {
+                for field in [
+                    format!("Content-Disposition: attachment; {field}"),
+                    format!("Content-Type: application/x; {}", field.replace("filename", "name")),
+                ] {
+                    let content = with_part(&field);
+                    let found = objection(content.as_bytes(), &Extensions::default());
+                    assert!(found.is_some(), "{field}: {found:?}");
+                    let none = Extensions::from_iter([]);
+                    assert_eq!(objection(content.as_bytes(), &none), None, "{field}");
+                }
+            }
+        }
+        for charset in [
+            "utf-8",
+            "UTF8",
+            "utf_8",
+            "us-ascii",
+            "ascii",
+            "ISO-8859-1",
+            "iso_8859-15",
+            "latin1",
+            "latin-1",
+            "iso-8859-8-i",
+            "windows-1252",
+            "cp1251",
+            "Windows-1258",
+            "koi8-r",
+            "KOI8-U",
+            "gb2312",
+            "gbk",
+            "GB18030",
+            "big5",
+            "shift_jis",
+            "euc-jp",
+            "euc-kr",
+            "ks_c_5601-1987",
+            "iso-2022-jp",
+            "macintosh",
+            "cp437",
+            "ibm850",
+            "tis-620",
+            "utf-8*de",
+        ] {
+            for field in [
+                format!("filename*={charset}''a%2Etxt"),
+                format!("filename=\"=?{charset}?Q?a=2Etxt?=\""),
+                format!("filename*0*={charset}''it's; filename*1*=%27a'b'.txt"),
+            ] {
+                check(&with_part(&format!("Content-Disposition: attachment; {field}")), None);
+            }
+        }
+        let text = "Content-Type: text/plain; charset=utf-7; name=a.txt";
+        check(&with_part(text), None);
+        check(&with_part("Content-Disposition: attachment; filename=\"it's 'x' 5%.txt\""), None);
+    }
+
+    /// Where some readers find another boundary than others, or parts where others find none.
+    #[test]
+    fn a_file_in_a_multipart_that_only_some_readers_find_is_not_sent() {
+        let types = [
+            "multipart/mixed; boundary=b\"b\"",
+            "multipart/mixed; boundary=\"b\"b",
+            "multipart/mixed; boundary=bb*",
+            "multipart/mixed; boundary=bb>",
+            "multipart/mixed; boundary=bb,",
+            "multipart/mixed; boundary=bb]",
+            "multipart/mixed; boundary=bb@x",
+            "multipart/mixed; boundary=bb/x",
+            "multipart/mixed; boundary=bb:x",
+            "multipart/mixed; boundary=bb?x",
+            "multipart/mixed; boundary=bb=x",
+            "multipart/mixed; boundary=bb(x)",
+            "multipart/mixed; boundary=b\\b",
+            "multipart/mixed; boundary=\"b\\b\"",
+            "multipart/mixed; boundary=bb=?utf-8?q?x?=",
+            "multipart/mixed; boundary=\"=?utf-8?q?bb?=\"",
+            "multipart/mixed; boundary=\"<bb>\"",
+            "multipart/mixed; boundary=<bb>",
+            "multipart/mixed; boundary=\"utf-8''bb\"",
+            "multipart/mixed; boundary=b%62",
+            "multipart/mixed; boundary*=utf-8''bb",
+            "multipart/mixed; boundary*0=b; boundary*1=b",
+            "multipart/mixed; boundary=other",
+            "multipart/mixed; boundary=\"other\"",
+            ";multipart/mixed; boundary=bb",
+            "; boundary=bb",
+            "\"multipart/mixed\"; boundary=bb",
+            "multipart; boundary=bb",
+            "multipart mixed; boundary=bb",
+            "=?utf-8?q?multipart?=/mixed; boundary=bb",
+            "x multipart/mixed; boundary=bb",
+            "text/plain multipart/mixed",
+            "text/plain; boundary=bb",
+            "text/plain; boundary=b\"b\"",
+            "text/plain; boundary=b\\b",
+            "text/plain;\x0bboundary=bb",
+            "text/plain; x=y, boundary=bb",
+            "application/x; boundary=bb",
+        ];
+        for kind in types {
+            for part in [
+                "Content-Disposition: attachment; filename=a.EXE\r\n\r\nx",
+                "Content-Type: x/y; name*=cp037''%81%4B%85%A7%85\r\n\r\nx",
+                "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+                 Q29udGVudC1UeXBlOiB4L3k7IG5hbWU9YS5leGUKCng=",
+                "\r\nbegin 644 a.EXE",
+            ] {
+                let fields = format!("Content-Type: {kind}");
+                let body = format!("--bb\r\n\r\nx\r\n--bb\r\n{part}\r\n--bb--");
+                let whole = format!("{fields}\r\n\r\n{body}\r\n");
+                for content in [with_part(&fields).replace("AAAA", &body), whole] {
+                    let found = objection(content.as_bytes(), &Extensions::default());
+                    assert!(found.is_some(), "{found:?} {content}");
+                    let harmless = content.replace("a.EXE", "a.txt").replace("cp037", "utf-8");
+                    let harmless =
+                        harmless.replace("Q29udGVudC1UeXBlOiB4L3k7IG5hbWU9YS5leGUKCng=", "");
+                    match objection(harmless.as_bytes(), &Extensions::default()) {
+                        None => {}
+                        // What was refused before, whatever is in it.
+                        Some(Objection::Malformed { why, .. })
+                            if why == "its boundary cannot be told"
+                                || why == "its type or encoding cannot be told" => {}
+                        found => panic!("{found:?}: {harmless}"),
+                    }
+                }
+            }
+        }
+        // In base64 as a whole.
+        let inner =
+            "--bb\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\nx\r\n--bb--\r\n";
+        for kind in ["text/plain; boundary=b\"b\"", ";multipart/mixed; boundary=bb"] {
+            let fields = format!("Content-Type: {kind}\r\nContent-Transfer-Encoding: base64");
+            let with =
+                |inner: &str| with_part(&fields).replace("AAAA", &base64::MIME.encode(inner));
+            assert!(objection(with(inner).as_bytes(), &Extensions::default()).is_some(), "{kind}");
+            check(&with(&inner.replace("exe", "txt")), None);
+        }
     }
 
     /// A quadratic cost would be seen as a test that does not end.

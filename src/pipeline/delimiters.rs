@@ -40,6 +40,13 @@ pub(super) fn dispute(part: MessagePart<'_>) -> Option<&'static str> {
     None
 }
 
+/// Why readers may find parts in a multipart whose own delimiter is nowhere in it.
+pub(super) fn dispute_without_delimiter(part: MessagePart<'_>) -> Option<&'static str> {
+    let boundary = part.content_type().and_then(|kind| kind.attribute("boundary"));
+    let is_there = boundary.is_some_and(|it| lines(part.raw_body(), it).next().is_some());
+    (!is_there).then_some(IS_MISSING)
+}
+
 /// Whether the parts of a multipart are where every reader that obeys the RFC finds them. A boundary
 /// that begins as that of a multipart around it is no fault: each of its delimiters is a line of its
 /// own.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use encodify::base64;
 
-use super::names::{in_text, lenient};
+use super::names::{has_unreadable, in_text, lenient};
 use super::{Extensions, PARSER, Reading, bare, blocked_name};
 use crate::mail::{FieldLines, hides, unfolded};
 
@@ -211,14 +211,19 @@ impl Header {
     }
 
     fn is_composite(&self) -> bool {
-        let is_composite = |kind: &str| kind.contains("multipart/") || kind.contains("message/");
+        // Some readers find parts wherever they find a boundary.
+        let is_composite = |kind: &str| {
+            ["multipart", "message/", "boundary"].iter().any(|word| kind.contains(word))
+        };
         self.kinds.iter().any(|kind| is_composite(kind) || is_composite(&bare(kind)))
     }
 }
 
-/// Whether a field, read as one that describes a part, names a file of a blocked kind.
+/// Whether a field, read as one that describes a part, names a file of a blocked kind, or one whose
+/// name cannot be told.
 fn names_file(field: &[u8], blocked: &Extensions) -> bool {
-    if lenient(&unfolded(field)).any(|name| blocked.mean(&name)) {
+    let value = unfolded(field);
+    if has_unreadable(&value) || lenient(&value).any(|name| blocked.mean(&name)) {
         return true;
     }
     let header = [field, b"\n\n"].concat();
