@@ -17,6 +17,8 @@ const MAX_TOLD: usize = 998;
 /// Lines like delimiters times the multiparts that may stand around them: about 0.1 s of parsing. Mail
 /// that anybody writes has few multiparts within each other, and comes nowhere near.
 const MAX_DELIMITER_WORK: usize = 5_000_000;
+/// Multiparts within each other that are taken apart; deeper ones are left as one part.
+const MAX_DEPTH: u32 = 64;
 
 /// What the header section says, as far as rules, events and journal need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -166,12 +168,14 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     }
     // The parser holds each such line against every multipart around it.
     let lines = memmem::find_iter(content, b"\n--").count();
-    if lines.saturating_mul(multipart_depth(content)) > MAX_DELIMITER_WORK {
+    let depth = multipart_depth(content).min(MAX_DEPTH as usize);
+    if lines.saturating_mul(depth) > MAX_DELIMITER_WORK {
         return true;
     }
     // Multiparts and texts are parts too; a message with so many of them is not read further.
     let max_parts = max.saturating_mul(4);
-    let parser = MessageParser::new().max_parts(max_parts).max_encoded_nesting(0);
+    let parser = MessageParser::new();
+    let parser = parser.max_depth(MAX_DEPTH).max_parts(max_parts).max_encoded_nesting(0);
     parser.parse(content).is_some_and(|message| {
         message.attachments().len() > max || message.parts().count() >= max_parts
     })
