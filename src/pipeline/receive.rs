@@ -18,7 +18,7 @@ const MAX_TOLD: usize = 998;
 /// that anybody writes has few multiparts within each other, and comes nowhere near.
 const MAX_DELIMITER_WORK: usize = 5_000_000;
 /// Multiparts within each other that are taken apart; deeper ones are left as one part.
-const MAX_DEPTH: u32 = 64;
+const MAX_DEPTH: usize = 64;
 
 /// What the header section says, as far as rules, events and journal need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -168,7 +168,7 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     }
     // The parser holds each such line against every multipart around it.
     let lines = memmem::find_iter(content, b"\n--").count();
-    let depth = multipart_depth(content).min(MAX_DEPTH as usize);
+    let depth = multipart_depth(content).min(MAX_DEPTH);
     if lines.saturating_mul(depth) > MAX_DELIMITER_WORK {
         return true;
     }
