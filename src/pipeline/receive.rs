@@ -168,8 +168,7 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     }
     // The parser holds each such line against every multipart around it.
     let lines = memmem::find_iter(content, b"\n--").count();
-    let depth = multipart_depth(content).min(MAX_DEPTH);
-    if lines.saturating_mul(depth) > MAX_DELIMITER_WORK {
+    if lines.saturating_mul(multipart_depth(content)) > MAX_DELIMITER_WORK {
         return true;
     }
     // Multiparts and texts are parts too; a message with so many of them is not read further.
@@ -181,8 +180,8 @@ fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
     })
 }
 
-/// How many multiparts may stand open at once, at most: whatever names a boundary opens one, and a
-/// delimiter closes those within its own.
+/// How many multiparts may stand open at once, at most, and no more than [`MAX_DEPTH`]: whatever names a
+/// boundary opens one, and a delimiter closes those within its own.
 fn multipart_depth(content: &[u8]) -> usize {
     let mut open: Vec<&[u8]> = Vec::new();
     // Where a boundary is in `open`, the innermost place last.
@@ -195,6 +194,9 @@ fn multipart_depth(content: &[u8]) -> usize {
                 places.entry(boundary).or_default().push(open.len());
                 open.push(boundary);
                 deepest = deepest.max(open.len());
+                if deepest == MAX_DEPTH {
+                    break;
+                }
             }
             continue;
         };
@@ -304,6 +306,7 @@ mod tests {
         for (content, depth) in [
             (nested(50, 1), 50),
             (nested(50, 50), 50),
+            (nested(500, 1), MAX_DEPTH),
             (nested(5, 1) + "--b2--\r\n" + &nested(2, 1), 5),
             (nested(5, 1) + "--b4--\r\n--b0\r\n" + &nested(6, 1), 7),
             ("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n--b--\r\n".repeat(9), 1),
