@@ -227,7 +227,9 @@ fn mailboxes(value: &str) -> Result<Vec<Address>, AuthorError> {
         match first {
             '(' => element.comment(token, after)?,
             // Who looks into quotes for it ends a group there.
-            '"' if list.has_group && token.contains(';') => return Err(AuthorError::Unreadable),
+            '"' | '<' if list.has_group && token.contains(';') => {
+                return Err(AuthorError::Unreadable);
+            }
             '<' => element.angle(token.trim_start_matches('<').trim_end_matches('>'))?,
             ',' | ';' => list.end(std::mem::take(&mut element))?,
             ':' => {
@@ -275,6 +277,10 @@ impl List {
         if element.angle.is_some() && text.contains('@') && text.rfind('[') > text.rfind(']') {
             return Err(AuthorError::Unreadable);
         }
+        // Who takes a comment's address with the `@` of a name takes its rest for a domain.
+        if element.angle.is_some() && text.starts_with('@') && element.is_mentioned_in_comment {
+            return Err(AuthorError::Unreadable);
+        }
         self.name_is_open = false;
         let address = match element.angle {
             Some(content) => address(content, Place::Brackets),
@@ -320,7 +326,7 @@ impl<'a> Element<'a> {
         let is_glued = self.text.ends_with(|c: char| !c.is_whitespace())
             || after.starts_with(|c: char| !c.is_whitespace());
         let is_spaced_out = self.text.trim().contains(char::is_whitespace);
-        self.has_split_comment |= is_nested && (is_glued || is_spaced_out)
+        self.has_split_comment |= is_nested && (is_glued || is_spaced_out || comment.contains('@'))
             || rests.clone().any(|rest| rest.contains('@'))
             || rests.any(|rest| !rest.is_empty() && !rest.starts_with([' ', '\t']));
         self.push(" ")

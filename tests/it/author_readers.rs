@@ -339,6 +339,10 @@ fn all_readers_find_our_author_or_the_message_is_refused() {
         let field = strategy.new_tree(&mut runner).expect("a field").current();
         // A line that does not begin with white space is another field's.
         let field = field.replace("\r\n", "\r\n ");
+        // No message has a bare CR or LF: SMTP refuses it (`bare-newline`).
+        if field.replace("\r\n", "").contains(['\r', '\n']) {
+            continue;
+        }
         let Ok(authors) = Authors::of(format!("From: {field}\r\n\r\n").as_bytes()) else {
             continue;
         };

@@ -68,6 +68,10 @@ fn what_is_common_though_no_rfc_has_it_is_read() {
 fn what_readers_may_take_for_somebody_else_is_not_read() {
     for value in [
         "CEO ceo@rej.test <>",
+        "ceo@b.test (x@c.test())",
+        "@(c@c.test) rej.test <a@b.test>",
+        "((x) <ceo@c.test>) a@b.test",
+        "a: b: <\"a\\\"b;\"@x.b.test> (x)",
         "\"ceo@rej.test\" <>",
         "\"CEO <ceo@rej.test>",
         "ceo@c.test <> <a@b.test>",
