@@ -225,11 +225,13 @@ fn mailboxes(value: &str) -> Result<Vec<Address>, AuthorError> {
         let (token, after) = rest.split_at_checked(length).ok_or(AuthorError::Unreadable)?;
         rest = after;
         match first {
-            '(' => element.comment(token, after)?,
-            // Who looks into quotes for it ends a group there.
-            '"' | '<' if list.has_group && token.contains(';') => {
+            // Who looks into quotes and comments for it ends a group there.
+            '"' | '<' | '(' if list.has_group && token.contains(';') => {
                 return Err(AuthorError::Unreadable);
             }
+            // Who does not know of comments in brackets ends the address there.
+            '<' if token.matches(['<', '>']).count() != 2 => return Err(AuthorError::Unreadable),
+            '(' => element.comment(token, after)?,
             '<' => element.angle(token.trim_start_matches('<').trim_end_matches('>'))?,
             ',' | ';' => list.end(std::mem::take(&mut element))?,
             ':' => {

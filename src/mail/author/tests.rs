@@ -69,6 +69,8 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
     for value in [
         "CEO ceo@rej.test <>",
         "ceo@b.test (x@c.test())",
+        "x: a@b.test (;ceo@c.test);",
+        "<(x<>)a@b.test>",
         "@(c@c.test) rej.test <a@b.test>",
         "((x) <ceo@c.test>) a@b.test",
         "a: b: <\"a\\\"b;\"@x.b.test> (x)",
