@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::OrganizationConfig;
 use super::access::access_rules;
 use super::mailbox_rules::{self, MailboxRulesByUser};
+use super::permissions::{self, Named, Names};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
-use super::{flow_rules, hints, outbound, permissions};
+use super::{flow_rules, hints, outbound};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
     ResolveError, Resource, ResourceKind, User,
@@ -315,16 +316,6 @@ fn id(root: &Section<'_>, alias: Option<&str>) -> Option<OrganizationId> {
         }
     }
 }
-
-/// What has a name: whether it is a group, and the place of its `name` key.
-#[derive(Debug)]
-pub(super) struct Named {
-    pub(super) is_group: bool,
-    place: String,
-}
-
-/// Users, resources and groups by their names.
-pub(super) type Names = HashMap<Arc<str>, Named>;
 
 /// The entities of an organization on the way from its file.
 struct Entities<'a> {

@@ -3,9 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::organization_file::{Named, Names};
 use super::reader::Section;
 use crate::directory::Permission;
+
+/// What has a name: whether it is a group, and the place of its `name` key.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) is_group: bool,
+    pub(super) place: String,
+}
+
+/// Users, resources and groups by their names.
+pub(super) type Names = HashMap<Arc<str>, Named>;
 
 /// Reads the permissions, at most one for an owner and a grantee.
 pub(super) fn read(root: &Section<'_>, names: &Names) -> Vec<Permission> {

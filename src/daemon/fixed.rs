@@ -1,6 +1,5 @@
 //! What a reload cannot change, and a restart can.
 
-use super::changes::named;
 use crate::config::{Configuration, LogSettings};
 use crate::events::audit::ArnSettings;
 use crate::smtp::{ListenerSettings, TlsSettings};
@@ -53,4 +52,10 @@ impl Fixed {
         configuration.pipeline.hostname.clone_from(&self.hostname);
         configuration.msgauth.authserv_id.clone_from(&self.hostname);
     }
+}
+
+/// The names of those parts that are changed.
+fn named(parts: &[(&str, bool)]) -> Vec<String> {
+    let changed = parts.iter().filter(|(_, is_changed)| *is_changed);
+    changed.map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod keys;
+mod names;
 mod records;
 mod today;
 mod watch;

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 
 use super::keys::{ManagedKey, Stage};
+use super::names::{DMARC, MAIL_FROM, MTA_STS, TLS_REPORTING, mail_from};
 use super::today::{Proposal, Today};
 use crate::mail::Domain;
 use crate::msgauth::{KeyType, published};
@@ -16,19 +17,6 @@ const TTL: u32 = 3600;
 const MAX_STRING: usize = 255;
 /// Seconds for which a sender keeps the MTA-STS policy: a week (RFC 8461 §3.2 suggests weeks).
 pub const MTA_STS_MAX_AGE: u32 = 604_800;
-/// The subdomain of a custom MAIL FROM (guide 5235).
-const MAIL_FROM: &str = "mail";
-/// Where the DMARC record stands (RFC 9989 §4.7).
-pub(super) const DMARC: &str = "_dmarc";
-/// Where the record of TLS reporting stands (RFC 8460 §3).
-pub(super) const TLS_REPORTING: &str = "_smtp._tls";
-/// Where the MTA-STS record stands (RFC 8461 §3.1).
-pub(super) const MTA_STS: &str = "_mta-sts";
-
-/// The custom MAIL FROM domain of a domain.
-pub(super) fn mail_from(domain: &Domain) -> String {
-    format!("{MAIL_FROM}.{domain}")
-}
 
 /// What a record is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

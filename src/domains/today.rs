@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::records::{self, DMARC, MTA_STS, TLS_REPORTING};
+use super::names::of_texts;
 use crate::dns::{
     Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver, lookup_all,
 };
@@ -39,7 +39,7 @@ pub(super) struct Proposal {
 impl Today {
     /// What is known where nobody can be asked: that nothing is.
     pub fn unsaid(domain: &Domain, hostname: &str, problem: &str) -> Self {
-        let names = names(domain, hostname).into_iter();
+        let names = of_texts(domain, hostname).into_iter();
         let silent = names.map(|name| (name, problem.to_owned())).collect();
         Self { silent, exchangers_unsaid: Some(problem.to_owned()), ..Self::default() }
     }
@@ -51,7 +51,7 @@ impl Today {
         hostname: &str,
         deadline: Instant,
     ) -> Self {
-        let names = names(domain, hostname);
+        let names = of_texts(domain, hostname);
         let mut questions: Vec<_> =
             names.iter().map(|name| (name.as_str(), RecordType::Txt)).collect();
         questions.push((domain.as_str(), RecordType::Mx));
@@ -212,14 +212,6 @@ impl Today {
         });
         told.into_iter().collect()
     }
-}
-
-/// The names whose texts matter.
-fn names(domain: &Domain, hostname: &str) -> Vec<String> {
-    let mut names = vec![domain.to_string(), hostname.to_owned(), records::mail_from(domain)];
-    names.extend([DMARC, TLS_REPORTING, MTA_STS].map(|label| format!("{label}.{domain}")));
-    names.dedup();
-    names
 }
 
 fn lets_all(record: &str) -> bool {

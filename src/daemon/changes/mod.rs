@@ -138,11 +138,6 @@ impl Changes {
     }
 }
 
-pub(super) fn named(parts: &[(&str, bool)]) -> Vec<String> {
-    let changed = parts.iter().filter(|(_, is_changed)| *is_changed);
-    changed.map(|(name, _)| (*name).to_owned()).collect()
-}
-
 /// Names that one line tells; more are only counted.
 const NAMED: usize = 10;
 
