@@ -85,6 +85,11 @@ pub async fn complete_in_turn<T>(weight: Weight, work: impl AsyncFnOnce(&Turn) -
     block_in_place(|| Handle::current().block_on(work(&Turn(()))))
 }
 
+/// Does what may have to wait for another thread, while the runtime's other tasks go on.
+pub fn beside_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    if has_other_threads() { block_in_place(work) } else { work() }
+}
+
 /// Only the threads of such a runtime can leave their other tasks to each other.
 fn has_other_threads() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)

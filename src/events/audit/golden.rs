@@ -1,6 +1,8 @@
 //! One golden line for each kind. `MAILWEIR_WRITE_GOLDEN=1` writes them anew, to be reviewed as a
 //! diff.
 
+use std::sync::Arc;
+
 use super::*;
 
 const ORGANIZATION: &str = "m-5da3381ced335dc4845927223e1a23b7";

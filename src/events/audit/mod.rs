@@ -2,8 +2,9 @@
 //! mailboxes, and who made or removed a personal access token (guide 1618–1728, `contracts.md`
 //! §8). A file for each kind, `audit/<log-type>.jsonl`, rotated and kept as the event file is.
 //!
-//! Lines are written by a thread of their own and never synced: what a power loss or a flood
-//! takes of them is gone. Nothing waits for them, and nothing durable depends on them.
+//! Lines are written by a thread of their own and never synced: what a power loss takes of them is
+//! gone, and nothing durable depends on them. A flood of them takes none: who makes more than can be
+//! written waits, beside the runtime.
 
 mod arn;
 mod file;
@@ -15,8 +16,6 @@ mod tests;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,9 +28,11 @@ pub use line::{
 
 use super::Settings;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::heavy;
 use file::AuditFile;
 
-/// Lines that wait for the disk; more are dropped and counted in the operational log.
+/// Lines that wait for the disk. A message to a large group makes more than that at once, so whoever
+/// makes the next one waits for it.
 const WAITING: usize = 4096;
 /// Octets of memory that are kept for the text of the next lines.
 const KEPT: usize = 64 * 1024;
@@ -55,7 +56,6 @@ pub struct AuditLog {
     /// Absent only while it is dropped.
     requests: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
-    lost: Arc<AtomicU64>,
 }
 
 impl AuditLog {
@@ -69,21 +69,21 @@ impl AuditLog {
             books.push(Book::new(kind, AuditFile::open(dir, kind, settings)?));
         }
         let (requests, waiting) = sync_channel(WAITING);
-        let lost = Arc::new(AtomicU64::new(0));
-        let not_taken = Arc::clone(&lost);
         let writer = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || write_all(books, &arns, &waiting, &not_taken))?;
-        Ok(Self { requests: Some(requests), writer: Some(writer), lost })
+            .spawn(move || write_all(books, &arns, &waiting))?;
+        Ok(Self { requests: Some(requests), writer: Some(writer) })
     }
 
-    /// Takes a line, unless too many wait already. Never waits.
+    /// Takes a line. Where too many wait already, it waits beside the runtime until there is room:
+    /// the writer always comes to that, because it waits for nobody.
     pub fn record(&self, line: impl Into<AuditLine>) {
         let Some(requests) = &self.requests else { return };
-        match requests.try_send(Request::Write(Box::new(line.into()))) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            // The writer tells how many there were, when it has time for it.
-            Err(TrySendError::Full(_)) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+        let request = Request::Write(Box::new(line.into()));
+        if let Err(TrySendError::Full(request)) = requests.try_send(request) {
+            // An error says that the writer is gone, which only a panic in it brings about; closing
+            // the log tells of that.
+            heavy::beside_the_runtime(|| drop(requests.send(request)));
         }
     }
 
@@ -135,29 +135,28 @@ fn gather() {
 }
 
 /// Writes until nobody can send any more.
-fn write_all(
-    mut books: Vec<Book>,
-    arns: &ArnSettings,
-    waiting: &Receiver<Request>,
-    lost: &AtomicU64,
-) {
+fn write_all(mut books: Vec<Book>, arns: &ArnSettings, waiting: &Receiver<Request>) {
     let mut tidied: Option<Instant> = None;
+    let mut is_flooded = false;
     loop {
         match waiting.recv_timeout(LOOK_EVERY) {
-            Ok(Request::Write(first)) => {
-                gather();
-                let more = waiting.try_iter().take(WAITING);
-                let lines = more.filter_map(|request| match request {
-                    Request::Write(line) => Some(line),
-                    Request::Look => None, // Each book looks before it writes.
-                });
-                for line in std::iter::once(first).chain(lines) {
+            Ok(first) => {
+                // Whoever fills the channel waits for the next lines to be taken.
+                if !is_flooded {
+                    gather();
+                }
+                let mut taken = 0;
+                for request in std::iter::once(first).chain(waiting.try_iter().take(WAITING)) {
+                    taken += 1;
+                    // Each book looks for its file before it writes.
+                    let Request::Write(line) = request else { continue };
                     let kind = line.log_type();
                     let book = books.iter_mut().find(|book| book.kind == kind);
                     book.into_iter().for_each(|book| book.add(&line, arns));
                 }
+                is_flooded = taken >= WAITING;
             }
-            Ok(Request::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         books.iter_mut().for_each(Book::write);
@@ -165,10 +164,6 @@ fn write_all(
             tidied = Some(Instant::now());
             let now = SystemClock.now();
             books.iter_mut().for_each(|book| book.tidy(now));
-        }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(lost, "audit lines are lost: too many at once");
         }
     }
 }

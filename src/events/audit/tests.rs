@@ -54,6 +54,52 @@ fn each_kind_has_its_file_and_all_is_written_at_the_end() {
     }
 }
 
+/// A message to a large group makes far more lines at once than wait for the disk.
+#[test]
+fn no_line_of_a_flood_is_lost() {
+    const FLOOD: u64 = 10 * WAITING as u64;
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = opened(dir.path());
+    for number in 0..FLOOD {
+        log.record(line(MORNING.plus(Duration::from_millis(number))));
+    }
+    drop(log);
+    let written = moments(&dir.path().join("mailbox-access.jsonl"));
+    let expected: Vec<_> = (0..FLOOD).map(|number| MORNING.as_millis() + number).collect();
+    assert!(written == expected, "{} of {FLOOD}", written.len());
+}
+
+/// Many tasks at once on few threads, and on the only one.
+#[test]
+fn no_line_of_a_flood_of_tasks_is_lost() {
+    const TASKS: usize = 20;
+    let builders = [
+        tokio::runtime::Builder::new_multi_thread as fn() -> _,
+        tokio::runtime::Builder::new_current_thread,
+    ];
+    for builder in builders {
+        let dir = tempfile::tempdir().expect("a folder");
+        let log = std::sync::Arc::new(opened(dir.path()));
+        let runtime = builder().worker_threads(2).build().expect("starts");
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let log = std::sync::Arc::clone(&log);
+                runtime.spawn(async move {
+                    (0..WAITING).for_each(|_| log.record(line(MORNING)));
+                })
+            })
+            .collect();
+        runtime.block_on(async {
+            for task in tasks {
+                task.await.expect("ends");
+            }
+        });
+        drop(std::sync::Arc::into_inner(log).expect("nobody else has it"));
+        let written = moments(&dir.path().join("mailbox-access.jsonl"));
+        assert_eq!(written.len(), TASKS * WAITING);
+    }
+}
+
 #[test]
 fn a_file_is_rotated_each_day_and_by_size_and_kept_for_a_while() {
     let dir = tempfile::tempdir().expect("a folder");
