@@ -446,7 +446,11 @@ impl Text {
             };
             let became = joined.iter().find(is_it).and_then(|joined| joined.became.as_ref());
             let became = became.map(|it| format!(": {it}")).unwrap_or_default();
-            self.line(&format!("sent on from {from} to {to} in trace {trace}{became}"));
+            let rule = match at(on, "/rule/name") {
+                "" => String::new(),
+                name => format!(" by outbound rule \"{name}\""),
+            };
+            self.line(&format!("sent on from {from} to {to}{rule} in trace {trace}{became}"));
         }
     }
 

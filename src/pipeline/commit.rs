@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::admit::{Admitted, AdmittedDelivery, AdmittedShare};
+use super::applied::rules_applied;
 use super::decide::Judged;
 use super::journal::Journaled;
 use super::outgoing::IsSubmitted;
@@ -209,10 +210,12 @@ fn push_events(
             policy,
         })));
     }
-    events.extend(rules_applied(share).into_iter().map(|rule| line(Event::RuleApplied(rule))));
+    let mut applied = inbound_rules_applied(share);
     if outcome == Outcome::Accepted {
-        events.extend(mailbox_rules_applied(share).map(|rule| line(Event::RuleApplied(rule))));
+        applied.extend(mailbox_rules_applied(share));
+        applied.extend(outbound_rules_applied(share));
     }
+    events.extend(applied.into_iter().map(|rule| line(Event::RuleApplied(rule))));
     if let Some(address) = journaled_to {
         events.push(line(initiation(address)));
     }
@@ -264,31 +267,19 @@ fn received(mail: &Judged, share: &AdmittedShare) -> Event {
     })
 }
 
-/// One event for each rule that won for somebody, with the recipients it won for.
-fn rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
-    let mut applied: Vec<RuleApplied> = Vec::new();
-    for recipient in &share.decided.recipients {
-        let Some(rule) = recipient.basis.rule() else { continue };
-        let address = recipient.addressee.recipient.address.to_string();
-        match applied.iter_mut().find(|known| known.rule_name == *rule.name) {
-            Some(known) => {
-                for action in &mut known.rule_actions {
-                    action.recipients.push(address.clone());
-                }
-            }
-            None => applied.push(RuleApplied {
-                rule_name: rule.name.to_string(),
-                rule_type: RuleType::InboundRule,
-                rule_actions: vec![RuleActionApplied {
-                    action: rule.action.to_string(),
-                    recipients: vec![address],
-                }],
-                target_folder: None,
-                target_recipient: None,
-            }),
-        }
-    }
-    applied
+/// The inbound rules that won.
+fn inbound_rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
+    let won = share.decided.recipients.iter().filter_map(|recipient| {
+        Some((recipient.basis.rule()?, &recipient.addressee.recipient.address))
+    });
+    rules_applied(RuleType::InboundRule, won)
+}
+
+/// The outbound rules by which it goes on to other organizations here. Those for what leaves are
+/// told where it does.
+fn outbound_rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
+    let won = share.sent_on.iter().filter_map(|onward| Some((onward.rule.as_ref()?, &onward.to)));
+    rules_applied(RuleType::OutboundRule, won)
 }
 
 /// One event for each rule of a mailbox that applied, in the order in which they did.

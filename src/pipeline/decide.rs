@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::OnReject;
 use super::authenticate::{Authenticated, Proof, Verdicts};
+use super::onward;
 use super::outgoing::Outgoing;
 use super::receive::Headers;
 use super::snapshot::{Policy, Snapshot};
@@ -212,6 +213,7 @@ pub(super) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
                 DecidedRecipient { addressee, disposition, basis: Basis::Dmarc, passed_over: None }
             }
             (None, None) => by_rule(addressee, None, spam),
+            (None, Some(_)) if leads_back(&addressee, mail) => by_rule(addressee, None, spam),
             (None, Some((rules, authors))) => {
                 let Evaluation { winner, passed_over } =
                     evaluate(rules, authors, &addressee, snapshot);
@@ -221,6 +223,10 @@ pub(super) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
     }
     let Share { organization, trace_id, forwarders, .. } = share;
     DecidedShare { organization, trace_id, forwarders, dmarc, recipients }
+}
+
+fn leads_back(addressee: &Addressee, mail: &Judged) -> bool {
+    addressee.remote.iter().any(|remote| onward::is_led_back(mail, &remote.address))
 }
 
 /// The rule that wins for a recipient; one is passed over only if it is another.

@@ -1,6 +1,7 @@
 //! Mail that Mailweir makes itself: journal records, notices and DSNs. It carries a null
 //! reverse-path and is never judged, ruled, journaled or bounced, so it cannot loop.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::decide::Judged;
@@ -158,17 +159,9 @@ pub(super) fn place(
     outlets: Outlets<'_>,
 ) -> Result<Placed, Unplaced> {
     let (snapshot, store) = (about.snapshot, outlets.store);
-    let resolved = match snapshot.directory.is_local(mail.to.domain()) {
-        true => Some(resolve(&mail.to, about, store)?),
-        false => None,
-    };
-    let queued: Vec<QueueEntry> = match &resolved {
-        None => vec![sending.entry(mail.to.clone(), about.snapshot)],
-        Some(resolved) => {
-            let remote = resolved.remote.iter();
-            remote.map(|remote| sending.entry(remote.forward_to.clone(), about.snapshot)).collect()
-        }
-    };
+    let Ways { here, elsewhere } = ways(&mail.to, &sending, about, store)?;
+    let queued: Vec<QueueEntry> =
+        elsewhere.into_iter().map(|to| sending.entry(to, snapshot)).collect();
     let leaves = !queued.is_empty();
     let signature = leaves.then(|| signature(&mail, &sending, about, outlets));
     let received = format!(
@@ -194,10 +187,10 @@ pub(super) fn place(
     let path = format!("Return-Path: <>\r\n{received}");
     let mut kept = mail_with([path.as_bytes(), &before].concat(), Vec::new());
     let mut placed = Placed { mails: Vec::new(), own, events: Vec::new() };
-    if let Some(resolved) = resolved {
-        let content_length = placed.own.as_ref().map_or(about.original.len(), Vec::len);
-        let size = (kept.prefix.len() + content_length + suffix.len()) as u64;
-        placed.events = deliver(&mut kept, size, resolved, store)?;
+    let content_length = placed.own.as_ref().map_or(about.original.len(), Vec::len);
+    let size = (kept.prefix.len() + content_length + suffix.len()) as u64;
+    for resolved in &here {
+        placed.events.extend(deliver(&mut kept, size, resolved, store)?);
     }
     if !kept.deliveries.is_empty() {
         placed.mails.push(kept);
@@ -213,7 +206,7 @@ pub(super) fn place(
 fn deliver(
     mail: &mut Mail,
     size: u64,
-    resolved: Resolved,
+    resolved: &Resolved,
     store: &Store,
 ) -> Result<Vec<EventLine>, StoreError> {
     let mut events = Vec::new();
@@ -222,6 +215,9 @@ fn deliver(
             organization: resolved.organization.id.as_str().into(),
             user: Arc::clone(&member.mailbox),
         };
+        if mail.deliveries.iter().any(|delivery| delivery.room.mailbox().name() == &name) {
+            continue;
+        }
         let Some(room) = store.mailbox(&name)?.reserve(size, member.quota_bytes) else {
             continue;
         };
@@ -266,6 +262,57 @@ fn signature(
             Vec::new()
         }
     }
+}
+
+/// Everybody whom internal mail reaches.
+#[derive(Default)]
+struct Ways {
+    here: Vec<Resolved>,
+    /// Addresses on other servers, or here if a gateway is to get what is for them.
+    elsewhere: Vec<Address>,
+}
+
+/// All ways from an address. A remote user of an organization here may be somebody in another one
+/// here, and so on: what is for them stays here, since our MX would only lead it back, or nowhere.
+/// Only the first address has to lead anywhere.
+fn ways(
+    to: &Address,
+    sending: &Sending<'_>,
+    about: About<'_>,
+    store: &Store,
+) -> Result<Ways, Unplaced> {
+    let directory = &about.snapshot.directory;
+    let mut ways = Ways::default();
+    if !directory.is_local(to.domain()) {
+        ways.elsewhere.push(to.clone());
+        return Ok(ways);
+    }
+    ways.here.push(resolve(to, about, store)?);
+    let mut known = HashSet::from([to.key()]);
+    let mut next = 0;
+    while let Some(resolved) = ways.here.get(next) {
+        next += 1;
+        let remote: Vec<Address> =
+            resolved.remote.iter().map(|remote| remote.forward_to.clone()).collect();
+        for to in remote {
+            if !known.insert(to.key()) {
+                continue;
+            }
+            let leaves = !directory.is_local(to.domain())
+                || matches!(sending.destination(&to, about.snapshot), Destination::Gateway(_));
+            if leaves {
+                ways.elsewhere.push(to);
+                continue;
+            }
+            match resolve(&to, about, store) {
+                Ok(resolved) => ways.here.push(resolved),
+                Err(problem) => {
+                    tracing::warn!(%problem, "mail of our own does not reach a remote user")
+                }
+            }
+        }
+    }
+    Ok(ways)
 }
 
 /// The mailboxes and remote users behind an address here, or whoever sent first what was forwarded

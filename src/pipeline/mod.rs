@@ -3,6 +3,7 @@
 
 mod accesses;
 mod admit;
+mod applied;
 pub mod attachments;
 mod authenticate;
 pub mod bounces;

@@ -28,8 +28,8 @@ pub(super) struct Target {
 
 #[derive(Debug)]
 enum Way {
-    /// To users here.
-    Here(Resolved),
+    /// To users here; of another organization perhaps because a rule says so.
+    Here(Resolved, Option<Winner<OutboundAction>>),
     /// To another server, perhaps because a rule says which.
     Elsewhere(Destination, Option<Winner<OutboundAction>>),
 }
@@ -38,15 +38,15 @@ impl Target {
     /// The users of this organization that it comes to; `None` if it is outside.
     pub(super) fn inside(&self, organization: &Organization) -> Option<&Resolved> {
         match &self.way {
-            Way::Here(resolved) if resolved.organization.id == organization.id => Some(resolved),
-            Way::Here(_) | Way::Elsewhere(..) => None,
+            Way::Here(resolved, _) if resolved.organization.id == organization.id => Some(resolved),
+            Way::Here(..) | Way::Elsewhere(..) => None,
         }
     }
 
     /// How many mailboxes here, and addresses elsewhere, it comes to.
     pub(super) fn count(&self) -> usize {
         match &self.way {
-            Way::Here(resolved) => resolved.count(),
+            Way::Here(resolved, _) => resolved.count(),
             Way::Elsewhere(..) => 1,
         }
     }
@@ -61,6 +61,8 @@ pub(super) struct SentOn {
     pub(super) to: Address,
     /// The trace under which it does.
     pub(super) trace_id: TraceId,
+    /// The outbound rule by which it goes on to another organization here.
+    pub(super) rule: Option<Winner<OutboundAction>>,
 }
 
 /// What a message that goes on becomes.
@@ -89,7 +91,7 @@ pub(super) fn target(
     let (snapshot, to) = (&mail.snapshot, &recipient.address);
     let here = match snapshot.directory.resolve(to, snapshot.settings.max_group_members) {
         Ok(resolved) if resolved.organization.id == organization.id => {
-            return Ok(Target { recipient, way: Way::Here(resolved) });
+            return Ok(Target { recipient, way: Way::Here(resolved, None) });
         }
         Ok(resolved) => Some(resolved),
         Err(ResolveError::NotOurDomain) => None,
@@ -99,7 +101,10 @@ pub(super) fn target(
         return Err(Withheld::DoubtfulAuthor);
     }
     let policy = snapshot.policies.get(&organization.id);
-    let rule = policy.and_then(|policy| rule_for(&policy.outbound_rules, mail, from, to));
+    let mut rule = policy.and_then(|policy| rule_for(&policy.outbound_rules, mail, from, to));
+    if is_led_back(mail, from) {
+        rule.take_if(|rule| is_strict(&rule.action));
+    }
     let action = rule.as_ref().map(|rule| &rule.action);
     let destination = match (action, here) {
         (Some(OutboundAction::Drop | OutboundAction::Bounce), _) => {
@@ -112,11 +117,26 @@ pub(super) fn target(
             Destination::Gateway(Arc::clone(gateway))
         }
         (Some(OutboundAction::Default) | None, Some(resolved)) => {
-            return Ok(Target { recipient, way: Way::Here(resolved) });
+            return Ok(Target { recipient, way: Way::Here(resolved, rule) });
         }
         (Some(OutboundAction::Default) | None, None) => Destination::Domain(to.domain().clone()),
     };
     Ok(Target { recipient, way: Way::Elsewhere(destination, rule) })
+}
+
+/// Whether it is a bounce of what was forwarded, on its way back through `from` to who sent that.
+/// It is sent to nobody inside (guide 3703) and written by nobody here, so rules that drop or bounce
+/// are not for it, as they are not for reports of ours (`Sending::destination`): else who has sent
+/// the message would never learn that it was not delivered.
+pub(super) fn is_led_back(mail: &Judged, from: &Address) -> bool {
+    mail.reverse_path == ReversePath::Null && Srs::is_rewritten(from)
+}
+
+fn is_strict(action: &OutboundAction) -> bool {
+    match action {
+        OutboundAction::Drop | OutboundAction::Bounce => true,
+        OutboundAction::Default | OutboundAction::RouteToSmtpGateway { .. } => false,
+    }
 }
 
 /// The outbound rule for a message that `from` sends on: who does is its sender to the organization's
@@ -138,11 +158,9 @@ fn rule_for(
     let parties = authors.map(|author| Party::of(author, directory)).collect();
     let authors = Authors { sender: sender(), from: parties };
     let winner = rules.evaluate(&authors, &recipient).winner;
-    let is_strict = winner.as_ref().is_some_and(|winner| {
-        matches!(winner.action, OutboundAction::Drop | OutboundAction::Bounce)
-    });
+    let is_stricter = winner.as_ref().is_some_and(|winner| is_strict(&winner.action));
     let is_proven = |author: &Address| mail.verdicts.proof_of(author.domain()).is_some();
-    if is_strict || mail.headers.authors.iter().all(is_proven) {
+    if is_stricter || mail.headers.authors.iter().all(is_proven) {
         return winner;
     }
     rules.evaluate(&Authors { sender: sender(), from: Vec::new() }, &recipient).winner
@@ -187,8 +205,12 @@ pub(super) fn send_on(
     let mut onward = Onward::default();
     for Target { recipient, way } in targets {
         let to = recipient.address.clone();
+        let mut within = None;
         let trace_id = match way {
-            Way::Here(resolved) => onward.go_on_here(share, from, recipient, resolved),
+            Way::Here(resolved, rule) => {
+                within = rule;
+                onward.go_on_here(share, from, recipient, resolved)
+            }
             Way::Elsewhere(destination, rule) => {
                 let leaving =
                     onward.leaving.get_or_insert_with(|| leaving(mail, share, from, store));
@@ -197,7 +219,7 @@ pub(super) fn send_on(
                 leaving.trace_id
             }
         };
-        onward.told.push(SentOn { from: from.clone(), to, trace_id });
+        onward.told.push(SentOn { from: from.clone(), to, trace_id, rule: within });
     }
     onward
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::applied::rules_applied;
 use super::decide::Judged;
 use super::headers::Received;
 use super::receive::Headers;
@@ -17,7 +18,7 @@ use crate::directory::{Directory, Organization, Resolved};
 use crate::domains::DomainKeys;
 use crate::events::{
     BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
-    RuleActionApplied, RuleApplied, RuleType,
+    RuleApplied, RuleType,
 };
 use crate::heavy::Turn;
 use crate::id::TraceId;
@@ -25,7 +26,7 @@ use crate::mail::{
     Address, Domain, EnvelopeRecipient, MailParameters, ReversePath, author_domains,
 };
 use crate::msgauth::SignError;
-use crate::rules::{Action, Authors, OutboundAction, Party, Sender, Winner};
+use crate::rules::{Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
     Authorship, Destination, Keeper, Mail, MailboxName, Purpose, QueueEntry, Store, UsageExceeded,
@@ -406,30 +407,12 @@ impl Outgoing {
         self.recipients.iter().map(|it| it.recipient.address.to_string())
     }
 
-    /// One event for each rule that won for somebody, with the recipients it won for.
     fn rules_applied(&self) -> Vec<RuleApplied> {
-        let mut applied: Vec<RuleApplied> = Vec::new();
-        for recipient in &self.recipients {
-            let Some(rule) = &recipient.rule else { continue };
-            let address = recipient.recipient.address.to_string();
-            match applied.iter_mut().find(|known| known.rule_name == *rule.name) {
-                Some(known) => known
-                    .rule_actions
-                    .iter_mut()
-                    .for_each(|action| action.recipients.push(address.clone())),
-                None => applied.push(RuleApplied {
-                    rule_name: rule.name.to_string(),
-                    rule_type: RuleType::OutboundRule,
-                    rule_actions: vec![RuleActionApplied {
-                        action: rule.action.as_str().to_owned(),
-                        recipients: vec![address],
-                    }],
-                    target_folder: None,
-                    target_recipient: None,
-                }),
-            }
-        }
-        applied
+        let won = self
+            .recipients
+            .iter()
+            .filter_map(|recipient| Some((recipient.rule.as_ref()?, &recipient.recipient.address)));
+        rules_applied(RuleType::OutboundRule, won)
     }
 }
 

@@ -110,6 +110,8 @@ struct ToldSentOn<'a> {
     from: &'a Address,
     to: &'a Address,
     trace: TraceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a Winner<OutboundAction>>,
 }
 
 /// The story of a submitted message's outbound half.
@@ -229,7 +231,12 @@ pub(super) fn tell(
         sent_on: share
             .sent_on
             .iter()
-            .map(|SentOn { from, to, trace_id }| ToldSentOn { from, to, trace: *trace_id })
+            .map(|SentOn { from, to, trace_id, rule }| ToldSentOn {
+                from,
+                to,
+                trace: *trace_id,
+                rule: rule.as_ref(),
+            })
             .collect(),
         journaled_to,
         refused,

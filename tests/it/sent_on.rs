@@ -233,6 +233,7 @@ fn neighbours_beside(port: u16, organization: &str) -> Daemon {
     let senders = with_rule("hop", "REDIRECT", "zoe@other.test")
         + &with_rule("fw", "FORWARD", "zoe@other.test")
         + "[[user]]\nname = \"rem\"\nremote = \"zoe@other.test\"\n"
+        + "[[user]]\nname = \"twice\"\nremote = \"on@other.test\"\n"
         + &with_rule("inside", "REDIRECT", "alice@example.test")
         + &with_rule("excepted", "REDIRECT", "ann@other.test")
         + &with_rule("tagged", "REDIRECT", "zoe+tag@other.example")
@@ -244,6 +245,7 @@ fn neighbours_beside(port: u16, organization: &str) -> Daemon {
     let other = "alias = \"other\"\ndomains = [\"other.test\", \"other.example\"]\n[[user]]\nname = \"zoe\"\n\
                  [[user]]\nname = \"ann\"\n[[user]]\nname = \"shut\"\n[[user]]\nname = \"hole\"\n\
                  [[user]]\nname = \"archive\"\n\
+                 [[user]]\nname = \"on\"\nremote = \"yan@third.test\"\n\
                  [[group]]\nname = \"staff\"\nmembers = [\"zoe\", \"ann\"]\n"
         .to_owned()
         + &with_rule("relay", "REDIRECT", "yan@third.test")
@@ -376,6 +378,96 @@ fn outbound_rules_are_for_what_goes_on_to_another_organization_here() {
             assert_eq!(daemon.folders("other/ann", from), ["INBOX"]);
         }
         assert!(daemon.mailbox("other/zoe").is_empty(), "{action}");
+    }
+}
+
+/// The recipients of each rule for what goes out that applied, by its name.
+fn outbound_rules_applied(daemon: &Daemon) -> Vec<(String, Value)> {
+    let mut applied = Vec::new();
+    for line in daemon.events() {
+        let event = &line["event"];
+        if event["ruleType"] == "OUTBOUND_RULE" {
+            let name = event["ruleName"].as_str().expect("a name").to_owned();
+            applied.push((name, event["ruleActions"][0]["recipients"].clone()));
+        }
+    }
+    applied
+}
+
+/// Another organization here is outside, so the rule that lets mail out to it is told, also by the
+/// trace.
+#[test]
+fn a_rule_by_which_mail_goes_on_to_another_organization_here_is_told() {
+    let daemon = neighbours(&outbound_rule("lets-out", "DEFAULT", "other.test"));
+    for from in [STRANGER, BOB] {
+        for user in ["hop", "fw", "rem"] {
+            let subject = format!("{user} of {from}");
+            send(&daemon, from, &format!("{user}@example.test"), &subject).accepted();
+            assert_eq!(daemon.folders("other/zoe", &subject), ["INBOX"]);
+        }
+        send(&daemon, from, "tagged@example.test", "no rule matches").accepted();
+        send(&daemon, from, "inside@example.test", "within").accepted();
+    }
+    let zoe: Value = ["zoe@other.test"].into_iter().collect();
+    assert_eq!(outbound_rules_applied(&daemon), vec![("lets-out".to_owned(), zoe); 6]);
+    let told = format!("hop of {STRANGER}");
+    let lines = daemon.events();
+    let line = lines.iter().find(|line| line["event"]["subject"] == *told).expect("received");
+    let trace = daemon.succeeds(&["events", "trace", line["traceId"].as_str().expect("an id")]);
+    let sent_on = "sent on from hop@example.test to zoe@other.test by outbound rule \"lets-out\"";
+    assert!(trace.contains(sent_on), "{trace}");
+}
+
+/// A remote user in another organization here, and one behind that: our MX would lead mail of our own
+/// for them only back to us, or nowhere.
+#[test]
+fn mail_of_our_own_for_a_remote_user_who_is_in_another_organization_here_stays_here() {
+    for (archive, reader) in [("rem", "other/zoe"), ("twice", "third/yan")] {
+        let daemon = neighbours(&format!(
+            "[journaling]\njournaling_address = \"{archive}@example.test\"\n\
+             report_address = \"alice@example.test\"\n"
+        ));
+        swaks(&daemon, STRANGER, "alice@example.test", "recorded", &[]).accepted();
+        let record = with_line(&daemon, reader, "Subject: recorded");
+        assert!(record.contains("amazonjournaling@example.test"), "{record}");
+        assert!(daemon.lists(&["queue", "list"]).is_empty(), "{archive}");
+    }
+}
+
+/// Whatever may go out or come in, who sent what was forwarded learns that it was not delivered.
+/// Nobody writes a bounce, and it is for nobody inside (guide 3703).
+#[test]
+fn rules_that_drop_or_bounce_are_not_for_a_bounce_that_is_led_back() {
+    let far = far();
+    for action in ["BOUNCE", "DROP"] {
+        let daemon = neighbours_beside(
+            far.address().port(),
+            &("[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n".to_owned()
+                + &outbound_rule("none", action, "*")
+                + &outbound_rule("but", "DEFAULT", "dave@far.test")
+                + &rule("nobody", action, "*", "*")
+                + &rule("but", "DEFAULT", "*", "dave@example.test")),
+        );
+        for (sender, is_here) in [("carol@far.test", false), ("zoe@other.test", true)] {
+            let subject = format!("{action} {sender}");
+            let author = ["--h-From", "carol@plain.test"];
+            swaks(&daemon, sender, "dave@example.test", &subject, &author).accepted();
+            let path = return_path(&with_line(&far, "dave", &format!("Subject: {subject}")));
+            let back = format!("back {subject}");
+            assert!(bounce_to(&daemon, &path, &back).starts_with("250"), "{subject}");
+            match is_here {
+                true => assert_eq!(daemon.folders("other/zoe", &back), ["INBOX"]),
+                false => drop(with_line(&far, "carol", &format!("Subject: {back}"))),
+            }
+        }
+        // Mail for users, also with a null sender, is what the rules are for.
+        let mut client = daemon.client();
+        client.command("EHLO far.test");
+        client.command("MAIL FROM:<>");
+        client.command("RCPT TO:<alice@example.test>");
+        let reply = client.data(&message("postmaster@far.test", "for alice"));
+        assert_eq!(reply.starts_with("550"), action == "BOUNCE", "{reply}");
+        assert!(daemon.mailbox("alice").is_empty());
     }
 }
 
