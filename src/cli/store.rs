@@ -1,13 +1,13 @@
 //! `mailweir fsck`, `backup`, `restore`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::{ConfigArgument, output};
 use crate::store::backup::{self, Manifest};
 use crate::store::fsck::{self, Depth, Report};
-use crate::store::is_there;
+use crate::store::{StoreError, is_there};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FsckArguments {
@@ -111,7 +111,10 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
 
 pub(super) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?.store;
-    let manifest = backup::backup(&settings, &arguments.dir)?;
+    let manifest = backup::backup(&settings, &arguments.dir).map_err(|error| match error {
+        StoreError::InTheWay(_) => anyhow!("{error}; name a folder that is not there yet"),
+        other => other.into(),
+    })?;
     if arguments.json {
         return output::json(&manifest);
     }
@@ -122,7 +125,10 @@ pub(super) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
 
 pub(super) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let settings = arguments.config.load()?.store;
-    let manifest = backup::restore(&arguments.dir, &settings)?;
+    let manifest = backup::restore(&arguments.dir, &settings).map_err(|error| match error {
+        StoreError::InTheWay(dir) => in_the_way(&dir),
+        other => other.into(),
+    })?;
     if arguments.json {
         return output::json(&manifest);
     }
@@ -132,6 +138,15 @@ pub(super) fn restore(arguments: &RestoreArguments) -> anyhow::Result<()> {
         output::line(&format!("now put the master key to {}", key.display()))?;
     }
     Ok(())
+}
+
+/// Why there is no restore beside a store, and what to do.
+fn in_the_way(data_dir: &Path) -> anyhow::Error {
+    let from = data_dir.display();
+    anyhow!(
+        "{from} has mail or passwords already, and a restore is never mixed with them; stop the daemon and move the \
+         folder away (mv {from} {from}.old), restore, and put keys/master.key into the new one"
+    )
 }
 
 fn summary(manifest: &Manifest) -> String {

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::endpoint::Network;
+use super::hints;
 use super::reader::Section;
-use crate::directory::{AccessEffect, AccessRule, AccessRules, User};
+use crate::directory::{
+    AccessEffect, AccessProtocol, AccessRule, AccessRules, UnknownProtocol, User,
+};
 
 /// What the API has for rules (`contracts.md` §5.3): how many an organization has, of how many
 /// address ranges and users, and how long their names and descriptions are.
@@ -79,8 +82,8 @@ fn rule(
     let rule = AccessRule {
         name: name.clone().unwrap_or_default().into(),
         effect: effect.unwrap_or(AccessEffect::Deny),
-        protocols: list(section, "protocols", usize::MAX),
-        not_protocols: list(section, "not_protocols", usize::MAX),
+        protocols: protocols(section, "protocols"),
+        not_protocols: protocols(section, "not_protocols"),
         ip_ranges: networks(section, "ip_ranges"),
         not_ip_ranges: networks(section, "not_ip_ranges"),
         users: named(section, "users", users),
@@ -110,6 +113,25 @@ fn check_description(section: &Section<'_>) {
     if length > MAX_DESCRIPTION || !description.chars().all(|c| matches!(c, ' '..='\u{ff}')) {
         section.problem("description", "is not at most 255 characters of Latin-1");
     }
+}
+
+/// A protocol, with an error that says which may be meant.
+struct Named(AccessProtocol);
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|error: UnknownProtocol| {
+            let known = AccessProtocol::ALL.into_iter().map(AccessProtocol::as_str);
+            format!("{error}{}", hints::value(text, known))
+        })
+    }
+}
+
+fn protocols(section: &Section<'_>, key: &'static str) -> Vec<AccessProtocol> {
+    let protocols: Vec<Named> = list(section, key, usize::MAX);
+    protocols.into_iter().map(|Named(protocol)| protocol).collect()
 }
 
 /// One of a rule's conditions: absent or not readable, it is empty. An empty one in the file is a

@@ -14,7 +14,7 @@ use super::organization_file::{self, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{self, routes, schedule};
 use super::{Configuration, Keys, LogFormat, LogSettings, OrganizationConfig, Places};
-use super::{outbound, tree, warnings};
+use super::{hints, outbound, tree, warnings};
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
@@ -176,16 +176,23 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn protocol(section: &Section<'_>) -> Option<Protocol> {
     let protocol = section.text("protocol");
-    match section.required("protocol", protocol)?.as_str() {
-        "mx" => return Some(Protocol::Mx),
-        "submission" => return Some(Protocol::Submission),
-        "submissions" => return Some(Protocol::Submissions),
-        "lmtp" => section.problem("protocol", "\"lmtp\" is not served by this version"),
-        other => section
-            .problem("protocol", format!("\"{other}\" is not one of mx, submission, submissions")),
+    let protocol = section.required("protocol", protocol)?;
+    if NOT_SERVED.contains(&protocol.as_str()) {
+        let served = PROTOCOLS.map(|(word, _)| word).join(", ");
+        let message = format!("\"{protocol}\" is not served by this version, which has {served}");
+        section.problem("protocol", message);
+        return None;
     }
-    None
+    section.one_of("protocol", &protocol, &PROTOCOLS)
 }
+
+const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("mx", Protocol::Mx),
+    ("submission", Protocol::Submission),
+    ("submissions", Protocol::Submissions),
+];
+/// Protocols that a listener may come to have.
+const NOT_SERVED: [&str; 7] = ["lmtp", "api", "page", "imap", "imaps", "pop3", "pop3s"];
 
 fn networks(section: &Section<'_>, key: &'static str) -> Option<Vec<IpNet>> {
     let listed = section.list(key)?;
@@ -479,9 +486,10 @@ impl std::str::FromStr for Filter {
         match text.split(',').find(|part| !is_told(part)) {
             None => Ok(Self(text.to_owned())),
             Some(part) => Err(format!(
-                "\"{}\" is not one of {}, nor a directive such as mailweir::smtp=debug",
+                "\"{}\" is not one of {}, nor a directive such as mailweir::smtp=debug{}",
                 part.trim(),
-                LEVELS.join(", ")
+                LEVELS.join(", "),
+                hints::value(part.trim(), LEVELS.into_iter())
             )),
         }
     }

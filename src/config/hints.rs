@@ -97,6 +97,67 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     best.map(|(_, candidate)| candidate)
 }
 
+/// What else people call some values, in other mail servers and in other words: each with what it is
+/// here, of which a key knows one at most.
+const OTHER_WORDS: &[(&str, &[&str])] = &[
+    ("smtps", &["submissions"]),
+    ("ssmtp", &["submissions"]),
+    ("msa", &["submission"]),
+    ("smtp", &["mx"]),
+    ("esmtp", &["mx"]),
+    ("mta", &["mx"]),
+    ("spamassassin", &["spamd"]),
+    ("spamc", &["spamd"]),
+    ("ssl", &["implicit"]),
+    ("tls", &["starttls"]),
+    ("may", &["opportunistic"]),
+    ("encrypt", &["starttls"]),
+    ("wrapper", &["implicit"]),
+    ("delete", &["DROP", "DELETE"]),
+    ("discard", &["DROP", "drop", "DELETE"]),
+    ("reject", &["BOUNCE", "DENY", "reject"]),
+    ("bounce", &["reject"]),
+    ("refuse", &["BOUNCE", "reject", "DENY"]),
+    ("block", &["BOUNCE", "DENY"]),
+    ("junk", &["MOVE_TO_JUNK", "JUNK_EMAIL"]),
+    ("spam", &["MOVE_TO_JUNK", "JUNK_EMAIL"]),
+    ("quarantine", &["MOVE_TO_JUNK"]),
+    ("neverjunk", &["BYPASS_SPAM_CHECK"]),
+    ("allowlist", &["BYPASS_SPAM_CHECK"]),
+    ("whitelist", &["BYPASS_SPAM_CHECK"]),
+    ("deliver", &["DEFAULT"]),
+    ("relay", &["ROUTE_TO_SMTP_GATEWAY"]),
+    ("gateway", &["ROUTE_TO_SMTP_GATEWAY"]),
+    ("route", &["ROUTE_TO_SMTP_GATEWAY"]),
+    ("accept", &["ALLOW", "DEFAULT"]),
+    ("permit", &["ALLOW"]),
+    ("trash", &["DELETED_ITEMS"]),
+    ("deleted", &["DELETED_ITEMS"]),
+    ("sent", &["SENT_ITEMS"]),
+    ("from", &["sender"]),
+    ("to", &["recipient"]),
+    ("ipv4", &["ipv4-first"]),
+    ("ipv6", &["ipv6-first"]),
+    ("verbose", &["debug"]),
+    ("warning", &["warn"]),
+    ("fatal", &["error"]),
+    ("critical", &["error"]),
+    ("notice", &["info"]),
+    ("quiet", &["off"]),
+    ("plain", &["text"]),
+];
+
+/// What may be meant by a value that is none of those that a key has, as the end of what is said
+/// of it; empty if nobody can tell.
+pub(super) fn value<'a>(text: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let wanted = folded(text);
+    let other = OTHER_WORDS.iter().find(|(word, _)| *word == wanted);
+    let here = other.and_then(|(_, here)| known.clone().find(|known| here.contains(known)));
+    let same = known.clone().find(|known| folded(known) == wanted);
+    let meant = same.or(here).or_else(|| nearest(text, known));
+    meant.map(|known| format!(", did you mean \"{known}\"?")).unwrap_or_default()
+}
+
 /// Who may be meant by the name of a member that there is not: members are named, not addressed.
 pub(super) fn member<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
     let local_part = name.split_once('@').map_or(name, |(local_part, _)| local_part);
@@ -217,6 +278,34 @@ mod tests {
         ] {
             assert_eq!(nearest(word, known.into_iter()), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn what_others_call_a_value_is_known() {
+        let check = |text: &str, known: &[&str], expected: &str| {
+            let hint = match expected {
+                "" => String::new(),
+                meant => format!(", did you mean \"{meant}\"?"),
+            };
+            assert_eq!(value(text, known.iter().copied()), hint, "{text}");
+        };
+        let protocols = ["mx", "submission", "submissions"];
+        check("smtps", &protocols, "submissions");
+        check("SMTP", &protocols, "mx");
+        check("submision", &protocols, "submission");
+        check("http", &protocols, "");
+        check("spamassassin", &["rspamd", "spamd"], "spamd");
+        check("SpamAssassin", &["rspamd", "spamd"], "spamd");
+        check("clamav", &["rspamd", "spamd"], "");
+        check("tls", &["starttls", "implicit"], "starttls");
+        check("ssl", &["starttls", "implicit"], "implicit");
+        check("DELETE", &["DROP", "BOUNCE"], "DROP");
+        check("delete", &["NONE", "DELETE", "PERMANENTLY_DELETE"], "DELETE");
+        check("spam", &["INBOX", "JUNK_EMAIL"], "JUNK_EMAIL");
+        check("junk", &["DROP", "MOVE_TO_JUNK"], "MOVE_TO_JUNK");
+        check("Drop", &["reject", "drop"], "drop");
+        check("reject", &["ALLOW", "DENY"], "DENY");
+        check("warning", &["error", "warn"], "warn");
     }
 
     #[test]

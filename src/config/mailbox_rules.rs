@@ -344,7 +344,7 @@ mod tests {
                 "org.toml:7: mailbox_rule[1].to: is for FORWARD and REDIRECT only",
                 "org.toml:4: mailbox_rule[1].folder: is missing",
                 "org.toml:11: mailbox_rule[2].folder: \"SPAM\" is not one of INBOX, JUNK_EMAIL, \
-                 SENT_ITEMS, DRAFTS, DELETED_ITEMS",
+                 SENT_ITEMS, DRAFTS, DELETED_ITEMS, did you mean \"JUNK_EMAIL\"?",
                 "org.toml:12: mailbox_rule[2].to: \"nobody\": has no @",
                 "org.toml:11: mailbox_rule[2].folder: is for MOVE and COPY only",
             ],

@@ -226,10 +226,8 @@ impl<'a> Section<'a> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let meant = hints::nearest(text, all.iter().copied());
-            let hint = meant.map(|meant| format!(", did you mean \"{meant}\"?"));
+            let hint = hints::value(text, all.iter().copied());
             let all = all.join(", ");
-            let hint = hint.unwrap_or_default();
             self.problem(key, format!("\"{text}\" is not one of {all}{hint}"));
         }
         found

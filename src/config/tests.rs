@@ -100,7 +100,7 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
             "main.toml:12: limits.errors: expected a number, found a text",
             "main.toml:5: listener[0].protocol: \"smtp\" is not one of mx, submission, \
-             submissions",
+             submissions, did you mean \"mx\"?",
             "main.toml:6: listener[0].bind: \"localhost\": is not an IP address and a port, \
              such as 127.0.0.1:25 or [::1]:25",
             "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": is not a network, \
@@ -119,8 +119,9 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "org.toml:3: plus_addressing: expected true or false, found a number: write \
              plus_addressing = true",
             "org.toml:15: inbound_rule[0].action: \"DELETE\" is not one of DROP, BOUNCE, \
-             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
-            "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern",
+             MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, did you mean \"DROP\"?",
+            "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern; \
+             write a@x.test",
             "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
             "org.toml:25: outbound_rule[0].action: \"MOVE_TO_JUNK\" is not one of DEFAULT, DROP, \
              BOUNCE, ROUTE_TO_SMTP_GATEWAY",
@@ -187,7 +188,7 @@ fn one_problem_hides_no_other() {
             "org.toml:11: inbound_rule[0].action: \"EXPLODE\" is not one of DROP, BOUNCE, \
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK",
             "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
-             pattern",
+             pattern; write a@x.test",
             "org.toml:14: outbound_rule[0].name: is missing",
             "org.toml:5: dmarc_enforcement: expected true or false, found a number",
             "org.toml:4: bogus: unknown key",
@@ -425,7 +426,8 @@ fn a_listener_says_what_it_speaks() {
     check(
         &listener("lmtp"),
         ORGANIZATION,
-        &["main.toml:6: listener[0].protocol: \"lmtp\" is not served by this version"],
+        &["main.toml:6: listener[0].protocol: \"lmtp\" is not served by this version, \
+           which has mx, submission, submissions"],
     );
 }
 
@@ -686,7 +688,7 @@ fn retention_is_read_and_checked() {
         &format!("{ORGANIZATION}{}", bad.concat()),
         &[
             "org.toml:6: retention[0].folder: \"SPAM\" is not one of INBOX, JUNK_EMAIL, \
-             SENT_ITEMS, DRAFTS, DELETED_ITEMS",
+             SENT_ITEMS, DRAFTS, DELETED_ITEMS, did you mean \"JUNK_EMAIL\"?",
             "org.toml:8: retention[0].period_days: 731 is not between 1 and 730",
             "org.toml:14: retention[2].folder: INBOX has its retention already, at org.toml:10",
             "org.toml:19: retention[3].action: what is in DELETED_ITEMS can only be \

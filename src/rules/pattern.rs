@@ -27,14 +27,52 @@ pub enum Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// Guide 3771: not valid inside a pattern.
-    #[error("\"+\" is not valid in a pattern")]
-    Plus,
+    #[error("\"+\" is not valid in a pattern{}", meant(.0))]
+    Plus(Option<Box<str>>),
     /// A wildcard stands only at the front of a domain (guide 3758).
-    #[error("\"*\" may stand alone, or at the front of a domain as in *.example.com")]
-    Wildcard,
+    #[error("\"*\" may stand alone, or at the front of a domain as in *.example.com{}", meant(.0))]
+    Wildcard(Option<Box<str>>),
     /// Neither an address nor a domain.
-    #[error("{0}")]
-    Address(#[from] AddressError),
+    #[error("{problem}{}", meant(.instead))]
+    Address {
+        /// What is wrong with it as an address.
+        problem: AddressError,
+        /// What to write instead.
+        instead: Option<Box<str>>,
+    },
+}
+
+/// What to write instead, as the end of a message.
+fn meant(pattern: &Option<Box<str>>) -> String {
+    pattern.as_ref().map(|pattern| format!("; write {pattern}")).unwrap_or_default()
+}
+
+/// What somebody wants who writes a `*`, a dot or an `@` where none may stand: everybody, all addresses
+/// of a domain, or also those of the domains below it. Of others than that nobody can tell.
+fn without_odd_star(text: &str) -> Option<Box<str>> {
+    if text.contains('*') && text.chars().all(|c| matches!(c, '*' | '@' | '.')) {
+        return Some("*".into());
+    }
+    let (local_part, domain) = match text.rsplit_once('@') {
+        Some(("*" | "*." | "", domain)) => ("", domain),
+        Some(_) => return None,
+        None => ("*", text),
+    };
+    let below = domain.trim_start_matches(['*', '.']);
+    let is_below = below.len() < domain.len();
+    let domain = Domain::parse(below).ok()?;
+    (local_part.is_empty() || is_below).then(|| match is_below {
+        true => format!("*.{domain}").into(),
+        false => domain.to_string().into(),
+    })
+}
+
+/// The address without its tag, which a pattern for it matches too.
+fn without_tag(text: &str) -> Option<Box<str>> {
+    let (front, domain) = text.rsplit_once('@')?;
+    let (untagged, _) = front.split_once('+')?;
+    let address = format!("{untagged}@{domain}");
+    Address::parse(&address).is_ok().then(|| address.into())
 }
 
 impl Pattern {
@@ -44,7 +82,7 @@ impl Pattern {
     /// [`PatternError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if text.contains('+') {
-            return Err(PatternError::Plus);
+            return Err(PatternError::Plus(without_tag(text)));
         }
         if text == "*" {
             return Ok(Self::Star);
@@ -54,13 +92,17 @@ impl Pattern {
             None => (false, text),
         };
         if rest.contains('*') {
-            return Err(PatternError::Wildcard);
+            return Err(PatternError::Wildcard(without_odd_star(text)));
         }
+        let not_an_address =
+            |problem| PatternError::Address { problem, instead: without_odd_star(text) };
         Ok(match (wildcard, rest.contains('@')) {
-            (true, true) => return Err(PatternError::Wildcard),
-            (true, false) => Self::Wildcard(Domain::parse(rest)?),
-            (false, true) => Self::Address(Address::parse(rest)?.key().into()),
-            (false, false) => Self::Domain(Domain::parse(rest)?),
+            (true, true) => return Err(PatternError::Wildcard(without_odd_star(text))),
+            (true, false) => Self::Wildcard(Domain::parse(rest).map_err(not_an_address)?),
+            (false, true) => {
+                Self::Address(Address::parse(rest).map_err(not_an_address)?.key().into())
+            }
+            (false, false) => Self::Domain(Domain::parse(rest).map_err(not_an_address)?),
         })
     }
 

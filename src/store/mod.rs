@@ -91,7 +91,7 @@ pub enum StoreError {
     #[error("an earlier sync failed, the store takes nothing until it is restarted")]
     Poisoned,
     /// There is something where something is to be written.
-    #[error("{0} is not empty")]
+    #[error("{0} is there already, and is not empty")]
     InTheWay(PathBuf),
     /// A backup would be part of what it is a copy of.
     #[error("{copy} lies inside the data folder {data_dir}, where a backup cannot be")]

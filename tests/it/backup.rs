@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::ledger::Ledger;
 
 const CONNECTIONS: usize = 4;
@@ -57,4 +57,6 @@ fn a_backup_made_while_mail_flows_is_whole() {
     assert!(!again.status.success(), "nothing is written over a store");
     let again = other.command(&["backup", &to]);
     assert!(!again.status.success(), "nothing is written over a backup");
+    let told = text(&again.stderr);
+    assert!(told.contains("is not empty; name a folder that is not there yet"), "{told}");
 }

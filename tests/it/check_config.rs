@@ -61,7 +61,7 @@ fn a_certificate_is_for_the_host_and_for_today() {
 
 #[test]
 fn a_name_that_means_nothing_outside_is_told() {
-    for name in ["localhost", "mail", "mx.localdomain", "server.local"] {
+    for name in ["localhost", "mx.localhost", "mail", "mx.localdomain", "server.local", "mx.lan"] {
         let daemon = Setup::default().prepare();
         let config = fs::read_to_string(daemon.config()).expect("reads");
         let config = config.replace("\"mx.example.test\"", &format!("\"{name}\""));

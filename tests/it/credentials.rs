@@ -283,7 +283,11 @@ fn a_backup_has_passwords_and_tokens() {
 
     let taken = Setup::default().prepare();
     assert!(set_password(&taken, "alice", PASSWORD).status.success());
-    assert!(refused(&taken, &["restore", &copy]).contains("is not empty"));
+    let told = refused(&taken, &["restore", &copy]);
+    let data = taken.data().display().to_string();
+    assert!(told.contains(&format!("{data} has mail or passwords already")), "{told}");
+    assert!(told.contains(&format!("(mv {data} {data}.old)")), "{told}");
+    assert!(told.contains("keys/master.key into the new one"), "{told}");
 
     fs::write(other.data().join("credentials.sqlite"), "rubbish ".repeat(1000)).expect("writes");
     let output = other.command(&["fsck"]);

@@ -46,7 +46,7 @@ fn access_rules_are_checked() {
              rule; write one as [[access_rule]]",
             "org.toml:8: access_rule[0].effect: \"allow\" is not one of ALLOW, DENY, did you mean \"ALLOW\"?",
             "org.toml:9: access_rule[0].protocols[0]: \"smtp\": is not one of ActiveSync, \
-             AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook, WebMail",
+             AutoDiscover, EWS, IMAP, SMTP, WindowsOutlook, WebMail, did you mean \"SMTP\"?",
             "org.toml:10: access_rule[0].ip_ranges[0]: \"192.0.2.0/40\": is not a network, such as 192.0.2.0/24 or \
              2001:db8::/32, nor an IP address",
             "org.toml:11: access_rule[0].users: there is no user \"nobody\"",

@@ -19,10 +19,14 @@ fn a_level_is_a_level() {
         let scratch = Scratch::new(&with(level), ORGANIZATION);
         assert_eq!(load(&scratch.main(), []).expect("loads").log.level, level);
     }
-    for (level, part) in [("verbose", "verbose"), ("info,loud", "loud"), ("", "")] {
+    for (level, part, hint) in [
+        ("verbose", "verbose", ", did you mean \"debug\"?"),
+        ("info,loud", "loud", ""),
+        ("", "", ""),
+    ] {
         let expected = format!(
             "main.toml:5: log.level: \"{level}\": \"{part}\" is not one of off, error, warn, info, \
-             debug, trace, nor a directive such as mailweir::smtp=debug"
+             debug, trace, nor a directive such as mailweir::smtp=debug{hint}"
         );
         check(&with(level), ORGANIZATION, &[&expected]);
     }
