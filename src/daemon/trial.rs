@@ -150,7 +150,8 @@ impl Found<'_> {
         let hostname = &self.configuration.pipeline.hostname;
         if !hostname.is_empty() && !certificate.is_for(hostname) {
             let names = match certificate.names.as_slice() {
-                [] => "no name".to_owned(),
+                // RFC 9525 §6.3: the common name does not count.
+                [] => "no name (it has no subjectAltName)".to_owned(),
                 names => names.join(", "),
             };
             self.problem("tls.certificate", format!("{file} is for {names}, not for {hostname}"));

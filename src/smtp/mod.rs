@@ -23,6 +23,7 @@ mod connection;
 mod gate;
 mod guesses;
 mod listener;
+mod not_pem;
 mod patience;
 mod proxy;
 mod reply;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::listener::stopped;
+use super::not_pem::{self, Wanted};
 use super::settings::TlsSettings;
 use crate::mail::Domain;
 
@@ -49,14 +50,14 @@ pub enum TlsError {
         problem: String,
     },
     /// Certificate and key do not belong together, or are of an unsupported kind.
-    #[error("{} with {}: {error}", certificate.display(), private_key.display())]
+    #[error("{} with {}: {problem}", certificate.display(), private_key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         private_key: PathBuf,
         /// What is wrong with them.
-        error: rustls::Error,
+        problem: String,
     },
     /// A fault in making the self-signed pair or in setting TLS up.
     #[error("cannot set TLS up: {0}")]
@@ -245,19 +246,25 @@ impl LazyPair {
 }
 
 fn load_pair(files: &TlsSettings, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    let chain = read(&files.certificate)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+    let text = read(&files.certificate)?;
+    let unread = |problem| TlsError::Pem { path: files.certificate.clone(), problem };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
-        .map_err(|error| pem_error(&files.certificate, "certificate", &error))?;
+        .map_err(|error| unread(pem_problem(Wanted::Certificate, &text, &error)))?;
     if chain.is_empty() {
-        return Err(pem_error(&files.certificate, "certificate", &pem::Error::NoItemsFound));
+        return Err(unread(not_pem::told(Wanted::Certificate, &text)));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.private_key)?)
-        .map_err(|error| pem_error(&files.private_key, "private key", &error))?;
+    let text = read(&files.private_key)?;
+    let unread = |problem| TlsError::Pem { path: files.private_key.clone(), problem };
+    if not_pem::is_encrypted(&text) {
+        return Err(unread(not_pem::told(Wanted::PrivateKey, &text)));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| unread(pem_problem(Wanted::PrivateKey, &text, &error)))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| TlsError::Pair {
         certificate: files.certificate.clone(),
         private_key: files.private_key.clone(),
-        error,
+        problem: pair_problem(&error),
     })
 }
 
@@ -265,12 +272,26 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), error })
 }
 
-fn pem_error(path: &Path, kind: &str, error: &pem::Error) -> TlsError {
-    let problem = match error {
-        pem::Error::NoItemsFound => format!("holds no {kind} in PEM format"),
-        error => format!("the {kind} cannot be read: {error:?}"),
-    };
-    TlsError::Pem { path: path.to_owned(), problem }
+fn pem_problem(kind: Wanted, text: &[u8], error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound => not_pem::told(kind, text),
+        error => format!("cannot be read: {error:?}"),
+    }
+}
+
+fn pair_problem(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the key is not that of the first certificate in the file, which has to be this host's; \
+             those that lead from it to an authority come after it"
+                .to_owned()
+        }
+        // rustls says no more of a key than that it cannot take it.
+        rustls::Error::General(said) => format!(
+            "{said}; a key is RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or P-521, or Ed25519"
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// What changes when a file is replaced: its modification time and its size.

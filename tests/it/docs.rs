@@ -198,6 +198,7 @@ pages! {
     queue: administer "docs/queue.md",
     sending: administer "docs/sending.md",
     spam_and_dmarc: administer "docs/spam-and-dmarc.md",
+    tls_and_keys: administer "docs/tls-and-keys.md",
     traces: administer "docs/traces.md",
     upgrade: administer "docs/upgrade.md",
 }
@@ -255,6 +256,7 @@ fn every_configuration_on_a_page_is_taken() {
         fs::write(sandbox.path(&format!("checkout/{name}")), text).expect("writes");
     };
     write("filter.password", "secret\n");
+    write("relay.password", "secret\n");
     let mut count = 0;
     for name in pages() {
         for block in blocks(&page(&name)).iter().filter(|block| block.language == "toml") {

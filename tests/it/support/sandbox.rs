@@ -290,8 +290,10 @@ impl Sandbox {
     /// those of the configuration.
     fn placed(&self, command: &str) -> String {
         let mut placed = String::new();
-        for c in command.chars() {
-            let begins = placed.is_empty() || placed.ends_with([' ', '=', '"', '\'', '(']);
+        for (at, c) in command.char_indices() {
+            // A certificate's subject begins with a slash too.
+            let begins = (placed.is_empty() || placed.ends_with([' ', '=', '"', '\'', '(']))
+                && !command[at..].starts_with("/CN=");
             if c == '/' && begins {
                 placed += &self.dir.path().display().to_string();
             }
