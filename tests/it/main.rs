@@ -4,6 +4,7 @@
 #![allow(clippy::string_slice, reason = "a test may panic on odd text")]
 #![allow(unreachable_pub, reason = "the support module is shared with the library's own tests")]
 
+mod allocator;
 mod attachment_readers;
 mod author_readers;
 mod backup;
