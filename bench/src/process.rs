@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -53,6 +54,14 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
         at += 1;
     }
     tree
+}
+
+/// Asks processes to end with SIGTERM, so that they can end what they have started, and waits for the
+/// child that has started them or is the one. They may have ended by themselves.
+pub(crate) fn end(child: &mut Child, asked: &[u32]) {
+    let ids = asked.iter().map(u32::to_string);
+    drop(Command::new("kill").args(ids).stderr(Stdio::null()).status());
+    drop(child.wait());
 }
 
 /// User and system time so far of a process, of all below it and of those of them that have

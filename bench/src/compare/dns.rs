@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::wait;
+use crate::process;
 
 const ZONE: &str = include_str!("../../../fixtures/dns/demo.zone");
 /// A query for the root's SOA: identifier, flags, one question (RFC 1035 §4.1).
@@ -68,9 +69,8 @@ impl Nsd {
 
 impl Drop for Nsd {
     fn drop(&mut self) {
-        // SIGTERM, not SIGKILL: it has children of its own to stop.
-        drop(Command::new("kill").arg(self.child.id().to_string()).status());
-        drop(self.child.wait());
+        let server = self.child.id();
+        process::end(&mut self.child, &[server]);
     }
 }
 

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::maildir::Maildir;
 use super::wait;
+use crate::process;
 
 /// The user that owns the mailboxes, and its group.
 const OWNER: &str = "nobody";
@@ -117,8 +118,7 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // The master ends all that it started. It may have ended by itself.
-        drop(Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status());
-        drop(self.child.wait());
+        let master = self.child.id();
+        process::end(&mut self.child, &[master]);
     }
 }

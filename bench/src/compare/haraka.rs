@@ -84,10 +84,6 @@ impl System for Haraka {
         vec![self.child.id(), self.dovecot.pid()]
     }
 
-    fn has_delivered(&self, count: usize) -> anyhow::Result<bool> {
-        Ok(self.count()? >= count)
-    }
-
     fn count(&self) -> anyhow::Result<usize> {
         self.maildir().count()
     }
@@ -106,9 +102,7 @@ impl Drop for Haraka {
     fn drop(&mut self) {
         // Its main process ends without a word to its workers.
         let processes = process::tree(self.child.id());
-        let ids = processes.iter().map(u32::to_string);
-        drop(Command::new("kill").args(ids).stderr(Stdio::null()).status());
-        drop(self.child.wait());
+        process::end(&mut self.child, &processes);
     }
 }
 

@@ -16,6 +16,7 @@ use super::outgoing;
 use super::rspamd::{Rspamd, Task};
 use super::system::{Ground, System};
 use super::wait;
+use crate::process;
 
 /// The user that owns the mailbox.
 const OWNER: &str = "nobody";
@@ -141,10 +142,6 @@ impl System for Postfix {
         roots
     }
 
-    fn has_delivered(&self, count: usize) -> anyhow::Result<bool> {
-        Ok(self.count()? >= count)
-    }
-
     fn count(&self) -> anyhow::Result<usize> {
         self.maildir().count()
     }
@@ -163,11 +160,10 @@ impl System for Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        // The master ends all that it started. It may have ended by itself.
-        if let Ok(pid) = fs::read_to_string(self.folder.join("queue/pid/master.pid")) {
-            drop(Command::new("kill").arg(pid.trim()).status());
-        }
-        drop(self.child.wait());
+        // The child only waits for the master, which ends all that it started.
+        let pid = fs::read_to_string(self.folder.join("queue/pid/master.pid")).ok();
+        let master: Option<u32> = pid.and_then(|pid| pid.trim().parse().ok());
+        process::end(&mut self.child, master.as_slice());
     }
 }
 

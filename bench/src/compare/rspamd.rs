@@ -13,6 +13,7 @@ use super::corpus::SELECTOR;
 use super::outgoing;
 use super::system::Ground;
 use super::wait;
+use crate::process;
 
 const USER: &str = "_rspamd";
 
@@ -91,8 +92,8 @@ impl Rspamd {
 
 impl Drop for Rspamd {
     fn drop(&mut self) {
-        drop(Command::new("kill").arg(self.child.id().to_string()).status());
-        drop(self.child.wait());
+        let main = self.child.id();
+        process::end(&mut self.child, &[main]);
     }
 }
 

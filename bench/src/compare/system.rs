@@ -53,7 +53,9 @@ pub(super) trait System {
     fn roots(&self) -> Vec<u32>;
     /// Whether this many messages are where their recipient can read them, or with the next
     /// server.
-    fn has_delivered(&self, count: usize) -> anyhow::Result<bool>;
+    fn has_delivered(&self, count: usize) -> anyhow::Result<bool> {
+        Ok(self.count()? >= count)
+    }
     /// Counts the delivered messages, slowly and surely.
     fn count(&self) -> anyhow::Result<usize>;
     /// The beginning of one of them, with its whole header section.
