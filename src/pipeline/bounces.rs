@@ -38,6 +38,12 @@ fn counters<K: Hash + Eq + Send + Sync + 'static>() -> Cache<K, Arc<AtomicUsize>
 }
 
 impl Bounces {
+    /// Whether a client may bring a bounce more, to whomever it goes.
+    pub(super) fn has_room(&self, client: IpAddr, limits: BounceLimits) -> bool {
+        let of_network = self.networks.get(&network_of(client));
+        of_network.is_none_or(|count| count.load(Ordering::Relaxed) < limits.per_network)
+    }
+
     /// Counts a bounce from a client to a first sender; false, and not counted, if either has as
     /// many as are allowed.
     pub(super) fn count(&self, client: IpAddr, sender: &Address, limits: BounceLimits) -> bool {
@@ -71,6 +77,8 @@ mod tests {
         assert!(count("192.0.2.77", "carol@good.test"));
         assert!(count("192.0.2.1", "dan@good.test"));
         assert!(!count("192.0.2.2", "erin@good.test"), "the network has sent three");
+        let has_room = |ip: &str| bounces.has_room(ip.parse().expect("an address"), limits);
+        assert!(!has_room("192.0.2.2") && has_room("198.51.100.1") && has_room("203.0.113.1"));
         assert!(count("203.0.113.1", "erin@good.test"), "what was refused does not count");
     }
 }

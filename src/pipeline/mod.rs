@@ -320,6 +320,10 @@ impl Pipeline {
         }
         let (snapshot, store) = (Arc::clone(snapshot), Arc::clone(&self.store));
         let (settings, now, ip) = (snapshot.settings.bounces, self.clock.now(), peer.ip);
+        // Asked first, because to look a sender up may mean to read the log.
+        if !self.bounces.has_room(ip, settings) {
+            return Err(Reason::TooManyBounces);
+        }
         let address = address.clone();
         let found = tokio::task::spawn_blocking(move || {
             onward::first_sender(&snapshot.directory, &address, &store, now)

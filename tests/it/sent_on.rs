@@ -188,6 +188,11 @@ fn bounces_are_bounded_for_a_network_and_for_a_sender() {
     bounce(3, 1, true);
     bounce(2, 1, false);
     bounce(2, 0, true);
+    // The network's bound is asked before the log is read for a token's sender.
+    let log = daemon.data().join("log");
+    std::fs::rename(&log, log.with_extension("away")).expect("is moved");
+    bounce(1, 0, false);
+    std::fs::rename(log.with_extension("away"), &log).expect("is moved back");
 }
 
 #[test]
