@@ -56,7 +56,7 @@ impl Change {
 }
 
 fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, Commit) {
-    let Journaled { admitted, initiated, outgoing_initiated, beside } = message;
+    let Journaled { admitted, initiated, outgoing_initiated, beside, journal_room: _ } = message;
     let Admitted { mut mail, shares, leaving, usage, forged } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);

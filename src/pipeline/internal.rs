@@ -17,8 +17,8 @@ use crate::journal::Wrapping;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
 use crate::rules::{Authors, OutboundAction, Party};
 use crate::store::{
-    Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, Store,
-    StoreError,
+    Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, QueueFull,
+    Store, StoreError,
 };
 
 /// A composed message and where it goes.
@@ -55,8 +55,16 @@ pub(super) enum Unplaced {
     Unresolved(Address, String),
     #[error("the mailbox of {0} is full")]
     Full(Address),
+    #[error("too many journal records wait to leave")]
+    QueueFull,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<QueueFull> for Unplaced {
+    fn from(_: QueueFull) -> Self {
+        Self::QueueFull
+    }
 }
 
 /// For whom internal mail is sent, and what it is, if it leaves.

@@ -9,6 +9,7 @@ use super::internal::{self, About, Content, InternalMail, Outlets, Placed, Sendi
 use super::notice::Letterhead;
 use super::outgoing::{Outgoing, OutgoingDisposition, authorship};
 use super::report::{DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants};
+use super::room;
 use super::transaction::Addressee;
 use crate::clock::Timestamp;
 use crate::directory::{Member, Organization, OrganizationId};
@@ -16,7 +17,7 @@ use crate::id::TraceId;
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
 use crate::smtp::reason::Reason;
-use crate::store::{Authorship, Purpose};
+use crate::store::{Authorship, Purpose, QueueHold};
 
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
@@ -28,12 +29,15 @@ pub(super) struct Journaled {
     pub(super) outgoing_initiated: Option<Address>,
     /// Journal records, notices, DSNs.
     pub(super) beside: Vec<Placed>,
+    /// The queue's room for the records.
+    pub(super) journal_room: Option<QueueHold>,
 }
 
 /// Composes and places what goes beside an accepted message. What finds no place is logged and
 /// told to the report address; it never holds up the message.
 pub(super) fn journal(admitted: Admitted, outlets: Outlets<'_>) -> Journaled {
-    let mut beside = Beside { mail: &admitted.mail, outlets, placed: Vec::new() };
+    let mut beside =
+        Beside { mail: &admitted.mail, outlets, placed: Vec::new(), journal_room: None };
     let initiated = admitted.shares.iter().map(|share| beside.record_of(share, &admitted));
     let initiated = initiated.collect();
     let outgoing = admitted.mail.outgoing.as_deref();
@@ -44,14 +48,15 @@ pub(super) fn journal(admitted: Admitted, outlets: Outlets<'_>) -> Journaled {
     }
     beside.bounce(&admitted.shares);
     beside.confirm(&admitted.shares);
-    let placed = beside.placed;
-    Journaled { admitted, initiated, outgoing_initiated, beside: placed }
+    let Beside { placed, journal_room, .. } = beside;
+    Journaled { admitted, initiated, outgoing_initiated, beside: placed, journal_room }
 }
 
 struct Beside<'a> {
     mail: &'a Judged,
     outlets: Outlets<'a>,
     placed: Vec<Placed>,
+    journal_room: Option<QueueHold>,
 }
 
 impl<'a> Beside<'a> {
@@ -65,12 +70,19 @@ impl<'a> Beside<'a> {
         organization: &OrganizationId,
         purpose: Purpose,
     ) -> Result<(), internal::Unplaced> {
-        let about = match purpose {
-            Purpose::JournalRecord { .. } => authorship(&self.mail.headers),
-            Purpose::Message | Purpose::Report => Authorship::default(),
+        let is_record = matches!(purpose, Purpose::JournalRecord { .. });
+        let about = match is_record {
+            true => authorship(&self.mail.headers),
+            false => Authorship::default(),
         };
         let sending = Sending { organization, purpose, about };
         let placed = internal::place(mail, sending, About::message(self.mail), self.outlets)?;
+        // Reports have theirs when it is known whether the message is accepted.
+        for record in placed.mails.iter().filter(|_| is_record) {
+            let (content, settings) = (self.mail.content.len(), &self.mail.snapshot.settings);
+            let room = room::claim_for_record(record, content, settings, self.outlets.store)?;
+            self.journal_room = room::both(self.journal_room.take(), room);
+        }
         self.placed.push(placed);
         Ok(())
     }

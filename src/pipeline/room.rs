@@ -10,7 +10,7 @@ use super::outgoing::{Outgoing, OutgoingDisposition};
 use super::settings::BounceLimits;
 use crate::mail::Address;
 use crate::smtp::reason::Reason;
-use crate::store::{Mail, Purpose, QueueClaim, QueueFull, QueueHold, Store};
+use crate::store::{Claimant, Mail, Purpose, QueueClaim, QueueFull, QueueHold, Store};
 
 /// Counts everything of a message that is to wait in the queue; `None` if nothing is. Reports for
 /// which there is no room are left out: strangers can cause them, and they hold up nobody's mail.
@@ -22,7 +22,7 @@ pub(super) fn claim(
     store: &Store,
     reports: &Bounces,
 ) -> Result<Option<QueueHold>, Reason> {
-    let Journaled { admitted, beside, .. } = message;
+    let Journaled { admitted, beside, journal_room, .. } = message;
     let mail = &admitted.mail;
     let settings = &mail.snapshot.settings;
     let mut claims = Vec::new();
@@ -44,22 +44,44 @@ pub(super) fn claim(
                 }
                 has_room
             }
-            Some(entry) => {
-                claims.push(QueueClaim {
-                    organization: Arc::clone(&entry.organization),
-                    sender: None,
-                    octets: (mail_of_ours.prefix.len() + mail.content.len()) as u64,
-                });
-                true
-            }
-            None => true,
+            // A journal record has its room already.
+            Some(_) | None => true,
         });
     }
     beside.retain(|placed| !placed.mails.is_empty());
-    if claims.is_empty() {
-        return Ok(None);
+    let room = match claims.is_empty() {
+        true => None,
+        false => Some(store.claim_queue(claims, &settings.queue).map_err(reason_of)?),
+    };
+    Ok(both(room, journal_room.take()))
+}
+
+/// Takes the room that a journal record needs if it leaves.
+///
+/// # Errors
+/// Which bound is in the way.
+pub(super) fn claim_for_record(
+    record: &Mail,
+    content: usize,
+    settings: &Settings,
+    store: &Store,
+) -> Result<Option<QueueHold>, QueueFull> {
+    let Some(entry) = record.queued.first() else { return Ok(None) };
+    let octets = (record.prefix.len() + content + record.suffix.len()) as u64;
+    let organization = Arc::clone(&entry.organization);
+    let claim = QueueClaim { organization, of: Claimant::Journal, octets };
+    store.claim_queue(vec![claim], &settings.queue).map(Some)
+}
+
+/// What two of them hold.
+pub(super) fn both(one: Option<QueueHold>, other: Option<QueueHold>) -> Option<QueueHold> {
+    match (one, other) {
+        (Some(mut one), Some(other)) => {
+            one.join(other);
+            Some(one)
+        }
+        (one, other) => one.or(other),
     }
-    store.claim_queue(claims, &settings.queue).map(Some).map_err(reason_of)
 }
 
 /// Whether the queue takes a report; `may` is asked last, since it counts.
@@ -80,7 +102,7 @@ fn claim_of(outgoing: &Outgoing, content: usize) -> Option<QueueClaim> {
         |disposition: &OutgoingDisposition| matches!(disposition, OutgoingDisposition::Queue(_));
     outgoing.recipients.iter().any(|it| leaves(&it.disposition)).then(|| QueueClaim {
         organization: outgoing.organization.id.as_str().into(),
-        sender: Some(outgoing.email.key().into()),
+        of: Claimant::User(outgoing.email.key().into()),
         octets: (outgoing.prefix.len() + content) as u64,
     })
 }

@@ -1,5 +1,7 @@
 //! How much mail waits to leave: counted for each sender, each organization and in all, so that
-//! none of them can fill queue and disk. Reports, which strangers can cause, are counted apart.
+//! none of them can fill queue and disk. Reports, which strangers can cause, are counted apart, and so
+//! are journal records, which all mail makes: an archive that is away keeps nobody's mail out, and what
+//! users send keeps no record out.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,9 +24,9 @@ pub struct QueueBound {
 pub struct QueueBounds {
     /// Of one user, what the mailbox's rules send on included.
     pub sender: QueueBound,
-    /// Of all users of an organization together, with its journal records.
+    /// Of all users of an organization together; and again of its journal records.
     pub organization: QueueBound,
-    /// Of all organizations.
+    /// Of all organizations; and again of their journal records.
     pub all: QueueBound,
     /// Reports for one destination.
     pub reports_per_destination: u64,
@@ -65,10 +67,21 @@ pub enum QueueFull {
 pub struct QueueClaim {
     /// Whose it is: the organization's id.
     pub organization: Arc<str>,
-    /// Whose it is in the organization: the key of the user's address; `None` for mail of our own.
-    pub sender: Option<Arc<str>>,
+    /// Whose it is in the organization.
+    pub of: Claimant,
     /// Its octets.
     pub octets: u64,
+}
+
+/// Who has a message wait in the queue of an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A user, by the key of the address.
+    User(Arc<str>),
+    /// The organization, of which no user is known.
+    Organization,
+    /// The organization's journal.
+    Journal,
 }
 
 /// Messages that are counted until they are durable, and counted by their entries then, or are
@@ -77,6 +90,13 @@ pub struct QueueClaim {
 pub struct QueueHold {
     backlog: Arc<Backlog>,
     claims: Vec<QueueClaim>,
+}
+
+impl QueueHold {
+    /// Holds as well what another does.
+    pub fn join(&mut self, mut other: Self) {
+        self.claims.append(&mut other.claims);
+    }
 }
 
 impl Drop for QueueHold {
@@ -100,13 +120,20 @@ struct Load {
 
 #[derive(Debug, Default)]
 struct Loads {
-    all: Load,
-    organizations: HashMap<Arc<str>, Load>,
+    mail: Share,
+    journals: Share,
     senders: HashMap<(Arc<str>, Arc<str>), Load>,
     reports: u64,
     reports_to: HashMap<Destination, u64>,
     /// The mails that entries wait of.
     waiting: HashMap<MailPlace, Counted>,
+}
+
+/// What is counted in all and for each organization.
+#[derive(Debug, Default)]
+struct Share {
+    all: Load,
+    organizations: HashMap<Arc<str>, Load>,
 }
 
 /// A mail by where it stands in the log.
@@ -176,11 +203,13 @@ impl Backlog {
             *loads.reports_to.entry(entry.destination.clone()).or_default() += 1;
             CountedBy::Report(entry.destination.clone())
         } else {
-            let claim = QueueClaim {
-                organization: Arc::clone(&entry.organization),
-                sender: entry.sender.as_ref().map(|sender| sender.key().into()),
-                octets: queued.size,
+            let of = match (&entry.purpose, &entry.sender) {
+                (Purpose::JournalRecord { .. }, _) => Claimant::Journal,
+                (_, Some(sender)) => Claimant::User(sender.key().into()),
+                (_, None) => Claimant::Organization,
             };
+            let organization = Arc::clone(&entry.organization);
+            let claim = QueueClaim { organization, of, octets: queued.size };
             loads.add(&claim);
             CountedBy::Claim(claim)
         };
@@ -233,41 +262,66 @@ impl Load {
     }
 }
 
-impl Loads {
+impl Share {
     fn check(&self, claim: &QueueClaim, bounds: &QueueBounds) -> Result<(), QueueFull> {
-        let octets = claim.octets;
-        if let Some(sender) = &claim.sender {
-            let key = (Arc::clone(&claim.organization), Arc::clone(sender));
-            let load = self.senders.get(&key).copied().unwrap_or_default();
-            if !load.has_room(octets, bounds.sender) {
-                return Err(QueueFull::Sender);
-            }
-        }
         let load = self.organizations.get(&claim.organization).copied().unwrap_or_default();
-        if !load.has_room(octets, bounds.organization) {
+        if !load.has_room(claim.octets, bounds.organization) {
             return Err(QueueFull::Organization);
         }
-        if self.all.has_room(octets, bounds.all) { Ok(()) } else { Err(QueueFull::All) }
+        if self.all.has_room(claim.octets, bounds.all) { Ok(()) } else { Err(QueueFull::All) }
     }
 
     fn add(&mut self, claim: &QueueClaim) {
         let organization = Arc::clone(&claim.organization);
-        if let Some(sender) = &claim.sender {
-            let key = (Arc::clone(&organization), Arc::clone(sender));
-            self.senders.entry(key).or_default().add(claim.octets);
-        }
         self.organizations.entry(organization).or_default().add(claim.octets);
         self.all.add(claim.octets);
     }
 
     fn remove(&mut self, claim: &QueueClaim) {
-        if let Some(sender) = &claim.sender {
-            let key = (Arc::clone(&claim.organization), Arc::clone(sender));
-            subtract(&mut self.senders, &key, |load| load.remove(claim.octets));
-        }
         let of_organization = |load: &mut Load| load.remove(claim.octets);
         subtract(&mut self.organizations, &claim.organization, of_organization);
         self.all.remove(claim.octets);
+    }
+}
+
+impl Loads {
+    fn share(&mut self, claim: &QueueClaim) -> &mut Share {
+        match claim.of {
+            Claimant::User(_) | Claimant::Organization => &mut self.mail,
+            Claimant::Journal => &mut self.journals,
+        }
+    }
+
+    fn check(&mut self, claim: &QueueClaim, bounds: &QueueBounds) -> Result<(), QueueFull> {
+        if let Some(key) = sender_of(claim) {
+            let load = self.senders.get(&key).copied().unwrap_or_default();
+            if !load.has_room(claim.octets, bounds.sender) {
+                return Err(QueueFull::Sender);
+            }
+        }
+        self.share(claim).check(claim, bounds)
+    }
+
+    fn add(&mut self, claim: &QueueClaim) {
+        if let Some(key) = sender_of(claim) {
+            self.senders.entry(key).or_default().add(claim.octets);
+        }
+        self.share(claim).add(claim);
+    }
+
+    fn remove(&mut self, claim: &QueueClaim) {
+        if let Some(key) = sender_of(claim) {
+            subtract(&mut self.senders, &key, |load| load.remove(claim.octets));
+        }
+        self.share(claim).remove(claim);
+    }
+}
+
+/// The user whose message it is, in the organization.
+fn sender_of(claim: &QueueClaim) -> Option<(Arc<str>, Arc<str>)> {
+    match &claim.of {
+        Claimant::User(user) => Some((Arc::clone(&claim.organization), Arc::clone(user))),
+        Claimant::Organization | Claimant::Journal => None,
     }
 }
 
@@ -286,6 +340,15 @@ fn subtract<K: Hash + Eq, V>(
 mod tests {
     use super::*;
 
+    impl Backlog {
+        fn is_free(&self) -> bool {
+            let loads = self.loads();
+            let is_free =
+                |share: &Share| share.organizations.is_empty() && share.all == Load::default();
+            loads.senders.is_empty() && is_free(&loads.mail) && is_free(&loads.journals)
+        }
+    }
+
     const fn bound(messages: u64, octets: u64) -> QueueBound {
         QueueBound { messages, octets }
     }
@@ -298,8 +361,12 @@ mod tests {
     };
 
     fn claim(organization: &str, sender: &str, octets: u64) -> QueueClaim {
-        let sender = (!sender.is_empty()).then(|| sender.into());
-        QueueClaim { organization: organization.into(), sender, octets }
+        let of = match sender {
+            "" => Claimant::Organization,
+            "journal" => Claimant::Journal,
+            user => Claimant::User(user.into()),
+        };
+        QueueClaim { organization: organization.into(), of, octets }
     }
 
     #[test]
@@ -319,8 +386,28 @@ mod tests {
         let fourth = take("b", "x", 30).expect("is free");
         assert_eq!(take("c", "x", 0).err(), Some(QueueFull::All), "messages");
         drop((first, second, third, fourth));
-        assert!(backlog.loads().senders.is_empty() && backlog.loads().organizations.is_empty());
-        assert_eq!(backlog.loads().all, Load::default());
+        assert!(backlog.is_free());
+    }
+
+    #[test]
+    fn journal_records_and_mail_do_not_take_each_others_room() {
+        let backlog = Backlog::new(&[]);
+        let take = |organization: &str, sender: &str, octets: u64| {
+            backlog.claim(vec![claim(organization, sender, octets)], &BOUNDS)
+        };
+        // As many as an organization may have, however many that is for a sender.
+        let records = [50, 50, 50].map(|octets| take("a", "journal", octets).expect("is free"));
+        assert_eq!(take("a", "journal", 0).err(), Some(QueueFull::Organization), "messages");
+        let fourth = take("b", "journal", 30).expect("is free");
+        assert_eq!(take("c", "journal", 0).err(), Some(QueueFull::All), "messages");
+        let mut mail = take("a", "x", 60).expect("records do not count");
+        mail.join(take("a", "y", 90).expect("records do not count"));
+        assert_eq!(take("a", "z", 1).err(), Some(QueueFull::Organization), "octets");
+        drop((records, fourth));
+        let record = take("a", "journal", 150).expect("mail does not count");
+        assert_eq!(take("a", "journal", 1).err(), Some(QueueFull::Organization), "octets");
+        drop((mail, record));
+        assert!(backlog.is_free());
     }
 
     #[test]
@@ -328,6 +415,6 @@ mod tests {
         let backlog = Backlog::new(&[]);
         let three = vec![claim("a", "x", 1), claim("a", "x", 1), claim("a", "x", 1)];
         assert_eq!(backlog.claim(three, &BOUNDS).err(), Some(QueueFull::Sender));
-        assert_eq!(backlog.loads().all, Load::default());
+        assert!(backlog.is_free());
     }
 }

@@ -41,7 +41,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
-pub use backlog::{QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
+pub use backlog::{Claimant, QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
 pub use credentials::{
     CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials,
 };

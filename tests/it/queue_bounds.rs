@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::outbound::{BOB, prepared, submit, submit_as};
-use crate::support::daemon::{BINARY, Daemon, Setup};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::refusing_port;
 use crate::support::smtp::{Client, message};
 use crate::support::swaks::swaks;
@@ -96,6 +96,49 @@ fn reports_that_strangers_cause_are_bounded_and_hold_up_no_mail() {
     check("", "", &senders, 4);
     check("", "reports_per_destination = 2\n", &senders, 3);
     check("reports_per_network = 1\n", "", &senders, 1);
+}
+
+/// An archive that is away, whatever strangers send meanwhile (guide 7302: mail for which no record can
+/// be made is told to the report address).
+#[test]
+fn records_for_an_archive_that_is_away_keep_no_mail_out() {
+    let journaling = "[journaling]\njournaling_address = \"archive@far.test\"\n\
+                      report_address = \"admin@example.test\"\n";
+    let mut daemon = daemon("messages_per_organization = 2\n", journaling);
+    for subject in ["first", "second", "third"] {
+        swaks(&daemon, "carol@good.test", BOB, subject, &[]).accepted();
+        assert_eq!(daemon.folders("bob", subject), ["INBOX"]);
+    }
+    let is_journaled = |daemon: &Daemon, subject: &str| {
+        daemon.names(subject).contains(&"JOURNALING_INITIATED".to_owned())
+    };
+    assert!(is_journaled(&daemon, "first") && is_journaled(&daemon, "second"));
+    assert!(!is_journaled(&daemon, "third"), "there is no room for its record");
+    let told = |daemon: &Daemon, subject: &str| {
+        let notices = daemon.mailbox("admin").into_iter().map(|(_, bytes)| text(&bytes));
+        notices.filter(|it| it.contains(&format!("\r\nSubject: {subject}\r\n"))).collect::<Vec<_>>()
+    };
+    let notices = told(&daemon, "third");
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].contains("too many journal records wait to leave"), "{}", notices[0]);
+    assert!(told(&daemon, "first").is_empty() && told(&daemon, "second").is_empty());
+
+    // Users have room of their own, all of it, also after a restart.
+    daemon.kill();
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, "a@far.test", "of alice", &[]).accepted();
+    submit_as(&daemon, BOB, "a@far.test", "of bob", &[]).accepted();
+    submit_as(&daemon, BOB, "a@far.test", "too much", &[])
+        .refused("452 4.3.1", "organization-queue-full");
+    assert_eq!((told(&daemon, "of alice").len(), told(&daemon, "of bob").len()), (1, 1));
+    // And where the records' room is free again, that of mail does not matter.
+    for entry in daemon.lists(&["queue", "list"]) {
+        if entry["recipients"].to_string().contains("archive@far.test") {
+            daemon.succeeds(&["queue", "drop", entry["id"].as_str().expect("an id")]);
+        }
+    }
+    swaks(&daemon, "carol@good.test", BOB, "fourth", &[]).accepted();
+    assert!(is_journaled(&daemon, "fourth"));
 }
 
 /// Whether one network writes as many senders, or many networks as one: one sends what comes back to
