@@ -3,10 +3,11 @@
 //! as a parsed message has to wait for DNS, is bounded by `limits.header_bytes` and `header_fields`.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memchr::memmem;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::block_in_place;
 
 /// Octets of a header section that are read and parsed in about a millisecond.
@@ -18,6 +19,14 @@ const LIGHT_MESSAGE: usize = 256 * 1024;
 
 /// As many at once as there are processors: more would not be faster.
 static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+
+/// Deliveries of messages to many mailboxes that are on their way at once, or those of one message:
+/// each needs one to two KiB until it is durable.
+const DELIVERIES_AT_ONCE: u32 = 20_000;
+/// Deliveries that may wait for them: some seconds' worth.
+const DELIVERIES_WAITING: usize = 10 * DELIVERIES_AT_ONCE as usize;
+
+static WAYS: LazyLock<Ways> = LazyLock::new(Ways::new);
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -64,6 +73,76 @@ impl Turn {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_a_test() -> Self {
         Self(())
+    }
+}
+
+/// The right to bring a message to as many mailboxes as it is for, given back when dropped; messages
+/// to a few need none.
+#[derive(Debug, Default)]
+pub struct Way<'a>(Option<SemaphorePermit<'a>>);
+
+impl Way<'_> {
+    /// Whether it was needed.
+    pub fn is_taken(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Too much waits for its way already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoWay;
+
+/// Waits until a message may be brought to so many mailboxes.
+///
+/// # Errors
+/// [`NoWay`] if others wait who have too many already.
+pub async fn way_to(mailboxes: usize) -> Result<Way<'static>, NoWay> {
+    WAYS.take(mailboxes).await
+}
+
+struct Ways {
+    free: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Ways {
+    fn new() -> Self {
+        let free = Semaphore::new(DELIVERIES_AT_ONCE as usize);
+        Self { free, waiting: AtomicUsize::new(0) }
+    }
+
+    async fn take(&self, deliveries: usize) -> Result<Way<'_>, NoWay> {
+        if deliveries <= LIGHT_DELIVERIES {
+            return Ok(Way::default());
+        }
+        let wanted =
+            u32::try_from(deliveries).map_or(DELIVERIES_AT_ONCE, |it| it.min(DELIVERIES_AT_ONCE));
+        if let Ok(permit) = self.free.try_acquire_many(wanted) {
+            return Ok(Way(Some(permit)));
+        }
+        let _waiting = Waiting::among(&self.waiting, wanted as usize)?;
+        // An error would say that the semaphore was closed, which nobody does.
+        Ok(Way(self.free.acquire_many(wanted).await.ok()))
+    }
+}
+
+/// Deliveries that are counted as waiting until this is dropped.
+struct Waiting<'a> {
+    all: &'a AtomicUsize,
+    deliveries: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn among(all: &'a AtomicUsize, deliveries: usize) -> Result<Self, NoWay> {
+        let waiting = Self { all, deliveries };
+        let before = all.fetch_add(deliveries, Ordering::Relaxed);
+        if before + deliveries > DELIVERIES_WAITING { Err(NoWay) } else { Ok(waiting) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.deliveries, Ordering::Relaxed);
     }
 }
 
@@ -163,6 +242,54 @@ mod tests {
         for task in tasks {
             assert!(task.await.expect("ends") < processors());
         }
+    }
+
+    #[test]
+    fn messages_to_many_mailboxes_wait_for_each_other() {
+        let ways = Ways::new();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut take = |deliveries: usize| {
+            let mut taken = Box::pin(ways.take(deliveries));
+            let poll = taken.as_mut().poll(&mut context);
+            (taken, poll)
+        };
+        let half = DELIVERIES_AT_ONCE as usize / 2;
+        let (_, first) = take(half);
+        let (_, second) = take(half);
+        assert!(matches!((&first, &second), (Poll::Ready(Ok(_)), Poll::Ready(Ok(_)))));
+        let (_, few) = take(LIGHT_DELIVERIES);
+        assert!(matches!(few, Poll::Ready(Ok(way)) if !way.is_taken()), "a few need none");
+        let (mut third, poll) = take(LIGHT_DELIVERIES + 1);
+        assert!(poll.is_pending());
+        // One that is for more than there can be takes all, and waits behind.
+        let (mut huge, poll) = take(usize::MAX);
+        assert!(poll.is_pending());
+        drop(first);
+        let third = match third.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(way)) => way,
+            other => panic!("there is room: {other:?}"),
+        };
+        drop((second, third));
+        let huge = huge.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(&huge, Poll::Ready(Ok(way)) if way.is_taken()));
+        assert_eq!(ways.free.available_permits(), 0);
+    }
+
+    #[test]
+    fn only_so_much_waits_for_its_way() {
+        let ways = Ways::new();
+        let all = DELIVERIES_AT_ONCE as usize;
+        let take = || Box::pin(ways.take(all));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = take();
+        let Poll::Ready(Ok(_way)) = first.as_mut().poll(&mut context) else { panic!("is free") };
+        let mut waiting: Vec<_> = (0..DELIVERIES_WAITING / all).map(|_| take()).collect();
+        assert!(waiting.iter_mut().all(|it| it.as_mut().poll(&mut context).is_pending()));
+        let mut refused = take();
+        assert!(matches!(refused.as_mut().poll(&mut context), Poll::Ready(Err(NoWay))));
+        // Whoever goes away makes room for another.
+        waiting.pop();
+        assert!(take().as_mut().poll(&mut context).is_pending());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -68,10 +68,19 @@ impl EventLine {
     /// # Panics
     /// Never: these types have neither maps with odd keys nor failing serializers.
     pub fn encode(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self)
-            .expect("an event has only strings, numbers and lists, which always serialize");
-        line.pop();
+        let mut line = Vec::with_capacity(256);
+        self.encode_into(&mut line);
         line
+    }
+
+    /// Appends what [`EventLine::encode`] gives.
+    ///
+    /// # Panics
+    /// Never, as there.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *out, self)
+            .expect("an event has only strings, numbers and lists, which always serialize");
+        out.pop();
     }
 }
 

@@ -22,6 +22,8 @@ const UNFINISHED: &str = "email-events.jsonl.new";
 /// How much of a file's end is read to find its last line; longer lines are looked for in the
 /// whole file.
 const TAIL_BYTES: u64 = 1 << 20;
+/// How much of the buffer stays when there was one record with very many events.
+const KEPT_BUFFER: usize = 1 << 20;
 
 /// The events of one durable record.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +142,7 @@ impl EventSink {
         let mut newest = self.last;
         let mut first_at = None;
         self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BUFFER);
         for record in records {
             let lines = record.lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
             for (index, line) in (0..).zip(lines) {

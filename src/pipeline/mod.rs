@@ -52,7 +52,7 @@ use crate::directory::{ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
 use crate::events::audit::{AuditLog, MailboxAccess};
-use crate::heavy::{self, Turn, Weight};
+use crate::heavy::{self, NoWay, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
@@ -213,10 +213,17 @@ impl Pipeline {
         authenticated: Authenticated,
         weight: Weight,
     ) -> Result<Committed, Rejection> {
-        let weight = weight.and(Weight::of_deliveries(authenticated.transaction.expanded()));
+        let expanded = authenticated.transaction.expanded();
+        let weight = weight.and(Weight::of_deliveries(expanded));
+        // What follows needs memory for each mailbox, until all is durable.
+        let mut way = heavy::way_to(expanded).await?;
         let admit = |turn: &Turn| admit::admit(turn, decide::decide(authenticated), &self.store);
         let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
         let weight = weight.and(Weight::of_deliveries(admitted.deliveries()));
+        // Mailboxes may have sent it on to many.
+        if !way.is_taken() {
+            way = heavy::way_to(admitted.deliveries()).await?;
+        }
         if let Some(rejection) = admitted.refusal() {
             let accesses = accesses::without_room(&admitted);
             let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
@@ -233,6 +240,7 @@ impl Pipeline {
             ready.accesses.into_iter().for_each(|access| self.audit.record(access));
         };
         heavy::in_turn(weight, tell).await;
+        drop(way);
         Ok(committed)
     }
 
@@ -345,6 +353,12 @@ impl Pipeline {
         let refusal = Refusal { reason, trace_id };
         self.refused(SessionRefusal { refusal, peer, about });
         refusal
+    }
+}
+
+impl From<NoWay> for Rejection {
+    fn from(_: NoWay) -> Self {
+        Reason::Overloaded.into()
     }
 }
 

@@ -4,6 +4,7 @@
 //! holds, for each blob, the sealed prefixes of its mails and then its sealed content. What follows
 //! the content in a mail, its suffix, is sealed with the prefix.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,17 +24,21 @@ use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::RecordedEvents;
 use crate::heavy::Turn;
+use crate::id::MailboxId;
 
 /// The content is the first sealed piece of a blob, its mails' prefixes the following ones.
 const CONTENT_PART: u32 = 0;
+/// About as many octets as the beginning of a payload has, and for each further row of the index.
+const START: usize = 4096;
+const START_PER_ROW: usize = 640;
 
 /// A commit, sealed and framed.
 #[derive(Debug)]
 pub(super) struct Encoded {
     pub(super) frame: Frame,
     pub(super) head: Arc<RecordHead>,
-    /// The events, encoded without ids, each ended by LF.
-    pub(super) events: Vec<u8>,
+    /// Where in the payload's first piece the events stand, encoded without ids, each ended by LF.
+    events: Range<usize>,
     /// The room that the commit takes, to be kept when it is durable.
     pub(super) rooms: Vec<Reservation>,
     /// Octets that mailboxes get back when it is durable.
@@ -47,7 +52,8 @@ pub(super) struct Encoded {
 impl Encoded {
     /// Its events, once its position is known.
     pub(super) fn recorded_events(&self, lsn: Lsn) -> RecordedEvents<'_> {
-        RecordedEvents { lsn, at: self.head.events_at.unwrap_or_default(), lines: &self.events }
+        let lines = self.frame.payload_start().get(self.events.clone()).unwrap_or_default();
+        RecordedEvents { lsn, at: self.head.events_at.unwrap_or_default(), lines }
     }
 }
 
@@ -57,11 +63,12 @@ pub(super) fn encode_changes(
     freed: Vec<(Arc<MailboxHandle>, u64)>,
 ) -> Result<Encoded, StoreError> {
     let head = RecordHead { changes, ..RecordHead::default() };
-    let frame = Frame::new(vec![encode_start(&head, &[])?]).ok_or_else(too_long)?;
+    let (start, events) = encode_start(&head, |_| {})?;
+    let frame = Frame::new(vec![start]).ok_or_else(too_long)?;
     Ok(Encoded {
         frame,
         head: Arc::new(head),
-        events: Vec::new(),
+        events,
         rooms: Vec::new(),
         freed,
         usage: Vec::new(),
@@ -69,19 +76,24 @@ pub(super) fn encode_changes(
     })
 }
 
-/// What a payload begins with: its head and its events.
-fn encode_start(head: &RecordHead, events: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let head_json = serde_json::to_vec(head)
-        .expect("a record's head has only strings, numbers, lists and JSON values");
-    let mut start = Vec::with_capacity(8 + head_json.len() + events.len());
-    push_sized(&mut start, &head_json)?;
-    push_sized(&mut start, events)?;
-    Ok(start)
+/// What a payload begins with, its head and its events, and where in it the events stand. All of
+/// it is written in place: of a message for many mailboxes it is megabytes.
+fn encode_start(
+    head: &RecordHead,
+    push_events: impl FnOnce(&mut Vec<u8>),
+) -> Result<(Vec<u8>, Range<usize>), StoreError> {
+    let mut start = Vec::with_capacity(START + (head.rows() - 1).saturating_mul(START_PER_ROW));
+    push_sized(&mut start, |start| {
+        serde_json::to_writer(start, head)
+            .expect("a record's head has only strings, numbers, lists and JSON values");
+    })?;
+    let events = push_sized(&mut start, push_events)?;
+    Ok((start, events))
 }
 
 /// Seals a commit's contents and frames it.
 pub(super) fn encode(_: &Turn, commit: Commit, keyring: &Keyring) -> Result<Encoded, StoreError> {
-    let mut encoder = Encoder { keyring, head: RecordHead::default(), tail: vec![], rooms: vec![] };
+    let mut encoder = Encoder::new(keyring);
     encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
     encoder.head.stories = commit.stories;
     encoder.head.queue_changes = commit.queue_changes;
@@ -93,20 +105,19 @@ pub(super) fn encode(_: &Turn, commit: Commit, keyring: &Keyring) -> Result<Enco
     for blob in commit.blobs {
         encoder.blob(blob)?;
     }
-    let mut events = Vec::new();
-    for event in &commit.events {
-        events.append(&mut event.encode());
-        events.push(b'\n');
-    }
     let Encoder { head, tail, rooms, .. } = encoder;
-    let mut payload = vec![encode_start(&head, &events)?];
-    // The index, which waits for its turn, needs no stories.
-    let head = RecordHead { stories: Vec::new(), ..head };
+    let (start, events) = encode_start(&head, |start| {
+        for event in commit.events {
+            event.encode_into(start);
+            start.push(b'\n');
+        }
+    })?;
+    let mut payload = vec![start];
     payload.extend(tail);
     let frame = Frame::new(payload).ok_or_else(too_long)?;
     Ok(Encoded {
         frame,
-        head: Arc::new(head),
+        head: Arc::new(head.for_the_index()),
         events,
         rooms,
         freed: Vec::new(),
@@ -119,21 +130,34 @@ fn too_long() -> StoreError {
     StoreError::Key("a record cannot be longer than 4 GiB".into())
 }
 
-fn push_sized(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), StoreError> {
-    let length = u32::try_from(bytes.len()).map_err(|_| too_long())?;
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(bytes);
-    Ok(())
+/// Pushes a part with its length before it; where the part stands then.
+fn push_sized(
+    out: &mut Vec<u8>,
+    push: impl FnOnce(&mut Vec<u8>),
+) -> Result<Range<usize>, StoreError> {
+    let begin = out.len() + 4;
+    out.extend_from_slice(&[0; 4]);
+    push(out);
+    let length = u32::try_from(out.len() - begin).map_err(|_| too_long())?;
+    out[begin - 4..begin].copy_from_slice(&length.to_le_bytes());
+    Ok(begin..out.len())
 }
 
 struct Encoder<'a> {
     keyring: &'a Keyring,
     head: RecordHead,
+    /// Whose births are in the head.
+    born: HashSet<MailboxId>,
     tail: Vec<Vec<u8>>,
     rooms: Vec<Reservation>,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    fn new(keyring: &'a Keyring) -> Self {
+        let (head, born) = (RecordHead::default(), HashSet::new());
+        Self { keyring, head, born, tail: Vec::new(), rooms: Vec::new() }
+    }
+
     fn blob(&mut self, blob: Blob) -> Result<(), StoreError> {
         let key = Key::generate()?;
         let mut content = blob.content;
@@ -206,8 +230,7 @@ impl Encoder<'_> {
 
     /// Until a mailbox's birth is known to be durable, every commit that uses it carries it.
     fn birth_if_new(&mut self, mailbox: &MailboxHandle) {
-        let is_listed = self.head.new_mailboxes.iter().any(|birth| birth.id == mailbox.id);
-        if !is_listed && !mailbox.is_durable.load(Ordering::Acquire) {
+        if !mailbox.is_durable.load(Ordering::Acquire) && self.born.insert(mailbox.id) {
             self.head.new_mailboxes.push(mailbox.birth());
         }
     }
@@ -273,7 +296,7 @@ impl Decoded {
         keeps_events: bool,
     ) -> Result<(Vec<u8>, Vec<&'a [u8]>), StoreError> {
         let events = if keeps_events { self.events.as_slice() } else { &[] };
-        let start = encode_start(head, events)?;
+        let (start, _) = encode_start(head, |start| start.extend_from_slice(events))?;
         let mut tail = payload.get(self.tail as usize..).unwrap_or_default();
         let mut take = |length: u64, is_kept: bool| {
             let (piece, rest) = tail.split_at(tail.len().min(length as usize));

@@ -15,7 +15,7 @@ use super::backlog::Backlog;
 use super::codec::Encoded;
 use super::index;
 use super::indexer::{Indexable, Lag};
-use super::line::{Line, Round};
+use super::line::{Extent, Large, Line, Round};
 use super::log::Log;
 use super::mailbox::Reservation;
 use super::queued::QueuedMail;
@@ -30,7 +30,9 @@ use crate::events::sink::EventSink;
 /// them, and serves more of them at less cost. After fewer, nobody waits.
 const COMPANY: usize = 4;
 const COMPANY_GATHER: Duration = Duration::from_micros(300);
-/// Records that the index may be behind before new mail is deferred.
+/// Rows that the index may be behind before large records wait for it, and before all mail is
+/// deferred. What is in between is for the small ones.
+pub(super) const LARGE_INDEX_LAG: usize = 10_000;
 pub(super) const MAX_INDEX_LAG: usize = 50_000;
 
 /// What the committer is asked for.
@@ -42,6 +44,8 @@ pub(super) enum Request {
     CatchUp,
     /// See whether the event file still has its name.
     Look,
+    /// See whether the index is still as far behind.
+    Indexed,
     /// Delete the event files whose time has come.
     DeleteExpired(Timestamp),
 }
@@ -73,6 +77,15 @@ pub(super) struct Followers {
     pub(super) backlog: Arc<Backlog>,
 }
 
+/// Tells those who wait that nothing of theirs is stored.
+fn refuse(waiting: Vec<Waiting>, error: StoreError) {
+    let error = Arc::new(error);
+    for request in waiting {
+        // A session that has gone needs no answer.
+        drop(request.answer.send(Err(StoreError::Batch(Arc::clone(&error)))));
+    }
+}
+
 /// Has the writing ends of log and event file.
 pub(super) struct Committer {
     log: Log,
@@ -80,25 +93,31 @@ pub(super) struct Committer {
     followers: Followers,
     lag: Arc<Lag>,
     is_poisoned: bool,
+    /// Nobody is left who could ask for anything.
+    is_closing: bool,
 }
 
 impl Committer {
     /// A committer for a log and an event file that are in step with each other.
     pub(super) fn new(log: Log, sink: EventSink, followers: Followers, lag: Arc<Lag>) -> Self {
-        Self { log, sink, followers, lag, is_poisoned: false }
+        Self { log, sink, followers, lag, is_poisoned: false, is_closing: false }
     }
 
     /// Serves requests until nobody is left who could have one.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut line = Line::new();
         while self.receive(&mut requests, &mut line) {
-            let Round { mut batch, large } = line.next_round();
-            if batch.is_empty() && large.is_none() {
+            let large = self.large();
+            if large == Large::Wait && self.lag.is_stuck() {
+                refuse(line.take_large(), StoreError::IndexBehind);
+            }
+            let Round { mut batch, mut large } = line.next_round(large);
+            if batch.is_empty() && large.is_empty() {
                 self.write_events(&[], &[]);
             }
             let has_company = batch.len() >= COMPANY;
             self.commit_batch(&mut batch);
-            self.commit_batch(&mut Vec::from_iter(large));
+            self.commit_batch(&mut large);
             if has_company {
                 pause(COMPANY_GATHER);
             }
@@ -108,25 +127,37 @@ impl Committer {
         }
     }
 
+    /// Whether large records wait for the index. At the end, what has come is written.
+    fn large(&self) -> Large {
+        let is_behind = self.lag.unindexed() > LARGE_INDEX_LAG;
+        if is_behind && !self.is_closing { Large::Wait } else { Large::Go }
+    }
+
     /// Lets commits join the line until none is there or it is full, and does what else is asked
-    /// for. Waits for a request if nobody is in the line; false if there will be none.
+    /// for. Waits for a request if it is nobody's turn; false if there will be none.
     fn receive(
         &mut self,
         requests: &mut mpsc::Receiver<Request>,
         line: &mut Line<Waiting>,
     ) -> bool {
-        let mut next =
-            if line.is_empty() { requests.blocking_recv() } else { requests.try_recv().ok() };
-        if next.is_none() && line.is_empty() {
+        let mut next = if line.is_ready(self.large()) {
+            requests.try_recv().ok()
+        } else {
+            let next = requests.blocking_recv();
+            self.is_closing = next.is_none();
+            next
+        };
+        if self.is_closing && line.is_empty() {
             return false;
         }
         while let Some(request) = next {
             match request {
                 Request::Commit(waiting) => {
-                    let bytes = waiting.encoded.frame.length();
-                    line.join(*waiting, bytes);
+                    let Encoded { frame, head, .. } = &waiting.encoded;
+                    let extent = Extent { bytes: frame.length(), rows: head.rows() };
+                    line.join(*waiting, extent);
                 }
-                Request::CatchUp => {}
+                Request::CatchUp | Request::Indexed => {}
                 Request::Look => self.look(),
                 Request::DeleteExpired(now) => self.delete_expired(now),
             }
@@ -163,11 +194,7 @@ impl Committer {
             }
             Err(error) => {
                 tracing::error!(%error, records = batch.len(), "nothing can be stored");
-                let error = Arc::new(error);
-                for request in batch.drain(..) {
-                    // A session that has gone needs no answer.
-                    drop(request.answer.send(Err(StoreError::Batch(Arc::clone(&error)))));
-                }
+                refuse(std::mem::take(batch), error);
             }
         }
     }
@@ -237,7 +264,7 @@ impl Committer {
         for change in head.queue_changes.iter().filter(|change| change.state.is_none()) {
             self.followers.backlog.remove(change.entry);
         }
-        self.lag.add_unindexed();
+        self.lag.add_unindexed(head.rows());
         if self.followers.indexer.send(Indexable { lsn, next, head, events }).is_err() {
             tracing::error!("the indexer has stopped; a restart builds the index from the log");
         }
@@ -262,7 +289,7 @@ mod tests {
         let (queue, _queued) = mpsc::unbounded_channel();
         let followers = Followers { indexer, queue, backlog: Backlog::new(&[]) };
         let lag = Arc::new(Lag::default());
-        (0..=MAX_INDEX_LAG).for_each(|_| lag.add_unindexed());
+        lag.add_unindexed(MAX_INDEX_LAG + 1);
         let mut committer = Committer::new(log, sink, followers, lag);
         let mut batch = Vec::new();
         let mut answers = Vec::new();

@@ -165,6 +165,28 @@ pub(super) struct RecordHead {
 }
 
 impl RecordHead {
+    /// How many rows the index has to write for it: what its messages come to in mailboxes, queue
+    /// entries and changes, and one at least. A record of 20,000 deliveries is a record as any
+    /// other, and as much work as 20,000 of them.
+    pub(super) fn rows(&self) -> usize {
+        let mut rows = self.new_mailboxes.len() + self.changes.len() + self.queue_changes.len();
+        for mail in self.blobs.iter().flat_map(|blob| &blob.mails) {
+            rows += mail.deliveries.len();
+            rows += mail.queued.as_ref().map_or(0, |queued| queued.entries.len());
+        }
+        rows.max(1)
+    }
+
+    /// What the index needs of it, which may wait for its turn: neither stories nor the keys of
+    /// deliveries.
+    pub(super) fn for_the_index(mut self) -> Self {
+        self.stories = Vec::new();
+        for mail in self.blobs.iter_mut().flat_map(|blob| &mut blob.mails) {
+            mail.deliveries.iter_mut().for_each(|delivery| delivery.wrapped_key = String::new());
+        }
+        self
+    }
+
     /// Whether it says nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.new_mailboxes.is_empty()

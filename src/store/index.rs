@@ -201,9 +201,15 @@ impl Index {
         records: impl Iterator<Item = (Lsn, &'a RecordHead)>,
         next: Lsn,
     ) -> Result<(), StoreError> {
+        let records: Vec<_> = records.collect();
         let transaction = self.0.transaction()?;
-        for (lsn, head) in records {
-            apply_record(&transaction, lsn, head)?;
+        for (_, head) in &records {
+            insert_births(&transaction, head)?;
+        }
+        // A message is before its changes, in whichever order mailboxes get theirs.
+        insert_messages(&transaction, &records)?;
+        for (lsn, head) in &records {
+            apply_record(&transaction, *lsn, head)?;
         }
         set_cursor(&transaction, Cursor::Indexed, next)?;
         transaction.commit()?;
@@ -430,11 +436,7 @@ fn set_cursor(transaction: &Transaction<'_>, cursor: Cursor, lsn: Lsn) -> Result
     Ok(())
 }
 
-fn apply_record(
-    transaction: &Transaction<'_>,
-    lsn: Lsn,
-    head: &RecordHead,
-) -> Result<(), StoreError> {
+fn insert_births(transaction: &Transaction<'_>, head: &RecordHead) -> Result<(), StoreError> {
     for birth in &head.new_mailboxes {
         transaction
             .prepare_cached(
@@ -448,9 +450,15 @@ fn apply_record(
                 birth.wrapped_key
             ])?;
     }
-    for message in messages_of(lsn, head) {
-        insert_message(transaction, &message)?;
-    }
+    Ok(())
+}
+
+/// All but births and messages.
+fn apply_record(
+    transaction: &Transaction<'_>,
+    lsn: Lsn,
+    head: &RecordHead,
+) -> Result<(), StoreError> {
     for change in &head.changes {
         apply_change(transaction, lsn, change)?;
     }
@@ -463,14 +471,51 @@ fn apply_record(
     head.usage.iter().try_for_each(|used| count(transaction, used))
 }
 
+/// Inserts the messages of records by mailbox, in the order in which the table has them: so each of
+/// its pages is written once, however many messages come to however many mailboxes, and each mailbox
+/// is looked up and counted once.
+fn insert_messages(
+    transaction: &Transaction<'_>,
+    records: &[(Lsn, &RecordHead)],
+) -> Result<(), StoreError> {
+    let mut messages = Vec::new();
+    for (lsn, head) in records {
+        messages.append(&mut messages_of(*lsn, head));
+    }
+    messages.sort_by_key(|message| message.at.mailbox);
+    let mut by_mailbox = Vec::new();
+    for messages in messages.chunk_by(|one, other| one.at.mailbox == other.at.mailbox) {
+        let Some(first) = messages.first() else { continue };
+        let number: i64 = transaction
+            .prepare_cached("SELECT number FROM mailbox WHERE id = ?1")?
+            .query_row([first.at.mailbox.to_string()], |row| row.get(0))?;
+        by_mailbox.push((number, messages));
+    }
+    by_mailbox.sort_by_key(|(number, _)| *number);
+    for (number, messages) in by_mailbox {
+        let mut added = 0;
+        for message in messages {
+            if insert_message(transaction, number, message)? {
+                added += message.size.cast_signed();
+            }
+        }
+        if added > 0 {
+            transaction
+                .prepare_cached(
+                    "UPDATE mailbox SET used_bytes = used_bytes + ?2 WHERE number = ?1",
+                )?
+                .execute(params![number, added])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it was not there.
 fn insert_message(
     transaction: &Transaction<'_>,
+    mailbox: i64,
     message: &IndexedMessage,
-) -> Result<(), StoreError> {
-    let mailbox: i64 = transaction
-        .prepare_cached("SELECT number FROM mailbox WHERE id = ?1")?
-        .query_row([message.at.mailbox.to_string()], |row| row.get(0))?;
-    let size = message.size.cast_signed();
+) -> Result<bool, StoreError> {
     let inserted = transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO message
@@ -484,16 +529,11 @@ fn insert_message(
             message.at.blob,
             message.at.mail,
             message.id.to_string(),
-            size,
+            message.size.cast_signed(),
             message.received_at.as_millis().cast_signed(),
             message.since.as_millis().cast_signed()
         ])?;
-    if inserted > 0 {
-        transaction
-            .prepare_cached("UPDATE mailbox SET used_bytes = used_bytes + ?2 WHERE number = ?1")?
-            .execute(params![mailbox, size])?;
-    }
-    Ok(())
+    Ok(inserted > 0)
 }
 
 /// A change of a message that is not where the change says it is changes nothing: it was applied

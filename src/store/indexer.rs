@@ -15,9 +15,10 @@ use super::threads::pause;
 use crate::events::Lsn;
 use crate::events::sink::EventFile;
 
-/// Records of one transaction of the index.
-const INDEX_BATCH: usize = 4000;
-/// How long the indexer gathers records for one transaction, and how often it tries again after
+/// Rows of one transaction of the index, but for those of one record.
+pub(super) const INDEX_BATCH: usize = 10_000;
+/// How long the indexer gathers records for one transaction, because to wait for each would cost a
+/// wake-up each, and how often it tries again after
 /// an error.
 const INDEX_GATHER: Duration = Duration::from_millis(100);
 const INDEX_RETRY: Duration = Duration::from_secs(1);
@@ -40,23 +41,33 @@ pub(super) struct Indexable {
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     unindexed: AtomicUsize,
+    is_stuck: AtomicBool,
     are_events_missing: AtomicBool,
 }
 
 impl Lag {
-    /// Durable records that the index does not have.
+    /// Rows of durable records that the index does not have.
     pub(super) fn unindexed(&self) -> usize {
         self.unindexed.load(Ordering::Relaxed)
     }
 
-    /// A further record is on its way to the index.
-    pub(super) fn add_unindexed(&self) {
-        self.unindexed.fetch_add(1, Ordering::Relaxed);
+    /// A further record is on its way to the index, with so many rows.
+    pub(super) fn add_unindexed(&self, rows: usize) {
+        self.unindexed.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// The index has so many records more.
-    fn take_indexed(&self, records: usize) {
-        self.unindexed.fetch_sub(records, Ordering::Relaxed);
+    /// The index has so many rows more.
+    pub(super) fn take_indexed(&self, rows: usize) {
+        self.unindexed.fetch_sub(rows, Ordering::Relaxed);
+    }
+
+    /// Whether the index cannot be written at present, so that waiting for it is in vain.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_stuck(&self, is_stuck: bool) {
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
     }
 
     /// Whether events could not be written or synced: the file is then brought up from the log.
@@ -96,6 +107,10 @@ impl Indexer {
         loop {
             match receive(records, EVENT_RETRY) {
                 Received::Record(first) => {
+                    // Whoever is far behind need not wait for more.
+                    if self.lag.unindexed() < INDEX_BATCH {
+                        pause(INDEX_GATHER);
+                    }
                     let batch = gather(records, first);
                     if !self.apply(&batch) {
                         // The log has it; the next start brings the index up.
@@ -108,26 +123,24 @@ impl Indexer {
             self.nudge();
             if self.synced_at.elapsed() >= EVENT_SYNC {
                 self.sync_events();
-                self.ask_to_look();
+                // A file that was moved away is noticed when it is written to; without mail, by this.
+                self.ask(Request::Look);
             }
         }
         self.sync_events();
     }
 
-    /// A file that was moved away is noticed when it is written to; without mail, by this.
-    fn ask_to_look(&self) {
-        if let Some(committer) = self.committer.upgrade() {
-            committer.try_send(Request::Look).ok();
+    /// The committer learns of a disk that has room again when it writes; without mail, from here.
+    fn nudge(&self) {
+        if self.lag.are_events_missing() {
+            self.ask(Request::CatchUp);
         }
     }
 
-    /// The committer learns of a disk that has room again when it writes; without mail, from here.
-    fn nudge(&self) {
-        if self.lag.are_events_missing()
-            && let Some(committer) = self.committer.upgrade()
-        {
-            // A full queue is mail, which does the same.
-            committer.try_send(Request::CatchUp).ok();
+    /// Asks the committer for what mail makes it do too, so that a full queue does the same.
+    fn ask(&self, request: Request) {
+        if let Some(committer) = self.committer.upgrade() {
+            committer.try_send(request).ok();
         }
     }
 
@@ -140,9 +153,14 @@ impl Indexer {
             if self.is_closing.load(Ordering::Relaxed) {
                 return false;
             }
+            self.lag.set_stuck(true);
+            self.ask(Request::Indexed);
             pause(INDEX_RETRY);
         }
-        self.lag.take_indexed(batch.len());
+        self.lag.set_stuck(false);
+        self.lag.take_indexed(batch.iter().map(|record| record.head.rows()).sum());
+        // Large records may wait for it.
+        self.ask(Request::Indexed);
         if let Some(file) = &last.events {
             self.unsynced = Some((Arc::clone(file), last.next));
         }
@@ -178,10 +196,14 @@ fn receive(records: &Receiver<Indexable>, wait: Duration) -> Received {
     }
 }
 
-/// What has come some time after `first`. Waiting for each record would cost a wake-up each.
-fn gather(records: &Receiver<Indexable>, first: Indexable) -> Vec<Indexable> {
-    pause(INDEX_GATHER);
+/// What has come beside `first`, for one transaction.
+pub(super) fn gather(records: &Receiver<Indexable>, first: Indexable) -> Vec<Indexable> {
+    let mut rows = first.head.rows();
     let mut batch = vec![first];
-    batch.extend(records.try_iter().take(INDEX_BATCH));
+    while rows < INDEX_BATCH {
+        let Ok(next) = records.try_recv() else { break };
+        rows += next.head.rows();
+        batch.push(next);
+    }
     batch
 }

@@ -32,6 +32,11 @@ impl Frame {
         Some(Self { parts: payload, length: length + FRAME_HEADER })
     }
 
+    /// The payload's first piece.
+    pub(super) fn payload_start(&self) -> &[u8] {
+        self.parts.get(1).map_or(&[], Vec::as_slice)
+    }
+
     /// The header and the payload's pieces, in order.
     #[cfg(any(test, fuzzing))]
     pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {

@@ -25,8 +25,8 @@ use super::{Settings, StoreError, compact};
 use crate::events::Lsn;
 use crate::events::sink::EventSink;
 
-/// Records of one transaction while the index is brought up to the log.
-const REPLAY_RECORDS: usize = 1000;
+/// Rows of one transaction, but for those of one record, while the index is brought up to the log.
+const REPLAY_ROWS: usize = 10_000;
 
 /// What a store stands on, brought to one state.
 pub(super) struct Recovered {
@@ -161,18 +161,21 @@ fn replay(
     let events_from = events_position(index, sink)?;
     let mut scanner = Scanner::new(log_dir, start)?;
     let mut unindexed: Vec<(Lsn, RecordHead)> = Vec::new();
+    let mut rows = 0;
     let mut indexed_to = indexed;
     while let Some(LoggedRecord { lsn, next, record }) = scanner.next_record()? {
         if lsn >= events_from {
             sink.append([record.recorded_events(lsn)]).map_err(StoreError::file(log_dir))?;
         }
         if lsn >= indexed {
-            unindexed.push((lsn, record.head));
+            rows += record.head.rows();
+            unindexed.push((lsn, record.head.for_the_index()));
             indexed_to = next;
         }
-        if unindexed.len() >= REPLAY_RECORDS {
+        if rows >= REPLAY_ROWS {
             index.apply(unindexed.iter().map(|(lsn, head)| (*lsn, head)), indexed_to)?;
             unindexed.clear();
+            rows = 0;
         }
     }
     if !unindexed.is_empty() {

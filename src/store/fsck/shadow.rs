@@ -9,8 +9,8 @@ use super::super::index::{Index, Row};
 use super::Report;
 use crate::events::Lsn;
 
-/// Records that are applied together.
-const BATCH: usize = 1000;
+/// Rows of records that are applied together.
+const BATCH: usize = 10_000;
 
 /// An index in a temporary file of SQLite's.
 pub(super) struct Shadow {
@@ -18,6 +18,7 @@ pub(super) struct Shadow {
     /// Records from here on are not in the index on disk.
     indexed: Lsn,
     batch: Vec<(Lsn, RecordHead)>,
+    rows: usize,
     next: Lsn,
 }
 
@@ -25,7 +26,7 @@ impl Shadow {
     pub(super) fn new(indexed: Lsn) -> Result<Self, StoreError> {
         // An empty name is a private file that SQLite removes.
         let index = Index::open(Path::new(""))?;
-        Ok(Self { index, indexed, batch: Vec::new(), next: Lsn(0) })
+        Ok(Self { index, indexed, batch: Vec::new(), rows: 0, next: Lsn(0) })
     }
 
     /// Up to where the index on disk knows the log.
@@ -39,14 +40,16 @@ impl Shadow {
             return;
         }
         self.next = next;
-        self.batch.push((lsn, head.clone()));
-        if self.batch.len() >= BATCH {
+        self.rows += head.rows();
+        self.batch.push((lsn, head.clone().for_the_index()));
+        if self.rows >= BATCH {
             self.flush(report);
         }
     }
 
     fn flush(&mut self, report: &mut Report) {
         let batch = std::mem::take(&mut self.batch);
+        self.rows = 0;
         let applied = self.index.apply(batch.iter().map(|(lsn, head)| (*lsn, head)), self.next);
         if let Err(error) = applied {
             report.problem(format!("records before {} cannot be indexed: {error}", self.next));

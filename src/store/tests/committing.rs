@@ -9,10 +9,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::events::sink::EventSink;
 use crate::heavy::Turn;
+use crate::id::MailboxId;
 use crate::store::backlog::Backlog;
-use crate::store::codec::encode;
-use crate::store::committer::{Committer, Followers, MAX_INDEX_LAG, Request};
-use crate::store::entry::RecordHead;
+use crate::store::codec::{encode, encode_changes};
+use crate::store::committer::{Committer, Followers, LARGE_INDEX_LAG, MAX_INDEX_LAG, Request};
+use crate::store::entry::{Change, MessageRef, RecordHead, SealedBlob, SealedDelivery, SealedMail};
 use crate::store::index::{Cursor, Index};
 use crate::store::indexer::{Indexable, Indexer, Lag};
 use crate::store::keys::Keyring;
@@ -97,12 +98,12 @@ fn a_large_record_is_synced_by_itself_between_batches_of_small_ones() {
 }
 
 /// A data folder in which one committer after the other serves what it is asked for.
-struct Folder {
+struct DataFolder {
     scratch: Scratch,
     keyring: Keyring,
 }
 
-impl Folder {
+impl DataFolder {
     fn new() -> Self {
         let scratch = Scratch::new();
         durable::create_dir(&scratch.settings.data_dir).expect("a folder");
@@ -122,6 +123,15 @@ impl Folder {
 
     /// Serves requests to their end, with the event file in a folder of this name.
     fn serve(&self, events: &str, lag: &Arc<Lag>, requests: Vec<Request>) {
+        let (ask, asked) = mpsc::channel(requests.len());
+        for request in requests {
+            ask.try_send(request).expect("has room");
+        }
+        drop(ask);
+        self.committer(events, lag).run(asked);
+    }
+
+    fn committer(&self, events: &str, lag: &Arc<Lag>) -> Committer {
         let log_dir = Layout(&self.scratch.settings).log();
         let log = Log::open(&log_dir, 1 << 20, Lsn(0), Lsn(0)).expect("opens");
         let sink = EventSink::open(self.events(events), EventSettings::default(), Lsn(0));
@@ -131,12 +141,7 @@ impl Folder {
             queue: mpsc::unbounded_channel().0,
             backlog: Backlog::new(&[]),
         };
-        let (ask, asked) = mpsc::channel(requests.len());
-        for request in requests {
-            ask.try_send(request).expect("has room");
-        }
-        drop(ask);
-        Committer::new(log, sink.expect("opens"), followers, Arc::clone(lag)).run(asked);
+        Committer::new(log, sink.expect("opens"), followers, Arc::clone(lag))
     }
 
     /// A commit of one event.
@@ -159,9 +164,9 @@ impl Folder {
 #[test]
 fn mail_is_deferred_while_the_index_is_too_far_behind() {
     for (unindexed, is_taken) in [(MAX_INDEX_LAG, true), (MAX_INDEX_LAG + 1, false)] {
-        let folder = Folder::new();
+        let folder = DataFolder::new();
         let lag = Arc::new(Lag::default());
-        (0..unindexed).for_each(|_| lag.add_unindexed());
+        lag.add_unindexed(unindexed);
         let (request, answer) = folder.request();
         folder.serve("events", &lag, vec![request]);
         let outcome = answer.blocking_recv().expect("answers");
@@ -171,9 +176,54 @@ fn mail_is_deferred_while_the_index_is_too_far_behind() {
     }
 }
 
+/// A change of a message that is not there.
+fn change() -> Change {
+    let message = MessageRef { lsn: Lsn(0), blob: 0, mail: 0, mailbox: MailboxId::generate() };
+    Change { message, from: Folder::Inbox, to: None, size: 1, at: NOW }
+}
+
+/// A record that gives the index much to do.
+fn wide() -> (Request, committer::Answer) {
+    Request::commit(encode_changes(vec![change(); 21], Vec::new()).expect("encodes"))
+}
+
+#[test]
+fn while_the_index_is_behind_records_for_many_mailboxes_wait_and_small_ones_go_on() {
+    let folder = DataFolder::new();
+    let lag = Arc::new(Lag::default());
+    lag.add_unindexed(LARGE_INDEX_LAG + 1);
+    let committer = folder.committer("events", &lag);
+    let (ask, asked) = mpsc::channel(10);
+    let serving = std::thread::spawn(move || committer.run(asked));
+    let send = |(request, answer): (Request, committer::Answer)| {
+        ask.blocking_send(request).expect("is served");
+        answer
+    };
+    let committed = |answer: committer::Answer| answer.blocking_recv().expect("answers");
+    let mut waiting = send(wide());
+    let small = committed(send(folder.request())).expect("commits");
+    assert!(waiting.try_recv().is_err(), "the large one waits");
+    // The index comes up, and says so.
+    lag.take_indexed(2);
+    ask.blocking_send(Request::Indexed).expect("is served");
+    assert!(committed(waiting).expect("commits") > small);
+    // It cannot be written: to wait for it would be in vain.
+    assert!(lag.unindexed() > LARGE_INDEX_LAG, "by the large one");
+    lag.set_stuck(true);
+    let refused = committed(send(wide())).expect_err("is deferred").to_string();
+    assert_eq!(refused, StoreError::IndexBehind.to_string());
+    committed(send(folder.request())).expect("commits");
+    // At the end, what has come is written.
+    lag.set_stuck(false);
+    let last = send(wide());
+    drop(ask);
+    committed(last).expect("commits");
+    serving.join().expect("ends");
+}
+
 #[test]
 fn events_that_are_missing_are_written_from_the_log() {
-    let folder = Folder::new();
+    let folder = DataFolder::new();
     let lag = Arc::new(Lag::default());
     let requests = vec![folder.request().0, folder.request().0];
     folder.serve("events", &lag, requests);
@@ -193,14 +243,14 @@ fn events_that_are_missing_are_written_from_the_log() {
 
 #[test]
 fn what_is_indexed_is_no_longer_behind() {
-    let folder = Folder::new();
+    let folder = DataFolder::new();
     let path = folder.events("index.sqlite");
     let lag = Arc::new(Lag::default());
     let (records, indexed) = std::sync::mpsc::channel();
     for lsn in 0..3 {
-        let head = Arc::new(RecordHead::default());
+        let head = Arc::new(RecordHead { changes: vec![change(); 21], ..RecordHead::default() });
+        lag.add_unindexed(head.rows());
         let record = Indexable { lsn: Lsn(lsn), next: Lsn(lsn + 1), head, events: None };
-        lag.add_unindexed();
         records.send(record).expect("has room");
     }
     drop(records);
@@ -209,6 +259,119 @@ fn what_is_indexed_is_no_longer_behind() {
     let index = Index::open(&path).expect("opens");
     Indexer::new(index, Arc::clone(&lag), committer.downgrade(), is_closing).run(&indexed);
     assert_eq!(lag.unindexed(), 0);
+    assert!(!lag.is_stuck());
     let index = Index::open(&path).expect("opens");
     assert_eq!(index.cursor(Cursor::Indexed).expect("reads"), Lsn(3));
+}
+
+fn delivery(mailbox: MailboxId) -> SealedDelivery {
+    SealedDelivery { mailbox, folder: Folder::Inbox, since: None, wrapped_key: "key".into() }
+}
+
+/// A record of one mail for these mailboxes.
+fn head_of(mailboxes: &[MailboxId], size: u64) -> RecordHead {
+    let mail = SealedMail {
+        id: TraceId::generate(),
+        received_at: NOW,
+        prefix_length: 1,
+        suffix_length: 0,
+        size,
+        deliveries: mailboxes.iter().copied().map(delivery).collect(),
+        queued: None,
+    };
+    let blobs = vec![SealedBlob { length: 1, mails: vec![mail] }];
+    let stories = vec![Story { trace_id: TraceId::generate(), told: raw(&serde_json::json!(1)) }];
+    RecordHead { blobs, stories, ..RecordHead::default() }
+}
+
+#[test]
+fn a_record_weighs_what_the_index_has_to_do_for_it() {
+    let mailbox = MailboxId::generate();
+    assert_eq!(RecordHead::default().rows(), 1);
+    assert_eq!(head_of(&[mailbox], 1).rows(), 1);
+    let mut head = head_of(&[mailbox; 2000], 1);
+    assert_eq!(head.rows(), 2000);
+    head.blobs.push(head_of(&[mailbox; 3], 1).blobs.remove(0));
+    let message = MessageRef { lsn: Lsn(0), blob: 0, mail: 0, mailbox };
+    head.changes = vec![Change { message, from: Folder::Inbox, to: None, size: 1, at: NOW }];
+    assert_eq!(head.rows(), 2004);
+    let kept = head.for_the_index();
+    assert_eq!(kept.rows(), 2004);
+    assert!(kept.stories.is_empty());
+    let mut deliveries = kept.blobs.iter().flat_map(|it| &it.mails).flat_map(|it| &it.deliveries);
+    assert!(deliveries.all(|delivery| delivery.wrapped_key.is_empty()));
+}
+
+/// An index with what records come to that are applied in groups of so many.
+fn indexed_in_groups(group: usize, records: &[(Lsn, RecordHead)]) -> (Vec<index::Row>, Vec<u64>) {
+    let mut index = Index::open(Path::new("")).expect("opens");
+    // A group twice: what the index has already changes nothing.
+    for group in records.chunks(group) {
+        let next = Lsn(group.last().expect("is not empty").0.0 + 1);
+        index.apply(group.iter().map(|(lsn, head)| (*lsn, head)), next).expect("applies");
+    }
+    let used = index.mailboxes().expect("lists").into_iter().map(|(_, used)| used);
+    (index.rows_after(None).expect("lists"), used.collect())
+}
+
+#[test]
+fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
+    let ids: Vec<_> = (0..5).map(|_| MailboxId::generate()).collect();
+    let birth = |number: usize| mailbox::NewMailbox {
+        id: ids[number],
+        name: name(&format!("user{number}")),
+        wrapped_key: "key".into(),
+    };
+    let born = |head: RecordHead, births: &[usize]| {
+        let new_mailboxes = births.iter().map(|number| birth(*number)).collect();
+        RecordHead { new_mailboxes, ..head }
+    };
+    let change = |lsn: u64, number: usize, to: Option<Folder>, size: u64| {
+        let message = MessageRef { lsn: Lsn(lsn), blob: 0, mail: 0, mailbox: ids[number] };
+        let change = Change { message, from: Folder::Inbox, to, size, at: NOW };
+        RecordHead { changes: vec![change], ..RecordHead::default() }
+    };
+    let records: Vec<_> = [
+        born(head_of(&[ids[3], ids[0], ids[4]], 10), &[3, 0, 4]),
+        head_of(&[ids[0]], 7),
+        change(1, 0, Some(Folder::DeletedItems), 10),
+        born(head_of(&[ids[2], ids[1], ids[0]], 100), &[2, 1]),
+        change(2, 0, None, 7),
+        change(1, 4, None, 10),
+        born(head_of(&[ids[1], ids[4]], 1000), &[1]),
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|(head, lsn)| (Lsn(lsn), head))
+    .collect();
+    let (rows, used) = indexed_in_groups(1, &records);
+    assert_eq!(rows.len(), 7);
+    // In the order in which the mailboxes were born.
+    assert_eq!(used.iter().sum::<u64>(), 20 + 300 + 2000);
+    for group in [2, 3, 4, records.len()] {
+        assert_eq!(indexed_in_groups(group, &records), (rows.clone(), used.clone()), "{group}");
+    }
+}
+
+#[test]
+fn a_transaction_of_the_index_has_so_many_rows() {
+    let (records, indexed) = std::sync::mpsc::channel();
+    let mailboxes = vec![MailboxId::generate(); indexer::INDEX_BATCH];
+    let batches = |rows: &[usize]| {
+        for (rows, lsn) in rows.iter().zip(0..) {
+            let head = Arc::new(head_of(&mailboxes[..*rows], 5));
+            let next = Lsn(lsn + 1);
+            records.send(Indexable { lsn: Lsn(lsn), next, head, events: None }).expect("has room");
+        }
+        let mut batches = Vec::new();
+        while let Ok(first) = indexed.try_recv() {
+            batches.push(indexer::gather(&indexed, first).len());
+        }
+        batches
+    };
+    let all = indexer::INDEX_BATCH;
+    assert_eq!(batches(&[1, 1, 1]), [3]);
+    assert_eq!(batches(&[all, 1, 1]), [1, 2]);
+    assert_eq!(batches(&[all - 1, 1, 1]), [2, 1]);
+    assert_eq!(batches(&[1, all, all, 1]), [2, 1, 1]);
 }

@@ -393,3 +393,50 @@ async fn the_master_key_may_stand_elsewhere_and_nothing_opens_without_it() {
     let error = Reader::open(&scratch.settings).expect_err("another key").to_string();
     assert!(error.contains("elsewhere.key is not the key that this data folder"), "{error}");
 }
+
+/// What is under a key must not get another one, whichever part of it is left.
+#[test]
+fn a_master_key_is_made_for_an_empty_data_folder_alone() {
+    let makes_key = |leftover: &str, is_named: bool| {
+        let mut scratch = Scratch::new();
+        if is_named {
+            scratch.settings.master_key_file = Some(scratch.settings.data_dir.join("named.key"));
+        }
+        let place = scratch.settings.data_dir.join(leftover);
+        fs::create_dir_all(&place).expect("is made");
+        layout::Layout(&scratch.settings).makes_key().expect("can be told")
+    };
+    assert!(makes_key("", false));
+    assert!(makes_key("events", false), "events are under no key");
+    for leftover in ["keys/master.key", "log", "index.sqlite", "keys/master.check"] {
+        assert!(!makes_key(leftover, false), "{leftover}");
+    }
+    assert!(!makes_key("", true), "whoever names a file makes it");
+}
+
+/// The event file speaks of the last record, of which the log has a part or nothing.
+#[tokio::test]
+async fn a_last_record_that_was_told_is_missed() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "one").await;
+    store.close();
+    let before = fs::metadata(scratch.last_segment()).expect("metadata").len();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "two").await;
+    store.close();
+    forget_index(&scratch.settings.data_dir);
+    let segment = scratch.last_segment();
+    let whole = fs::read(&segment).expect("reads");
+    let opened = || Store::open(&scratch.settings, &crate::events::Settings::default());
+    for (length, problem) in
+        [(before + 20, "acknowledged is not whole"), (before, "the log ends before")]
+    {
+        fs::write(&segment, &whole[..length as usize]).expect("writes");
+        let error = opened().expect_err("the events speak of it").to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    fs::write(&segment, &whole).expect("writes");
+    opened().expect("is whole").close();
+    assert_eq!(scratch.contents("alice"), ["P: one", "P: two"]);
+}
