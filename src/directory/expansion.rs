@@ -184,6 +184,24 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_opened_once_whoever_asks_and_however_it_ends() {
+        let opened = |limit: usize, first: usize, second: usize| {
+            let indexed = crate::directory::tests::indexed();
+            let group = |members: &[&str]| crate::directory::tests::group("all", members);
+            let known = Expansions::default();
+            let first = known.of_group(&group(&["alice", "bob"]), &indexed, first);
+            // Had it to be opened again, it would be found to have another member.
+            let again = known.of_group(&group(&["alice"]), &indexed, second);
+            assert!(known.0.lock().expect("is not poisoned").members <= limit);
+            (first.map(|it| it.len()), again.map(|it| it.len()))
+        };
+        assert_eq!(opened(2, 2, 2), (Ok(2), Ok(2)));
+        let too_large = ResolveError::GroupTooLarge;
+        assert_eq!(opened(0, 1, 1), (Err(too_large.clone()), Err(too_large.clone())));
+        assert_eq!(opened(1, 1, 2), (Err(too_large), Ok(1)), "the limit has been raised");
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_in_all() {
         let mut known = Known::default();
         let keep = |known: &mut Known, name: &str, members: usize| {

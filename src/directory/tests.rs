@@ -19,7 +19,7 @@ fn user(name: &str, aliases: &[&str], state: EntityState) -> User {
     }
 }
 
-fn group(name: &str, members: &[&str]) -> Group {
+pub(super) fn group(name: &str, members: &[&str]) -> Group {
     Group {
         name: name.into(),
         email: address(&format!("{name}@example.test")),
@@ -60,6 +60,11 @@ fn organization() -> Organization {
         }],
         permissions: vec![],
     }
+}
+
+/// The organization, for whoever looks into it.
+pub(super) fn indexed() -> Arc<IndexedOrganization> {
+    IndexedOrganization::new(Arc::new(organization())).expect("no conflicts")
 }
 
 fn directory(organization: Organization) -> Directory {

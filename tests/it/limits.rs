@@ -251,6 +251,11 @@ fn recipients_after_expansion_have_a_limit() {
     assert!(reply.starts_with("452 4.5.3") && reply.contains("[too-many-recipients "), "{reply}");
     let reply = client.command("RCPT TO:<alice@example.test>");
     assert!(reply.starts_with("452 4.5.3"), "the rest is for another message: {reply}");
+    // Nothing more is looked up or opened: what would be refused for good is told the same.
+    for unasked in ["nobody@example.test", "a@elsewhere.test"] {
+        let reply = client.command(&format!("RCPT TO:<{unasked}>"));
+        assert!(reply.starts_with("452 4.5.3"), "{unasked}: {reply}");
+    }
     let reply = client.data(&crate::support::smtp::message("bob@good.test", "to all"));
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(daemon.folders("u7", "to all"), ["INBOX"]);
