@@ -2,10 +2,8 @@
 //! parts are, is found here too, or the message is refused as one that can be read in several ways.
 //! And what no reader could take for another thing is not refused.
 //!
-//! `MAILWEIR_ATTACHMENT_TREES=100000 cargo t --test it attachment_readers` is the long form.
-
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+//! The messages are always the same; `MAILWEIR_ATTACHMENT_TREES=100000 cargo t --test it
+//! attachment_readers` is the long form, with other messages at each run.
 
 use encodify::{base64, qp};
 use mail_parser::{Message, MessageParser};
@@ -14,49 +12,18 @@ use mailweir::pipeline::attachments::{Objection, objection};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRng, TestRunner};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::readers::{Generated, Reader};
+
+/// What is generated, for [`Generated`].
+const KIND: &str = "ATTACHMENT_TREES";
 /// How many messages are tried without the variable.
 const FEW: usize = 2000;
 
-/// Python: a message in, the names of its files out.
-struct Python {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Python {
-    fn start() -> Self {
-        let mut child = Command::new("target/test-venv/bin/python")
-            .arg("tests/attachment_readers.py")
-            .current_dir(ROOT)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/setup.sh installs it");
-        let questions = child.stdin.take().expect("a pipe");
-        let answers = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, questions, answers }
-    }
-
-    fn names(&mut self, message: &[u8]) -> Vec<String> {
-        let octets: String = message.iter().map(|octet| char::from(*octet)).collect();
-        let question = serde_json::json!(octets).to_string() + "\n";
-        self.questions.write_all(question.as_bytes()).expect("the reader runs");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the reader runs");
-        serde_json::from_str(&answer).expect("the reader answers")
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // It may have ended; either way it is waited for.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// The names of a message's files, as Python finds them.
+fn python_names(python: &mut Reader, message: &[u8]) -> Vec<String> {
+    let octets: String = message.iter().map(|octet| char::from(*octet)).collect();
+    python.names(&octets)
 }
 
 fn mail_parser_names(message: &Message<'_>) -> Vec<String> {
@@ -290,20 +257,6 @@ fn multipart(clean: bool, parts: BoxedStrategy<Vec<String>>) -> BoxedStrategy<St
         .boxed()
 }
 
-fn runner() -> TestRunner {
-    let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).expect("the system has random octets");
-    TestRunner::new_with_rng(
-        Config::default(),
-        TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed),
-    )
-}
-
-fn count() -> usize {
-    let count = std::env::var("MAILWEIR_ATTACHMENT_TREES");
-    count.map_or(FEW, |count| count.parse().expect("a number"))
-}
-
 fn shortest(mut faults: Vec<String>) -> String {
     faults.sort_unstable_by_key(String::len);
     faults.truncate(12);
@@ -312,17 +265,17 @@ fn shortest(mut faults: Vec<String>) -> String {
 
 #[test]
 fn a_blocked_file_that_a_reader_finds_is_found_or_refused() {
-    let mut python = Python::start();
-    let mut runner = runner();
+    let mut python = Reader::python("tests/attachment_readers.py");
+    let Generated { count, mut runner } = Generated::new(KIND, FEW);
     let strategy = tree(false);
     let blocked = Extensions::default();
     let mut with_file = 0;
     let mut taken = 0;
     let mut faults = Vec::new();
-    for _ in 0..count() {
+    for _ in 0..count {
         let tree = strategy.new_tree(&mut runner).expect("a message").current();
         let content = format!("From: a@b.test\r\n{tree}");
-        let mut names = python.names(content.as_bytes());
+        let mut names = python_names(&mut python, content.as_bytes());
         let parsed = MessageParser::new().parse(content.as_bytes());
         names.extend(parsed.iter().flat_map(mail_parser_names));
         names.retain(|name| is_blocked(name));
@@ -333,19 +286,19 @@ fn a_blocked_file_that_a_reader_finds_is_found_or_refused() {
             faults.push(format!("{content:?}: {names:?}"));
         }
     }
-    println!("{with_file} of {} have a file that a reader finds, {taken} are taken", count());
+    println!("{with_file} of {} have a file that a reader finds, {taken} are taken", count);
     assert!(faults.is_empty(), "{} messages\n{}", faults.len(), shortest(faults));
-    assert!(with_file * 10 > count() && taken * 20 > count(), "too little was tried");
+    assert!(with_file * 10 > count && taken * 20 > count, "too little was tried");
 }
 
 #[test]
 fn what_honest_generators_write_is_not_refused() {
-    let mut runner = runner();
+    let Generated { count, mut runner } = Generated::new(KIND, FEW);
     let strategy = tree(true);
     let blocked = Extensions::default();
     let mut taken = 0;
     let mut faults = Vec::new();
-    for _ in 0..count() {
+    for _ in 0..count {
         let tree = strategy.new_tree(&mut runner).expect("a message").current();
         let content = format!("From: a@b.test\r\n{tree}");
         match objection(content.as_bytes(), &blocked) {
@@ -355,7 +308,7 @@ fn what_honest_generators_write_is_not_refused() {
             Some(found) => faults.push(format!("{content:?}: {found:?}")),
         }
     }
-    println!("{taken} of {} are taken", count());
+    println!("{taken} of {} are taken", count);
     assert!(faults.is_empty(), "{} messages\n{}", faults.len(), shortest(faults));
-    assert!(taken * 10 > count() * 9, "too little was tried");
+    assert!(taken * 10 > count * 9, "too little was tried");
 }

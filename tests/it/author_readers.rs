@@ -2,67 +2,18 @@
 //! is refused. Generated fields are read by mail-parser, by Python's library with both of its
 //! policies, and by nodemailer.
 //!
-//! `MAILWEIR_AUTHOR_FIELDS=100000 cargo t --test it author_readers` is the long form.
-
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+//! The fields are always the same; `MAILWEIR_AUTHOR_FIELDS=100000 cargo t --test it author_readers` is
+//! the long form, with other fields at each run.
 
 use mail_parser::MessageParser;
 use mailweir::mail::{AuthorError, Authors, Domain};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::readers::{Generated, Reader};
+
 /// How many fields are tried without the variable.
 const FEW: usize = 2000;
-
-/// A reader in another language: a field in, the domains of its addresses out.
-struct Reader {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Reader {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .current_dir(ROOT)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/setup.sh installs it");
-        let questions = child.stdin.take().expect("a pipe");
-        let answers = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, questions, answers }
-    }
-
-    fn python() -> Self {
-        Self::start(Command::new("target/test-venv/bin/python").arg("tests/author_readers.py"))
-    }
-
-    fn nodemailer() -> Self {
-        let mut command = Command::new("node");
-        command.arg("tests/author_readers.js").env("NODE_PATH", "target/test-node/node_modules");
-        Self::start(&mut command)
-    }
-
-    fn domains(&mut self, field: &str) -> Vec<String> {
-        let question = serde_json::json!(field).to_string() + "\n";
-        self.questions.write_all(question.as_bytes()).expect("the reader runs");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the reader runs");
-        serde_json::from_str(&answer).expect("the reader answers")
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // It may have ended; either way it is waited for.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
 
 fn mail_parser(field: &str) -> Vec<String> {
     let message = format!("From: {field}\r\n\r\n");
@@ -124,7 +75,7 @@ fn field() -> impl Strategy<Value = String> {
             "\"a\\\"b\"", "", "<", "a@c.test", "=?utf-8?q?a?=", "\"a\".b", "a;b", "a,b", "a:b",
             "(x)a", "a.(x)b", "a(x).b", "(a@c.test)b", "\"<a@c.test>\"", "\"a@c.test> <x\"",
             "\"a\\\"@c.test\"", "\"a,b@c.test\"", "=?utf-8?q?a=40c=2Etest?=", "a\u{200b}", "a\0b",
-            "a\u{a0}b", "[a]", "a\r\n ", "a'b", "a@c.test,b", "\"a\"(x)", "\"a\" \"b\"",
+            "a\u{a0}b", "[a]", "a\r\n ", "a'b", "a@c.test,b", "a\u{17}b", "\"a\"(x)", "\"a\" \"b\"",
         ]).prop_map(str::to_owned),
         1 => prop::sample::select(vec![65, 300, 999]).prop_map(|length| "x".repeat(length)),
     ];
@@ -178,6 +129,7 @@ fn field() -> impl Strategy<Value = String> {
         "ceo\u{ff20}c.test ",
         "\"Boss\"\r\n\t",
         "\"Bo\r\n ss\" ",
+        "(=?utf-8?q?ceo=40c.test?=) ",
     ]);
     let open = mostly(
         "<",
@@ -301,6 +253,8 @@ fn field() -> impl Strategy<Value = String> {
             "\u{202e}",
             "[",
             "]",
+            "\u{17}",
+            "\u{b}",
             "\u{2060}",
             "<>",
             "()",
@@ -318,20 +272,9 @@ fn field() -> impl Strategy<Value = String> {
 
 #[test]
 fn all_readers_find_our_author_or_the_message_is_refused() {
-    let count = std::env::var("MAILWEIR_AUTHOR_FIELDS");
-    let count: usize = count.map_or(FEW, |count| count.parse().expect("a number"));
-    let seed: [u8; 32] = match std::env::var("MAILWEIR_AUTHOR_SEED") {
-        Ok(text) => data_encoding::HEXLOWER
-            .decode(text.as_bytes())
-            .expect("hex")
-            .try_into()
-            .expect("32 octets"),
-        Err(_) => rand_seed(),
-    };
-    println!("MAILWEIR_AUTHOR_SEED={}", data_encoding::HEXLOWER.encode(&seed));
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut others = [Reader::python(), Reader::nodemailer()];
+    let Generated { count, mut runner } = Generated::new("AUTHOR_FIELDS", FEW);
+    let mut others =
+        [Reader::python("tests/author_readers.py"), Reader::node("tests/author_readers.js")];
     let strategy = field();
     let mut accepted = 0;
     let mut faults = Vec::new();
@@ -356,7 +299,7 @@ fn all_readers_find_our_author_or_the_message_is_refused() {
         let unfolded = field.replace("\r\n", "");
         let mut found = mail_parser(&field);
         for reader in &mut others {
-            found.extend(reader.domains(&unfolded));
+            found.extend(reader.names(&unfolded));
         }
         // What a reader could not decode is no other domain, and none that it could show.
         found.retain(|domain| !domain.contains('\u{fffd}'));
@@ -371,11 +314,4 @@ fn all_readers_find_our_author_or_the_message_is_refused() {
     faults.sort_unstable_by_key(String::len);
     faults.truncate(40);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
-
-/// Other fields at each run.
-fn rand_seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).expect("the system has random octets");
-    seed
 }

@@ -7,6 +7,7 @@ pub mod journal_record;
 pub mod ledger;
 pub mod pages;
 pub mod postfix;
+pub mod readers;
 pub mod remote;
 pub mod sandbox;
 pub mod sending;
