@@ -162,13 +162,6 @@ impl Address {
         is_local_part(local_part).then(|| Self { local_part: shortest(local_part), domain })
     }
 
-    /// An address whose local-part is quoted here if it must be; of any length.
-    pub(super) fn with_any_local_part(local_part: &str, domain: Domain) -> Self {
-        let spelling =
-            if is_local_part(local_part) { local_part.into() } else { in_quotes(local_part) };
-        Self { local_part: spelling, domain }
-    }
-
     /// The part before the `@`, in its own case, quoted if it must be.
     pub fn local_part(&self) -> &str {
         &self.local_part

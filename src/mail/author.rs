@@ -1,13 +1,16 @@
 //! Who wrote a message: the one reading of `From` and `Sender` that rules, DMARC, events, mailbox
 //! rules, forwarding, submission and journal share.
 //!
-//! Readers of mail take more than RFC 5322 writes, and each a little more than the other. What all
-//! of them take alike is read here, obsolete forms and common sloppiness included. What one of
-//! them may take for another domain, or for none, is no author: a message that has no other is
-//! refused, because else a rule or a policy for the domain could be evaded by odd
-//! spelling.
+//! Readers of mail take more than RFC 5322 writes, and each a little more than the other. A plain
+//! field is read: mailboxes between commas, each an address by itself, or words, encoded words and
+//! quoted strings before an address in angle brackets, with words in comments beside them. So is a
+//! field with oddities of one kind ([`Oddity`]: obsolete syntax, common sloppiness), because all
+//! readers take that alike. Where two kinds meet, one reader or another finds another domain, or
+//! none; so that is no author, and a message that has no other is refused, because else a rule or a
+//! policy for the domain could be evaded by odd spelling.
 
-use super::{Address, Domain, FieldLines, hidden_names, unfolded};
+use super::header::on_one_line;
+use super::{Address, Domain, FieldLines, hidden_names};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
 const MAX_ADDRESSES: usize = 100;
@@ -15,6 +18,9 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_DOMAINS: usize = 8;
 /// The longest local-part that is read, in octets: a line's worth (RFC 5322 §2.1.1).
 const MAX_LOCAL_PART: usize = 998;
+/// What an unfolded field has between its words. Other white space some readers take for a part of
+/// an address, or for its end.
+const BLANKS: [char; 2] = [' ', '\t'];
 
 /// Why it cannot be said who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +53,7 @@ impl Authors {
     }
 
     fn read(field: &[u8]) -> Result<Self, AuthorError> {
-        let addresses = mailboxes(&unfolded(field))?;
+        let addresses = mailboxes(&on_one_line(field))?;
         let domains = author_domains(&addresses);
         if domains.len() > MAX_DOMAINS || !may_be_one_organization(&domains) {
             return Err(AuthorError::Several);
@@ -172,7 +178,7 @@ impl<'a> AuthorFields<'a> {
     /// [`AuthorError`]: it names somebody, and not with one address (RFC 5322 §3.6.2).
     pub fn sender(&self) -> Result<Option<Address>, AuthorError> {
         let Some(field) = self.sender.only()? else { return Ok(None) };
-        let addresses = match mailboxes(&unfolded(field)) {
+        let addresses = match mailboxes(&on_one_line(field)) {
             Err(AuthorError::None) => return Ok(None),
             read => read?,
         };
@@ -203,152 +209,245 @@ impl<'a> Found<'a> {
 /// Whether a `From` or `Sender` field is as good as missing: it has no value, only comments, or
 /// only groups without members (RFC 6854).
 pub fn names_nobody(field: &[u8]) -> bool {
-    mailboxes(&unfolded(field)) == Err(AuthorError::None)
+    mailboxes(&on_one_line(field)) == Err(AuthorError::None)
 }
 
 /// The addresses of a field's value, at least one.
 fn mailboxes(value: &str) -> Result<Vec<Address>, AuthorError> {
+    // Some end a text or an address at control characters, and no name has them.
+    if value.contains(|c: char| c.is_control() && c != '\t') {
+        return Err(AuthorError::Unreadable);
+    }
     let mut list = List::default();
-    let mut element = Element::default();
+    let mut before = ' ';
     let mut rest = value;
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '(' => comment(rest)?,
             '"' => quoted(rest)?,
             '<' => angle(rest)?,
-            '[' if element.text.trim_end().ends_with('@') => literal(rest)?,
-            // A pair outside of quotes is obsolete, and readers differ on it. Some end a text at
-            // NUL.
-            '>' | '\\' | '\0' => return Err(AuthorError::Unreadable),
+            '[' if list.element.text.trim_end_matches(BLANKS).ends_with('@') => literal(rest)?,
+            // A pair outside of quotes is obsolete, and readers differ on it.
+            '>' | '\\' => return Err(AuthorError::Unreadable),
             c => c.len_utf8(),
         };
         let (token, after) = rest.split_at_checked(length).ok_or(AuthorError::Unreadable)?;
-        rest = after;
         match first {
-            // Who looks into quotes and comments for it ends a group there.
-            '"' | '<' | '(' if list.has_group && token.contains(';') => {
-                return Err(AuthorError::Unreadable);
-            }
-            // Who does not know of comments in brackets ends the address there.
-            '<' if token.matches(['<', '>']).count() != 2 => return Err(AuthorError::Unreadable),
-            '(' => element.comment(token, after)?,
-            '<' => element.angle(token.trim_start_matches('<').trim_end_matches('>'))?,
-            ',' | ';' => list.end(std::mem::take(&mut element))?,
-            ':' => {
-                list.has_group = true;
-                element.end_group_name()?;
-            }
-            _ => element.push(token)?,
+            '(' => list.comment(token, before, after.chars().next().unwrap_or(' '))?,
+            '"' => list.quotes(token)?,
+            '<' => list.angle(token)?,
+            ',' => list.end_element()?,
+            ':' => list.begin_group()?,
+            ';' => list.end_group()?,
+            _ => list.words(token)?,
         }
+        before = token.chars().next_back().unwrap_or(' ');
+        rest = after;
     }
-    list.end(element)?;
-    match (list.addresses.is_empty(), list.name_is_open) {
-        (false, false) => Ok(list.addresses),
-        (true, false) => Err(AuthorError::None),
-        (_, true) => Err(AuthorError::Unreadable),
-    }
+    list.end()
 }
 
-/// The addresses so far.
+/// What only some senders write. Each by itself is read alike by all; of two together one reader or
+/// another makes something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Oddity {
+    /// An `@`, or brackets, in a name without quotes.
+    Name,
+    /// A comma in such a name: `Doe, Jane <jane@example.com>`.
+    Comma,
+    /// More than words in a name's quotes.
+    Quotes,
+    /// A comment within a comment, or with more than words in it.
+    Comment,
+    /// White space, comments or a route within an address (RFC 5322 §4.4).
+    Obsolete,
+    /// A local-part in quotes.
+    LocalPart,
+    /// A group (RFC 6854).
+    Group,
+}
+
+/// The one oddity that a field may have, however often.
 #[derive(Default)]
-struct List {
-    addresses: Vec<Address>,
-    /// A comma may stand in a name that should be quoted: `Doe, Jane <jane@example.com>`. Then
-    /// what came last is the front of a name, whose address follows.
-    name_is_open: bool,
-    /// Whether a group has begun (RFC 6854).
-    has_group: bool,
+struct Oddities(Option<Oddity>);
+
+impl Oddities {
+    fn note(&mut self, oddity: Oddity) -> Result<(), AuthorError> {
+        match *self.0.get_or_insert(oddity) == oddity {
+            true => Ok(()),
+            false => Err(AuthorError::Unreadable),
+        }
+    }
 }
 
-impl List {
-    fn end(&mut self, element: Element<'_>) -> Result<(), AuthorError> {
-        let text = element.text.trim();
-        if element.angle.is_none() && !text.contains('@') {
-            // Who finds nothing else takes an address from a comment, or from an encoded word.
-            if element.is_mentioned_in_comment || text.contains("=?") {
+/// What has been read of a field.
+#[derive(Default)]
+struct List<'a> {
+    addresses: Vec<Address>,
+    oddities: Oddities,
+    element: Element<'a>,
+    /// What came last is the front of a name with a comma in it, whose address follows.
+    name_is_open: bool,
+    is_in_group: bool,
+}
+
+/// What stands between two commas.
+#[derive(Default)]
+struct Element<'a> {
+    /// What stands outside of angle brackets, with a space for each comment.
+    text: String,
+    /// What stands in them.
+    angle: Option<&'a str>,
+    /// Whether it has a comment out of which some reader takes an address where none stands in angle
+    /// brackets.
+    needs_angle: bool,
+    /// Whether its quotes have more than words in them.
+    has_odd_quotes: bool,
+    /// Whether there is more than words outside of quotes, comments and angle brackets.
+    has_odd_name: bool,
+}
+
+impl Element<'_> {
+    fn push(&mut self, token: &str) -> Result<(), AuthorError> {
+        // Some readers take what follows an address for the next one's name.
+        if self.angle.is_some() && !token.trim_matches(BLANKS).is_empty() {
+            return Err(AuthorError::Unreadable);
+        }
+        self.text.push_str(token);
+        Ok(())
+    }
+}
+
+impl<'a> List<'a> {
+    /// A comment outside of angle brackets, and the characters beside it.
+    fn comment(&mut self, comment: &str, before: char, after: char) -> Result<(), AuthorError> {
+        let inner = inside(comment);
+        let is_glued = !(BLANKS.contains(&before) || ",:;>".contains(before))
+            || !(BLANKS.contains(&after) || ",:;<".contains(after));
+        let has_more_than_words = inner.contains(['@', '<', '>', ';', '"', '[', ']']);
+        let is_nested = inner.contains(['(', ')', '\\']);
+        if has_more_than_words || is_nested {
+            self.oddities.note(Oddity::Comment)?;
+        }
+        if is_glued {
+            self.oddities.note(Oddity::Obsolete)?;
+        }
+        // Who does not nest comments reads on behind the first end.
+        let mut rests = inner.split(')').skip(1);
+        let is_split = rests.any(|rest| !rest.is_empty() && !rest.starts_with(BLANKS));
+        self.element.needs_angle |= has_more_than_words || is_split;
+        self.element.push(" ")
+    }
+
+    fn quotes(&mut self, token: &str) -> Result<(), AuthorError> {
+        let inner = inside(token);
+        // Of an address by itself they are the local-part.
+        self.element.has_odd_quotes |=
+            inner.contains(['<', '>', ';', ':', '(', ')', '[', ']', '\\']);
+        self.element.push(token)
+    }
+
+    fn angle(&mut self, token: &'a str) -> Result<(), AuthorError> {
+        let content = inside(token);
+        // Who does not know of comments and quotes in brackets ends the address there.
+        if self.element.angle.is_some() || content.contains(['<', '>']) {
+            return Err(AuthorError::Unreadable);
+        }
+        self.element.angle = Some(content);
+        Ok(())
+    }
+
+    fn words(&mut self, token: &str) -> Result<(), AuthorError> {
+        self.element.has_odd_name |= token.contains(['@', '[', ']', ')']);
+        self.element.push(token)
+    }
+
+    /// RFC 6854 allows groups in `From`. A name with an address in it could be one's author.
+    fn begin_group(&mut self) -> Result<(), AuthorError> {
+        self.oddities.note(Oddity::Group)?;
+        let name = std::mem::take(&mut self.element);
+        let is_name = name.angle.is_none() && !name.text.contains('@') && !name.text.contains("=?");
+        match is_name && !self.name_is_open && !std::mem::replace(&mut self.is_in_group, true) {
+            true => Ok(()),
+            false => Err(AuthorError::Unreadable),
+        }
+    }
+
+    fn end_group(&mut self) -> Result<(), AuthorError> {
+        self.oddities.note(Oddity::Group)?;
+        self.is_in_group = false;
+        self.end_element()
+    }
+
+    fn end_element(&mut self) -> Result<(), AuthorError> {
+        let element = std::mem::take(&mut self.element);
+        let text = element.text.trim_matches(BLANKS);
+        let address = match element.angle {
+            Some(content) => {
+                self.check_name(&element)?;
+                address(content, Place::Brackets, &mut self.oddities)
+            }
+            // Only an address in brackets has such things before it.
+            None if element.needs_angle || text.contains("=?") => {
                 return Err(AuthorError::Unreadable);
             }
-            self.name_is_open |= !text.is_empty();
-            return Ok(());
-        }
-        // Only an address in brackets can have a name before it, and is never glued to anything.
-        if element.angle.is_none() && (self.name_is_open || element.has_split_comment) {
-            return Err(AuthorError::Unreadable);
-        }
-        // After an address, who takes it for one reads on from a bracket, as for a domain literal.
-        if element.angle.is_some() && text.contains('@') && text.rfind('[') > text.rfind(']') {
-            return Err(AuthorError::Unreadable);
-        }
-        // Who takes a comment's address with the `@` of a name takes its rest for a domain.
-        if element.angle.is_some() && text.starts_with('@') && element.is_mentioned_in_comment {
-            return Err(AuthorError::Unreadable);
-        }
-        self.name_is_open = false;
-        let address = match element.angle {
-            Some(content) => address(content, Place::Brackets),
-            None => address(text, Place::Bare),
+            None if text.contains('@') && !self.name_is_open => {
+                address(text, Place::Bare, &mut self.oddities)
+            }
+            None if text.contains('@') => return Err(AuthorError::Unreadable),
+            None if text.is_empty() => return Ok(()),
+            None => {
+                self.name_is_open = true;
+                return self.oddities.note(Oddity::Comma);
+            }
         };
         let address = address.ok_or(AuthorError::Unreadable)?;
+        self.name_is_open = false;
         if self.addresses.len() >= MAX_ADDRESSES {
             return Err(AuthorError::Several);
         }
         self.addresses.push(address);
         Ok(())
     }
-}
 
-/// What stands between two commas, without comments.
-#[derive(Default)]
-struct Element<'a> {
-    /// What stands outside of angle brackets.
-    text: String,
-    /// What stands in them.
-    angle: Option<&'a str>,
-    /// Whether a comment has an `@`.
-    is_mentioned_in_comment: bool,
-    /// Whether a comment ends early for who does not nest them, and the rest could be an address, or
-    /// the end of one.
-    has_split_comment: bool,
-}
-
-impl<'a> Element<'a> {
-    fn push(&mut self, token: &str) -> Result<(), AuthorError> {
-        // Some readers take what follows an address for the next one's name.
-        if self.angle.is_some() && !token.trim().is_empty() {
-            return Err(AuthorError::Unreadable);
+    fn check_name(&mut self, element: &Element<'_>) -> Result<(), AuthorError> {
+        if element.has_odd_quotes {
+            self.oddities.note(Oddity::Quotes)?;
         }
-        self.text.push_str(token);
+        if element.has_odd_name {
+            self.oddities.note(Oddity::Name)?;
+            // From an open bracket some read on as in a domain literal.
+            if !has_whole_brackets(&element.text) {
+                return Err(AuthorError::Unreadable);
+            }
+        }
         Ok(())
     }
 
-    fn comment(&mut self, comment: &str, after: &str) -> Result<(), AuthorError> {
-        self.is_mentioned_in_comment |= comment.contains('@');
-        let mut rests = comment.split(')').skip(1);
-        let is_nested = rests.clone().count() > 1;
-        let is_glued = self.text.ends_with(|c: char| !c.is_whitespace())
-            || after.starts_with(|c: char| !c.is_whitespace());
-        let is_spaced_out = self.text.trim().contains(char::is_whitespace);
-        self.has_split_comment |= is_nested && (is_glued || is_spaced_out || comment.contains('@'))
-            || rests.clone().any(|rest| rest.contains('@'))
-            || rests.any(|rest| !rest.is_empty() && !rest.starts_with([' ', '\t']));
-        self.push(" ")
-    }
-
-    fn angle(&mut self, content: &'a str) -> Result<(), AuthorError> {
-        match self.angle.replace(content) {
-            None => Ok(()),
-            Some(_) => Err(AuthorError::Unreadable),
+    fn end(mut self) -> Result<Vec<Address>, AuthorError> {
+        self.end_element()?;
+        match (self.addresses.is_empty(), self.name_is_open) {
+            (false, false) => Ok(self.addresses),
+            (true, false) => Err(AuthorError::None),
+            (_, true) => Err(AuthorError::Unreadable),
         }
     }
+}
 
-    /// RFC 6854 allows groups in `From`. A name with an address in it could be one's author.
-    fn end_group_name(&mut self) -> Result<(), AuthorError> {
-        if self.angle.is_some() || self.text.contains('@') {
-            return Err(AuthorError::Unreadable);
+/// What stands between the first octet and the last, which are delimiters.
+fn inside(token: &str) -> &str {
+    token.get(1..token.len() - 1).unwrap_or_default()
+}
+
+fn has_whole_brackets(text: &str) -> bool {
+    let mut is_open = false;
+    for c in text.chars().filter(|c| matches!(c, '[' | ']')) {
+        if is_open == (c == '[') {
+            return false;
         }
-        self.text.clear();
-        Ok(())
+        is_open = !is_open;
     }
+    !is_open
 }
 
 /// Where an address stands.
@@ -363,59 +462,61 @@ enum Place {
 /// An addr-spec with white space and comments where the obsolete syntax has them (RFC 5322 §4.4).
 /// Around the dots of a domain they are where readers part ways: some end a bare domain at white
 /// space, and some take a comment for a part of it.
-fn address(text: &str, place: Place) -> Option<Address> {
-    // Some end an address at any white space that Unicode knows.
-    if text.contains(|c: char| c.is_whitespace() && !" \t".contains(c)) {
+fn address(text: &str, place: Place, oddities: &mut Oddities) -> Option<Address> {
+    // Some end an address at any white space that Unicode knows, and at U+FEFF, which JavaScript
+    // takes for such. Who decodes first finds what an encoded word hides, or one that begins before
+    // the bracket (RFC 2047 §5 has none in an address).
+    let is_other_blank = |c: char| c.is_whitespace() && !BLANKS.contains(&c) || c == '\u{feff}';
+    if text.contains(is_other_blank) || ["=?", "?="].iter().any(|it| text.contains(it)) {
         return None;
     }
-    let has_comment = |domain: &str| domain.contains('(');
-    if text.rsplit_once('@').is_some_and(|(_, domain)| has_comment(domain)) {
+    if text.rsplit_once('@').is_some_and(|(_, domain)| domain.contains('(')) {
         return None;
     }
-    let text = without_comments(text)?;
-    let text = without_route(text.trim())?;
-    let at = last_at(text)?;
-    let (local_part, domain) = (text.get(..at)?, text.get(at + 1..)?);
-    let domain = domain.trim();
-    // Who decodes first finds what a bare encoded word hides (RFC 2047 §5 has none in an address).
-    if place == Place::Bare && (domain.contains(char::is_whitespace) || text.contains("=?")) {
-        return None;
+    let plain = without_comments(text)?;
+    let written = without_route(plain.trim_matches(BLANKS))?;
+    let at = last_at(written)?;
+    let local_part = written.get(..at)?;
+    let domain = written.get(at + 1..)?;
+    let is_quoted = local_part.starts_with('"');
+    let is_spaced = local_part.ends_with(BLANKS)
+        || !is_quoted && local_part.contains(BLANKS)
+        || domain.contains(BLANKS);
+    if is_spaced || plain != text || written != plain.trim_matches(BLANKS) {
+        oddities.note(Oddity::Obsolete).ok()?;
     }
+    let domain = domain.trim_matches(BLANKS);
     let domain = match domain.strip_prefix('[') {
         // With white space in it, an address literal is not found whole by all.
-        Some(_) if text.contains(char::is_whitespace) => return None,
+        Some(_) if is_spaced => return None,
         Some(_) => Domain::parse(domain).ok()?,
+        None if place == Place::Bare && domain.contains(BLANKS) => return None,
         None => domain_name(domain)?,
     };
-    let local_part = local_part.trim();
-    if local_part.starts_with('"') {
-        // There are readers who end an address at a bracket also in quotes, and a quoted string
-        // where a list could go on.
-        if local_part.contains(['<', '>']) {
-            return None;
-        }
-        if local_part.contains('@') && local_part.contains([',', ';', '<', '>', '(', ')']) {
-            return None;
-        }
-        return Address::new(local_part, domain);
-    }
-    let local_part = closed_up(local_part)?;
-    if local_part.len() > MAX_LOCAL_PART || local_part.contains(['"', '@', ',', ';', ':', '<', '>'])
-    {
-        return None;
-    }
-    Some(Address::with_any_local_part(&local_part, domain))
+    let local_part = match is_quoted {
+        true => quoted_local_part(local_part.trim_end_matches(BLANKS), oddities)?.to_owned(),
+        false => closed_up(local_part)?,
+    };
+    let address = Address::new(&local_part, domain)?;
+    (address.local_part().len() <= MAX_LOCAL_PART).then_some(address)
+}
+
+/// There are readers who end an address at a bracket also in quotes, and a quoted string where a list
+/// could go on.
+fn quoted_local_part<'a>(text: &'a str, oddities: &mut Oddities) -> Option<&'a str> {
+    oddities.note(Oddity::LocalPart).ok()?;
+    let ends_early =
+        text.contains(['<', '>']) || text.contains('@') && text.contains([',', ';', '(', ')']);
+    (!ends_early).then_some(text)
 }
 
 /// `@a.test:bob@example.com`: a route (RFC 5322 §4.4) is ignored. Of one with several hosts some
 /// readers take the last for the author's.
 fn without_route(text: &str) -> Option<&str> {
-    if !text.starts_with('@') {
-        return Some(text);
-    }
+    let Some(text) = text.strip_prefix('@') else { return Some(text) };
     let (route, rest) = text.split_once(':')?;
-    let is_route = |c: char| c.is_ascii_alphanumeric() || "-._@ \t".contains(c);
-    route.chars().all(is_route).then(|| rest.trim_start())
+    let is_route = |c: char| c.is_ascii_alphanumeric() || "-._ \t".contains(c);
+    route.chars().all(is_route).then(|| rest.trim_start_matches(BLANKS))
 }
 
 /// The only `@` that is not in quotes.
@@ -423,7 +524,8 @@ fn last_at(text: &str) -> Option<usize> {
     let quoted_length = if text.starts_with('"') { quoted(text).ok()? } else { 0 };
     let rest = text.get(quoted_length..)?;
     let (before, after) = rest.split_once('@')?;
-    let is_only = !after.contains('@') && (quoted_length == 0 || before.trim().is_empty());
+    let is_only =
+        !after.contains('@') && (quoted_length == 0 || before.trim_matches(BLANKS).is_empty());
     is_only.then_some(quoted_length + before.len())
 }
 
@@ -438,7 +540,7 @@ fn domain_name(text: &str) -> Option<Domain> {
 
 /// Without white space around dots; `None` where there is other white space.
 fn closed_up(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.split('.').map(|part| part.trim_matches([' ', '\t'])).collect();
+    let parts: Vec<&str> = text.split('.').map(|part| part.trim_matches(BLANKS)).collect();
     let closed = parts.join(".");
     (!closed.is_empty() && !closed.contains(char::is_whitespace)).then_some(closed)
 }
@@ -457,8 +559,8 @@ pub(crate) fn is_invisible(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The text with a space for each comment; `None` if one does not end, or has an `@`, at which some
-/// readers begin the domain.
+/// The text with a space for each comment; `None` if one does not end, or has more in it than words,
+/// of which some readers make something.
 fn without_comments(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -469,7 +571,7 @@ fn without_comments(text: &str) -> Option<String> {
             c => c.len_utf8(),
         };
         let (token, after) = rest.split_at_checked(length)?;
-        if first == '(' && token.contains('@') {
+        if first == '(' && inside(token).contains(|c| "@<>,;:\"[]()\\".contains(c)) {
             return None;
         }
         plain.push_str(if first == '(' { " " } else { token });
@@ -488,7 +590,6 @@ fn comment(text: &str) -> Result<usize, AuthorError> {
             b')' => depth -= 1,
             // What stands behind a backslash has no meaning of its own.
             b'\\' => drop(octets.next()),
-            b'\0' => return Err(AuthorError::Unreadable),
             _ => {}
         }
         if depth == 0 {
@@ -505,7 +606,6 @@ fn quoted(text: &str) -> Result<usize, AuthorError> {
         match octet {
             b'"' => return Ok(at + 1),
             b'\\' => drop(octets.next()),
-            b'\0' => return Err(AuthorError::Unreadable),
             _ => {}
         }
     }
@@ -518,7 +618,7 @@ fn angle(text: &str) -> Result<usize, AuthorError> {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         at += match rest.as_bytes().first() {
             Some(b'>') => return Ok(at + 1),
-            Some(b'<' | b'\0') => return Err(AuthorError::Unreadable),
+            Some(b'<') => return Err(AuthorError::Unreadable),
             Some(b'"') => quoted(rest)?,
             Some(b'(') => comment(rest)?,
             _ => rest.chars().next().map_or(1, char::len_utf8),

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// The addresses of a `From` field, or why there are none.
@@ -52,6 +54,9 @@ fn what_is_common_though_no_rfc_has_it_is_read() {
         "Doe, Jane",
         "a (c@d.test)",
         "Caf\u{e9} \u{200b}",
+        "=?iso-2022-jp?b?GyRCRnxLXBsoQg==?= (x)",
+        "[EXT] Jane (Sales)",
+        "Re: x",
     ] {
         check(&format!("{name} <a@b.test>"), &["a@b.test"]);
     }
@@ -109,6 +114,27 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
         "team:\"ceo@c;.test\" <a@b.test>",
         "a@b.test(x (y))",
         "'ceo@c.test' [<a@b.test>",
+        "@ \u{b}<a@b.test>",
+        "a\u{feff}b@[192.0.2.1]",
+        "Boss: =?<utf-8?q?a?=@b.test>",
+        "=?<utf-8?q?a?=@b.test>",
+        "<=?utf-8?q?a?=@b.test>",
+        "ceo . \u{17} @ b.test",
+        "CEO <ceo . \u{17} @ b. test>",
+        "\"\u{17}\"@b.test",
+        "\u{b}a@b.test",
+        "a@b.test\u{c}",
+        "[a]@b.test",
+        "Boss, team: <a@b.test>",
+        "a: b: c@b.test",
+        "<@c.test@d.test:a@b.test>",
+        "ceo@c.test (x@y.test) <a@b.test>",
+        "Foo [x <a@b.test>",
+        "Foo ] x [ <a@b.test>",
+        "\"x (y)\" <\"a\"@b.test>",
+        "\"x (y)\" <a @b.test>",
+        "Doe, \"x <y\" Jane <a@b.test>",
+        "team: ceo@c.test <a@b.test>;",
         "ceo@c[.test <a@b.test>",
         "a@\u{a0} b.test",
         "a@b.test (x (y) ceo@c.test)",
@@ -221,5 +247,75 @@ fn a_hostile_value_takes_no_longer_than_its_length() {
         ["(", "\"", "<", "[", "@", "a@", "@ ", "a@b.c <", "((\\", "[@", ":", "\" (", "<(", "."]
     {
         assert!(read(&unit.repeat(1 << 20)).is_err(), "{unit}");
+    }
+}
+
+/// Where an address may stand.
+const PLACES: [[&str; 2]; 3] = [["", ""], ["<", ">"], ["A <", ">, "]];
+
+/// The spelling of a local-part in quotes.
+fn in_quotes(content: &str) -> String {
+    let pairs = content.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{pairs}\"")
+}
+
+/// What is read of a local-part without quotes is read with them, and as the same; and what is
+/// written of it is read.
+fn check_spellings(content: &str) {
+    for [open, close] in PLACES {
+        let of = |local_part: &str| read(&format!("{open}{local_part}@b.test{close}"));
+        let bare = of(content);
+        let quoted = of(&in_quotes(content));
+        if bare.is_ok() {
+            assert_eq!(bare, quoted, "{content:?} in {open:?}");
+        }
+        if let Ok(written) = quoted {
+            assert_eq!(read(&written.join(", ")), Ok(written), "{content:?} in {open:?}");
+        }
+    }
+}
+
+#[test]
+fn every_octet_of_a_local_part_means_the_same_in_quotes() {
+    for c in '\0'..='\u{ff}' {
+        // White space beside a dot or around a local-part is none of it, and line ends are folding.
+        if [' ', '\t', '\r', '\n'].contains(&c) {
+            continue;
+        }
+        for content in [format!("{c}"), format!("{c}a"), format!("a{c}b"), format!("a.{c}")] {
+            // A comment or the end of an address is none of it either.
+            if !content.contains(['(', ')', '<', '>', ',', ';', ':', '@', '"', '\\']) {
+                check_spellings(&content);
+            }
+        }
+        let is_control = c.is_control();
+        for value in [format!("a{c}b@b.test"), format!("\"a{c}b\"@b.test")] {
+            assert!(!is_control || read(&value).is_err(), "{value:?}");
+            assert!(!is_control || read(&format!("CEO <{value}>")).is_err(), "{value:?}");
+        }
+    }
+    for length in [MAX_LOCAL_PART - 2, MAX_LOCAL_PART, MAX_LOCAL_PART + 1, 2 * MAX_LOCAL_PART] {
+        check_spellings(&"x".repeat(length));
+        check_spellings(&"[".repeat(length));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_spelling_of_a_local_part_is_read_alike(
+        content in "[a-z.=?\\[\\]\\x00-\\xff&&[^ \t\r\n(),;:<>@\"\\\\]]{1,12}",
+    ) {
+        check_spellings(&content);
+    }
+
+    #[test]
+    fn what_is_written_is_read(content in "[a-z .\\[\\](),;:<>@\"\\\\=?é]{1,12}") {
+        for local_part in [in_quotes(&content), content] {
+            for [open, close] in PLACES {
+                if let Ok(written) = read(&format!("{open}{local_part}@b.test{close}")) {
+                    prop_assert_eq!(read(&written.join(", ")), Ok(written));
+                }
+            }
+        }
     }
 }
