@@ -1,9 +1,7 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
-use std::collections::HashMap;
-
-use mail_parser::MessageParser;
-use memchr::{memchr_iter, memmem};
+use mail_parser::{MessageParser, PartFlags};
+use memchr::memmem;
 use serde::{Serialize, Serializer};
 
 use super::Settings;
@@ -14,10 +12,11 @@ use crate::smtp::reason::Reason;
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
 /// line's worth (RFC 5322 §2.1.1), since a peer can send megabytes of either.
 const MAX_TOLD: usize = 998;
-/// Lines like delimiters times the multiparts that may stand around them: about 0.1 s of parsing. Mail
-/// that anybody writes has few multiparts within each other, and comes nowhere near.
+/// Lines like delimiters times the multiparts and messages that may stand around them: about 0.1 s of
+/// parsing. Mail that anybody writes has few multiparts within each other, and comes nowhere near.
 const MAX_DELIMITER_WORK: usize = 5_000_000;
-/// Multiparts within each other that are taken apart; deeper ones are left as one part.
+/// Multiparts and messages within each other that are taken apart, the message itself included; what
+/// is deeper is left as one part.
 const MAX_DEPTH: usize = 64;
 
 /// What the header section says, as far as rules, events and journal need it.
@@ -163,67 +162,27 @@ fn told(text: &str) -> Option<String> {
 /// Every attachment begins with a delimiter line (RFC 2046 §5.1.1), so only a message with that
 /// many of them is parsed as a whole.
 fn has_too_many_attachments(content: &[u8], max: usize) -> bool {
-    if memmem::find_iter(content, b"\n--").take(max + 1).count() <= max {
+    let lines = memmem::find_iter(content, b"\n--").count();
+    if lines <= max {
         return false;
     }
-    // The parser holds each such line against every multipart around it.
-    let lines = memmem::find_iter(content, b"\n--").count();
-    if lines.saturating_mul(multipart_depth(content)) > MAX_DELIMITER_WORK {
-        return true;
-    }
+    let depth = depth_for(lines);
     // Multiparts and texts are parts too; a message with so many of them is not read further.
     let max_parts = max.saturating_mul(4);
     let parser = MessageParser::new();
-    let parser = parser.max_depth(MAX_DEPTH).max_parts(max_parts).max_encoded_nesting(0);
-    parser.parse(content).is_some_and(|message| {
-        message.attachments().len() > max || message.parts().count() >= max_parts
-    })
+    let parser = parser.max_depth(depth).max_parts(max_parts).max_encoded_nesting(0);
+    let Some(message) = parser.parse(content) else { return false };
+    if message.attachments().len() > max || message.parts().len() >= max_parts {
+        return true;
+    }
+    // Whoever goes deeper than others with as many lines might have attachments there.
+    depth < MAX_DEPTH && message.parts().any(|part| part.flags().contains(PartFlags::LIMIT_REACHED))
 }
 
-/// How many multiparts may stand open at once, at most, and no more than [`MAX_DEPTH`]: whatever names a
-/// boundary opens one, and a delimiter closes those within its own.
-fn multipart_depth(content: &[u8]) -> usize {
-    let mut open: Vec<&[u8]> = Vec::new();
-    // Where a boundary is in `open`, the innermost place last.
-    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
-    let mut deepest = 0;
-    for line in content.split(|octet| *octet == b'\n') {
-        let line = line.trim_ascii_end();
-        let Some(delimiter) = line.strip_prefix(b"--") else {
-            if let Some(boundary) = boundary_in(line) {
-                places.entry(boundary).or_default().push(open.len());
-                open.push(boundary);
-                deepest = deepest.max(open.len());
-                if deepest == MAX_DEPTH {
-                    break;
-                }
-            }
-            continue;
-        };
-        let innermost = |boundary: &[u8]| places.get(boundary)?.last().copied();
-        let ended = delimiter.strip_suffix(b"--").and_then(innermost);
-        let is_kept = ended.or_else(|| Some(innermost(delimiter)? + 1));
-        for boundary in open.drain(is_kept.unwrap_or(open.len())..) {
-            if let Some(places) = places.get_mut(boundary) {
-                places.pop();
-            }
-        }
-    }
-    deepest
-}
-
-/// What follows `boundary=` in a line, without quotes.
-fn boundary_in(line: &[u8]) -> Option<&[u8]> {
-    let is_name = |part: &[u8]| part.eq_ignore_ascii_case(b"boundary");
-    let equals = memchr_iter(b'=', line).find(|at| {
-        let name = line.get(..*at).unwrap_or_default().trim_ascii_end();
-        name.len() >= 8 && is_name(name.get(name.len() - 8..).unwrap_or_default())
-    })?;
-    let value = line.get(equals + 1..)?.trim_ascii_start();
-    match value.strip_prefix(b"\"") {
-        Some(quoted) => quoted.split(|octet| *octet == b'"').next(),
-        None => value.split(|octet| matches!(octet, b';' | b' ' | b'\t')).next(),
-    }
+/// How deep a message with so many lines like delimiters is taken apart: the parser holds each of
+/// them against every multipart and message that it stands in.
+fn depth_for(lines: usize) -> usize {
+    (MAX_DELIMITER_WORK / lines.max(1)).clamp(1, MAX_DEPTH)
 }
 
 #[cfg(test)]
@@ -292,30 +251,71 @@ mod tests {
         check("x\r\n\tFROM : c@d.test\r\n\r\n", Err(Reason::SeveralAuthors));
     }
 
+    /// The heads of multiparts within each other, each with a boundary of its own.
+    fn nested(depth: usize) -> String {
+        let head = |number| {
+            format!("Content-Type: multipart/mixed; boundary=b{number}\r\n\r\n--b{number}\r\n")
+        };
+        (0..depth).map(head).collect()
+    }
+
     #[test]
-    fn many_lines_like_delimiters_in_many_multiparts_are_not_read() {
-        let head = |number: usize, of_each: usize| {
-            let boundary = number / of_each;
-            format!(
-                "Content-Type: multipart/mixed; BOUNDARY = \"b{boundary}\"\r\n\r\n--b{boundary}\r\n"
-            )
-        };
-        let nested = |depth: usize, of_each: usize| -> String {
-            (0..depth).map(|number| head(number, of_each)).collect()
-        };
-        for (content, depth) in [
-            (nested(50, 1), 50),
-            (nested(50, 50), 50),
-            (nested(500, 1), MAX_DEPTH),
-            (nested(5, 1) + "--b2--\r\n" + &nested(2, 1), 5),
-            (nested(5, 1) + "--b4--\r\n--b0\r\n" + &nested(6, 1), 7),
-            ("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n--b--\r\n".repeat(9), 1),
-            ("boundary=a; x=\"b\"\r\n boundary=c\r\nboundary\r\n".into(), 2),
+    fn lines_like_delimiters_are_held_against_few_multiparts() {
+        for (lines, depth) in [
+            (0, MAX_DEPTH),
+            (501, MAX_DEPTH),
+            (MAX_DELIMITER_WORK / MAX_DEPTH, MAX_DEPTH),
+            (MAX_DELIMITER_WORK / 10, 10),
+            (MAX_DELIMITER_WORK / 10 + 1, 9),
+            (MAX_DELIMITER_WORK / 2, 2),
+            (usize::MAX, 1),
         ] {
-            assert_eq!(multipart_depth(content.as_bytes()), depth, "{content}");
+            assert_eq!(depth_for(lines), depth, "{lines}");
         }
-        let lines = "--\r\n".repeat(MAX_DELIMITER_WORK / 50);
-        assert_eq!(inspected(&(nested(51, 1) + &lines)), Err(Reason::TooManyAttachments));
+        // The message itself, and 49 multiparts within each other.
+        let most = MAX_DELIMITER_WORK / 50;
+        for (lines, depth, is_taken) in
+            [(most, 49, true), (most, 50, false), (most + 1, 49, false), (most + 1, 48, true)]
+        {
+            let message = nested(depth) + "\r\n" + &"--\r\n".repeat(lines - depth);
+            let expected = if is_taken { Ok(()) } else { Err(Reason::TooManyAttachments) };
+            assert_eq!(inspected(&message).map(drop), expected, "{lines} lines, {depth} deep");
+        }
+        // However deep it is, where there are few such lines.
+        check(&(nested(1000) + "\r\n--\r\n"), Ok(Headers::default()));
+        // Messages in messages are as dear to the parser.
+        let lines = "--\r\n".repeat(most);
+        for (messages, is_taken) in [(1, true), (49, false)] {
+            let messages = "Content-Type: message/rfc822\r\n\r\n".repeat(messages);
+            let message = nested(1) + &messages + "\r\n" + &lines;
+            let expected = if is_taken { Ok(()) } else { Err(Reason::TooManyAttachments) };
+            assert_eq!(inspected(&message).map(drop), expected, "{messages}");
+        }
+    }
+
+    /// What people write has a rule of dashes, or a signature, in many lines of it.
+    #[test]
+    fn mail_with_many_lines_of_dashes_is_taken() {
+        let head = "Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n\
+                    Content-Type: multipart/alternative; boundary=a\r\n\r\n--a\r\n\r\n";
+        let tail = "--a--\r\n--m\r\nContent-Type: application/pdf\r\n\r\nx\r\n--m--\r\n";
+        for line in ["-- \r\n", "-------- Original Message --------\r\n", "--ab c\r\n"] {
+            let message = format!("{head}{}{tail}", line.repeat(300_000));
+            assert_eq!(inspected(&message).map(drop), Ok(()), "{line:?}");
+        }
+    }
+
+    /// Parts that are no attachments are bounded as well.
+    #[test]
+    fn parts_of_all_kinds_have_a_limit() {
+        let max_parts = Settings::default().max_attachments * 4;
+        let head = "Content-Type: multipart/alternative; boundary=b\r\n\r\n";
+        // The multipart is a part too.
+        for (texts, is_taken) in [(max_parts - 2, true), (max_parts - 1, false)] {
+            let message = format!("{head}{}--b--\r\n", "--b\r\n\r\nx\r\n".repeat(texts));
+            let expected = if is_taken { Ok(()) } else { Err(Reason::TooManyAttachments) };
+            assert_eq!(inspected(&message).map(drop), expected, "{texts}");
+        }
     }
 
     #[test]
