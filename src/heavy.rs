@@ -2,23 +2,38 @@
 //! and only so much of it at once, so that what it needs meanwhile stays bounded. What it leaves,
 //! as a parsed message has to wait for DNS, is bounded by `limits.header_bytes` and `header_fields`.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod schedule;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
 use memchr::memmem;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::task::block_in_place;
+use tokio::time::Instant;
+
+use self::schedule::Schedule;
 
 /// Octets of a header section that are read and parsed in about a millisecond.
 const LIGHT_SECTION: usize = 16 * 1024;
+/// Octets of a message that is taken apart to look for names in it, in about a millisecond.
+const LIGHT_WHOLE: usize = 8 * 1024;
+/// Lines like delimiters in it: each may begin a part, which is read in several ways.
+const LIGHT_PARTS: usize = 16;
 /// Mailboxes that a message is sorted into, with a key and an event for each, in a few milliseconds.
 const LIGHT_DELIVERIES: usize = 100;
 /// Octets of a message that are hashed or sealed in about a millisecond.
 const LIGHT_MESSAGE: usize = 256 * 1024;
 
+/// About how long an octet of heavy work takes: it need not be more than a guess, since what a turn has
+/// really taken is counted afterwards.
+const EXPECTED_PER_OCTET: Duration = Duration::from_nanos(10);
+
 /// As many at once as there are processors: more would not be faster.
-static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+static TURNS: LazyLock<Arc<Turns>> = LazyLock::new(|| Arc::new(Turns::new(processors())));
 
 /// Deliveries of messages to many mailboxes that are on their way at once, or those of one message:
 /// each needs one to two KiB until it is durable.
@@ -32,11 +47,25 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Whether work on a message is over in about a millisecond, or may take longer. What is
-/// to be done says so, and nobody else, so that nothing is taken for light that is not.
+/// For whom work is done. Turns are shared out among owners, so that none waits for all that
+/// another has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The client network that a message came from.
+    Network(IpNet),
+    /// Nobody outside: reports and what commands do.
+    #[default]
+    Ourselves,
+}
+
+/// Whether work on a message is over in about a millisecond, or may take longer, and for whom it is
+/// done. What is to be done says so, and nobody else, so that nothing is taken for light that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
     is_heavy: bool,
+    /// What it is about, at most.
+    octets: usize,
+    owner: Owner,
 }
 
 impl Weight {
@@ -44,22 +73,45 @@ impl Weight {
     pub fn of(message: &[u8]) -> Self {
         let front = message.get(..LIGHT_SECTION).unwrap_or(message);
         let is_short = message.len() <= LIGHT_SECTION || memmem::find(front, b"\r\n\r\n").is_some();
-        if is_short { Self::of_octets(message.len()) } else { Self { is_heavy: true } }
+        let all = Self::of_octets(message.len());
+        Self { is_heavy: all.is_heavy || !is_short, ..all }
+    }
+
+    /// That of taking a message apart and looking for names in all of it.
+    pub fn of_parts(message: &[u8]) -> Self {
+        let has_many_parts = || memmem::find_iter(message, b"\n--").nth(LIGHT_PARTS).is_some();
+        let is_heavy = message.len() > LIGHT_WHOLE || has_many_parts();
+        Self { is_heavy, ..Self::of_octets(message.len()) }
     }
 
     /// That of work for so many mailboxes.
     pub fn of_deliveries(count: usize) -> Self {
-        Self { is_heavy: count > LIGHT_DELIVERIES }
-    }
-
-    /// That of both together.
-    pub fn and(self, other: Self) -> Self {
-        Self { is_heavy: self.is_heavy || other.is_heavy }
+        Self { is_heavy: count > LIGHT_DELIVERIES, octets: 0, owner: Owner::default() }
     }
 
     /// That of octets of which none is parsed.
     pub fn of_octets(octets: usize) -> Self {
-        Self { is_heavy: octets > LIGHT_MESSAGE }
+        Self { is_heavy: octets > LIGHT_MESSAGE, octets, owner: Owner::default() }
+    }
+
+    /// The same work, done for this owner.
+    pub fn owned_by(self, owner: Owner) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// For whom the work is done.
+    pub fn owner(self) -> Owner {
+        self.owner
+    }
+
+    /// That of both together, done for the owner of this.
+    pub fn and(self, other: Self) -> Self {
+        let octets = self.octets.max(other.octets);
+        Self { is_heavy: self.is_heavy || other.is_heavy, octets, ..self }
+    }
+
+    fn expected(self) -> Duration {
+        EXPECTED_PER_OCTET * u32::try_from(self.octets).unwrap_or(u32::MAX)
     }
 }
 
@@ -151,7 +203,7 @@ pub async fn in_turn<T>(weight: Weight, work: impl FnOnce(&Turn) -> T) -> T {
     if !weight.is_heavy || !has_other_threads() {
         return work(&Turn(()));
     }
-    let _permit = TURNS.acquire().await;
+    let _held = TURNS.take(weight).await;
     block_in_place(|| work(&Turn(())))
 }
 
@@ -160,13 +212,78 @@ pub async fn complete_in_turn<T>(weight: Weight, work: impl AsyncFnOnce(&Turn) -
     if !weight.is_heavy || !has_other_threads() {
         return work(&Turn(())).await;
     }
-    let _permit = TURNS.acquire().await;
+    let _held = TURNS.take(weight).await;
     block_in_place(|| Handle::current().block_on(work(&Turn(()))))
 }
 
 /// Does what may have to wait for another thread, while the runtime's other tasks go on.
 pub fn beside_the_runtime<T>(work: impl FnOnce() -> T) -> T {
     if has_other_threads() { block_in_place(work) } else { work() }
+}
+
+/// The turns of heavy work, and who waits for one.
+#[derive(Debug)]
+struct Turns(Mutex<Schedule<oneshot::Sender<Held>>>);
+
+impl Turns {
+    fn new(count: usize) -> Self {
+        Self(Mutex::new(Schedule::new(count)))
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule<oneshot::Sender<Held>>> {
+        // It is whole between statements, so a panic elsewhere cannot have harmed it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn. Cancelling gives up the place in the line and nothing else.
+    async fn take(self: &Arc<Self>, weight: Weight) -> Option<Held> {
+        let (giver, given) = oneshot::channel();
+        let owner = weight.owner;
+        let number = self.schedule().ask(owner, weight.expected(), giver);
+        let _place = Place { turns: self, owner, number };
+        self.give();
+        // An error would say that a place in the line was lost, which is so only behind a future
+        // that is gone.
+        given.await.ok()
+    }
+
+    /// Gives what is free to who is next.
+    fn give(self: &Arc<Self>) {
+        loop {
+            let Some((owner, waiter)) = self.schedule().next() else { return };
+            let held = Held { turns: Arc::clone(self), owner, began: Instant::now() };
+            // Where nobody waits any more, it is given back at once.
+            drop(waiter.send(held));
+        }
+    }
+}
+
+/// A place in an owner's line, given up when dropped.
+struct Place<'a> {
+    turns: &'a Turns,
+    owner: Owner,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.turns.schedule().leave(self.owner, self.number);
+    }
+}
+
+/// A turn of an owner, given back when dropped.
+#[derive(Debug)]
+struct Held {
+    turns: Arc<Turns>,
+    owner: Owner,
+    began: Instant,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.turns.schedule().end(self.owner, self.began.elapsed());
+        self.turns.give();
+    }
 }
 
 /// Only the threads of such a runtime can leave their other tasks to each other.
@@ -176,28 +293,57 @@ fn has_other_threads() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, mpsc};
+    use std::net::IpAddr;
+    use std::pin::{Pin, pin};
+    use std::sync::mpsc;
     use std::task::{Context, Poll, Waker};
 
     use super::*;
 
-    const LIGHT: Weight = Weight { is_heavy: false };
-    const HEAVY: Weight = Weight { is_heavy: true };
+    const LIGHT: Weight = Weight { is_heavy: false, octets: 0, owner: Owner::Ourselves };
+    const HEAVY: Weight = Weight { is_heavy: true, octets: 0, owner: Owner::Ourselves };
+
+    fn network(number: u8) -> Owner {
+        Owner::Network(IpAddr::from([192, 0, number, 0]).into())
+    }
+
+    fn heavy(number: u8) -> Weight {
+        HEAVY.owned_by(network(number))
+    }
 
     #[test]
     fn a_long_header_section_is_heavier_than_a_body() {
         let message = |section: usize, body: usize| {
             format!("{}\r\n\r\n{}", "x".repeat(section), "y".repeat(body)).into_bytes()
         };
-        assert_eq!(Weight::of(b""), LIGHT);
-        assert_eq!(Weight::of(&message(1000, 100_000)), LIGHT);
-        assert_eq!(Weight::of(&message(LIGHT_SECTION - 4, 0)), LIGHT);
-        assert_eq!(Weight::of(&message(LIGHT_SECTION - 3, 0)), HEAVY);
-        assert_eq!(Weight::of(&message(20_000, 100)), HEAVY);
-        assert_eq!(Weight::of(&message(1000, LIGHT_MESSAGE)), HEAVY);
-        assert_eq!(Weight::of(&b"no end of a section ".repeat(1000)), HEAVY);
+        for (message, is_heavy) in [
+            (Vec::new(), false),
+            (message(1000, 100_000), false),
+            (message(LIGHT_SECTION - 4, 0), false),
+            (message(LIGHT_SECTION - 3, 0), true),
+            (message(20_000, 100), true),
+            (message(1000, LIGHT_MESSAGE), true),
+            (b"no end of a section ".repeat(1000), true),
+        ] {
+            let octets = message.len();
+            let expected = Weight { is_heavy, octets, owner: Owner::Ourselves };
+            assert_eq!(Weight::of(&message), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_taken_apart_is_heavier_than_one_that_is_not() {
+        for (message, is_heavy) in [
+            (String::new(), false),
+            ("x".repeat(LIGHT_WHOLE), false),
+            ("x".repeat(LIGHT_WHOLE + 1), true),
+            ("\r\n--".repeat(LIGHT_PARTS), false),
+            ("\r\n--".repeat(LIGHT_PARTS + 1), true),
+        ] {
+            let weight = Weight::of_parts(message.as_bytes());
+            let octets = message.len();
+            assert_eq!(weight, Weight { is_heavy, octets, owner: Owner::Ourselves });
+        }
     }
 
     #[test]
@@ -225,13 +371,20 @@ mod tests {
         });
     }
 
+    #[test]
+    fn work_belongs_to_who_asked_for_it_first() {
+        let asked = LIGHT.owned_by(network(1)).and(HEAVY.owned_by(network(2)));
+        assert_eq!(asked, heavy(1));
+        assert_eq!(Weight::of(b"").owner(), Owner::Ourselves);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn only_so_many_are_heavy_at_once() {
         let now = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..50)
-            .map(|_| {
+            .map(|number| {
                 let now = Arc::clone(&now);
-                tokio::spawn(in_turn(HEAVY, move |_| {
+                tokio::spawn(in_turn(heavy(number), move |_| {
                     let others = now.fetch_add(1, Ordering::SeqCst);
                     std::thread::yield_now();
                     now.fetch_sub(1, Ordering::SeqCst);
@@ -294,8 +447,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn light_work_waits_for_nobody() {
-        let count = u32::try_from(processors()).expect("fits");
-        let all = TURNS.acquire_many(count).await;
+        let mut all = Vec::new();
+        for number in 0..processors() {
+            all.push(TURNS.take(heavy(u8::try_from(number).expect("few"))).await);
+        }
         let mut context = Context::from_waker(Waker::noop());
         let light = pin!(in_turn(LIGHT, |_| 1));
         assert_eq!(light.poll(&mut context), Poll::Ready(1));
@@ -306,6 +461,50 @@ mod tests {
         let heavy = pin!(complete_in_turn(HEAVY, async |_| 4));
         assert_eq!(heavy.poll(&mut context), Poll::Pending);
         drop(all);
+    }
+
+    fn poll(future: Pin<&mut impl Future<Output = Option<Held>>>) -> Option<Held> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(held) => held,
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_turn_that_is_given_up_is_the_next_ones() {
+        let turns = Arc::new(Turns::new(1));
+        let first = poll(pin!(turns.take(heavy(1)))).expect("is free");
+        let mut gone = Box::pin(turns.take(heavy(2)));
+        let mut third = pin!(turns.take(heavy(3)));
+        let mut fourth = Box::pin(turns.take(heavy(4)));
+        for waiting in [gone.as_mut(), fourth.as_mut()] {
+            assert!(poll(waiting).is_none());
+        }
+        assert!(poll(third.as_mut()).is_none());
+        // One goes away while it waits, and one when it has been given the turn without knowing.
+        drop(gone);
+        drop(first);
+        drop(fourth);
+        let third = poll(third.as_mut()).expect("nobody else waits");
+        drop(third);
+        assert!(poll(pin!(turns.take(heavy(5)))).is_some(), "no turn is lost");
+    }
+
+    /// Of turns that took long, their owner's others wait longer.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_a_turn_takes_counts() {
+        let turns = Arc::new(Turns::new(1));
+        let long = turns.take(heavy(1)).await;
+        let mut again = pin!(turns.take(heavy(1)));
+        let mut short = pin!(turns.take(heavy(2)));
+        assert!(poll(again.as_mut()).is_none());
+        assert!(poll(short.as_mut()).is_none());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(long);
+        assert!(poll(again.as_mut()).is_none());
+        let of_short = poll(short.as_mut()).expect("it has had nothing");
+        drop(of_short);
+        assert!(poll(again.as_mut()).is_some());
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::events::{
     BouncedRecipient, DmarcPolicyApplied, EmailReceived, Event, EventLine, IncomingBounced,
     JournalingInitiated, MailboxDelivered, RuleActionApplied, RuleApplied, RuleType,
 };
+use crate::heavy::Owner;
 use crate::id::TraceId;
 use crate::mail::{Address, Verdict, take_out};
 use crate::smtp::reason::Reason;
@@ -48,9 +49,9 @@ impl Change {
         Self { trace_ids, commit }
     }
 
-    /// Makes it durable.
-    pub(super) async fn commit(self, store: &Store) -> Result<Committed, StoreError> {
-        store.commit(self.commit).await?;
+    /// Makes it durable, in a turn of this owner.
+    pub(super) async fn commit(self, store: &Store, owner: Owner) -> Result<Committed, StoreError> {
+        store.commit(Commit { owner, ..self.commit }).await?;
         Ok(Committed { trace_ids: self.trace_ids })
     }
 }
@@ -103,15 +104,16 @@ fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, C
     (trace_ids, commit)
 }
 
-/// Makes the events of a message durable that is refused in session.
+/// Makes the events of a message durable that is refused in session, in a turn of this owner.
 pub(super) async fn commit_refusal(
     message: Admitted,
     rejection: &Rejection,
     store: &Store,
+    owner: Owner,
 ) -> Result<(), StoreError> {
     let reason = rejection.reason;
     let Admitted { mail, shares, .. } = message;
-    let mut commit = Commit::default();
+    let mut commit = Commit { owner, ..Commit::default() };
     if let Some(outgoing) = &mail.outgoing {
         // It was never received by the organizations of its recipients here.
         commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(rejection)));

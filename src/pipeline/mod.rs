@@ -52,11 +52,12 @@ use crate::directory::{ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
 use crate::events::audit::{AuditLog, MailboxAccess};
-use crate::heavy::{self, NoWay, Turn, Weight};
+use crate::heavy::{self, NoWay, Owner, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
 use crate::msgauth::SignError;
 use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
+use crate::smtp::network_of;
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
 use accesses::NoRoom;
@@ -169,7 +170,7 @@ impl Pipeline {
     /// made durable. Only then is it accepted.
     async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Rejection> {
         let Relayed { transaction, checks } = relayed;
-        let weight = Weight::of(&content);
+        let weight = Weight::of(&content).owned_by(owner_at(&transaction.peer));
         let settings = &transaction.snapshot.settings;
         let inspect = |turn: &Turn| receive::inspect(turn, &content, settings);
         let headers = heavy::in_turn(weight, inspect).await?;
@@ -197,10 +198,11 @@ impl Pipeline {
         submission: Submission,
         content: Vec<u8>,
     ) -> Result<Committed, Rejection> {
-        let weight = Weight::of(&content);
+        let weight = Weight::of(&content).owned_by(owner_at(&submission.peer));
+        let parts = Weight::of_parts(&content);
         let compose =
             |turn: &Turn| submission::compose(turn, submission, content, self.clock.now());
-        let composed = heavy::in_turn(weight, compose).await?;
+        let composed = heavy::in_turn(weight.and(parts), compose).await?;
         let weight = weight.and(Weight::of_deliveries(composed.submission.expanded()));
         let dispatch = |turn: &Turn| outgoing::dispatch(turn, composed, &self.store);
         let dispatched = heavy::in_turn(weight, dispatch).await;
@@ -226,13 +228,15 @@ impl Pipeline {
         }
         if let Some(rejection) = admitted.refusal() {
             let accesses = accesses::without_room(&admitted);
-            let committed = commit::commit_refusal(admitted, &rejection, &self.store).await;
+            let committed =
+                commit::commit_refusal(admitted, &rejection, &self.store, weight.owner()).await;
             committed.map_err(store_failure)?;
             accesses.into_iter().for_each(|access| self.audit.record(access));
             return Err(rejection);
         }
         let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await?;
-        let committed = ready.change.commit(&self.store).await.map_err(store_failure)?;
+        let committed =
+            ready.change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
         let tell = |_: &Turn| {
             if let Some(log) = ready.log {
                 log.write();
@@ -360,6 +364,11 @@ impl From<NoWay> for Rejection {
     fn from(_: NoWay) -> Self {
         Reason::Overloaded.into()
     }
+}
+
+/// For whom heavy work on a client's message is done.
+fn owner_at(peer: &Peer) -> Owner {
+    Owner::Network(network_of(peer.ip))
 }
 
 /// Why a message is refused that cannot be signed.

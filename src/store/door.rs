@@ -193,6 +193,7 @@ impl Store {
         // Nearly every delivery has an event.
         let deliveries = Weight::of_deliveries(commit.events.len());
         let weight = Weight::of_octets(commit.content_octets()).and(deliveries);
+        let weight = weight.owned_by(commit.owner);
         let encoded =
             heavy::in_turn(weight, |turn| codec::encode(turn, commit, &self.keyring)).await?;
         self.disk.took(encoded.frame.length());

@@ -12,6 +12,7 @@ use super::queued::{QueueChange, QueueEntry, SealedQueued};
 use super::usage::{UsageHold, Used};
 use crate::clock::Timestamp;
 use crate::events::{EventLine, Lsn};
+use crate::heavy::Owner;
 use crate::id::{MailboxId, TraceId};
 use crate::mail::Address;
 
@@ -82,6 +83,8 @@ pub struct Commit {
     pub queue_room: Option<QueueHold>,
     /// The envelope sender for whom a token stands where the message is forwarded to.
     pub first_sender: Option<Address>,
+    /// For whom it is made.
+    pub owner: Owner,
 }
 
 impl Commit {
