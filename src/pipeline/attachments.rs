@@ -102,13 +102,25 @@ impl Extensions {
     }
 
     fn mean_visible(&self, visible: &str) -> bool {
-        visible.split(|c: char| c.is_control() || c == ':').any(|name| {
-            let is_dropped =
-                |c: char| c.is_whitespace() || "./\\\"',;?*|<>()[]{}\u{fffd}".contains(c);
-            let name = name.trim_end_matches(is_dropped);
-            let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
-            extension.is_some_and(|extension| self.0.contains(extension.as_str()))
+        visible.split(char::is_control).any(|name| {
+            // Prose has a space behind a colon, which no system takes for the name's end; only the
+            // first colon may be one all the same.
+            let mut pieces = name.split(':').enumerate().peekable();
+            while let Some((place, piece)) = pieces.next() {
+                let is_prose = pieces.peek().is_some_and(|(_, next)| next.starts_with(' '));
+                if (place == 0 || !is_prose) && self.mean_whole(piece) {
+                    return true;
+                }
+            }
+            false
         })
+    }
+
+    fn mean_whole(&self, name: &str) -> bool {
+        let is_dropped = |c: char| c.is_whitespace() || "./\\\"',;?*|<>()[]{}\u{fffd}".contains(c);
+        let name = name.trim_end_matches(is_dropped);
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_lowercase());
+        extension.is_some_and(|extension| self.0.contains(extension.as_str()))
     }
 }
 
@@ -200,7 +212,11 @@ impl Reading<'_> {
     /// cannot be told. A part's number is looked for once, at the end, since all parts of the
     /// message may stand before it.
     fn objection(self, content: &[u8]) -> Option<Objection> {
-        let message = PARSER.parse(content)?;
+        let Some(message) = PARSER.parse(content) else {
+            // Without a field and without a body, it is a text for some readers.
+            let name = in_text(content).find(|name| self.blocked.mean(name))?;
+            return Some(Objection::Blocked { name: shown(&name), part: String::new() });
+        };
         let Some(rest) = self.parts.get().checked_sub(message.parts().len()) else {
             return Some(Objection::Malformed { why: TOO_MANY, part: String::new(), name: None });
         };
@@ -422,8 +438,15 @@ fn blocked_name(part: MessagePart<'_>, blocked: &Extensions) -> Option<String> {
         let mut values = fields(part, "Content-Disposition").chain(fields(part, "Content-Type"));
         values.find_map(|value| lenient(&value).find(is_blocked))
     });
-    if found.is_some() || !is_read_as_text(part) {
+    if found.is_some() {
         return found;
+    }
+    // For some readers a text begins with the first line that is no field.
+    let header = part.raw();
+    let lines = FieldLines::new(header).map(|(_, range)| header.get(range).unwrap_or_default());
+    let in_header = lines.flat_map(in_text).find(is_blocked);
+    if in_header.is_some() || !is_read_as_text(part) {
+        return in_header;
     }
     in_text(&part.decoded()).find(is_blocked)
 }

@@ -103,6 +103,21 @@ const ODD_NAMED: &[&str] = &[
     "Content-Type: application/x name=a.exe\r\n",
     "\tContent-Type: text/plain; name=a.exe\r\n",
     "Content-Type: text/plain; boundary=b\r\n",
+    "Content-Disposition: attachment; filename*=utf-8''a.exe%20(1).pdf\r\n",
+    "Content-Disposition: attachment; filename*=utf-8''a.exe[1].pdf\r\n",
+    "Content-Disposition: attachment; filename=a.exe (1).pdf\r\n",
+    "Content-Disposition: attachment; filename=x a.exe y.pdf\r\n",
+    "Content-Disposition: attachment; filename=<x>a.exe\r\n",
+    "Content-Disposition: attachment; filename=(x)a.exe(y)\r\n",
+    "Content-Disposition: attachment; filename*0*=utf-8''a.ex[x; filename*1*=e\r\n",
+    "Content-Disposition: attachment; filename*0=a.ex,x; filename*1=e\r\n",
+    "Content-Disposition: attachment; filename*0=a.exe; filename*2=.txt\r\n",
+    "Content-Disposition: attachment; filename*0=a.exe; FILENAME*1=.txt\r\n",
+    "Content-Disposition: attachment; filename*0=a.exe; filename*0=.txt\r\n",
+    "Content-Disposition: attachment; filename*=hz''a.exe\r\n",
+    "Content-Disposition: attachment; filename=\"=?hz?q?a.e~=0Axe?=\"\r\n",
+    "Content-Disposition: attachment; filename=\"=?hz?q?~{VPND~}.exe?=\"\r\n",
+    "Content-Disposition: attachment; filename=\"C:a.exe:\"\r\n",
 ];
 
 fn leaf(clean: bool) -> BoxedStrategy<String> {
@@ -311,4 +326,106 @@ fn what_honest_generators_write_is_not_refused() {
     println!("{taken} of {} are taken", count);
     assert!(faults.is_empty(), "{} messages\n{}", faults.len(), shortest(faults));
     assert!(taken * 10 > count * 9, "too little was tried");
+}
+
+/// A file's name as people give it, before its extension: with spaces, parentheses, other files' names
+/// and letters of other languages.
+fn stem() -> impl Strategy<Value = String> {
+    let words =
+        ["Offer", "shop.com", "(1)", "setup.exe", "a.js", "Grüße", "中文", "100%", "it's", "v1.2"];
+    let joints = [" ", "_", " - ", " & ", ", ", "+"];
+    prop::collection::vec((select(words.to_vec()), select(joints.to_vec())), 1..5).prop_map(
+        |words| {
+            let mut stem = String::new();
+            for (word, joint) in words {
+                if !stem.is_empty() {
+                    stem.push_str(joint);
+                }
+                stem.push_str(word);
+            }
+            stem
+        },
+    )
+}
+
+/// As RFC 2231 §7 wants it.
+fn percent_encoded(name: &str) -> Vec<String> {
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+    let encoded = |octet: u8| format!("%{octet:02X}");
+    let one =
+        |octet: u8| if is_plain(octet) { char::from(octet).to_string() } else { encoded(octet) };
+    name.bytes().map(one).collect()
+}
+
+/// Encoded words (RFC 2047) of some characters each.
+fn words(name: &str, encoding: char, length: usize) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    let words = characters.chunks(length).map(|text| {
+        let text: String = text.iter().collect();
+        let encoded = match encoding {
+            'b' => base64::MIME.encode(&text).replace("\r\n", ""),
+            _ => percent_encoded(&text).concat().replace('%', "="),
+        };
+        format!("=?utf-8?{encoding}?{encoded}?=")
+    });
+    words.collect::<Vec<_>>().join("\r\n ")
+}
+
+/// A name in pieces of some octets each (RFC 2231 §3).
+fn in_pieces(key: &str, encoded: &[String], length: usize) -> String {
+    let pieces = encoded.chunks(length).enumerate().map(|(number, piece)| {
+        let charset = if number == 0 { "utf-8''" } else { "" };
+        format!("{key}*{number}*={charset}{}", piece.concat())
+    });
+    pieces.collect::<Vec<_>>().join(";\r\n ")
+}
+
+/// A name's parameter in every form in which honest generators give it.
+fn forms(key: &str, name: &str, length: usize) -> Vec<String> {
+    let encoded = percent_encoded(name);
+    let mut forms = vec![
+        format!("{key}*=UTF-8''{}", encoded.concat()),
+        in_pieces(key, &encoded, length),
+        format!("{key}=\"{}\"", words(name, 'q', length)),
+        format!("{key}=\"{}\"", words(name, 'b', length)),
+        format!("{key}=\"{name}\""),
+    ];
+    if name.is_ascii() {
+        let pieces = name.as_bytes().chunks(length).map(String::from_utf8_lossy).enumerate();
+        let pieces: Vec<_> =
+            pieces.map(|(number, piece)| format!("{key}*{number}=\"{piece}\"")).collect();
+        forms.push(pieces.join(";\r\n "));
+    }
+    forms
+}
+
+#[test]
+fn the_extension_of_an_honest_name_is_its_last() {
+    let Generated { count, mut runner } = Generated::new(KIND, FEW);
+    let blocked = Extensions::default();
+    let strategy = (stem(), 3_usize..40);
+    let mut faults = Vec::new();
+    for _ in 0..count {
+        let (stem, length) = strategy.new_tree(&mut runner).expect("a name").current();
+        for extension in ["pdf", "exe"] {
+            let name = format!("{stem}.{extension}");
+            for (kind, key) in
+                [("Content-Disposition: attachment", "filename"), ("Content-Type: a/b", "name")]
+            {
+                for form in forms(key, &name, length) {
+                    let content = format!("From: a@b.test\r\n{kind}; {form}\r\n\r\nx");
+                    let found = objection(content.as_bytes(), &blocked);
+                    let is_right = match found {
+                        None => extension == "pdf",
+                        Some(Objection::Blocked { .. }) => extension == "exe",
+                        Some(Objection::Malformed { .. }) => false,
+                    };
+                    if !is_right {
+                        faults.push(format!("{content:?}: {found:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} names\n{}", faults.len(), shortest(faults));
 }

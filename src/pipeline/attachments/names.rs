@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use encodify::base64;
+use encodify::{base64, qp};
 use mail_parser::decoders::charsets::Charset;
 use memchr::memmem;
 
@@ -11,12 +11,33 @@ use super::{PARSER, bare};
 /// Every name that some reader may find in the value of a `Content-Type` or `Content-Disposition`
 /// field: whatever is given for something that is called a name.
 pub(super) fn lenient(value: &str) -> impl Iterator<Item = String> {
-    let given = given_names(value).into_iter();
-    given.flat_map(|named| {
-        let whole = in_pieces(&named).into_iter().map(|pieces| pieces.joined);
-        let joined: Vec<String> = whole.flat_map(|name| readings(&name)).collect();
-        named.into_iter().flat_map(|(_, value)| readings(value)).chain(joined)
+    let has_one_case = has_one_case(value);
+    given_names(value).into_iter().flat_map(move |named| {
+        let mut names = Vec::new();
+        let mut clear = Vec::new();
+        for pieces in in_pieces(&named) {
+            if has_one_case && pieces.is_clear {
+                names.append(&mut decoded(&pieces.joined));
+                clear.push(pieces.name);
+            } else {
+                names.append(&mut readings(&pieces.joined));
+                names.append(&mut decoded(&pieces.cut));
+            }
+        }
+        for (key, value) in named {
+            let is_clear =
+                numbered(&key).is_some_and(|(name, _)| clear.iter().any(|it| it == name));
+            if !is_clear {
+                names.append(&mut readings(value));
+            }
+        }
+        names
     })
+}
+
+/// Whether all pieces of names are called alike: some readers do not join them otherwise.
+fn has_one_case(value: &str) -> bool {
+    value.matches("name*").count() == value.to_ascii_lowercase().matches("name*").count()
 }
 
 /// Whether a name in a field's value is in a charset that is not decoded here, or in which ASCII is
@@ -86,31 +107,93 @@ fn outside_quotes(value: &str, escapes: bool) -> Vec<&str> {
 
 /// A name that is given in pieces (RFC 2231 §3).
 struct Pieces {
+    /// What is given so: `filename` or `name`, if nothing is odd.
+    name: String,
     joined: String,
+    /// The same where each piece ends at what ends a token.
+    cut: String,
     /// Whether one of them says that it is encoded, so that the first may name a charset.
     are_extended: bool,
+    /// Whether they are as the RFC wants them, so that no reader takes fewer or less of them.
+    is_clear: bool,
+}
+
+/// One of them.
+struct Piece<'a> {
+    name: String,
+    number: u32,
+    key: &'a str,
+    value: &'a str,
+}
+
+impl Piece<'_> {
+    fn is_extended(&self) -> bool {
+        self.key.trim_end().ends_with('*')
+    }
+
+    /// Whether it is the one of this number for every reader, and its value is all that it seems.
+    fn is_clear(&self, number: u32) -> bool {
+        let end = if self.is_extended() { "*" } else { "" };
+        let is_known = ["filename", "name"].contains(&self.name.as_str());
+        let bare_key = self.key.trim_start_matches([' ', '\t']);
+        let is_called_so = bare_key == format!("{}*{number}{end}", self.name);
+        if !is_known || !is_called_so {
+            return false;
+        }
+        let names_charset = number == 0 && self.is_extended();
+        if !names_charset && is_quoted_string(self.value) {
+            return !self.value.contains('\\');
+        }
+        let value = self.value.trim_matches('"');
+        let text = if names_charset { behind_charset(value) } else { Some(value) };
+        text.is_some_and(|text| !text.contains(ends_value) && !text.contains(ENDS_TOKEN))
+    }
 }
 
 /// The names that are given in pieces, which some readers join before they decode: what is encoded
 /// may be cut anywhere.
 fn in_pieces(named: &[(String, &str)]) -> Vec<Pieces> {
-    let mut pieces: Vec<(String, u32, bool, &str)> = named
+    let mut pieces: Vec<Piece<'_>> = named
         .iter()
         .filter_map(|(key, value)| {
-            let (name, number) = key.split_once('*')?;
-            let is_extended = number.trim_end().ends_with('*');
-            let number = number.trim_end().trim_end_matches('*').trim().parse().ok()?;
-            Some((name.trim().to_owned(), number, is_extended, value.trim_matches('"')))
+            let (name, number) = numbered(key)?;
+            Some(Piece { name: name.to_owned(), number, key, value })
         })
         .collect();
-    pieces.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-    let names = pieces.chunk_by(|one, other| one.0 == other.0);
+    pieces.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
+    let names = pieces.chunk_by(|one, other| one.name == other.name);
     names
         .map(|pieces| Pieces {
-            joined: pieces.iter().map(|piece| piece.3).collect(),
-            are_extended: pieces.iter().any(|piece| piece.2),
+            name: pieces.first().map(|piece| piece.name.clone()).unwrap_or_default(),
+            joined: pieces.iter().map(|piece| piece.value.trim_matches('"')).collect(),
+            cut: pieces.iter().map(|piece| token(piece.value)).collect(),
+            are_extended: pieces.iter().any(Piece::is_extended),
+            is_clear: pieces.iter().zip(0..).all(|(piece, number)| piece.is_clear(number)),
         })
         .collect()
+}
+
+/// What a key calls a piece of, and its number.
+fn numbered(key: &str) -> Option<(&str, u32)> {
+    let (name, number) = key.split_once('*')?;
+    let number = number.trim_end().trim_end_matches('*').trim().parse().ok()?;
+    Some((name.trim(), number))
+}
+
+/// A value as who ends it where a token ends; all of a quoted string.
+fn token(value: &str) -> &str {
+    if is_quoted_string(value) {
+        return value.trim_matches('"');
+    }
+    let text = behind_charset(value).unwrap_or(value);
+    let text = text.trim_start_matches(ends_value);
+    text.split(|c| ends_value(c) || ENDS_TOKEN.contains(&c)).next().unwrap_or_default()
+}
+
+/// What is encoded behind a charset and a language (RFC 2231 §4).
+fn behind_charset(value: &str) -> Option<&str> {
+    let (_, rest) = value.split_once(QUOTE)?;
+    rest.split_once(QUOTE).map(|(_, text)| text)
 }
 
 /// What stands between semicolons and has a `=`: the key in lower case, and the value.
@@ -119,32 +202,55 @@ pub(super) fn parameters(value: &str) -> impl Iterator<Item = (String, &str)> {
     assignments.map(|(key, value)| (key.to_ascii_lowercase(), value.trim()))
 }
 
+/// What stands around the language behind a charset (RFC 2231 §4).
+const QUOTE: char = '\'';
+
 /// What ends a token (RFC 2045 §5.1) or an attribute (RFC 2231 §7), beside what separates words.
 const ENDS_TOKEN: [char; 11] = ['@', ':', '\\', '/', '[', ']', '?', '=', '*', '\'', ';'];
 
+/// What ends a value for some readers, and what others pass over where one begins.
+fn ends_value(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ',' | '"' | '<' | '>' | '(' | ')')
+}
+
 /// Every name for which some reader may take a value. A quoted string that is well-formed (RFC 5322
 /// §3.2.4) is one name; of anything else, readers drop quotes, backslashes and comments wherever they
-/// stand, or end it at a comma, white space, a quote or a bracket, or where a token ends.
+/// stand, or end it at a comma, white space, a quote or a bracket, or where a token ends. Nobody begins
+/// in the middle, but at a quote.
 fn readings(value: &str) -> Vec<String> {
     let mut taken: Vec<String> = vec![value.to_owned()];
     if value.contains(['"', '\\']) {
         taken.push(without_quotes(value));
     }
     if !is_quoted_string(value) {
-        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '"' | '<' | '>' | '(' | ')');
-        for piece in value.split(ends) {
-            taken.push(piece.to_owned());
-            taken.extend(piece.find(ENDS_TOKEN).and_then(|at| piece.get(..at)).map(str::to_owned));
-        }
+        taken.extend(beginnings(value));
         if value.contains('"') {
+            for piece in value.split(ends_value) {
+                taken.push(piece.to_owned());
+                taken.push(piece.split(ENDS_TOKEN).next().unwrap_or_default().to_owned());
+            }
             let dropped = without_quotes(value);
             taken.extend(dropped.split([',', ' ', '\t']).map(str::to_owned));
         }
         if value.contains(['"', '(']) {
-            taken.push(bare(&without_quotes(value)));
+            let bare = bare(&without_quotes(value));
+            taken.extend(beginnings(&bare));
+            taken.push(bare);
         }
     }
     taken.iter().flat_map(|name| decoded(name)).collect()
+}
+
+/// What stands before the first end of a value that some reader finds, with a charset before it or
+/// without one.
+fn beginnings(value: &str) -> impl Iterator<Item = String> {
+    let texts = [Some(value), behind_charset(value)].into_iter().flatten();
+    texts.flat_map(|text| {
+        let text = text.trim_start_matches(ends_value);
+        let piece = text.split(ends_value).next().unwrap_or_default();
+        let token = piece.split(ENDS_TOKEN).next().unwrap_or_default();
+        [piece.to_owned(), token.to_owned()]
+    })
 }
 
 /// Whether it is one quoted string, in which nothing but a quote or a backslash is escaped.
@@ -190,9 +296,30 @@ fn decoded(value: &str) -> Vec<String> {
 
 /// A text with its encoded words decoded.
 fn without_words(text: &str) -> Option<String> {
-    let field = format!("Subject: {text}\r\n\r\n");
+    let field = format!("Subject: {}\r\n\r\n", with_hz_as_ascii(text));
     let message = PARSER.parse_headers(field.as_bytes());
     message.and_then(|message| message.subject().map(str::to_owned))
+}
+
+/// The parser decodes nothing that is in HZ, although the ASCII in it is ASCII.
+fn with_hz_as_ascii(text: &str) -> Cow<'_, str> {
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains("=?hz") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, _) in lower.match_indices("=?hz") {
+        for label in HZ.map(|charset| format!("=?{charset}?")) {
+            if lower.get(at..).is_some_and(|word| word.starts_with(&label)) {
+                out.push_str(text.get(done..at).unwrap_or_default());
+                out.push_str("=?us-ascii?");
+                done = at + label.len();
+            }
+        }
+    }
+    out.push_str(text.get(done..).unwrap_or_default());
+    Cow::Owned(out)
 }
 
 /// Whether a value begins with a charset that cannot be read (RFC 2231 §4). One that does not say
@@ -202,7 +329,13 @@ fn is_unreadable_extended(value: &str, is_extended: bool) -> bool {
     let Some((charset, rest)) = value.split_once('\'') else { return false };
     let is_encoded =
         is_extended && rest.contains('\'') || rest.starts_with('\'') && rest.contains('%');
-    is_encoded && !charset.is_empty() && !is_readable(charset)
+    if !is_encoded || charset.is_empty() || is_readable(charset) {
+        return false;
+    }
+    let text = rest.split_once(QUOTE).map_or(rest, |(_, text)| text);
+    let text = without_percent(text);
+    let is_clear = is_hz(charset) && is_clear_hz(text.trim_end_matches('"').as_bytes());
+    !is_clear
 }
 
 /// Whether a value has an encoded word (RFC 2047 §2) in a charset that cannot be read, as it is or
@@ -215,9 +348,51 @@ fn has_unreadable_word(value: &str) -> bool {
             let charset = word.next().unwrap_or_default().trim();
             let encoding = word.next().unwrap_or_default().trim();
             let is_word = ["b", "q"].iter().any(|known| encoding.eq_ignore_ascii_case(known));
-            is_word && word.next().is_some() && !charset.is_empty() && !is_readable(charset)
+            let Some(rest) = word.next().filter(|_| is_word && !charset.is_empty()) else {
+                return false;
+            };
+            let is_clear = is_hz(charset) && is_clear_hz_word(encoding, rest);
+            !is_clear && !is_readable(charset)
         })
     })
+}
+
+/// What HZ is called (RFC 1843).
+const HZ: [&str; 2] = ["hz", "hz-gb-2312"];
+
+fn is_hz(charset: &str) -> bool {
+    HZ.iter().any(|known| charset.eq_ignore_ascii_case(known))
+}
+
+/// Whether a text in HZ has the same end for whoever can decode it and whoever cannot: what
+/// is Chinese is whole pairs between its two marks, and all else is ASCII without a tilde.
+fn is_clear_hz(octets: &[u8]) -> bool {
+    let mut rest = octets;
+    loop {
+        let at = rest.iter().position(|octet| *octet == b'~').unwrap_or(rest.len());
+        let plain = rest.get(..at).unwrap_or_default();
+        if !plain.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+            return false;
+        }
+        let Some(marked) = rest.get(at..).filter(|marked| !marked.is_empty()) else { return true };
+        let Some(chinese) = marked.strip_prefix(b"~{") else { return false };
+        let Some(length) = memmem::find(chinese, b"~}") else { return false };
+        let pairs = chinese.get(..length).unwrap_or_default();
+        if length % 2 != 0 || !pairs.iter().all(|octet| matches!(octet, b'!'..=b'}')) {
+            return false;
+        }
+        rest = chinese.get(length + 2..).unwrap_or_default();
+    }
+}
+
+/// The same of an encoded word, from its text on.
+fn is_clear_hz_word(encoding: &str, rest: &str) -> bool {
+    let Some((text, _)) = rest.split_once("?=") else { return false };
+    if encoding.eq_ignore_ascii_case("b") {
+        return base64::MIME.decode(text).is_ok_and(|octets| is_clear_hz(&octets));
+    }
+    let text = text.replace('_', " ");
+    qp::BODY.decode(&text).is_ok_and(|octets| is_clear_hz(&octets))
 }
 
 /// Charsets that hold ASCII as it is, beside those that the parser knows.

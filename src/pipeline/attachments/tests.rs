@@ -200,6 +200,29 @@ fn a_text_that_says_begin_is_a_text() {
     check(&with_part("Content-Type: image/png").replace("AAAA", "begin 644 a.exe"), None);
 }
 
+/// Some readers end a header section at the first line that is no field.
+#[test]
+fn a_file_in_a_header_section_has_a_name() {
+    let text = "begin 644 a.exe\r\n#0V%T\r\n";
+    for content in [
+        text.to_owned(),
+        format!("Subject: x\r\n{text}"),
+        format!("Subject: x\r\n{text}\r\nbody"),
+        format!("Subject: x\r\nno field\r\n{text}\r\nbody"),
+        with_part(text.trim_end()),
+    ] {
+        check(&content, Some("a.exe"));
+        check(&content.replace("exe", "txt"), None);
+        let whole = base64::MIME.encode(&content);
+        for kind in ["Content-Type: message/rfc822", "X: y"] {
+            let fields = format!("{kind}\r\nContent-Transfer-Encoding: base64");
+            let digest = with_part(&fields).replace("/mixed", "/digest");
+            check(&digest.replace("AAAA", &whole), Some("a.exe"));
+        }
+    }
+    check("Subject: x\r\n begin 644 a.exe\r\n\r\nbody", None);
+}
+
 /// Some readers take every message type for a message.
 #[test]
 fn types_of_messages_that_the_parser_does_not_know_are_looked_into() {
@@ -705,6 +728,100 @@ fn a_name_counts_in_every_reading_of_its_value() {
         "\"What =? is it?.pdf\"",
     ] {
         check(&with_part(&format!("Content-Disposition: attachment; filename={value}")), None);
+    }
+}
+
+/// What every reader takes for the same kind of file is that kind, whatever stands in its name.
+#[test]
+fn an_honest_name_with_an_extension_in_it_is_sent() {
+    for field in [
+        "filename*=utf-8''Offer%20shop.com%20%281%29.pdf",
+        "filename*=utf-8''Plan%20(a.com)%20b.pdf",
+        "filename=Offer shop.com 1.pdf",
+        "filename=\"Offer shop.com (1).pdf\"",
+        "filename=\"shop.com, 2.pdf\"; filename*=utf-8''shop.com%2C%202.pdf",
+        "filename*0*=utf-8''Offer%20shop.com; filename*1*=%20%281%29.pdf",
+        "filename*0=\"Offer shop.com\"; filename*1=\" (1).pdf\"",
+        "filename*0=Offer_shop.com; filename*1=munity.pdf",
+        "filename*0*=utf-8'en'Offer%20shop.com; filename*1=\" (1).pdf\"",
+        "filename*0*=\"utf-8''shop.com\"; filename*1*=\"%20.pdf\"",
+        "filename*1=\".pdf\"; filename*0=\"shop.com\"",
+        "filename=\"=?utf-8?q?Offer_shop.com_(1).pdf?=\"",
+        "filename=\"=?utf-8?q?Offer_shop.com?= =?utf-8?q?_=281=29.pdf?=\"",
+        "filename=\"Re: shop.com: offer.pdf\"",
+        "filename*=hz-gb-2312''~%7BVPND~%7D.pdf",
+        "filename*=HZ''~%7BVPND~%7D%20shop.com%20~%7BVPND~%7D.pdf",
+        "filename=\"=?hz-gb-2312?q?~{VPND~}_1.pdf?=\"",
+        "filename=\"=?hz?b?fntWUE5Efn0ucGRm?=\"",
+        "filename=\"=?hz?q?plain.pdf?=\"",
+    ] {
+        for field in [
+            format!("Content-Disposition: attachment; {field}"),
+            format!("Content-Type: application/pdf; {}", field.replace("filename", "name")),
+        ] {
+            check(&with_part(&field), None);
+            let blocked =
+                field.replace(".pdf", ".com").replace("fntWUE5Efn0ucGRm", "fntWUE5Efn0uY29t");
+            let found = objection(with_part(&blocked).as_bytes(), &Extensions::default());
+            assert!(matches!(found, Some(Objection::Blocked { .. })), "{blocked}: {found:?}");
+        }
+    }
+}
+
+/// Some readers end a value, or a piece of one, where a token ends, and some take not all pieces.
+#[test]
+fn a_name_that_only_some_readers_end_early_is_not_sent() {
+    for field in [
+        // Python's newest policy reads `Offer shop.com`.
+        "filename*=utf-8''Offer%20shop.com%20(1).pdf",
+        "filename*=utf-8''a.exe(1).pdf",
+        "filename*=utf-8''a.exe[1].pdf",
+        "filename*=utf-8''a.exe@x.pdf",
+        "filename*=utf-8''a.exe'x.pdf",
+        "filename*=utf-8''a.exe,x.pdf",
+        "filename=a.exe@x.pdf",
+        "filename=a.exe b.pdf",
+        // The parser reads `Offer shop.exe`.
+        "filename=Offer shop.exe (1).pdf",
+        "filename*0*=utf-8''a.ex[x; filename*1*=e",
+        "filename*0*=utf-8''a.ex(x); filename*1*=e",
+        "filename*0=a.ex,x; filename*1=e",
+        "filename*0=a.ex x; filename*1=e",
+        "filename*0=a.exe; filename*2=.pdf",
+        "filename*1=a.exe; filename*2=.pdf",
+        "filename*0=a.exe; filename*0=.pdf",
+        "filename*0=a.exe; filename*00=.pdf",
+        "filename*0=a.txt; filename*x=a.exe",
+        "filename*0=a.txt; filename-x=a.exe",
+        "filename*0=a.exe; filename* 1=.pdf",
+        "filename*0=a.exe; FILENAME*1=.pdf",
+        "filename*0=a.exe; filename*1 =.pdf",
+        "filename*0=a.exe; filename *1=.pdf",
+        "x-filename*0=a.exe; x-filename*1=.pdf",
+        "filename*0*=utf-8''a%2e(x; filename*1*=exe)",
+    ] {
+        for field in [
+            format!("Content-Disposition: attachment; {field}"),
+            format!("Content-Type: application/x; {}", field.replace("filename", "name")),
+        ] {
+            let found = objection(with_part(&field).as_bytes(), &Extensions::default());
+            assert!(matches!(found, Some(Objection::Blocked { .. })), "{field}: {found:?}");
+        }
+    }
+    for field in [
+        "filename*=hz''~%7BVPN~%7D.pdf",
+        "filename*=hz''~%7BVPND.pdf",
+        "filename*=hz''a.e~%0Axe",
+        "filename*=hz''a~~.pdf",
+        "filename*=hz''~%7BVPND~%7D~.pdf",
+        "filename=\"=?hz?q?a~.pdf?=\"",
+        "filename=\"=?hz?q?a.pdf\"",
+    ] {
+        let found = objection(
+            with_part(&format!("Content-Disposition: attachment; {field}")).as_bytes(),
+            &Extensions::default(),
+        );
+        assert!(matches!(found, Some(Objection::Malformed { .. })), "{field}: {found:?}");
     }
 }
 
