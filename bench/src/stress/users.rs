@@ -62,6 +62,14 @@ impl DeadDestination {
     }
 }
 
+/// What came of a message.
+struct Sent {
+    /// The reply to it, or to what was refused before it.
+    reply: String,
+    /// Whether the connection goes on.
+    goes_on: bool,
+}
+
 /// One user with one connection.
 #[derive(Clone, Debug)]
 pub(super) struct User {
@@ -89,11 +97,14 @@ impl User {
                 if Instant::now() >= until {
                     break;
                 }
-                let reply = self.send(&mut peer, &message).await?;
+                let Sent { reply, goes_on } = self.send(&mut peer, &message).await?;
                 if reply != "250" {
                     tokio::time::sleep(PAUSE).await;
                 }
                 *replies.entry(reply).or_default() += 1;
+                if !goes_on {
+                    break;
+                }
             }
         }
         Ok(replies)
@@ -118,25 +129,29 @@ impl User {
         Ok(peer)
     }
 
-    /// The reply to a message, or to what was refused before it.
+    /// Sends a message, as far as nothing of it is refused.
     async fn send(
         &self,
         peer: &mut Peer<TlsStream<TcpStream>>,
         message: &str,
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<Sent> {
         let mail = format!("MAIL FROM:<{}@example.test>\r\n", self.name);
         for (command, expected) in
             [(mail, 250), (format!("RCPT TO:<{}>\r\n", self.to), 250), ("DATA\r\n".into(), 354)]
         {
             let reply = peer.say(&command).await?;
             if reply.code() != expected {
-                let reason = reply.reason();
-                peer.say("RSET\r\n").await?.expect(250)?;
-                return Ok(reason);
+                // Who is refused all the time is sent away with the RSET, and connects again.
+                let goes_on = reply.code() != 421 && peer.say("RSET\r\n").await?.code() == 250;
+                return Ok(Sent { reply: reply.reason(), goes_on });
             }
         }
         let reply = peer.say(message).await?;
-        Ok(if reply.code() == 250 { "250".to_owned() } else { reply.reason() })
+        let goes_on = reply.code() != 421;
+        Ok(Sent {
+            reply: if reply.code() == 250 { "250".to_owned() } else { reply.reason() },
+            goes_on,
+        })
     }
 }
 
