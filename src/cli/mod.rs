@@ -172,9 +172,17 @@ fn eprintln_all(error: &anyhow::Error) {
     eprintln!("{}", harmless::harmless(&output::described(error)));
 }
 
+/// Files are read and passwords hashed in these. Each is over soon, and more of them would not be
+/// faster, but each thread keeps memory of its own.
+const MAX_BLOCKING_THREADS: usize = 64;
+
 /// One processor is left to the store's threads: a worker more would only be switched with them.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = processors.saturating_sub(1).max(1);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build()
 }

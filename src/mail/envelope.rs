@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Address, AddressError};
 
 /// The envelope's sender (RFC 5321 §4.5.5): the null path is `<>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ReversePath {
     /// `<>`: nobody is told of a failure.

@@ -60,7 +60,11 @@ impl Outcomes {
 }
 
 impl Ledger for Outcomes {
-    async fn record(&self, settlement: &Settlement) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        settlement: &Settlement,
+        content: Option<&QueuedContent>,
+    ) -> Result<(), StoreError> {
         let mut commit = Commit::default();
         commit.queue_changes.push(QueueChange {
             entry: settlement.mail.id,
@@ -72,11 +76,18 @@ impl Ledger for Outcomes {
         let telling = Telling::about(settlement);
         let keeper = keeper(settlement);
         if !telling.is_empty() || keeper.is_some() {
-            let original = self.original(settlement).await;
+            let read;
+            let original = match content {
+                Some(content) => content,
+                None => {
+                    read = self.original(settlement).await;
+                    &read
+                }
+            };
             let weight = Weight::of(&original.content);
             let snapshot = self.snapshot.load_full();
             let tell = |turn: &Turn| {
-                for mail in telling.compose(settlement, &snapshot, &original) {
+                for mail in telling.compose(settlement, &snapshot, original) {
                     self.place(turn, mail, settlement, &snapshot, &mut commit);
                 }
                 if let Some(keeper) = keeper {
@@ -111,16 +122,16 @@ impl Outcomes {
         keeper: &Keeper,
         settlement: &Settlement,
         snapshot: &Snapshot,
-        original: QueuedContent,
+        original: &QueuedContent,
         commit: &mut Commit,
     ) {
         if let Keeper::Mailbox { user, address, folder } = keeper
             && !original.content.is_empty()
         {
             let place = KeptIn { user, address, folder: *folder };
-            if let Some(kept) = place.keep(settlement, snapshot, &original, &self.store) {
+            if let Some(kept) = place.keep(settlement, snapshot, original, &self.store) {
                 commit.events.push(kept.event);
-                let content = original.content;
+                let content = original.content.clone();
                 commit.blobs.push(Blob { content, mails: vec![kept.mail] });
                 return;
             }
@@ -130,7 +141,7 @@ impl Outcomes {
                 "a bounced message is not kept: the postmaster has had enough of them this hour");
             return;
         }
-        if let Some(mail) = for_postmaster(settlement, snapshot, &original) {
+        if let Some(mail) = for_postmaster(settlement, snapshot, original) {
             self.place(turn, mail, settlement, snapshot, commit);
         }
     }

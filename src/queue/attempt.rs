@@ -99,7 +99,14 @@ pub async fn attempt(
     {
         let endpoint = Endpoint { address, name: hop.name.clone(), implicit_tls: hop.implicit_tls };
         match open(hop, &endpoint, settings).await {
-            Ok(connection) => kept = delivery.over(connection, Freshness::New).await,
+            Ok(connection) => {
+                let before = delivery.waiting.len();
+                kept = delivery.over(connection, Freshness::New).await;
+                // Who takes no more on one connection, and took something, takes more on another.
+                if !delivery.is_server_useless && delivery.waiting.len() < before {
+                    tries.repeat(address);
+                }
+            }
             Err(error) => {
                 if error.is_no_way() {
                     tries.give_back();
@@ -142,6 +149,8 @@ struct Delivery<'a> {
     waiting: VecDeque<usize>,
     /// What the servers failed with; deferred outweighs failed.
     server: Option<Outcome>,
+    /// Whether the server of the last connection is of no use to those who wait.
+    is_server_useless: bool,
     /// That there is no way from here to an address; every answer of a server outweighs it.
     no_way: Option<Outcome>,
 }
@@ -155,6 +164,7 @@ impl<'a> Delivery<'a> {
             outcomes: vec![None; count],
             waiting: (0..count).collect(),
             server: None,
+            is_server_useless: false,
             no_way: None,
         }
     }
@@ -174,6 +184,7 @@ impl<'a> Delivery<'a> {
         mut connection: Connection,
         mut freshness: Freshness,
     ) -> Option<Connection> {
+        self.is_server_useless = false;
         while !self.is_done() && connection.can_be_reused() {
             let batch = self.batch(&connection);
             let transaction = OutgoingTransaction {
@@ -184,6 +195,7 @@ impl<'a> Delivery<'a> {
             match connection.send(&transaction, self.job.content).await {
                 Ok(outcomes) => {
                     if self.note(&batch, outcomes) == Next::Server {
+                        self.is_server_useless = true;
                         break;
                     }
                 }
@@ -191,6 +203,7 @@ impl<'a> Delivery<'a> {
                     if freshness == Freshness::New {
                         self.server_failed(&error, connection.endpoint());
                     }
+                    self.is_server_useless = true;
                     break;
                 }
             }

@@ -100,11 +100,12 @@ fn settled(
     mail.state.settled.iter().cloned().chain(sent).chain(failed).collect()
 }
 
-/// Whether an attempt may go better as soon as a server of the destination answers. That this
-/// server cannot read a message says nothing of them.
+/// Whether an attempt will go better as soon as a server of the destination answers. That this
+/// server cannot read a message says nothing of them, and a server that turns this message away
+/// may do so while it takes others.
 fn is_servers_fault(failure: &Failure) -> bool {
     let is_ours = failure.code.is_none() && failure.enhanced == UNREADABLE;
-    failure.concerns_host() && !is_ours
+    failure.is_without_message() && !is_ours
 }
 
 /// What follows when an operator gives an entry up for the recipients at these places: they never

@@ -32,6 +32,7 @@ enum Answer {
     Later,
     Never,
     Down,
+    TurnedAway,
 }
 
 struct Scripted {
@@ -85,6 +86,7 @@ fn outcome(answer: Answer) -> Outcome {
         Answer::Sent => Outcome::Sent(receipt()),
         Answer::Later => Outcome::Deferred(failure(Some(450), "4.2.0", Stage::Rcpt)),
         Answer::Never => Outcome::Failed(failure(Some(550), "5.1.1", Stage::Rcpt)),
+        Answer::TurnedAway => Outcome::Deferred(failure(Some(421), "4.7.0", Stage::EndOfData)),
         Answer::Down => Outcome::Deferred(failure(None, "4.4.1", Stage::Connect)),
     }
 }
@@ -111,7 +113,11 @@ struct Recorder {
 }
 
 impl Ledger for Recorder {
-    async fn record(&self, settlement: &Settlement) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        settlement: &Settlement,
+        _content: Option<&QueuedContent>,
+    ) -> Result<(), StoreError> {
         let one_less = |left: usize| left.checked_sub(1);
         if self.failures.fetch_update(Relaxed, Relaxed, one_less).is_ok() {
             self.failed.send(()).ok();
@@ -197,6 +203,21 @@ impl Running {
     }
 
     async fn add_with(&self, purpose: Purpose, domain: &str, recipients: &[&str], text: &str) {
+        self.add_entry(purpose, None, domain, recipients, text).await;
+    }
+
+    async fn add_of(&self, sender: Option<Address>, domain: &str, text: &str) {
+        self.add_entry(Purpose::Message, sender, domain, &["bob"], text).await;
+    }
+
+    async fn add_entry(
+        &self,
+        purpose: Purpose,
+        sender: Option<Address>,
+        domain: &str,
+        recipients: &[&str],
+        text: &str,
+    ) {
         let at = START;
         let recipients = recipients.iter().map(|name| EnvelopeRecipient {
             address: Address::parse(&format!("{name}@{domain}")).expect("an address"),
@@ -211,7 +232,7 @@ impl Running {
             parameters: MailParameters::default(),
             recipients,
             authorship: Authorship::default(),
-            sender: None,
+            sender,
             token_domain: None,
             keeper: None,
         };
@@ -740,5 +761,23 @@ async fn a_destination_that_is_back_gets_its_mail_at_once() {
         let settlement = running.told().await;
         assert_eq!((settlement.sent.len(), settlement.at), (1, at));
     }
+    running.stop().await;
+}
+
+/// Servers close the connection (421) on content that they do not want, and take all other mail.
+#[tokio::test]
+async fn what_a_server_turns_away_holds_up_nothing_else_and_keeps_its_time() {
+    let bench = Bench::new(&[&[Answer::TurnedAway], &[Answer::Sent]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "unwanted").await;
+    let unwanted = running.told().await;
+    let state = unwanted.state.expect("waits");
+    assert!(!state.is_servers_fault);
+    has_it_back(&running, 1).await;
+    let alice = Some(Address::parse("alice@example.test").expect("an address"));
+    running.add_of(alice, "far.test", "welcome").await;
+    assert_eq!(running.told().await.sent.len(), 1, "at once");
+    let waits: Vec<_> = running.queue.waits_for().iter().map(|entry| entry.waits_for).collect();
+    assert_eq!(waits, [WaitsFor::NextAttempt { until: state.next_attempt }]);
     running.stop().await;
 }

@@ -2,14 +2,16 @@
 //! that one with much mail, or one that cannot be reached, holds up nobody else's; and none has
 //! many connections before it has shown what it does with one.
 
+mod ready;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use self::ready::{Ready, Sender};
 use super::lane::{Class, Lane, Limits, Open, Proven};
 use super::relays::Relays;
 use crate::clock::Timestamp;
-use crate::store::{QueueId, QueuedMail};
+use crate::store::{QueueEntry, QueueId, QueuedMail};
 
 /// How many entries, whose time has not come, each answer of a server brings forward at a
 /// destination that did not answer before: all of them before long, since each of them brings its
@@ -35,11 +37,13 @@ pub(super) struct Waiting {
     proven: Proven,
     /// When lanes that could not be reached are tried again.
     held: BTreeMap<(Timestamp, Lane), ()>,
+    /// When senders whose mail a lane's servers turned away have their turns again.
+    resting: BTreeSet<(Timestamp, Lane, Sender)>,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
-    ready: VecDeque<QueueId>,
+    ready: Ready,
     connections: usize,
     held_until: Option<Timestamp>,
     turn: Option<u64>,
@@ -90,6 +94,7 @@ impl Waiting {
             open: Open::default(),
             proven: Proven::default(),
             held: BTreeMap::new(),
+            resting: BTreeSet::new(),
         }
     }
 
@@ -111,7 +116,7 @@ impl Waiting {
         let mut due = Vec::new();
         for state in self.lanes.values_mut() {
             state.servers_fault.clear();
-            due.extend(state.ready.drain(..));
+            due.extend(state.ready.drain());
         }
         for id in due {
             if let Some(mail) = self.mails.get(&id) {
@@ -182,12 +187,10 @@ impl Waiting {
     /// Puts entries before all that are ready in their lane, each of them once.
     fn put_first(&mut self, lane: &Lane, ids: &[QueueId]) {
         let state = self.lanes.entry(lane.clone()).or_default();
-        let mut seen = HashSet::new();
-        let once: Vec<_> = ids.iter().filter(|id| seen.insert(**id)).collect();
-        state.ready.retain(|id| !seen.contains(id));
-        for id in once.into_iter().rev() {
+        for id in ids.iter().rev() {
+            let Some(mail) = self.mails.get(id) else { continue };
             state.servers_fault.remove(id);
-            state.ready.push_front(*id);
+            state.ready.push_first(&Sender::of(&mail.entry), *id);
         }
     }
 
@@ -210,7 +213,7 @@ impl Waiting {
         self.due.remove(&(mail.state.next_attempt, id));
         let lane = self.lane_of(&mail);
         if let Some(state) = self.lanes.get_mut(&lane) {
-            state.ready.retain(|ready| *ready != id);
+            state.ready.remove(&Sender::of(&mail.entry), id);
             state.servers_fault.remove(&id);
         }
         self.forget_if_idle(&lane);
@@ -247,8 +250,7 @@ impl Waiting {
             let class = self.class(&lane);
             let may_open = self.may_open(&lane);
             let state = self.lanes.get_mut(&lane).filter(|_| may_open);
-            let Some((state, id)) = state.and_then(|it| it.ready.pop_front().map(|id| (it, id)))
-            else {
+            let Some((state, id)) = state.and_then(|it| it.ready.pop().map(|id| (it, id))) else {
                 self.forget_if_idle(&lane);
                 continue;
             };
@@ -274,7 +276,7 @@ impl Waiting {
             return None;
         }
         let may = |state: &&mut LaneState| state.connections <= most && state.held_until.is_none();
-        let id = self.lanes.get_mut(lane).filter(may)?.ready.pop_front()?;
+        let id = self.lanes.get_mut(lane).filter(may)?.ready.pop()?;
         self.begin(id)
     }
 
@@ -293,6 +295,9 @@ impl Waiting {
     /// A server has answered there: the lane may have as many connections as any, and entries
     /// that wait because none did need not wait for their time.
     pub(super) fn prove(&mut self, lane: &Lane, now: Timestamp) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.ready.answered();
+        }
         self.set_proven(lane, true);
         if let Some(oldest) = self.proven.surplus() {
             self.set_proven(&oldest, false);
@@ -322,14 +327,25 @@ impl Waiting {
         self.held.insert((until, lane.clone()), ());
     }
 
+    /// The servers there have turned an entry away, which may be for what it is: the rest of its
+    /// sender's mail to them waits until a moment, and everybody's if it is not the only one.
+    pub(super) fn turn_away(&mut self, lane: &Lane, entry: &QueueEntry, until: Timestamp) {
+        let sender = Sender::of(entry);
+        let ready = &mut self.lanes.entry(lane.clone()).or_default().ready;
+        ready.rest(sender.clone(), until);
+        let are_many = ready.turn_away(&sender);
+        self.resting.insert((until, lane.clone(), sender));
+        if are_many {
+            self.hold(lane, until);
+        }
+    }
+
     /// When something may be taken next, if it is not due already.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let mail = self.due.first().map(|(at, _)| *at);
         let lane = self.held.first_key_value().map(|((at, _), ())| *at);
-        match (mail, lane) {
-            (Some(mail), Some(lane)) => Some(mail.min(lane)),
-            (mail, lane) => mail.or(lane),
-        }
+        let sender = self.resting.first().map(|(at, ..)| *at);
+        [mail, lane, sender].into_iter().flatten().min()
     }
 
     /// Puts everything whose time has come into its lane.
@@ -341,6 +357,13 @@ impl Waiting {
             }
             self.release(&lane);
         }
+        while let Some((at, lane, sender)) = self.resting.pop_first() {
+            if at > now {
+                self.resting.insert((at, lane, sender));
+                break;
+            }
+            self.wake(&lane, sender, now);
+        }
         while let Some((at, id)) = self.due.pop_first() {
             if at > now {
                 self.due.insert((at, id));
@@ -350,7 +373,7 @@ impl Waiting {
             let lane = self.lane_of(mail);
             let state = self.lanes.entry(lane.clone()).or_default();
             state.servers_fault.remove(&id);
-            state.ready.push_back(id);
+            state.ready.push(Sender::of(&mail.entry), id);
             self.give_turn(&lane);
         }
     }
@@ -359,6 +382,14 @@ impl Waiting {
         let until = self.lanes.get_mut(lane).and_then(|state| state.held_until.take());
         if let Some(until) = until {
             self.held.remove(&(until, lane.clone()));
+            self.give_turn(lane);
+            self.forget_if_idle(lane);
+        }
+    }
+
+    fn wake(&mut self, lane: &Lane, sender: Sender, now: Timestamp) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.ready.wake(sender, now);
             self.give_turn(lane);
             self.forget_if_idle(lane);
         }
@@ -442,7 +473,7 @@ impl Waiting {
     fn forget_if_idle(&mut self, lane: &Lane) {
         let is_idle = |state: &LaneState| {
             let LaneState { ready, connections, held_until, turn, servers_fault } = state;
-            let is_empty = ready.is_empty() && servers_fault.is_empty();
+            let is_empty = ready.is_idle() && servers_fault.is_empty();
             *connections == 0 && is_empty && held_until.is_none() && turn.is_none()
         };
         if self.lanes.get(lane).is_some_and(is_idle) {

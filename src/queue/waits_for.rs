@@ -21,8 +21,15 @@ pub enum WaitsFor {
         /// What is used up.
         share: Share,
     },
-    /// The end of the time for which its destination is left alone, since nobody answered there.
+    /// The end of the time for which its destination is left alone, since nobody answered there, or
+    /// mail of several users in a row was turned away.
     DestinationDown {
+        /// When that is.
+        until: Timestamp,
+    },
+    /// The end of the time for which its sender's mail to this destination is left alone, since
+    /// the servers there turned some of it away.
+    SenderTurnedAway {
         /// When that is.
         until: Timestamp,
     },
@@ -81,6 +88,7 @@ impl WaitsFor {
             Self::NextAttempt { .. } => "next-attempt",
             Self::Connection { .. } => "connection",
             Self::DestinationDown { .. } => "destination-down",
+            Self::SenderTurnedAway { .. } => "sender-turned-away",
             Self::Memory => "memory",
             Self::InFlight => "in-flight",
             Self::Restart => "restart",
@@ -90,7 +98,9 @@ impl WaitsFor {
     /// When it is over, where that is known.
     pub fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::NextAttempt { until } | Self::DestinationDown { until } => Some(*until),
+            Self::NextAttempt { until }
+            | Self::DestinationDown { until }
+            | Self::SenderTurnedAway { until } => Some(*until),
             Self::Connection { .. } | Self::Memory | Self::InFlight | Self::Restart => None,
         }
     }
@@ -102,8 +112,13 @@ impl fmt::Display for WaitsFor {
             Self::NextAttempt { until } => write!(f, "next attempt {until}"),
             Self::Connection { share } => f.write_str(share.text()),
             Self::DestinationDown { until } => {
-                write!(f, "nobody answers at its destination, which is left alone until {until}")
+                write!(f, "nobody takes mail at its destination, which is left alone until {until}")
             }
+            Self::SenderTurnedAway { until } => write!(
+                f,
+                "its destination turned away mail of its sender, whose mail there is left alone \
+                 until {until}"
+            ),
             Self::Memory => f.write_str("waits for room in memory (queue.in_flight_bytes)"),
             Self::InFlight => f.write_str("is being sent at this moment"),
             Self::Restart => f.write_str("sending it went wrong, a restart takes it up again"),

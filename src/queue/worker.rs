@@ -22,7 +22,8 @@ use crate::clock::Clock;
 use crate::smtp::client::Outcome;
 use crate::store::{QueueFeed, QueueId, QueuedContent, QueuedMail, Store, StoreError};
 
-/// How long a destination that nobody answers at is left alone.
+/// How long a destination that nobody answers at is left alone, and the mail of a sender whose
+/// mail its servers turn away.
 const HOLD: Duration = Duration::from_secs(60);
 /// How often what cannot be recorded or read is tried again.
 pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
@@ -79,10 +80,12 @@ pub struct Carried<C> {
 
 /// Makes outcomes durable, with all that follows from them.
 pub trait Ledger: Send + Sync + 'static {
-    /// Records a settlement: all of it, or on an error nothing.
+    /// Records a settlement: all of it, or on an error nothing. Its message may be at hand; else it
+    /// is read if it is needed.
     fn record(
         &self,
         settlement: &Settlement,
+        content: Option<&QueuedContent>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
@@ -289,7 +292,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             None => settle::open_places(&mail),
         };
         let settlement = settle::give_up(mail, &places, self.clock.now(), is_told);
-        let recorded = self.ledger.record(&settlement).await;
+        let recorded = self.ledger.record(&settlement, None).await;
         let rest = match (&recorded, settlement.state) {
             (Ok(()), Some(state)) => Some(QueuedMail { state, ..settlement.mail }),
             (Ok(()), None) => None,
@@ -395,18 +398,18 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
                 room
             }
         };
-        let carried = match self.read(mail.id).await {
-            Ok(content) => self.carry(lane, &mail, &content, open).await,
-            Err(error) => {
-                tracing::error!(%error, id = %mail.id, "a message in the queue cannot be read");
-                Carried { outcomes: settle::unreadable(&mail), open }
-            }
+        let content = self.read(mail.id).await.inspect_err(|error| {
+            tracing::error!(%error, id = %mail.id, "a message in the queue cannot be read");
+        });
+        let carried = match &content {
+            Ok(content) => self.carry(lane, &mail, content, open).await,
+            Err(_) => Carried { outcomes: settle::unreadable(&mail), open },
         };
-        drop(room);
         let (now, chance) = (self.clock.now(), (self.chance)());
         let settings = &self.terms.load_full().settings;
         let settlement = settle::settle(settings, mail, carried.outcomes, now, chance);
-        self.record(settlement, stop).await;
+        self.record(settlement, content.ok().as_ref(), stop).await;
+        drop(room);
         carried.open
     }
 
@@ -421,10 +424,13 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         let places = settle::open_places(mail);
         let carried = self.courier.carry(mail, &places, content, open).await;
         let outcomes = || carried.outcomes.iter().map(|(_, outcome)| outcome);
-        if outcomes().all(is_host_trouble) {
-            self.waiting().hold(lane, self.clock.now().plus(HOLD));
+        let now = self.clock.now();
+        if outcomes().all(is_without_message) {
+            self.waiting().hold(lane, now.plus(HOLD));
+        } else if outcomes().all(is_host_trouble) {
+            self.waiting().turn_away(lane, &mail.entry, now.plus(HOLD));
         } else if outcomes().any(is_answer) {
-            self.waiting().prove(lane, self.clock.now());
+            self.waiting().prove(lane, now);
             self.changed.notify_one();
         }
         carried
@@ -438,8 +444,13 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
 
     /// Records a settlement, however often it takes. What could not be recorded before the daemon
     /// stops is tried again by the next one, for recipients that have the message too.
-    async fn record(&self, settlement: Settlement, stop: &watch::Receiver<bool>) {
-        while let Err(error) = self.ledger.record(&settlement).await {
+    async fn record(
+        &self,
+        settlement: Settlement,
+        content: Option<&QueuedContent>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        while let Err(error) = self.ledger.record(&settlement, content).await {
             tracing::error!(%error, id = %settlement.mail.id, "an outcome cannot be recorded");
             if *stop.borrow() {
                 return;
@@ -451,6 +462,10 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             None => self.waiting().settled(settlement.mail.id),
         }
     }
+}
+
+fn is_without_message(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Deferred(failure) if failure.is_without_message())
 }
 
 fn is_host_trouble(outcome: &Outcome) -> bool {

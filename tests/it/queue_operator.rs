@@ -58,7 +58,7 @@ fn waiting_entries_say_what_for_and_a_retry_says_what_came_of_it() {
         "(a@silent.test), attempts 0, waits for the one connection to its destination, where no",
         "(b@busy.test), attempts 1, next attempt 20",
         "; 450 4.2.1 busy (127.0.0.1, RCPT)\n",
-        "(c@down.test), attempts 0, nobody answers at its destination, which is left alone until 20",
+        "(c@down.test), attempts 0, nobody takes mail at its destination, which is left alone until 20",
     ] {
         assert!(lines.contains(expected), "no {expected} in\n{lines}");
     }

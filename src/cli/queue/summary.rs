@@ -110,7 +110,7 @@ impl<'a> Summed<'a> {
             }
         }
         match self.down_until {
-            Some(until) => line += &format!(", nobody answers, left alone until {until}"),
+            Some(until) => line += &format!(", nobody takes mail, left alone until {until}"),
             None => line += &format!(", next attempt {}", self.next_attempt),
         }
         if let Some(failure) = self.last_failure {

@@ -229,6 +229,23 @@ async fn a_server_that_takes_few_recipients_gets_several_transactions() {
     one.finish().await;
 }
 
+/// RFC 9422: both limits at once make for a connection for each recipient.
+#[tokio::test]
+async fn a_server_that_takes_few_transactions_gets_several_connections() {
+    let announced =
+        "S: 220 mx\nC: EHLO client.test\nS: 250-mx\nS: 250 LIMITS MAILMAX=1 RCPTMAX=1\n";
+    let names: Vec<String> = (0..12).map(|number| format!("b{number}")).collect();
+    let scripts: Vec<String> =
+        names.iter().map(|name| [announced, &good(name), QUIT].concat()).collect();
+    let scripts: Vec<&str> = scripts.iter().map(String::as_str).collect();
+    let listening = server(&scripts).await;
+    let recipients: Vec<&str> = names.iter().map(String::as_str).collect();
+    let attempt = tried(&[hop("mx.test", &listening)], &recipients, None).await;
+    let sent = |outcome: &&Outcome| matches!(outcome, Outcome::Sent(_));
+    assert_eq!(attempt.outcomes.iter().filter(sent).count(), 12, "{:?}", told(&attempt.outcomes));
+    listening.finish().await;
+}
+
 #[tokio::test]
 async fn a_transaction_has_at_most_a_hundred_recipients() {
     let names: Vec<String> = (0..150).map(|number| format!("r{number}")).collect();

@@ -27,6 +27,8 @@ pub(super) struct Tries<'a> {
     left: usize,
     /// Addresses that are left in all.
     addresses_left: usize,
+    /// The address that is tried once more.
+    again: Option<SocketAddr>,
     /// For each server, how many tries it had.
     asked: Vec<usize>,
 }
@@ -40,6 +42,7 @@ impl<'a> Tries<'a> {
             share: 0,
             left: MAX_TRIES,
             addresses_left: MAX_ADDRESSES,
+            again: None,
             asked: vec![0; hops.len()],
         };
         tries.begin(0);
@@ -48,6 +51,9 @@ impl<'a> Tries<'a> {
 
     /// The next address that is to be tried.
     pub(super) fn next(&mut self) -> Option<(&'a Hop, SocketAddr)> {
+        if let Some(again) = self.again.take() {
+            return Some((self.hops.get(self.place)?, again));
+        }
         while self.left > 0 && self.addresses_left > 0 {
             let hop = self.hops.get(self.place)?;
             let address = if self.share > 0 { self.addresses.next() } else { None };
@@ -71,6 +77,11 @@ impl<'a> Tries<'a> {
         }
         self.left += 1;
         self.share += 1;
+    }
+
+    /// The address of the last try is the next one too, and that does not count: it was of use.
+    pub(super) fn repeat(&mut self, address: SocketAddr) {
+        self.again = Some(address);
     }
 
     /// Whether every server had a try that counts.

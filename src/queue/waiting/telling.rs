@@ -1,6 +1,7 @@
 //! What entries wait for, told to their operator.
 
-use super::{Stage, Waiting};
+use super::ready::Sender;
+use super::{LaneState, Stage, Waiting};
 use crate::clock::Timestamp;
 use crate::queue::lane::{Class, Lane};
 use crate::queue::waits_for::{Share, WaitingEntry, WaitsFor};
@@ -55,10 +56,14 @@ impl Waiting {
             return Some(WaitsFor::NextAttempt { until: next_attempt });
         }
         let lane = self.lane_of(mail);
-        let held_until = self.lanes.get(&lane).and_then(|state| state.held_until);
-        Some(match held_until {
-            Some(until) => WaitsFor::DestinationDown { until },
-            None => WaitsFor::Connection { share: self.used_up(&lane) },
+        let state = self.lanes.get(&lane);
+        let rests_until = |state: &LaneState| state.ready.rests_until(&Sender::of(&mail.entry), id);
+        Some(if let Some(until) = state.and_then(|state| state.held_until) {
+            WaitsFor::DestinationDown { until }
+        } else if let Some(until) = state.and_then(rests_until) {
+            WaitsFor::SenderTurnedAway { until }
+        } else {
+            WaitsFor::Connection { share: self.used_up(&lane) }
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::mail::Domain;
+use crate::mail::{Address, Domain, ReversePath};
 use crate::queue::route::FixedRoute;
 use crate::queue::waits_for::{Share, WaitsFor};
 use crate::queue::{Settings, fixture, route};
@@ -378,4 +378,92 @@ fn all_mail_for_a_relay_shares_its_connections() {
         waiting.close(&lane);
     }
     assert!(waiting.lanes.values().all(|state| state.connections == 1), "{:?}", waiting.lanes);
+}
+
+/// One of a user here, or of a stranger's that a user has it sent on.
+fn from(number: usize, user: &str, reverse_path: &str) -> QueuedMail {
+    let mail = mail(number, "far.test", NOW);
+    let sender = Address::parse(&format!("{user}@example.test")).expect("an address");
+    let reverse_path = ReversePath::Address(
+        Address::parse(&format!("{reverse_path}@example.test")).expect("an address"),
+    );
+    let entry = QueueEntry { sender: Some(sender), reverse_path, ..(*mail.entry).clone() };
+    QueuedMail { entry: Arc::new(entry), ..mail }
+}
+
+#[test]
+fn senders_take_turns() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    for number in 1..=3 {
+        waiting.add(from(number, "alice", "alice"));
+    }
+    waiting.add(from(4, "bob", "bob"));
+    waiting.add(from(5, "bob", "a-stranger"));
+    waiting.prove(&lane_of(&mail(1, "far.test", NOW)), NOW);
+    let taken = all(&mut waiting, NOW);
+    assert_eq!(taken, ["1.0.0.0", "4.0.0.0", "5.0.0.0", "2.0.0.0", "3.0.0.0"]);
+}
+
+#[test]
+fn whose_mail_is_turned_away_rests_and_nobody_else() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    let lane = lane_of(&mail(1, "far.test", NOW));
+    waiting.prove(&lane, NOW);
+    for number in 1..=3 {
+        waiting.add(from(number, "alice", "alice"));
+    }
+    let (_, turned_away) = waiting.take(NOW).expect("the first");
+    waiting.turn_away(&lane, &turned_away.entry, at(60));
+    waiting.close(&lane);
+    waiting.add(from(4, "bob", "bob"));
+    waiting.add(from(5, "alice", "a-stranger"));
+    assert_eq!(all(&mut waiting, NOW), ["4.0.0.0", "5.0.0.0"]);
+    let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
+    assert_eq!(told(&mut waiting, 2), WaitsFor::SenderTurnedAway { until: at(60) });
+    assert_eq!(waiting.next_due(), Some(at(60)));
+    // An operator insists on one of them.
+    waiting.hurry(&[id(3)], NOW);
+    assert_ne!(told(&mut waiting, 3), WaitsFor::SenderTurnedAway { until: at(60) });
+    assert_eq!(all(&mut waiting, NOW), ["3.0.0.0"]);
+    waiting.turn_away(&lane, &turned_away.entry, at(90));
+    assert_eq!(all(&mut waiting, at(89)), [""; 0], "its rest has become longer");
+    assert_eq!(all(&mut waiting, at(90)), ["2.0.0.0"]);
+}
+
+#[test]
+fn a_destination_that_turns_several_users_away_in_a_row_is_left_alone() {
+    let away = |waiting: &mut Waiting, number, user: &str, path: &str| {
+        let mail = from(number, user, path);
+        waiting.turn_away(&lane_of(&mail), &mail.entry, at(60));
+    };
+    let is_held = |waiting: &mut Waiting| {
+        waiting.add(from(9, "zoe", "zoe"));
+        let told = waiting.waits_for(id(9), NOW).expect("known");
+        told == WaitsFor::DestinationDown { until: at(60) }
+    };
+    let mut waiting = Waiting::new(limits(200, 10));
+    for number in 1..=10 {
+        away(&mut waiting, number, "alice", &format!("stranger{number}"));
+    }
+    assert!(!is_held(&mut waiting), "many strangers' through one user");
+    away(&mut waiting, 11, "bob", "bob");
+    waiting.prove(&lane_of(&mail(1, "far.test", NOW)), NOW);
+    away(&mut waiting, 12, "carol", "carol");
+    away(&mut waiting, 13, "dan", "dan");
+    assert!(!is_held(&mut waiting), "it has taken somebody's between");
+    away(&mut waiting, 14, "eve", "eve");
+    assert!(is_held(&mut waiting), "three in a row");
+}
+
+#[test]
+fn nothing_is_kept_of_a_sender_that_has_rested() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.add(from(1, "alice", "alice"));
+    waiting.add(from(2, "alice", "alice"));
+    let (lane, mail) = waiting.take(NOW).expect("the first");
+    waiting.turn_away(&lane, &mail.entry, at(60));
+    waiting.close(&lane);
+    assert!(matches!(waiting.remove(id(2)), Found::Waiting(_)));
+    assert_eq!(take(&mut waiting, at(60)), None);
+    assert!(waiting.lanes.is_empty(), "{:?}", waiting.lanes);
 }

@@ -212,6 +212,12 @@ impl Failure {
         !self.maybe_delivered && (matches!(self.code, None | Some(421)) || self.stage < Stage::Rcpt)
     }
 
+    /// Whether the server knew nothing of the message yet, so that it is to blame for certain: what
+    /// it says from MAIL on, it may say for the sender or the content.
+    pub fn is_without_message(&self) -> bool {
+        self.stage < Stage::Mail
+    }
+
     /// The server's reply with the codes that it gave and no others, or our finding with its code.
     pub fn words(&self) -> String {
         let said = self.said.unwrap_or(Some(self.enhanced));
