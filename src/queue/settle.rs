@@ -41,11 +41,13 @@ pub(super) fn open_places(mail: &QueuedMail) -> Vec<usize> {
     (0..mail.entry.recipients.len()).filter(is_open).collect()
 }
 
-/// What follows when the recipients that waited had these outcomes. `chance` is from 0 to 1.
+/// What follows when the recipients that waited had these outcomes at servers that had, or had not,
+/// taken mail lately. `chance` is from 0 to 1.
 pub(super) fn settle(
     settings: &Settings,
     mail: QueuedMail,
     outcomes: Vec<(usize, Outcome)>,
+    is_proven: bool,
     now: Timestamp,
     chance: f64,
 ) -> Settlement {
@@ -63,7 +65,7 @@ pub(super) fn settle(
     let tells_delay = !mail.state.is_delay_told
         && !deferred.is_empty()
         && schedule::is_delayed(settings, mail.queued_at, now);
-    let is_servers_fault = deferred.iter().all(|(_, failure)| is_servers_fault(failure));
+    let is_servers_fault = deferred.iter().all(|(_, it)| is_servers_fault(it, is_proven));
     let state = deferred.first().map(|(_, failure)| {
         let attempts = mail.state.attempts.saturating_add(1);
         QueueState {
@@ -100,12 +102,13 @@ fn settled(
     mail.state.settled.iter().cloned().chain(sent).chain(failed).collect()
 }
 
-/// Whether an attempt will go better as soon as a server of the destination answers. That this
-/// server cannot read a message says nothing of them, and a server that turns this message away
-/// may do so while it takes others.
-fn is_servers_fault(failure: &Failure) -> bool {
+/// Whether an attempt may go better as soon as a server of the destination answers. That this
+/// server cannot read a message says nothing of them; and where they take mail, what they turn
+/// away is at fault itself.
+fn is_servers_fault(failure: &Failure, is_proven: bool) -> bool {
     let is_ours = failure.code.is_none() && failure.enhanced == UNREADABLE;
-    failure.is_without_message() && !is_ours
+    let is_theirs = if is_proven { failure.is_without_message() } else { failure.concerns_host() };
+    is_theirs && !is_ours
 }
 
 /// What follows when an operator gives an entry up for the recipients at these places: they never

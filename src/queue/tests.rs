@@ -206,8 +206,9 @@ impl Running {
         self.add_entry(purpose, None, domain, recipients, text).await;
     }
 
-    async fn add_of(&self, sender: Option<Address>, domain: &str, text: &str) {
-        self.add_entry(Purpose::Message, sender, domain, &["bob"], text).await;
+    async fn add_of(&self, user: &str, domain: &str, text: &str) {
+        let sender = Address::parse(&format!("{user}@example.test")).expect("an address");
+        self.add_entry(Purpose::Message, Some(sender), domain, &["bob"], text).await;
     }
 
     async fn add_entry(
@@ -767,16 +768,23 @@ async fn a_destination_that_is_back_gets_its_mail_at_once() {
 /// Servers close the connection (421) on content that they do not want, and take all other mail.
 #[tokio::test]
 async fn what_a_server_turns_away_holds_up_nothing_else_and_keeps_its_time() {
-    let bench = Bench::new(&[&[Answer::TurnedAway], &[Answer::Sent]]);
+    use Answer::{Sent, TurnedAway};
+    let bench = Bench::new(&[&[TurnedAway], &[Sent], &[TurnedAway], &[Sent]]);
     let mut running = bench.run();
     running.add("far.test", &["bob"], "unwanted").await;
-    let unwanted = running.told().await;
-    let state = unwanted.state.expect("waits");
-    assert!(!state.is_servers_fault);
+    let state = running.told().await.state.expect("waits");
+    assert!(state.is_servers_fault, "nobody knows better yet");
     has_it_back(&running, 1).await;
-    let alice = Some(Address::parse("alice@example.test").expect("an address"));
-    running.add_of(alice, "far.test", "welcome").await;
-    assert_eq!(running.told().await.sent.len(), 1, "at once");
+    // At once, though the first has just been turned away; and then that is tried once more.
+    running.add_of("alice", "far.test", "welcome").await;
+    assert_eq!(running.told().await.sent.len(), 1);
+    bench.clock.advance(Duration::from_secs(61));
+    running.queue.changed.notify_one();
+    let state = running.told().await.state.expect("waits");
+    assert_eq!((state.attempts, state.is_servers_fault), (2, false));
+    has_it_back(&running, 1).await;
+    running.add_of("carol", "far.test", "welcome").await;
+    assert_eq!(running.told().await.sent.len(), 1);
     let waits: Vec<_> = running.queue.waits_for().iter().map(|entry| entry.waits_for).collect();
     assert_eq!(waits, [WaitsFor::NextAttempt { until: state.next_attempt }]);
     running.stop().await;

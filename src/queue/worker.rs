@@ -407,7 +407,8 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         };
         let (now, chance) = (self.clock.now(), (self.chance)());
         let settings = &self.terms.load_full().settings;
-        let settlement = settle::settle(settings, mail, carried.outcomes, now, chance);
+        let settlement =
+            settle::settle(settings, mail, carried.outcomes, class.is_proven, now, chance);
         self.record(settlement, content.ok().as_ref(), stop).await;
         drop(room);
         carried.open
