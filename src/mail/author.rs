@@ -2,7 +2,7 @@
 //! rules, forwarding, submission and journal share.
 //!
 //! Readers of mail take more than RFC 5322 writes, and each a little more than the other. A plain
-//! field is read: mailboxes between commas, each an address by itself, or words, encoded words and
+//! field is read: mailboxes between commas, each an address by itself, or words and
 //! quoted strings before an address in angle brackets, with words in comments beside them. So is a
 //! field with oddities of one kind ([`Oddity`]: obsolete syntax, common sloppiness), because all
 //! readers take that alike. Where two kinds meet, one reader or another finds another domain, or
@@ -251,7 +251,7 @@ fn mailboxes(value: &str) -> Result<Vec<Address>, AuthorError> {
 /// another makes something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Oddity {
-    /// An `@`, or brackets, in a name without quotes.
+    /// An `@`, brackets or an encoded word in a name without quotes.
     Name,
     /// A comma in such a name: `Doe, Jane <jane@example.com>`.
     Comma,
@@ -414,7 +414,8 @@ impl<'a> List<'a> {
         if element.has_odd_quotes {
             self.oddities.note(Oddity::Quotes)?;
         }
-        if element.has_odd_name {
+        let has_encoded_word = element.text.contains("=?") && !element.has_odd_quotes;
+        if element.has_odd_name || has_encoded_word {
             self.oddities.note(Oddity::Name)?;
             // From an open bracket some read on as in a domain literal.
             if !has_whole_brackets(&element.text) {

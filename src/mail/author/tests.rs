@@ -56,6 +56,8 @@ fn what_is_common_though_no_rfc_has_it_is_read() {
         "Caf\u{e9} \u{200b}",
         "=?iso-2022-jp?b?GyRCRnxLXBsoQg==?= (x)",
         "[EXT] Jane (Sales)",
+        "[EXT] =?utf-8?q?J=C3=BCrgen?= (Sales) via x@y.test",
+        "\"=?utf-8?q?Jane_(Sales)?=\"",
         "Re: x",
     ] {
         check(&format!("{name} <a@b.test>"), &["a@b.test"]);
@@ -115,6 +117,9 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
         "a@b.test(x (y))",
         "'ceo@c.test' [<a@b.test>",
         "@ \u{b}<a@b.test>",
+        "(c@c.test) =?utf-8?q?ceo=40c.test?= <a@b.test>",
+        "=?utf-8?q?ceo=40c.test?=\u{2060} <a@b.test> (ceo@c.test)",
+        "=?utf-8?q?Jane?= <a @b.test>",
         "a\u{feff}b@[192.0.2.1]",
         "Boss: =?<utf-8?q?a?=@b.test>",
         "=?<utf-8?q?a?=@b.test>",
