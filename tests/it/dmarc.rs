@@ -1,6 +1,7 @@
 //! DMARC policies: each outcome as the sender's server and the operator see it.
 
 use crate::support::daemon::{Daemon, Setup, ZONE, rule};
+use crate::support::dns::Responder;
 use crate::support::swaks::swaks;
 
 const ALICE: &str = "alice@example.test";
@@ -150,6 +151,26 @@ fn several_domains_of_one_organization_are_taken() {
                 .refused("550 5.7.1", word);
         }
     }
+}
+
+/// Whether authors are of one organization is not guessed: while DNS does not tell, their message
+/// comes again later.
+#[test]
+fn authors_of_several_domains_wait_for_dns() {
+    let server = Responder::servfail();
+    let dns = format!("servers = [\"{}\"]\ntimeout_ms = 300\nattempts = 1", server.address);
+    let daemon = Setup { dns, ..Setup::default() }.start();
+    let two = ["--header", "From: a@one.several.test, b@two.several.test"];
+    swaks(&daemon, "x@several.test", ALICE, "two", &two)
+        .refused("451 4.4.3", "authors-unconfirmed");
+    assert!(daemon.events().is_empty() && daemon.mailbox("alice").is_empty());
+    // One domain is one organization's without a question, and domains that have nothing in
+    // common are not.
+    let one = ["--header", "From: a@one.several.test, b@one.several.test"];
+    swaks(&daemon, "x@several.test", ALICE, "one", &one).accepted();
+    let apart = ["--header", "From: a@one.several.test, b@two.other.test"];
+    swaks(&daemon, "x@several.test", ALICE, "apart", &apart)
+        .refused("550 5.7.1", "several-authors");
 }
 
 /// However a From field is spelled, the rule and the policy for its domain hold, or the message is

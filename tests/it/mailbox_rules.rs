@@ -395,6 +395,32 @@ fn forged_mail_of_our_own_does_not_leave_as_ours() {
     assert!(there.starts_with("Return-Path: <SRS0="), "{there}");
 }
 
+/// RFC 9989 §4.4.1: domains of one organization are aligned, so that what is proven for ours would be
+/// proven for one beside it.
+#[test]
+fn forged_mail_of_a_sibling_of_our_domain_does_not_leave_as_ours() {
+    let far = far();
+    let mut setup = setup("[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n", &far);
+    assert!(setup.organization.contains("\"example.org\""));
+    setup.organization = setup.organization.replace("\"example.org\"", "\"one.corp.test\"");
+    for domain in ["corp.test", "apart.test"] {
+        setup.zone += &format!("_dmarc.{domain}. IN TXT \"v=DMARC1; p=none\"\n");
+    }
+    setup.zone += "_dmarc.own.corp.test. IN TXT \"v=DMARC1; p=none; psd=n\"\n";
+    let daemon = setup.start();
+    for domain in ["two.corp.test", "x.two.corp.test"] {
+        let from = format!("From: ceo@{domain}");
+        swaks(&daemon, CAROL, "dave@example.test", domain, &["--header", &from])
+            .refused("550 5.7.1", "dmarc-reject");
+    }
+    // Others are: of another organization, and who says that it is one by itself.
+    for domain in ["two.apart.test", "own.corp.test"] {
+        let from = format!("From: ceo@{domain}");
+        swaks(&daemon, CAROL, "dave@example.test", domain, &["--header", &from]).accepted();
+        delivered(&far, "dave", domain);
+    }
+}
+
 #[test]
 fn remote_users_of_each_other_bounce() {
     let far = far();
