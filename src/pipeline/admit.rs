@@ -39,6 +39,8 @@ pub(super) struct Admitted {
     pub(super) usage: Vec<UsageHold>,
     /// Where fields of the content stand that pass for ours.
     pub(super) forged: Vec<Range<usize>>,
+    /// Why it is refused as a whole: somebody would not get it, and nobody could be told.
+    untold: Option<Reason>,
 }
 
 /// One organization's part of an admitted message.
@@ -114,6 +116,24 @@ pub(super) struct AdmittedDelivery {
 }
 
 impl Admitted {
+    /// As it is refused to all: nothing is delivered or goes on, and whoever would have got it bounces.
+    fn without_deliveries(self, reason: Reason) -> Self {
+        let Self { mail, mut shares, forged, untold, .. } = self;
+        shares.retain(|share| share.decided.forwarders.is_empty());
+        for share in &mut shares {
+            share.deliveries.clear();
+            share.ruled.clear();
+            share.sent_on.clear();
+            for recipient in &mut share.decided.recipients {
+                if let Disposition::Deliver(_) | Disposition::ReachedAnyway = recipient.disposition
+                {
+                    recipient.disposition = Disposition::Bounce(reason);
+                }
+            }
+        }
+        Self { mail, shares, leaving: Vec::new(), usage: Vec::new(), forged, untold }
+    }
+
     /// How many deliveries it comes to.
     pub(super) fn deliveries(&self) -> usize {
         self.shares.iter().map(|share| share.deliveries.len()).sum()
@@ -122,6 +142,9 @@ impl Admitted {
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
     pub(super) fn refusal(&self) -> Option<Rejection> {
+        if let Some(reason) = self.untold {
+            return Some(reason.into());
+        }
         let outgoing = self.mail.outgoing.as_ref();
         if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
             return None;
@@ -157,7 +180,26 @@ pub(super) fn admit(_: &Turn, decided: Decided, store: &Store) -> Result<Admitte
     }
     admission.settle()?;
     let Admission { shares, leaving, usage, .. } = admission;
-    Ok(Admitted { mail, shares, leaving, usage, forged })
+    let untold = untold(&mail, &shares);
+    let admitted = Admitted { mail, shares, leaving, usage, forged, untold };
+    Ok(match untold {
+        Some(reason) => admitted.without_deliveries(reason),
+        None => admitted,
+    })
+}
+
+/// Why somebody the message came for does not get it, where others do and a report could reach
+/// somebody who never wrote. Nothing is lost by refusing it to all: its client still has it. What
+/// DMARC says is forged is nobody's mail, and each organization decides on it alone.
+fn untold(mail: &Judged, shares: &[AdmittedShare]) -> Option<Reason> {
+    if !mail.only_refusal_tells() {
+        return None;
+    }
+    let mut came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
+    came_for.find_map(|share| {
+        let mut reasons = share.bounced().into_iter().map(|(_, reason)| reason);
+        reasons.find(|reason| *reason != Reason::DmarcReject)
+    })
 }
 
 struct Admission<'a> {
@@ -298,7 +340,7 @@ impl<'a> Admission<'a> {
         let size = self.size(share);
         let reach = if delivery.folders.is_empty() && !targets.is_empty() {
             Reach::Open
-        } else if self.shares[share].keep(&mailbox, &delivery, size) {
+        } else if self.shares[share].keep(self.mail, &mailbox, &delivery, size) {
             Reach::Has
         } else {
             self.shares[share].is_full(member, &came_for.recipient.address);
@@ -436,7 +478,7 @@ impl<'a> Admission<'a> {
     ) -> Result<Reach, StoreError> {
         let (mailbox, size) = (self.store.mailbox(name)?, self.size(share));
         let share = &mut self.shares[share];
-        if !share.keep(&mailbox, &fallback.delivery, size) {
+        if !share.keep(self.mail, &mailbox, &fallback.delivery, size) {
             return Ok(Reach::Not(Reason::MailboxFull));
         }
         if let Some(ruled) = fallback.ruled.and_then(|place| share.ruled.get_mut(place)) {
@@ -502,11 +544,21 @@ impl AdmittedShare {
 
     /// Takes room for what a mailbox keeps; false if it has none. A copy that finds no room is left
     /// out where the message itself has found some.
-    fn keep(&mut self, mailbox: &Arc<MailboxHandle>, delivery: &Undelivered, size: u64) -> bool {
+    fn keep(
+        &mut self,
+        mail: &Judged,
+        mailbox: &Arc<MailboxHandle>,
+        delivery: &Undelivered,
+        size: u64,
+    ) -> bool {
         let Undelivered { member, expanded_from, folders } = delivery;
         let mut copy = 0;
         for folder in folders {
-            if let Some(room) = mailbox.reserve(size, member.quota_bytes) {
+            let quota = match copy {
+                0 => mail.room_in(mailbox.used_bytes(), member.quota_bytes),
+                _ => member.quota_bytes,
+            };
+            if let Some(room) = mailbox.reserve(size, quota) {
                 let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
                 self.deliveries.push(AdmittedDelivery {
                     member: member.clone(),

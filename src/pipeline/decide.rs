@@ -65,6 +65,24 @@ impl Judged {
         self.verdicts.dmarc() != Verdict::Fail && self.verdicts.spf() != Verdict::Fail
     }
 
+    /// Whether somebody is waiting for word of it who learns of a refusal only: the client's server
+    /// still has the message, and tells its own user.
+    pub(super) fn only_refusal_tells(&self) -> bool {
+        self.reverse_path != ReversePath::Null && !self.may_tell_sender()
+    }
+
+    /// Whether no report of it is ever sent (RFC 5321 §6.1 for the null path).
+    fn is_never_reported(&self) -> bool {
+        self.reverse_path == ReversePath::Null || !self.may_tell_sender()
+    }
+
+    /// What a mailbox that keeps it may hold afterwards. What would be lost without a word, because
+    /// nobody may be told that there is no room, goes over the quota of a mailbox that is not full
+    /// yet: once, since then it is.
+    pub(super) fn room_in(&self, used_bytes: u64, quota_bytes: u64) -> u64 {
+        if self.is_never_reported() && used_bytes < quota_bytes { u64::MAX } else { quota_bytes }
+    }
+
     /// Whether the reverse-path is known to be the sender's: of a user who has logged in, or by SPF.
     pub(super) fn is_sender_proven(&self) -> bool {
         self.outgoing.is_some() || self.verdicts.spf() == Verdict::Pass
