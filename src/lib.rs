@@ -4,6 +4,7 @@
 //! (`ARCHITECTURE.md` has the map, `tests/it/tidy.rs` holds the doors).
 
 pub mod clock;
+pub mod files;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 pub mod heavy;

@@ -2,8 +2,7 @@
 //! attachments that are not sent, and quotas.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use super::reader::{Section, relative_to};
 use super::stamp::Stamps;
 use super::tree::Place;
+use crate::files::open_regular;
 use crate::mail::{Gateway, GatewayHost, GatewayLogin, Secret};
 use crate::pipeline::attachments::Extension;
 use crate::pipeline::{Extensions, OwnQuotas, RecipientQuotas};
@@ -144,14 +144,14 @@ fn is_one_line(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
 }
 
-/// The octets of a file, at most `max`; never of a device or pipe, which might not end.
+/// The octets of a file, at most `max`.
 fn small_file(file: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    if !std::fs::metadata(file).map_err(cannot)?.is_file() {
-        return Err("is not a file".into());
-    }
+    let cannot = |error: std::io::Error| match error.kind() {
+        ErrorKind::IsADirectory | ErrorKind::InvalidInput => "is not a file".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
     let mut octets = Vec::new();
-    File::open(file)
+    open_regular(file)
         .and_then(|file| file.take(max + 1).read_to_end(&mut octets))
         .map_err(cannot)?;
     if octets.len() as u64 > max {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use super::hints;
 use super::tree::{self, Node, Place, Value};
+use crate::files;
 
 /// Something wrong with a configuration: `file:line: key: message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,7 +316,7 @@ pub(super) fn relative_to(file: &Path, path: String) -> std::path::PathBuf {
 
 /// A file as a tree; its syntax errors are noted.
 pub(super) fn read_file(path: &Path, reader: &Reader) -> Option<Node> {
-    let text = std::fs::read_to_string(path)
+    let text = files::read_regular_text(path)
         .map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::NotFound => "; is it another file, or in another folder?",

@@ -459,6 +459,18 @@ fn shipped() -> PathBuf {
 }
 
 #[test]
+fn what_is_no_file_is_refused_at_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipe = dir.path().join("org.toml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("runs");
+    assert!(made.success());
+    for path in [pipe, PathBuf::from("/dev/zero")] {
+        let refused = load(&path, []).expect_err("it is no file").to_string();
+        assert!(refused.contains("it is a device, pipe or socket, not a file"), "{refused}");
+    }
+}
+
+#[test]
 fn the_shipped_files_load() {
     for file in ["mailweir.toml", "dev.toml"] {
         let loaded = load(&shipped().join(file), []);

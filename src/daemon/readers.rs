@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::Access as Wanted;
 use uzers::{get_user_by_uid, get_user_groups};
 
+use crate::files::open_regular;
+
 const ROOT: u32 = 0;
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
@@ -57,7 +59,7 @@ impl Access {
     /// Whether a file can be read.
     pub(super) fn read(&self, file: &Path) -> Reading {
         let denied = match self {
-            Self::Mine => match fs::File::open(file) {
+            Self::Mine => match open_regular(file) {
                 Ok(_) => return Reading::Allowed,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => error.to_string(),
                 Err(_) => return Reading::Unknown,

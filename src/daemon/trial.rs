@@ -13,6 +13,7 @@ use super::readers::{Access, Reading};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Configuration, Problem, Problems};
 use crate::dns::{LookupError, RecordType, Resolver, Source};
+use crate::files::read_regular;
 use crate::queue::pki;
 use crate::smtp::{ListenerSettings, Protocol, ServerCertificate, Tls};
 
@@ -134,7 +135,7 @@ impl Found<'_> {
     fn certificate(&mut self) {
         let Some(files) = &self.configuration.tls else { return self.self_made_certificate() };
         // A file that cannot be read or parsed keeps the daemon from starting: `try_out`.
-        let Ok(pem) = std::fs::read(&files.certificate) else { return };
+        let Ok(pem) = read_regular(&files.certificate) else { return };
         let Ok(certificate) = ServerCertificate::from_pem(&pem) else { return };
         let now = SystemClock.now();
         let file = files.certificate.display();

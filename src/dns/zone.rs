@@ -10,6 +10,7 @@ use hickory_proto::serialize::txt::{LexerError, ParseError, Parser};
 
 use super::name::is_name;
 use super::{Answer, Lookup, LookupError, LookupResult, RecordData, RecordType, Resolver, record};
+use crate::files::read_regular_text;
 
 /// CNAMEs followed before giving up.
 const MAX_CNAMES: usize = 8;
@@ -61,7 +62,7 @@ impl ZoneResolver {
     /// # Errors
     /// [`ZoneError`] names the file and, for a mistake in it, the line.
     pub fn read(path: &Path) -> Result<Self, ZoneError> {
-        let text = std::fs::read_to_string(path)
+        let text = read_regular_text(path)
             .map_err(|source| ZoneError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::listener::stopped;
 use super::not_pem::{self, Wanted};
 use super::settings::TlsSettings;
+use crate::files::read_regular;
 use crate::mail::Domain;
 
 /// How often the certificate's files are looked at.
@@ -269,7 +270,7 @@ fn load_pair(files: &TlsSettings, provider: &CryptoProvider) -> Result<Certified
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), error })
+    read_regular(path).map_err(|error| TlsError::File { path: path.to_owned(), error })
 }
 
 fn pem_problem(kind: Wanted, text: &[u8], error: &pem::Error) -> String {

@@ -1,7 +1,6 @@
 //! Keys and seals: AES-256-GCM, a key for each content, wrapped by the mailbox's key, wrapped by
 //! the organization's, which is derived from the master key (guide 460–570).
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use aws_lc_rs::rand;
 use moka::sync::Cache;
 
 use super::{StoreError, durable};
+use crate::files::read_regular_text;
 use crate::id::MailboxId;
 
 /// Octets of every key.
@@ -134,7 +134,7 @@ pub(super) struct Keyring {
 impl Keyring {
     /// Reads the master key from its file: 64 hexadecimal digits.
     pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
-        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        let text = read_regular_text(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::Key(format!(
                 "{}: there is no such file; put the master key there",
                 path.display()
@@ -302,6 +302,7 @@ mod tests {
 
     #[test]
     fn a_bad_key_file_is_refused_by_name() {
+        use std::fs;
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("short.key");
         fs::write(&path, "abcd\n").expect("writes");

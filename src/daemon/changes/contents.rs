@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::config::Configuration;
 use crate::dns::{SYSTEM_FILE, Source};
+use crate::files::read_regular;
 
 /// The hash of each of them, with the key that names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Contents {
 
 impl Content {
     fn of(key: &'static str, path: &Path) -> Self {
-        let hash = std::fs::read(path).ok();
+        let hash = read_regular(path).ok();
         let hash = hash.map(|content| digest(&SHA256, &content).as_ref().to_vec());
         Self { key, path: path.to_owned(), hash }
     }
