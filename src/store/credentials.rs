@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
 
 use super::mailbox::MailboxName;
@@ -127,6 +127,30 @@ impl CredentialStore {
     pub fn open_if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
         let is_there = durable::is_there(&data_dir.join(CREDENTIALS_FILE))?;
         is_there.then(|| Self::open(data_dir)).transpose()
+    }
+
+    /// Counts the passwords and tokens, if there is such a file, and changes nothing: neither its form
+    /// nor, where the disk has room for it at all, more than what SQLite needs to read beside a daemon.
+    ///
+    /// # Errors
+    /// It is damaged, or none of ours.
+    pub(super) fn check_if_there(data_dir: &Path) -> Result<Option<CredentialCounts>, StoreError> {
+        let path = data_dir.join(CREDENTIALS_FILE);
+        if !durable::is_there(&path)? {
+            return Ok(None);
+        }
+        let known = |connection| Self { path: path.clone(), connection: Mutex::new(connection) };
+        let opened = connect_to_read(&path, false)
+            .map_err(|source| StoreError::Credentials { path: path.clone(), source });
+        match opened.and_then(|connection| known(connection).check()) {
+            // What stands in the file itself can be read without another one beside it.
+            Err(error) if error.is_out_of_space() => {
+                let connection = connect_to_read(&path, true)
+                    .map_err(|source| StoreError::Credentials { path: path.clone(), source })?;
+                known(connection).check().map(Some)
+            }
+            checked => checked.map(Some),
+        }
     }
 
     fn with<T>(
@@ -335,21 +359,42 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;",
     )?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        VERSION => {}
-        0 => {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.commit()?;
-        }
-        _ => {
-            let message = format!("it has version {version}, a later mailweir made it");
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
-            return Err(rusqlite::Error::SqliteFailure(code, Some(message)));
-        }
+    if version == 0 {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.commit()?;
+    } else {
+        check_version(version)?;
     }
     Ok(connection)
+}
+
+/// `alone` says that nothing but the file itself is looked at.
+fn connect_to_read(path: &Path, alone: bool) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = if alone {
+        let escaped =
+            path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let uri = format!("file:{escaped}?immutable=1");
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)?
+    } else {
+        let connection =
+            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.execute_batch("PRAGMA query_only = ON;")?;
+        connection
+    };
+    connection.busy_timeout(BUSY)?;
+    check_version(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)?;
+    Ok(connection)
+}
+
+fn check_version(version: i64) -> rusqlite::Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let message = format!("it has version {version}, a later mailweir made it");
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+    Err(rusqlite::Error::SqliteFailure(code, Some(message)))
 }
 
 const TOKEN_COLUMNS: &str = "id, name, scopes, created_at, expires_at, last_used_at";

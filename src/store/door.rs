@@ -67,6 +67,8 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
+        // Before anything is written: on a full disk this is the room to start in.
+        durable::remove_unfinished(&layout.log())?;
         let keyring = layout.keyring()?;
         let recovered = Recovered::open(&layout, settings, events)?;
         let mailboxes = recovered.mailboxes(&keyring, &layout)?;

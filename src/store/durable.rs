@@ -94,6 +94,37 @@ pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Whether SQLite found no room on the disk. Its index of a write-ahead log is a file too, also for
+/// who only reads.
+pub(super) fn has_no_room(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi;
+    error.sqlite_error().is_some_and(|error| {
+        matches!(
+            error.extended_code,
+            ffi::SQLITE_FULL
+                | ffi::SQLITE_IOERR_SHMSIZE
+                | ffi::SQLITE_IOERR_SHMOPEN
+                | ffi::SQLITE_IOERR_SHMMAP
+                | ffi::SQLITE_IOERR_WRITE
+        )
+    })
+}
+
+/// Removes what an interrupted write left in a folder under a name that is nobody's (`*.new`), if
+/// there is such a folder. Nobody may be writing there.
+pub(super) fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
+    if !is_there(dir)? {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).map_err(StoreError::file(dir))? {
+        let path = entry.map_err(StoreError::file(dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a file's name in its folder durable.
 pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let named = path.parent().filter(|parent| !parent.as_os_str().is_empty());

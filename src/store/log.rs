@@ -182,8 +182,14 @@ fn set_aside(path: &Path, offset: u64) -> Result<(), StoreError> {
     let aside = path.with_extension(format!("{offset:x}.torn"));
     tracing::warn!(path = %path.display(), offset, bytes = torn.len(), aside = %aside.display(),
         "cut off a write that did not end");
-    if !aside.exists() {
-        durable::create_file(&aside, &torn)?;
+    if !aside.exists()
+        && let Err(error) = durable::create_file(&aside, &torn)
+    {
+        if !error.is_out_of_space() {
+            return Err(error);
+        }
+        // Nobody was told of that write, and a copy of it is no reason not to start.
+        tracing::warn!(aside = %aside.display(), "no room to keep what was cut off");
     }
     file.set_len(offset).and_then(|()| file.sync_all()).map_err(StoreError::file(path))
 }

@@ -130,6 +130,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room, whoever found that.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::File { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Index(source) | Self::Credentials { source, .. } => durable::has_no_room(source),
+            Self::Batch(error) => error.is_out_of_space(),
+            _ => false,
+        }
+    }
+
     fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }

@@ -169,8 +169,7 @@ fn check_key(index: &Index, keyring: &Keyring, layout: &Layout<'_>) -> Result<()
 }
 
 fn check_credentials(data_dir: &Path, report: &mut Report) {
-    let known = CredentialStore::open_if_there(data_dir);
-    match known.and_then(|known| known.map(|known| known.check()).transpose()) {
+    match CredentialStore::check_if_there(data_dir) {
         Ok(counts) => report.credentials = counts,
         Err(error) => report.problem(error.to_string()),
     }

@@ -53,6 +53,21 @@ async fn a_sound_store_is_found_sound_and_counted() {
 }
 
 #[tokio::test]
+async fn a_check_leaves_the_passwords_as_they_are() {
+    let scratch = Scratch::filled().await;
+    let dir = &scratch.settings.data_dir;
+    drop(crate::store::CredentialStore::open(dir).expect("opens"));
+    let path = scratch.path(crate::store::CREDENTIALS_FILE);
+    let plain = rusqlite::Connection::open(&path).expect("opens");
+    plain.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).expect("is set");
+    drop(plain);
+    let before = fs::read(&path).expect("reads");
+    let report = scratch.check();
+    assert!(report.is_sound() && report.credentials.is_some(), "{report:?}");
+    assert_eq!(fs::read(&path).expect("reads"), before, "a full disk would refuse the change");
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
 async fn events_whose_file_was_moved_away_are_missing_and_not_to_come() {
     let scratch = Scratch::filled().await;

@@ -247,6 +247,7 @@ async fn a_crash_at_any_moment_of_a_compaction_loses_nothing() {
     for cut in (0..whole.len()).step_by(11) {
         fs::write(pack.with_extension("pack.new"), &whole[..cut]).expect("writes");
         scratch.open().close();
+        assert!(!pack.with_extension("pack.new").exists(), "its room is needed on a full disk");
         assert_eq!(scratch.contents("alice"), ["P: one", "P: two", "P: three"], "{cut}");
     }
     scratch.compact(now().plus(DAY));
