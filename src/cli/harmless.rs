@@ -2,6 +2,7 @@
 //! or hide in it.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// Characters without a shape of their own, which make an address or file name look like another:
 /// format characters, those that Unicode says to ignore, and blanks that are no spaces.
@@ -59,6 +60,17 @@ pub(super) fn in_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A path as a shell takes it, in a command to be pasted: in quotes where it has more than what no
+/// shell reads as anything else.
+pub(super) fn for_shell(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 fn is_invisible(c: char) -> bool {
     INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
@@ -83,6 +95,26 @@ fn push_escaped(out: &mut String, c: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_pasted_as_it_is() {
+        for (path, expected) in [
+            ("/etc/mailweir/mailweir.toml", "/etc/mailweir/mailweir.toml"),
+            ("/tmp/d e/m.toml", "'/tmp/d e/m.toml'"),
+            ("/tmp/größe/m.toml", "/tmp/größe/m.toml"),
+            ("it's $(x)", "'it'\\''s $(x)'"),
+            ("~/m.toml", "'~/m.toml'"),
+            ("", "''"),
+        ] {
+            assert_eq!(for_shell(Path::new(path)), expected, "{path}");
+            let shell = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("printf %s {expected}"))
+                .output()
+                .expect("runs");
+            assert_eq!(String::from_utf8_lossy(&shell.stdout), path);
+        }
+    }
 
     #[test]
     fn what_turns_or_hides_is_escaped_and_what_is_written_is_not() {

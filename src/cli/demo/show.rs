@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::world::Place;
-use crate::cli::harmless::in_one_line;
+use crate::cli::harmless::{for_shell, in_one_line};
 use crate::cli::output;
 use crate::store::reader::{Reader, StoredMessage};
 use crate::store::{Folder, MailboxName};
@@ -46,7 +46,7 @@ pub(super) fn report(place: &Place, address: &str) -> anyhow::Result<()> {
 pub(super) fn where_to_look(place: &Place) -> anyhow::Result<()> {
     let log = place.store.data_dir.join("events/email-events.jsonl");
     output::line(&format!("\nEvent log: {}", log.display()))?;
-    let config = place.config.display();
+    let config = for_shell(&place.config);
     Ok(output::line(&format!("Look further: mailweir mailbox list alice --config {config}"))?)
 }
 

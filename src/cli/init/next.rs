@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::answers::Answers;
 use crate::cli::DEFAULT_CONFIG;
+use crate::cli::harmless::for_shell;
 
 /// The steps from here to a domain whose mail is here, in order.
 pub(super) fn steps(answers: &Answers, main: &Path, organization: &Path) -> Vec<String> {
     let Answers { hostname, domain, admin } = answers;
     let config = match main == Path::new(DEFAULT_CONFIG) {
         true => String::new(),
-        false => format!(" --config {}", main.display()),
+        false => format!(" --config {}", for_shell(main)),
     };
     let start = match main == Path::new(DEFAULT_CONFIG) {
         true => "systemctl enable --now mailweir".to_owned(),
