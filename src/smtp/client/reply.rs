@@ -233,11 +233,11 @@ fn read_line(line: &[u8]) -> Option<(u16, Place, String)> {
 
 /// Text that can stand in a log, an event and a terminal: the server's own characters, but for those
 /// that cannot be seen. Servers answer in UTF-8 (RFC 6531 §3.7.4.2), and in Latin-1, though nothing
-/// allows it.
+/// allows it; where a line has both, each stretch is read as what it is.
 fn printable(text: &[u8]) -> String {
     let text = match str::from_utf8(text) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => text.iter().map(|octet| char::from(*octet)).collect(),
+        Err(_) => mixed(text).into(),
     };
     let visible = |c: char| match c {
         _ if c.is_whitespace() => ' ',
@@ -245,6 +245,15 @@ fn printable(text: &[u8]) -> String {
         _ => c,
     };
     text.trim().chars().map(visible).collect()
+}
+
+fn mixed(text: &[u8]) -> String {
+    let mut read = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        read.push_str(chunk.valid());
+        read.extend(chunk.invalid().iter().map(|octet| char::from(*octet)));
+    }
+    read
 }
 
 /// Takes the enhanced status code out of the lines.

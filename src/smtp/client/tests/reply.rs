@@ -54,6 +54,7 @@ fn the_servers_characters_are_kept_and_none_that_cannot_be_seen() {
     let russian = "550-5.7.1 Почта\r\n550 5.7.1 заблокирована\r\n";
     check(russian.as_bytes(), "550 5.7.1 Почта заблокирована");
     check(b"550 5.1.1 Empf\xe4nger unbekannt\r\n", "550 5.1.1 Empfänger unbekannt");
+    check(b"550 \xe3\x83\xa1\xe3\x83\xbc\xe3\x83\xab Empf\xe4nger\r\n", "550 メール Empfänger");
     check("550 a\u{202e}b\u{200b}c\u{2066}d\u{ad}e\r\n".as_bytes(), "550 a?b?c?d?e");
     check("550 a\tb\u{a0}c\u{2028}d\u{3000}e\r\n".as_bytes(), "550 a b c d e");
     check(b"550 a\x1b[31m\x7f\0b\x9b\r\n", "550 a?[31m??b?");
