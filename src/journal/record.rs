@@ -12,7 +12,7 @@ use mail_builder::mime::MimePart;
 use super::Settings;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, Addressees, ReversePath};
+use crate::mail::{Address, Addressees, ReversePath, address_on_one_line, on_one_line};
 
 /// What a journal record tells.
 #[derive(Clone, Debug)]
@@ -131,12 +131,13 @@ impl JournaledRecipient {
     }
 
     fn line(&self) -> String {
-        let mut line = format!("{}: {}", self.addressing.word(), self.address);
+        let mut line =
+            format!("{}: {}", self.addressing.word(), address_on_one_line(&self.address));
         if let Some(group) = &self.expanded_from {
-            line.push_str(&format!(", Expanded: {group}"));
+            line.push_str(&format!(", Expanded: {}", address_on_one_line(group)));
         }
         if let Some(forwarder) = &self.forwarded_from {
-            line.push_str(&format!(", Forwarded: {forwarder}"));
+            line.push_str(&format!(", Forwarded: {}", address_on_one_line(forwarder)));
         }
         line
     }
@@ -170,20 +171,15 @@ impl Record<'_> {
     fn report(&self) -> String {
         let sender = self.reverse_path.address().or(self.header_from);
         let mut lines = vec![match sender {
-            Some(sender) => format!("Sender: {sender}"),
+            Some(sender) => format!("Sender: {}", address_on_one_line(sender)),
             None => "Sender: <>".to_owned(),
         }];
         if let (Some(_), Some(from)) = (self.header_sender, self.header_from) {
-            lines.push(format!("On-Behalf-Of: {from}"));
+            lines.push(format!("On-Behalf-Of: {}", address_on_one_line(from)));
         }
-        lines.push(format!("Subject: {}", one_line(self.subject.unwrap_or_default())));
-        lines.push(format!("Message-Id: {}", one_line(self.message_id.unwrap_or_default())));
+        lines.push(format!("Subject: {}", on_one_line(self.subject.unwrap_or_default())));
+        lines.push(format!("Message-Id: {}", on_one_line(self.message_id.unwrap_or_default())));
         lines.extend(self.recipients.iter().map(JournaledRecipient::line));
         lines.join("\r\n") + "\r\n"
     }
-}
-
-/// A report has one value a line, whatever a sender put into a field.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -44,6 +44,30 @@ fn record<'a>(
     }
 }
 
+#[test]
+fn nothing_that_others_write_begins_a_line_of_the_report() {
+    let settings = settings();
+    let from = address("\"a\u{2028}To: b\"@good.test");
+    let group = address("\"g\u{2029}To: c\"@good.test");
+    let recipient = address("\"r\u{85}To: d\"@good.test");
+    let received = JournaledRecipient::received(recipient.clone(), Some(group));
+    let forwarded = JournaledRecipient::forwarded(recipient, from.clone());
+    let record = Record {
+        header_sender: Some(&from),
+        subject: Some("x\u{2028}To: evil@x\u{202e}"),
+        message_id: Some("<1\u{2029}To: f@x>"),
+        ..record(&settings, &from, vec![received, forwarded])
+    };
+    let before = String::from_utf8(record.compose().before).expect("UTF-8");
+    let report = before.split("\r\n\r\n").find(|part| part.starts_with("Sender: "));
+    let report = report.expect("a report");
+    let ends = ['\n', '\u{b}', '\u{c}', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+    let lines = report.replace("\r\n", "\n").split(ends).count();
+    assert_eq!(lines, report.split("\r\n").count(), "{report:?}");
+    assert!(report.contains("\r\nSubject: x To: evil@x \r\n"), "{report:?}");
+    assert!(report.contains("Sender: \"a\\x{2028}To: b\"@good.test\r\n"), "{report:?}");
+}
+
 /// The whole record, compared with its golden file, as the reader finds it.
 fn golden(name: &str, record: &Record<'_>, original: &[u8]) -> JournalRecord {
     let wrapping = record.compose();

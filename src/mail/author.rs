@@ -9,7 +9,7 @@
 //! none; so that is no author, and a message that has no other is refused, because else a rule or a
 //! policy for the domain could be evaded by odd spelling.
 
-use super::header::on_one_line;
+use super::header::without_folds;
 use super::{Address, Domain, FieldLines, hidden_names};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
@@ -52,8 +52,12 @@ impl Authors {
         AuthorFields::of(message).authors()
     }
 
-    fn read(field: &[u8]) -> Result<Self, AuthorError> {
-        let addresses = mailboxes(&on_one_line(field))?;
+    /// Those that one field names, whatever it is called.
+    ///
+    /// # Errors
+    /// [`AuthorError`]
+    pub fn of_field(field: &[u8]) -> Result<Self, AuthorError> {
+        let addresses = mailboxes(&without_folds(field))?;
         let domains = author_domains(&addresses);
         if domains.len() > MAX_DOMAINS || !may_be_one_organization(&domains) {
             return Err(AuthorError::Several);
@@ -168,7 +172,7 @@ impl<'a> AuthorFields<'a> {
     /// # Errors
     /// [`AuthorError`]
     pub fn authors(&self) -> Result<Authors, AuthorError> {
-        Authors::read(self.from.only()?.ok_or(AuthorError::None)?)
+        Authors::of_field(self.from.only()?.ok_or(AuthorError::None)?)
     }
 
     /// The address of the `Sender` field; `None` where there is no such field, or one that names
@@ -178,7 +182,7 @@ impl<'a> AuthorFields<'a> {
     /// [`AuthorError`]: it names somebody, and not with one address (RFC 5322 §3.6.2).
     pub fn sender(&self) -> Result<Option<Address>, AuthorError> {
         let Some(field) = self.sender.only()? else { return Ok(None) };
-        let addresses = match mailboxes(&on_one_line(field)) {
+        let addresses = match mailboxes(&without_folds(field)) {
             Err(AuthorError::None) => return Ok(None),
             read => read?,
         };
@@ -209,7 +213,7 @@ impl<'a> Found<'a> {
 /// Whether a `From` or `Sender` field is as good as missing: it has no value, only comments, or
 /// only groups without members (RFC 6854).
 pub fn names_nobody(field: &[u8]) -> bool {
-    mailboxes(&on_one_line(field)) == Err(AuthorError::None)
+    mailboxes(&without_folds(field)) == Err(AuthorError::None)
 }
 
 /// The addresses of a field's value, at least one.

@@ -96,11 +96,11 @@ fn without_blanks(name: &[u8]) -> &[u8] {
 
 /// A field's value on one line (RFC 5322 §2.2.3), lossily as UTF-8, without white space around it.
 pub fn unfolded(field: &[u8]) -> String {
-    on_one_line(field).trim().to_owned()
+    without_folds(field).trim().to_owned()
 }
 
 /// The same with what stands around it.
-pub(super) fn on_one_line(field: &[u8]) -> String {
+pub(super) fn without_folds(field: &[u8]) -> String {
     let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..)).unwrap_or_default();
     let value = String::from_utf8_lossy(value);
     value.split(['\r', '\n']).collect()

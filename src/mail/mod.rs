@@ -9,6 +9,7 @@ mod envelope;
 pub mod fuzz;
 mod gateway;
 mod header;
+mod line;
 mod secret;
 mod srs;
 mod verdict;
@@ -29,6 +30,7 @@ pub use envelope::{
 };
 pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hidden_names, hides, take_out, unfolded};
+pub use line::{address_on_one_line, on_one_line, spoils_line};
 pub use secret::Secret;
 pub use srs::{FirstSender, Srs, SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use verdict::{DmarcPolicy, Verdict};

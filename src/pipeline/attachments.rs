@@ -427,7 +427,7 @@ fn joined(container: &str, number: &str) -> String {
 
 /// A name that is fit to be shown.
 fn shown(name: &str) -> String {
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let printable = |c: char| if crate::mail::spoils_line(c) { ' ' } else { c };
     name.chars().take(MAX_NAME).map(printable).collect()
 }
 

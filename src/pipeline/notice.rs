@@ -8,7 +8,7 @@ use mail_builder::headers::raw::Raw;
 use super::internal::{Content, InternalMail};
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::Address;
+use crate::mail::{Address, address_on_one_line, on_one_line};
 
 /// From whom and when internal mail comes.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +49,10 @@ impl Letterhead<'_> {
     pub(super) fn nearly_full(&self, to: &Address, used: u64, quota: u64) -> InternalMail {
         let mb = |bytes: u64| bytes / (1024 * 1024);
         let text = format!(
-            "Your mailbox {to} holds {} MB of the {} MB it may hold.\r\n\r\nWhen it is full, new \
+            "Your mailbox {} holds {} MB of the {} MB it may hold.\r\n\r\nWhen it is full, new \
              mail to you is returned to its senders. Delete what you do not need, or ask your \
              administrator for more room.\r\n",
+            address_on_one_line(to),
             mb(used),
             mb(quota)
         );
@@ -67,11 +68,13 @@ impl Letterhead<'_> {
         original: &[(&str, String)],
     ) -> InternalMail {
         let mut text = format!(
-            "A journal record for {journaling_address} could not be delivered:\r\n{problem}.\r\n\
-             \r\nThe message itself was handled as usual:\r\n\r\n"
+            "A journal record for {} could not be delivered:\r\n{}.\r\n\
+             \r\nThe message itself was handled as usual:\r\n\r\n",
+            address_on_one_line(journaling_address),
+            on_one_line(problem)
         );
         for (name, value) in original {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.push_str(&format!("{name}: {}\r\n", on_one_line(value)));
         }
         self.text(to, "Journal record not delivered", text)
     }

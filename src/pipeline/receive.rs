@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::Settings;
 use crate::heavy::Turn;
-use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, hides, unfolded};
+use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, hides, spoils_line, unfolded};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -33,9 +33,12 @@ pub(super) struct Headers {
     /// What the `Sender` fields say, if they name not one address.
     #[serde(skip)]
     pub(super) unread_sender: Option<String>,
-    /// `Subject`, decoded (RFC 2047).
+    /// The first `Subject`, decoded (RFC 2047): the one that most readers show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<String>,
+    /// Those after it, which some readers show instead (RFC 5322 §3.6 allows none).
+    #[serde(skip)]
+    pub(super) more_subjects: Vec<String>,
     /// `Message-ID`, with its angle brackets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_id: Option<String>,
@@ -89,6 +92,7 @@ pub(super) fn inspect(_: &Turn, content: &[u8], settings: &Settings) -> Result<H
         unread_sender: sender.is_err().then(|| senders(content)),
         sender: sender.ok().flatten(),
         subject: fields.subject.and_then(decoded),
+        more_subjects: fields.more_subjects.into_iter().filter_map(decoded).collect(),
         message_id: fields.message_id.map(unfolded).as_deref().and_then(told),
     })
 }
@@ -124,8 +128,9 @@ struct Fields<'a> {
     author_fields: AuthorFields<'a>,
     /// The first.
     message_id: Option<&'a [u8]>,
-    /// The last.
+    /// The first.
     subject: Option<&'a [u8]>,
+    more_subjects: Vec<&'a [u8]>,
 }
 
 fn read_fields(content: &[u8]) -> Fields<'_> {
@@ -140,7 +145,10 @@ fn read_fields(content: &[u8]) -> Fields<'_> {
         } else if name.eq_ignore_ascii_case(b"message-id") {
             fields.message_id = fields.message_id.or(Some(field));
         } else if name.eq_ignore_ascii_case(b"subject") {
-            fields.subject = Some(field);
+            match fields.subject {
+                None => fields.subject = Some(field),
+                Some(_) => fields.more_subjects.push(field),
+            }
         }
     }
     fields
@@ -155,7 +163,7 @@ fn decoded(field: &[u8]) -> Option<String> {
 /// nobody who reads an event, a story or a journal report should have to fear.
 fn told(text: &str) -> Option<String> {
     let text = text.trim();
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let printable = |c: char| if spoils_line(c) { ' ' } else { c };
     (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).map(printable).collect())
 }
 
@@ -214,7 +222,7 @@ mod tests {
                 sender: addresses(&["s@d.test"]).pop(),
                 subject: Some("Grüße".into()),
                 message_id: Some("<1@b.test>".into()),
-                unread_sender: None,
+                ..Headers::default()
             }),
         );
         let one = || Ok(Headers { authors: addresses(&["a@b.test"]), ..Headers::default() });
@@ -334,10 +342,25 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_word_cannot_smuggle_lines_or_escapes() {
-        let message = "Subject: =?utf-8?q?a=0D=0AX-Evil:_1=1B[31m?=\r\n\r\n";
+    fn the_first_subject_is_told_and_every_one_is_looked_at() {
+        let message = "Subject: =?utf-8?q?se?=\r\n =?utf-8?q?cret?=\r\nX: y\r\nSUBJECT : b\r\n\
+                       Subject:\r\nsubject: c\r\n\r\n";
         let headers = inspected(message).expect("is accepted");
-        assert_eq!(headers.subject.as_deref(), Some("a  X-Evil: 1 [31m"));
+        assert_eq!(headers.subject.as_deref(), Some("secret"));
+        assert_eq!(headers.more_subjects, ["b", "c"]);
+    }
+
+    #[test]
+    fn an_encoded_word_cannot_smuggle_lines_or_escapes() {
+        for (word, expected) in [
+            ("a=0D=0AX-Evil:_1=1B[31m", "a  X-Evil: 1 [31m"),
+            ("x=E2=80=A8To:_evil", "x To: evil"),
+            ("x=E2=80=AEy", "x y"),
+        ] {
+            let message = format!("Subject: =?utf-8?q?{word}?=\r\n\r\n");
+            let headers = inspected(&message).expect("is accepted");
+            assert_eq!(headers.subject.as_deref(), Some(expected), "{word}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use mail_builder::mime::MimePart;
 use super::notice::Letterhead;
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, DsnNotify, DsnReturn};
+use crate::mail::{Address, DsnNotify, DsnReturn, spoils_line};
 
 pub use original::Original;
 
@@ -293,8 +293,7 @@ fn pieces(word: &str) -> Vec<String> {
 
 /// A server's words on one line, from left to right.
 fn cleaned(words: &str) -> String {
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let printable = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
+    let printable = |c: char| if spoils_line(c) { ' ' } else { c };
     words.trim().chars().take(MAX_DIAGNOSTIC).map(printable).collect()
 }
 

@@ -121,6 +121,7 @@ impl<'a> Sorter<'a> {
             authors: &headers.authors,
             sender: headers.sender.as_ref(),
             subject: headers.subject.as_deref(),
+            more_subjects: &headers.more_subjects,
             header_section: &section,
             folder,
         };

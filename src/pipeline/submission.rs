@@ -15,7 +15,8 @@ use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{
-    Address, AuthorFields, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath,
+    Address, AuthorFields, Authors, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer,
+    ReversePath, hides, names_nobody,
 };
 use crate::smtp::reason::Reason;
 
@@ -160,6 +161,7 @@ pub(super) fn compose(
     // whom it names.
     let written_sender = AuthorFields::of(&content).sender().map_err(receive::reason_of)?;
     let right = submission.may_send(&inspected.authors, written_sender.as_ref());
+    let right = right.and_then(|right| submission.may_resend(&content).map(|()| right));
     let sender = match &right {
         Ok(SendRight::OnBehalf { sender, .. }) if written_sender.is_none() => Some(sender),
         _ => None,
@@ -192,6 +194,28 @@ impl Submission {
         })
     }
 
+    /// Whoever sends again what was sent before says so with an address of the user's own, or of
+    /// somebody the user may send as (RFC 5322 §3.6.6: the fields mean what `From` and `Sender` do).
+    fn may_resend(&self, content: &[u8]) -> Result<(), Reason> {
+        for (name, range) in FieldLines::new(content) {
+            let field = content.get(range).unwrap_or_default();
+            let is_hidden =
+                hides(name, field, "resent-from") || hides(name, field, "resent-sender");
+            let is_one = [b"resent-from".as_slice(), b"resent-sender"]
+                .iter()
+                .any(|resent| name.eq_ignore_ascii_case(resent));
+            if is_hidden {
+                return Err(Reason::UnreadableAuthor);
+            }
+            if !is_one || names_nobody(field) {
+                continue;
+            }
+            let named = Authors::of_field(field).map_err(receive::reason_of)?;
+            self.may_send(named.addresses(), None)?;
+        }
+        Ok(())
+    }
+
     fn blocked(&self, content: &[u8]) -> Option<Rejection> {
         let objection = attachments::objection(content, &self.policy()?.blocked_attachments)?;
         let reason = match objection {
@@ -212,5 +236,6 @@ fn completed(turn: &Turn, headers: Headers, added: &[u8], submission: &Submissio
         sender: fields.sender.or(headers.sender),
         message_id: headers.message_id.or(fields.message_id),
         subject: headers.subject,
+        more_subjects: headers.more_subjects,
     }
 }

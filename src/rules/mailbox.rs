@@ -168,8 +168,10 @@ pub struct Incoming<'a> {
     pub authors: &'a [Address],
     /// `Sender`
     pub sender: Option<&'a Address>,
-    /// `Subject`, decoded.
+    /// The first `Subject`, decoded.
     pub subject: Option<&'a str>,
+    /// Those after it.
+    pub more_subjects: &'a [String],
     /// The header section as the mailbox will have it, as far as [`MAX_SECTION`]; without our fields
     /// where no rule looks at fields.
     pub header_section: &'a [u8],
@@ -351,7 +353,10 @@ impl<'a> Examined<'a> {
                 let mut all = named.to.iter().chain(&named.cc);
                 test.holds(message.recipient) || all.any(|address| test.holds(address))
             }
-            Condition::Subject(test) => test.holds(message.subject.unwrap_or_default()),
+            Condition::Subject(test) => {
+                test.holds(message.subject.unwrap_or_default())
+                    || message.more_subjects.iter().any(|subject| test.holds(subject))
+            }
             Condition::Header(name, test) => {
                 let ranges = self.fields().get(name.to_ascii_lowercase().as_bytes());
                 ranges.into_iter().flatten().any(|range| test.holds(&self.value(range)))

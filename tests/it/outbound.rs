@@ -396,6 +396,24 @@ fn a_record_tells_nothing_of_another_organizations_groups() {
     }
 }
 
+/// What was sent before is sent again in the name of who has logged in.
+#[test]
+fn nobody_sends_again_as_somebody_else() {
+    let far = far();
+    let daemon = daemon("", far.address().port());
+    for (field, is_taken) in [
+        ("Resent-From: Alice <alice@example.test>", true),
+        ("Resent-To: x@good.test", true),
+        ("Resent-From: bob@example.test", false),
+        ("RESENT-SENDER : ceo@evil.test", false),
+        ("Resent-From: alice@example.test, ceo@evil.test", false),
+        ("Resent-Sender: \"", false),
+    ] {
+        let sent = submit(&daemon, BOB, "again", &["--add-header", field]);
+        assert_eq!(sent.is_success, is_taken, "{field}: {}", sent.text);
+    }
+}
+
 #[test]
 fn journal_records_leave_for_an_archive_elsewhere() {
     let far = far();

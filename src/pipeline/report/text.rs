@@ -2,6 +2,7 @@
 //! what they can do.
 
 use super::{DecidedBy, Outcome, ReportedRecipient, StatusReport, WIDTH, cleaned, wrapped};
+use crate::mail::address_on_one_line;
 
 /// The text part of a report.
 pub(super) fn of(report: &StatusReport<'_>, subject: Option<&str>) -> String {
@@ -40,7 +41,7 @@ fn push(text: &mut String, indent: &str, words: &str) {
 }
 
 fn push_recipient(text: &mut String, recipient: &ReportedRecipient) {
-    text.push_str(&format!("\r\n  {}\r\n", recipient.address));
+    text.push_str(&format!("\r\n  {}\r\n", address_on_one_line(&recipient.address)));
     if matches!(recipient.outcome, Outcome::Failed | Outcome::Delayed { .. }) {
         push(text, "    ", explanation(recipient));
         let said = recipient.diagnostic.as_deref().map(cleaned);

@@ -27,6 +27,7 @@ fn apply_to(rules: Vec<MailboxRule>, section: &str, folder: Folder) -> MailboxOu
         authors: std::slice::from_ref(&from),
         sender: Some(&sender),
         subject: Some("Re: Grüße"),
+        more_subjects: &["secret".to_owned()],
         header_section: section.as_bytes(),
         folder,
     };
@@ -92,6 +93,7 @@ fn all_conditions_of_a_rule_must_hold() {
         (vec![], true),
         (vec![sender.clone()], true),
         (vec![sender.clone(), subject("re:")], true),
+        (vec![sender.clone(), subject("secret")], true),
         (vec![sender, subject("fwd:")], false),
     ] {
         let rules = vec![rule("r", conditions.clone(), MailboxAction::Delete)];
