@@ -49,7 +49,7 @@ fn nothing_that_others_write_begins_a_line_of_the_report() {
     let settings = settings();
     let from = address("\"a\u{2028}To: b\"@good.test");
     let group = address("\"g\u{2029}To: c\"@good.test");
-    let recipient = address("\"r\u{85}To: d\"@good.test");
+    let recipient = address("\"r\u{2028}To: d\"@good.test");
     let received = JournaledRecipient::received(recipient.clone(), Some(group));
     let forwarded = JournaledRecipient::forwarded(recipient, from.clone());
     let record = Record {

@@ -2,7 +2,7 @@
 
 use mail_parser::MessageParser;
 
-use super::header::on_one_line;
+use super::header::without_folds;
 use super::{Authors, Domain, FieldLines};
 use crate::fuzz::with_crlf;
 
@@ -20,7 +20,7 @@ pub fn author(input: &[u8]) {
     let found = Authors::of(&message);
     drop(Authors::of(&message_of_length(&value)));
     let range = FieldLines::new(&message).next().expect("a field").1;
-    let unfolded = on_one_line(&message[range]);
+    let unfolded = without_folds(&message[range]);
     for again in [unfolded.clone(), refolded(&unfolded)] {
         assert_eq!(Authors::of(&self::message(again.as_bytes())), found, "folding counts");
     }

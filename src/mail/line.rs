@@ -79,7 +79,7 @@ mod tests {
             ("a@b.test", "a@b.test"),
             ("\"a b\"@b.test", "\"a b\"@b.test"),
             ("用户@b.test", "用户@b.test"),
-            ("\"a\u{2028}b\"@b.test", "\"a\\x{2028}b\"@b.test"),
+            ("\"a\u{2028} b\"@b.test", "\"a\\x{2028} b\"@b.test"),
             ("a\u{200b}\u{202e}@b.test", "a\\x{200B}\\x{202E}@b.test"),
         ] {
             let address = Address::parse(text).expect("an address");

@@ -81,7 +81,7 @@ impl Generated {
         } else if long.is_some() {
             aws_lc_rs::rand::fill(&mut seed).expect("the system has random octets");
         }
-        println!("MAILWEIR_SEED={}", data_encoding::HEXLOWER.encode(&seed));
+        eprintln!("MAILWEIR_SEED={}", data_encoding::HEXLOWER.encode(&seed));
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         Self {
             count: long.map_or(few, |count| count.parse().expect("a number")),
