@@ -39,8 +39,6 @@ pub(super) struct Admitted {
     pub(super) usage: Vec<UsageHold>,
     /// Where fields of the content stand that pass for ours.
     pub(super) forged: Vec<Range<usize>>,
-    /// Why it is refused as a whole: somebody would not get it, and nobody could be told.
-    untold: Option<Reason>,
 }
 
 /// One organization's part of an admitted message.
@@ -116,24 +114,6 @@ pub(super) struct AdmittedDelivery {
 }
 
 impl Admitted {
-    /// As it is refused to all: nothing is delivered or goes on, and whoever would have got it bounces.
-    fn without_deliveries(self, reason: Reason) -> Self {
-        let Self { mail, mut shares, forged, untold, .. } = self;
-        shares.retain(|share| share.decided.forwarders.is_empty());
-        for share in &mut shares {
-            share.deliveries.clear();
-            share.ruled.clear();
-            share.sent_on.clear();
-            for recipient in &mut share.decided.recipients {
-                if let Disposition::Deliver(_) | Disposition::ReachedAnyway = recipient.disposition
-                {
-                    recipient.disposition = Disposition::Bounce(reason);
-                }
-            }
-        }
-        Self { mail, shares, leaving: Vec::new(), usage: Vec::new(), forged, untold }
-    }
-
     /// How many deliveries it comes to.
     pub(super) fn deliveries(&self) -> usize {
         self.shares.iter().map(|share| share.deliveries.len()).sum()
@@ -142,9 +122,6 @@ impl Admitted {
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
     pub(super) fn refusal(&self) -> Option<Rejection> {
-        if let Some(reason) = self.untold {
-            return Some(reason.into());
-        }
         let outgoing = self.mail.outgoing.as_ref();
         if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
             return None;
@@ -180,26 +157,7 @@ pub(super) fn admit(_: &Turn, decided: Decided, store: &Store) -> Result<Admitte
     }
     admission.settle()?;
     let Admission { shares, leaving, usage, .. } = admission;
-    let untold = untold(&mail, &shares);
-    let admitted = Admitted { mail, shares, leaving, usage, forged, untold };
-    Ok(match untold {
-        Some(reason) => admitted.without_deliveries(reason),
-        None => admitted,
-    })
-}
-
-/// Why somebody the message came for does not get it, where others do and a report could reach
-/// somebody who never wrote. Nothing is lost by refusing it to all: its client still has it. What
-/// DMARC says is forged is nobody's mail, and each organization decides on it alone.
-fn untold(mail: &Judged, shares: &[AdmittedShare]) -> Option<Reason> {
-    if !mail.only_refusal_tells() {
-        return None;
-    }
-    let mut came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
-    came_for.find_map(|share| {
-        let mut reasons = share.bounced().into_iter().map(|(_, reason)| reason);
-        reasons.find(|reason| *reason != Reason::DmarcReject)
-    })
+    Ok(Admitted { mail, shares, leaving, usage, forged })
 }
 
 struct Admission<'a> {
@@ -552,10 +510,12 @@ impl AdmittedShare {
         size: u64,
     ) -> bool {
         let Undelivered { member, expanded_from, folders } = delivery;
+        let came_for = self.decided.forwarders.is_empty();
         let mut copy = 0;
         for folder in folders {
             let quota = match copy {
-                0 => mail.room_in(mailbox.used_bytes(), member.quota_bytes),
+                // Where somebody has sent it on, they keep what finds no room.
+                0 if came_for => mail.room_in(mailbox.used_bytes(), member.quota_bytes),
                 _ => member.quota_bytes,
             };
             if let Some(room) = mailbox.reserve(size, quota) {

@@ -58,7 +58,7 @@ impl Change {
 
 fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, Commit) {
     let Journaled { admitted, initiated, outgoing_initiated, beside, journal_room: _ } = message;
-    let Admitted { mut mail, shares, leaving, usage, forged, .. } = admitted;
+    let Admitted { mut mail, shares, leaving, usage, forged } = admitted;
     let outgoing = mail.outgoing.take();
     let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
     let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());

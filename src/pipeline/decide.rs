@@ -65,12 +65,6 @@ impl Judged {
         self.verdicts.dmarc() != Verdict::Fail && self.verdicts.spf() != Verdict::Fail
     }
 
-    /// Whether somebody is waiting for word of it who learns of a refusal only: the client's server
-    /// still has the message, and tells its own user.
-    pub(super) fn only_refusal_tells(&self) -> bool {
-        self.reverse_path != ReversePath::Null && !self.may_tell_sender()
-    }
-
     /// Whether no report of it is ever sent (RFC 5321 §6.1 for the null path).
     fn is_never_reported(&self) -> bool {
         self.reverse_path == ReversePath::Null || !self.may_tell_sender()

@@ -295,8 +295,9 @@ impl Waiting {
     /// A server has answered there: the lane may have as many connections as any, and entries
     /// that wait because none did need not wait for their time.
     pub(super) fn prove(&mut self, lane: &Lane, now: Timestamp) {
+        let is_back = !self.proven.has(lane);
         if let Some(state) = self.lanes.get_mut(lane) {
-            state.ready.answered();
+            state.ready.answered(is_back);
         }
         self.set_proven(lane, true);
         if let Some(oldest) = self.proven.surplus() {

@@ -142,8 +142,13 @@ impl Ready {
         are_many
     }
 
-    /// The servers have answered to somebody's.
-    pub(super) fn answered(&mut self) {
+    /// The servers have answered to somebody's mail. If they are back, whom they turned away before
+    /// need not rest: that may have been for their own sake.
+    pub(super) fn answered(&mut self, are_back: bool) {
         self.turned_away.clear();
+        if are_back {
+            let resting = self.resting.drain().map(|(sender, _)| sender);
+            self.turns.extend(resting.filter(|sender| self.mails.contains_key(sender)));
+        }
     }
 }

@@ -467,3 +467,23 @@ fn nothing_is_kept_of_a_sender_that_has_rested() {
     assert_eq!(take(&mut waiting, at(60)), None);
     assert!(waiting.lanes.is_empty(), "{:?}", waiting.lanes);
 }
+
+#[test]
+fn whom_a_server_turned_away_before_it_was_back_does_not_rest() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    for number in 1..=3 {
+        waiting.add(from(number, "alice", "alice"));
+    }
+    let (lane, first) = waiting.take(NOW).expect("the first");
+    waiting.turn_away(&lane, &first.entry, at(60));
+    waiting.close(&lane);
+    assert_eq!(all(&mut waiting, NOW), [""; 0]);
+    waiting.prove(&lane, NOW);
+    assert_eq!(all(&mut waiting, NOW), ["2.0.0.0", "3.0.0.0"]);
+    // Now it is hers.
+    waiting.turn_away(&lane, &first.entry, at(120));
+    waiting.prove(&lane, NOW);
+    waiting.add(from(4, "alice", "alice"));
+    assert_eq!(all(&mut waiting, at(60)), [""; 0]);
+    assert_eq!(all(&mut waiting, at(120)), ["4.0.0.0"]);
+}
