@@ -98,7 +98,7 @@ fn reports_that_strangers_cause_are_bounded_and_hold_up_no_mail() {
     check("reports_per_network = 1\n", "", &senders, 1);
 }
 
-/// An archive that is away, whatever strangers send meanwhile (guide 7302: mail for which no record can
+/// An archive that is away, whatever strangers send meanwhile (guide 7306: mail for which no record can
 /// be made is told to the report address).
 #[test]
 fn records_for_an_archive_that_is_away_keep_no_mail_out() {

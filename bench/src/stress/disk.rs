@@ -12,6 +12,10 @@ use crate::traffic::Tally;
 /// More than any disk has.
 const TOO_MUCH: &str = "min_free_bytes = 1125899906842624";
 const NOTHING: &str = "min_free_bytes = 0";
+/// The user sends as much as there is time for.
+const WITHOUT_QUOTAS: &str = "[outbound]\nrecipients_per_user_per_day = 1000000\n\
+    recipients_per_organization_per_day = 1000000\n[queue]\nmessages_per_sender = 1000000\n\
+    messages_per_organization = 1000000\nmessages = 1000000\n";
 const USER: &str = "user";
 
 /// What an outside server and a user were answered.
@@ -22,7 +26,7 @@ struct Answers {
 
 pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     let dead = DeadDestination::new()?;
-    let sections = format!("{}{}[store]\n{NOTHING}\n", users::LISTENER, dead.route);
+    let sections = format!("{}{}{WITHOUT_QUOTAS}[store]\n{NOTHING}\n", users::LISTENER, dead.route);
     let organization = format!("{ORGANIZATION}{}", users::named(&[USER]));
     let (mut daemon, _) = scene.daemon_with(&organization, "", &sections)?;
     users::let_in(&daemon, scene.binary, &[USER])?;
