@@ -333,6 +333,10 @@ impl<'a> List<'a> {
         if has_more_than_words || is_nested {
             self.oddities.note(Oddity::Comment)?;
         }
+        // Who does not nest comments finds the quote outside of them, and reads to the next.
+        if is_nested && inner.contains('"') {
+            return Err(AuthorError::Unreadable);
+        }
         if is_glued {
             self.oddities.note(Oddity::Obsolete)?;
         }

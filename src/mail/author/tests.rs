@@ -74,6 +74,7 @@ fn what_is_common_though_no_rfc_has_it_is_read() {
 #[test]
 fn what_readers_may_take_for_somebody_else_is_not_read() {
     for value in [
+        "(ceo@c.test (x)\") <ceo@b.test>",
         "CEO ceo@rej.test <>",
         "ceo@b.test (x@c.test())",
         "x: a@b.test (;ceo@c.test);",
