@@ -34,12 +34,21 @@ impl Daemon {
     /// Starts `binary` with an organization file, a zone file and further sections of the main
     /// file. `[dns]` and `[limits]` are among the sections if they are wanted.
     pub(crate) fn start(binary: &Path, organization: &str, sections: &str) -> anyhow::Result<Self> {
-        Self::start_prepared(binary, organization, sections, |_| Ok(()))
+        Self::start_as(Command::new(binary), organization, sections)
+    }
+
+    /// The same of a command that may have variables of its own.
+    pub(crate) fn start_as(
+        command: Command,
+        organization: &str,
+        sections: &str,
+    ) -> anyhow::Result<Self> {
+        Self::start_prepared(command, organization, sections, |_| Ok(()))
     }
 
     /// The same; something is done with its folder before it runs, which `data` is below.
     pub(crate) fn start_prepared(
-        binary: &Path,
+        command: Command,
         organization: &str,
         sections: &str,
         prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
@@ -49,7 +58,7 @@ impl Daemon {
         write("mailweir.toml", &format!("{CONFIGURATION}{sections}"))?;
         write("org.toml", organization)?;
         prepare(folder.path())?;
-        let (child, address) = launch(Command::new(binary), folder.path())?;
+        let (child, address) = launch(command, folder.path())?;
         Ok(Self { child, address, folder })
     }
 

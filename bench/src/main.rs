@@ -15,6 +15,7 @@ mod peer;
 mod process;
 mod stress;
 mod traffic;
+mod turns;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,16 @@ enum Command {
         #[arg(default_value = "")]
         scenario: String,
     },
+    /// CPU time for a 4 KB message with several builds, by short turns in one run
+    Turns {
+        /// Each `KEY=VALUE,…,PATH`: variables of its environment, and the path of its binary; the
+        /// first is what the others are measured by
+        #[arg(required = true, num_args = 1..)]
+        builds: Vec<String>,
+        /// Bursts to each
+        #[arg(long, default_value_t = 250)]
+        rounds: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -70,5 +81,6 @@ fn main() -> anyhow::Result<()> {
         Command::Stress { scenario } => {
             stress::run(&arguments.mailweir, arguments.quick, &scenario)
         }
+        Command::Turns { builds, rounds } => turns::run(&builds, rounds),
     }
 }

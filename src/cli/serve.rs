@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     allocator::give_memory_back_soon();
     let configuration = arguments.load()?;
     daemon::try_out(&configuration)?;
-    log::start(&configuration.log);
+    let _log = log::start(&configuration.log)?;
     tell_findings(&configuration);
     runtime()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -16,7 +16,7 @@ use crate::smtp::reason::Reason;
 use crate::store::{Destination, Folder, Purpose, QueuedMail};
 
 /// The `target` of all lines, for `log.level`.
-const TARGET: &str = "mailweir::mail";
+pub const TARGET: &str = "mailweir::mail";
 
 /// The lines of an accepted message.
 #[derive(Debug)]

@@ -43,6 +43,7 @@ use arc_swap::ArcSwap;
 
 pub use attachments::Extensions;
 pub use commit::Committed;
+pub use mail_log::TARGET as MAIL_LOG;
 pub use settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use submission::Submission;
 pub use transaction::{MailTransaction, Relayed, Transaction};

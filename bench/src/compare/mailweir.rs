@@ -51,7 +51,8 @@ impl Mailweir {
         let binary = ground.mailweir;
         let route = format!("host = \"{}\"\nport = {}\n", next_hop.ip(), next_hop.port());
         let sections = format!("{}{SENDING}{route}", sections(ground));
-        let daemon = Daemon::start_prepared(binary, ORGANIZATION, &sections, make_rsa_key)?;
+        let command = Command::new(binary);
+        let daemon = Daemon::start_prepared(command, ORGANIZATION, &sections, make_rsa_key)?;
         let create = ["token", "create", "alice", "--name", "bench"];
         let told = daemon.command(binary, &create, "")?;
         let token = told.lines().next().context("no token was printed")?;

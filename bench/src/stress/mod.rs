@@ -51,6 +51,8 @@ const SCENARIOS: [(&str, Scenario); 10] = [
 pub(crate) struct Scene<'a> {
     binary: &'a Path,
     quick: bool,
+    /// Only what begins with this, of a scenario that has several parts.
+    part: &'a str,
 }
 
 /// What happened, and which claims did not hold.
@@ -166,14 +168,16 @@ fn peak_mib(daemon: &Daemon) -> anyhow::Result<f64> {
     Ok(process::peak_memory(daemon.pid())? as f64 / MIB)
 }
 
-/// Plays the scenarios whose name has `wanted` in it.
+/// Plays the scenarios whose name has `wanted` in it; `worst/large` is a part of one.
 ///
 /// # Errors
 /// A claim that does not hold, or a scenario that cannot be played.
 pub(crate) fn run(binary: &Path, quick: bool, wanted: &str) -> anyhow::Result<()> {
     let mut failed = Vec::new();
+    let (wanted, part) = wanted.split_once('/').unwrap_or((wanted, ""));
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| name.contains(wanted)) {
-        let report = scenario(&Scene { binary, quick }).with_context(|| (*name).to_owned())?;
+        let report =
+            scenario(&Scene { binary, quick, part }).with_context(|| (*name).to_owned())?;
         let verdict = if report.broken_claims.is_empty() { "holds" } else { "FAILS" };
         println!("{name}: {verdict}: {}", report.line);
         for claim in &report.broken_claims {

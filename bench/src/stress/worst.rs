@@ -60,7 +60,8 @@ pub(super) fn run(scene: &Scene<'_>) -> anyhow::Result<Report> {
     let alone = honest(&daemon, time)?;
     let mut report = Report::new(format!("alone {alone}"));
     let used = if scene.quick { 3 } else { SHAPES.len() };
-    for (name, message) in SHAPES.into_iter().take(used) {
+    let is_wanted = |(name, _): &Shape| name.starts_with(scene.part);
+    for (name, message) in SHAPES.into_iter().take(used).filter(is_wanted) {
         let message: Arc<[u8]> = format!("{}\r\n.\r\n", message()).into_bytes().into();
         settle();
         gauge::reset_peak(daemon.pid())?;

@@ -54,7 +54,7 @@ struct Played {
 }
 
 pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
-    log::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
+    let _log = log::start(&LogSettings { format: LogFormat::Text, level: "warn".into() })?;
     let folder = Folder::of(arguments)?;
     let voice = Voice { is_quiet: arguments.json };
     let played = runtime()?.block_on(async {

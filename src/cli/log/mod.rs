@@ -1,26 +1,43 @@
 //! The daemon's log on standard error.
 
-use std::fmt::{self, Write};
+mod writer;
 
+use std::fmt::{self, Write};
+use std::io;
+
+use anyhow::Context;
 use tracing::field::Field;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{self, Writer};
 
 use super::harmless::harmless;
 use crate::config::{LogFormat, LogSettings};
+use crate::pipeline;
+
+/// What is still to be written when the process ends; whoever starts the log keeps it.
+pub(super) type Log = writer::Gatherer<io::Stderr>;
 
 /// Starts the log. A second start, as tests may do, leaves the first log as it is.
-pub(super) fn start(settings: &LogSettings) {
+pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
+    let log = Log::start(io::stderr()).context("starting the log")?;
     let filter = EnvFilter::new(&settings.level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.entrance(is_of_mail));
     drop(match settings.format {
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            log.with_ansi(false).fmt_fields(fields).try_init()
+            lines.with_ansi(false).fmt_fields(fields).try_init()
         }
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => lines.json().try_init(),
     });
+    Ok(log)
+}
+
+/// Whether it is one of the lines that every message has.
+fn is_of_mail(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == pipeline::MAIL_LOG && *metadata.level() == Level::INFO
 }
 
 /// Writes one field of a line. What a peer said in it can neither end the line nor hide in it; a
