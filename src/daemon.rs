@@ -24,6 +24,7 @@ use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::AuditLog;
 use crate::mail::{AddressError, Domain};
+use crate::memory;
 use crate::pipeline::login::Logins;
 use crate::pipeline::outcomes::Outcomes;
 use crate::pipeline::refusals::RefusalLog;
@@ -228,6 +229,7 @@ impl Daemon {
         data_dir: &Path,
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), StartError> {
+        self.tasks.spawn(memory::give_back(stopped.clone()));
         self.tasks.spawn(self.tls.clone().watch(WATCH_INTERVAL, stopped.clone()));
         let keys = Arc::clone(&self.domain_keys);
         let resolver = self.lookups.subscribe();

@@ -9,6 +9,7 @@ pub mod files;
 mod fuzz;
 pub mod heavy;
 pub mod id;
+pub mod memory;
 
 pub mod mail;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lane::Class;
+use crate::memory;
 
 /// The unit, in octets.
 const UNIT: u64 = 1024;
@@ -29,7 +30,14 @@ struct Pool {
 /// A message's room, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
+    octets: u64,
     _permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        memory::freed(self.octets);
+    }
 }
 
 impl Memory {
@@ -50,7 +58,7 @@ impl Memory {
             // An error would say that the semaphore was closed, which nobody does.
             permits.extend(Arc::clone(&pool.free).acquire_many_owned(units).await);
         }
-        Room { _permits: permits }
+        Room { octets, _permits: permits }
     }
 
     /// Room for a message, if nobody has to wait for it.
@@ -61,7 +69,7 @@ impl Memory {
             let units = units(octets).min(pool.size);
             permits.push(Arc::clone(&pool.free).try_acquire_many_owned(units).ok()?);
         }
-        Some(Room { _permits: permits })
+        Some(Room { octets, _permits: permits })
     }
 
     /// What a message counts in: from the narrowest on, so that who waits for it keeps nothing

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::reason::Reason;
 use super::settings::Limits;
 use super::turns::Share;
+use crate::memory;
 
 /// Connections at once, in all and for each client network.
 #[derive(Debug, Default)]
@@ -160,6 +161,7 @@ impl Reservation {
     /// Gives all of it back.
     pub(crate) fn clear(&mut self) {
         self.in_flight.0.fetch_sub(self.reserved, Ordering::Relaxed);
+        memory::freed(self.reserved);
         self.reserved = 0;
     }
 }

@@ -9,8 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::smtp::{Client, message};
 use crate::support::strace;
 use crate::support::swaks::swaks;
+use crate::support::wait_for;
 
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 /// An environment has octets, not text.
@@ -122,4 +124,30 @@ fn it_starts_again_once() {
         assert_eq!(started.count(), expected, "{calls}");
         fs::remove_file(&recorded).expect("removes");
     }
+}
+
+/// Resident memory in MiB.
+fn resident(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("reads");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("is there");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("a number");
+    kib / 1024
+}
+
+/// Also where nothing else comes: not one more message, and no time that passes, would make the
+/// allocator look.
+#[test]
+fn what_a_large_message_took_goes_back_to_the_system() {
+    const SIZE: usize = 24 << 20;
+    let daemon = Setup::default().start();
+    let line = format!("{}\r\n", "x".repeat(76));
+    let mut large = message("bob@good.test", "large");
+    large.extend_from_slice(line.repeat(SIZE / line.len()).as_bytes());
+    let mut client = Client::connect(daemon.address());
+    client.envelope("bob@good.test", &["alice@example.test"]);
+    assert!(client.data(&message("bob@good.test", "small")).starts_with("250"));
+    let before = resident(&daemon);
+    client.envelope("bob@good.test", &["alice@example.test"]);
+    assert!(client.data(&large).starts_with("250"));
+    wait_for("the memory", || (resident(&daemon) < before + 12).then_some(()));
 }
