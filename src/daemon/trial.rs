@@ -16,6 +16,7 @@ use crate::dns::{LookupError, RecordType, Resolver, Source};
 use crate::files::read_regular;
 use crate::queue::pki;
 use crate::smtp::{ListenerSettings, Protocol, ServerCertificate, Tls};
+use crate::store::disk;
 
 /// How long before a certificate's end its administrator is told.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -189,7 +190,25 @@ impl Found<'_> {
             let what = if nearest == *data_dir { "written to" } else { "made" };
             self.problem("data_dir", format!("{shown} cannot be {what}: {why}"));
         }
+        self.room(&nearest);
         self.owners();
+    }
+
+    /// With less room than stays free, every message would be deferred from the first on.
+    fn room(&mut self, folder: &Path) {
+        const MIB: u64 = 1024 * 1024;
+        let floor = self.configuration.store.min_free_bytes;
+        let Ok(free) = disk::free(folder) else { return };
+        if free < floor {
+            let message = format!(
+                "{} MiB are free on the disk of {}, and below {} MiB mail is deferred: make room, or \
+                 let less stay free",
+                free / MIB,
+                self.configuration.store.data_dir.display(),
+                floor / MIB
+            );
+            self.problem("store.min_free_bytes", message);
+        }
     }
 
     /// What a command of root's has left in the folder, the daemon can neither read nor replace.

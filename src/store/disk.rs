@@ -1,7 +1,8 @@
 //! How much of the disk is free, so that mail is deferred before it is full: what is on its way out
 //! still has room for its outcomes then, and so have events and index.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -62,14 +63,23 @@ impl Disk {
 
     /// What the system says; where it says nothing, writing shows whether there is room.
     fn look(&self) -> u64 {
-        match rustix::fs::statvfs(&self.folder) {
-            Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        match free(&self.folder) {
+            Ok(free) => free,
             Err(error) => {
                 tracing::warn!(%error, folder = %self.folder.display(), "nobody knows what is free");
                 u64::MAX
             }
         }
     }
+}
+
+/// The octets that are free on the disk of a folder, for whoever is not root.
+///
+/// # Errors
+/// The folder is not there, or the system does not say.
+pub fn free(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod codec;
 mod committer;
 mod compact;
 mod credentials;
-mod disk;
+pub mod disk;
 mod domain_keys;
 mod door;
 mod durable;

@@ -84,6 +84,19 @@ fn a_data_folder_that_cannot_be_made_is_told() {
     assert_eq!(status, Some(78));
 }
 
+#[test]
+fn a_disk_with_too_little_room_is_told() {
+    let with = |floor: u64| {
+        let sections = format!("[store]\nmin_free_bytes = {floor}\n");
+        checked(&Setup { sections, ..Setup::default() }.prepare())
+    };
+    let (told, status) = with(1 << 50);
+    assert!(told.contains("store.min_free_bytes: "), "{told}");
+    assert!(told.contains(", and below 1073741824 MiB mail is deferred"), "{told}");
+    assert_eq!(status, Some(78));
+    assert!(with(1).0.contains(" is fine"));
+}
+
 /// As root for a daemon that is somebody else, or as somebody who may not read it either.
 #[test]
 fn a_key_that_the_daemon_cannot_read_is_told() {
