@@ -14,7 +14,7 @@ use super::stamp::Stamps;
 use super::tree::Place;
 use crate::files::open_regular;
 use crate::mail::{Gateway, GatewayHost, GatewayLogin, Secret};
-use crate::pipeline::attachments::Extension;
+use crate::pipeline::Extension;
 use crate::pipeline::{Extensions, OwnQuotas, RecipientQuotas};
 use crate::smtp;
 

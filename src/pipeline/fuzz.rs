@@ -7,16 +7,17 @@ use std::sync::{Arc, LazyLock};
 
 use mail_parser::MessageParser;
 
-use super::attachments::{Objection, objection};
-use super::authenticate::Checks;
-use super::commit::blobs;
-use super::decide::{Decided, Judged, decide};
-use super::fixups::{Submission, fix};
-use super::genuine;
-use super::headers::prefix;
-use super::receive::inspect;
-use super::snapshot::Snapshot;
-use super::transaction::{ExpansionLimit, Transaction};
+use super::delivery::genuine;
+use super::delivery::prefix::prefix;
+use super::facts::headers::inspect;
+use super::facts::judged::Judged;
+use super::facts::snapshot::Snapshot;
+use super::facts::transaction::{ExpansionLimit, Transaction};
+use super::inbound::authenticate::Checks;
+use super::inbound::decide::{Decided, decide};
+use super::outbound::attachments::{Objection, objection};
+use super::outbound::fixups::{Submission, fix};
+use super::record::commit::blobs;
 use super::{Extensions, Settings};
 use crate::clock::Timestamp;
 use crate::directory::{Directory, IndexedOrganization, Organization, OrganizationId, Resolved};

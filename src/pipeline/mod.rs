@@ -1,52 +1,30 @@
 //! The path of a message, from MAIL to the 250; a file for each stage. Implements the SMTP room's
 //! [`Handler`] and joins all rooms above it.
 
-mod accesses;
-mod admit;
-mod applied;
-pub mod attachments;
-mod authenticate;
-pub mod bounces;
-mod commit;
-mod decide;
-mod delimiters;
-pub mod fixups;
+mod conversation;
+mod delivery;
+mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod genuine;
-mod headers;
-mod internal;
-mod journal;
-pub mod login;
-mod long_lines;
-mod mail_log;
-mod notice;
-mod onward;
-pub mod outcomes;
-mod outgoing;
-mod receive;
-pub mod refusals;
-mod rejection;
-pub mod report;
-mod room;
-mod settings;
-pub mod snapshot;
-mod sort;
-mod story;
-mod submission;
-mod transaction;
+mod inbound;
+mod outbound;
+mod record;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use attachments::Extensions;
-pub use commit::Committed;
-pub use mail_log::TARGET as MAIL_LOG;
-pub use settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
-pub use submission::Submission;
-pub use transaction::{MailTransaction, Relayed, Transaction};
+pub use conversation::{MailTransaction, Relayed};
+pub use facts::extensions::{Extension, Extensions, NotAnExtension};
+pub use facts::settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
+pub use facts::snapshot;
+pub use facts::transaction::Transaction;
+pub use outbound::submission::Submission;
+pub use outbound::{attachments, login};
+pub use record::commit::Committed;
+pub use record::mail_log::TARGET as MAIL_LOG;
+pub use record::{outcomes, refusals};
 
 use crate::clock::Clock;
 use crate::directory::{ResolveError, Resolved};
@@ -61,18 +39,23 @@ use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, Sessio
 use crate::smtp::network_of;
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxName, Store, StoreError};
-use accesses::NoRoom;
-use admit::Admitted;
-use authenticate::{Authenticated, Checks};
-use bounces::Bounces;
-use commit::Change;
-use internal::Outlets;
+use delivery::admit::{self, Admitted};
+use delivery::onward;
+use facts::headers;
+use facts::rejection::Rejection;
+use facts::snapshot::Snapshot;
+use facts::transaction::{FullMailbox, reason_of};
+use inbound::authenticate::{Authenticated, Checks};
+use inbound::decide;
 use login::Logins;
-use mail_log::MailLog;
+use outbound::{dispatch, sign, submission};
+use record::accesses::{self, NoRoom};
+use record::bounces::Bounces;
+use record::commit::{self, Change};
+use record::internal::Outlets;
+use record::mail_log::MailLog;
+use record::{claim, journal};
 use refusals::RefusalLog;
-use rejection::Rejection;
-use snapshot::Snapshot;
-use transaction::{FullMailbox, reason_of};
 
 /// The path of a message, with all it needs.
 pub struct Pipeline {
@@ -173,7 +156,7 @@ impl Pipeline {
         let Relayed { transaction, checks } = relayed;
         let weight = Weight::of(&content).owned_by(owner_at(&transaction.peer));
         let settings = &transaction.snapshot.settings;
-        let inspect = |turn: &Turn| receive::inspect(turn, &content, settings);
+        let inspect = |turn: &Turn| headers::inspect(turn, &content, settings);
         let headers = heavy::in_turn(weight, inspect).await?;
         if headers.authors.is_empty() {
             return Err(Reason::NoAuthor.into());
@@ -205,7 +188,7 @@ impl Pipeline {
             |turn: &Turn| submission::compose(turn, submission, content, self.clock.now());
         let composed = heavy::in_turn(weight.and(parts), compose).await?;
         let weight = weight.and(Weight::of_deliveries(composed.submission.expanded()));
-        let dispatch = |turn: &Turn| outgoing::dispatch(turn, composed, &self.store);
+        let dispatch = |turn: &Turn| dispatch::dispatch(turn, composed, &self.store);
         let dispatched = heavy::in_turn(weight, dispatch).await;
         self.carry_through(Authenticated::submitted(dispatched), weight).await
     }
@@ -252,10 +235,10 @@ impl Pipeline {
     /// Signs what leaves, adds the journal record and claims room in the queue.
     fn make_ready(&self, turn: &Turn, mut admitted: Admitted) -> Result<Ready, Reason> {
         let Admitted { mail, leaving, .. } = &mut admitted;
-        outgoing::sign(turn, mail, leaving, &self.domain_keys).map_err(unsigned)?;
+        sign::sign(turn, mail, leaving, &self.domain_keys).map_err(unsigned)?;
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
         let mut journaled = journal::journal(admitted, outlets);
-        let room = room::claim(&mut journaled, &self.store, &self.reports)?;
+        let room = claim::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);
         let log = MailLog::of(&journaled);
         Ok(Ready { change: Change::of(journaled, room), accesses, log })

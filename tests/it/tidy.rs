@@ -96,6 +96,31 @@ fn a_room_uses_only_the_rooms_below_it() {
     assert!(trespassers.is_empty(), "{trespassers:#?}");
 }
 
+/// The floors of the pipeline, the lowest first. A message goes up once: what is known of it, its way
+/// in or out, where it goes, and what is written down.
+const PIPELINE_FLOORS: [&str; 5] = ["facts", "outbound", "inbound", "delivery", "record"];
+
+#[test]
+fn a_floor_of_the_pipeline_uses_only_those_below_it() {
+    let pipeline = root().join("src/pipeline");
+    let mut climbing = Vec::new();
+    for (height, floor) in PIPELINE_FLOORS.iter().enumerate() {
+        for path in files_below(&pipeline.join(floor)) {
+            let text = fs::read_to_string(&path).expect("reads");
+            let used = text.split("crate::pipeline::").skip(1).map(word);
+            for other in used.filter(|other| PIPELINE_FLOORS[height + 1..].contains(&&**other)) {
+                climbing.push(format!("{} uses {other}", path.display()));
+            }
+        }
+    }
+    assert!(climbing.is_empty(), "{climbing:#?}");
+    for entry in fs::read_dir(&pipeline).expect("lists") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().replace(".rs", "");
+        let stands_above = ["mod", "conversation", "fuzz"].contains(&&*name);
+        assert!(stands_above || PIPELINE_FLOORS.contains(&&*name), "{name} has no floor");
+    }
+}
+
 #[test]
 fn every_room_has_its_floor() {
     for entry in fs::read_dir(root().join("src")).expect("lists") {
@@ -110,7 +135,7 @@ fn only_these_files_rename_truncate_and_sync() {
         "daemon.rs",
         "events/audit/file.rs",
         "events/sink.rs",
-        "pipeline/refusals.rs",
+        "pipeline/record/refusals.rs",
         "store/durable.rs",
         "store/log.rs",
     ];

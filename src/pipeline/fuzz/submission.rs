@@ -19,12 +19,15 @@ use crate::mail::{
     ReversePath,
 };
 use crate::msgauth::{self, Authenticator, DkimResult, Request, SignError};
-use crate::pipeline::authenticate::Authenticated;
-use crate::pipeline::decide::{Decided, Judged, decide};
-use crate::pipeline::headers::prefix;
-use crate::pipeline::outgoing::{Dispatched, Outgoing, OutgoingDisposition, dispatch, sign};
-use crate::pipeline::snapshot::{Policy, Snapshot};
-use crate::pipeline::submission::{Submission, compose};
+use crate::pipeline::delivery::prefix::prefix;
+use crate::pipeline::facts::judged::Judged;
+use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition};
+use crate::pipeline::facts::snapshot::{Policy, Snapshot};
+use crate::pipeline::inbound::authenticate::Authenticated;
+use crate::pipeline::inbound::decide::{Decided, decide};
+use crate::pipeline::outbound::dispatch::{Dispatched, dispatch};
+use crate::pipeline::outbound::sign::sign;
+use crate::pipeline::outbound::submission::{Submission, compose};
 use crate::pipeline::{RecipientQuotas, Settings};
 use crate::rules::{OutboundAction, Pattern, Rule, RuleSet};
 use crate::smtp::reason::Reason;

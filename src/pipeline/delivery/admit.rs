@@ -1,0 +1,557 @@
+//! Stage: room in the mailboxes. A mailbox gets a message once, however many ways lead to it, does
+//! with it what its user's rules say, and if it is full, its delivery turns into a bounce. What
+//! mailboxes and remote users send on to users here goes through the same stage.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::directory::{Member, RemoteMember};
+use crate::heavy::Turn;
+use crate::mail::{Address, ReversePath, Srs};
+use crate::pipeline::delivery::genuine;
+use crate::pipeline::delivery::onward::{self, SentOn, Target};
+use crate::pipeline::delivery::prefix;
+use crate::pipeline::delivery::sort::Ruled;
+use crate::pipeline::delivery::sort::{Sorted, Sorter};
+use crate::pipeline::facts::judged::Judged;
+use crate::pipeline::facts::outgoing::Outgoing;
+use crate::pipeline::facts::rejection::Rejection;
+use crate::pipeline::facts::transaction::Addressee;
+use crate::pipeline::inbound::decide::{
+    Decided, DecidedRecipient, DecidedShare, Disposition, decide_share,
+};
+use crate::rules::Withheld;
+use crate::rules::mailbox::MailboxAction;
+use crate::smtp::reason::Reason;
+use crate::store::{
+    Folder, Keeper, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold,
+};
+
+/// How full a mailbox is when its user is warned, in percent of its quota.
+const WARN_PERCENT: u64 = 90;
+
+/// A message whose deliveries have room. Nothing but this file makes one.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Admitted {
+    pub(in crate::pipeline) mail: Judged,
+    /// Those of the organizations that it came for, then those that it goes on to.
+    pub(in crate::pipeline) shares: Vec<AdmittedShare>,
+    /// What mailboxes and remote users send on to other servers.
+    pub(in crate::pipeline) leaving: Vec<Outgoing>,
+    /// Recipients outside whom mailboxes send it on to, counted.
+    pub(in crate::pipeline) usage: Vec<UsageHold>,
+    /// Where fields of the content stand that pass for ours.
+    pub(in crate::pipeline) forged: Vec<Range<usize>>,
+}
+
+/// One organization's part of an admitted message.
+#[derive(Debug)]
+pub(in crate::pipeline) struct AdmittedShare {
+    pub(in crate::pipeline) decided: DecidedShare,
+    /// The headers that are put on top.
+    pub(in crate::pipeline) prefix: Vec<u8>,
+    pub(in crate::pipeline) deliveries: Vec<AdmittedDelivery>,
+    /// Mailboxes that are full: one bounce each.
+    pub(in crate::pipeline) full: Vec<FullMember>,
+    /// What users' own rules did.
+    pub(in crate::pipeline) ruled: Vec<Ruled>,
+    /// To whom mailboxes and remote users send it on.
+    pub(in crate::pipeline) sent_on: Vec<SentOn>,
+}
+
+/// A mailbox without room, and the recipient that led to it.
+#[derive(Debug)]
+pub(in crate::pipeline) struct FullMember {
+    /// The user's or resource's name.
+    pub(in crate::pipeline) mailbox: Arc<str>,
+    pub(in crate::pipeline) address: Address,
+    pub(in crate::pipeline) recipient: Address,
+}
+
+impl AdmittedShare {
+    /// Who did not get it: recipients that bounce, and full mailboxes behind recipients that others
+    /// got it through.
+    pub(in crate::pipeline) fn bounced(&self) -> Vec<(&Address, Reason)> {
+        let mut bounced = Vec::new();
+        for recipient in &self.decided.recipients {
+            if let Disposition::Bounce(reason) = recipient.disposition {
+                bounced.push((&recipient.addressee.recipient.address, reason));
+            }
+        }
+        if self.full.is_empty() {
+            return bounced;
+        }
+        let told: HashSet<String> = bounced.iter().map(|(address, _)| address.key()).collect();
+        for full in &self.full {
+            if !told.contains(&full.recipient.key()) && !told.contains(&full.address.key()) {
+                bounced.push((&full.address, Reason::MailboxFull));
+            }
+        }
+        bounced
+    }
+}
+
+/// A delivery with its room.
+#[derive(Debug)]
+pub(in crate::pipeline) struct AdmittedDelivery {
+    pub(in crate::pipeline) member: Member,
+    /// The group's address that led to it, if one did.
+    pub(in crate::pipeline) expanded_from: Option<Address>,
+    pub(in crate::pipeline) folder: Folder,
+    pub(in crate::pipeline) room: Reservation,
+    /// Further placements in the same mailbox, by rules that copy, count from 1.
+    pub(in crate::pipeline) copy: usize,
+    /// The delivery takes the mailbox past 90 percent.
+    pub(in crate::pipeline) warns: bool,
+}
+
+impl Admitted {
+    /// How many deliveries it comes to.
+    pub(in crate::pipeline) fn deliveries(&self) -> usize {
+        self.shares.iter().map(|share| share.deliveries.len()).sum()
+    }
+
+    /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
+    /// What becomes of it where it goes on to does not count.
+    pub(in crate::pipeline) fn refusal(&self) -> Option<Rejection> {
+        let outgoing = self.mail.outgoing.as_ref();
+        if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
+            return None;
+        }
+        let mut first = outgoing.and_then(|outgoing| Some(outgoing.bounced().next()?.1));
+        for share in self.shares.iter().filter(|share| share.decided.forwarders.is_empty()) {
+            for recipient in &share.decided.recipients {
+                match recipient.disposition {
+                    Disposition::Bounce(reason) => first = first.or(Some(reason)),
+                    Disposition::Deliver(_) | Disposition::Drop | Disposition::ReachedAnyway => {
+                        return None;
+                    }
+                }
+            }
+        }
+        let place = outgoing.and_then(|outgoing| outgoing.objected_to.clone());
+        first.map(|reason| Rejection { reason, place })
+    }
+}
+
+/// Takes room for every delivery, and follows the message to wherever it goes on to here.
+pub(in crate::pipeline) fn admit(
+    _: &Turn,
+    decided: Decided,
+    store: &Store,
+) -> Result<Admitted, StoreError> {
+    let Decided { mail, shares } = decided;
+    let forged = genuine::forged(&mail, store.delivery_marks());
+    let mut admission = Admission::new(&mail, &forged, store);
+    for share in shares {
+        admission.arrive(share)?;
+    }
+    let mut next = 0;
+    while next < admission.onward.len() {
+        admission.follow(next)?;
+        next += 1;
+    }
+    admission.settle()?;
+    let Admission { shares, leaving, usage, .. } = admission;
+    Ok(Admitted { mail, shares, leaving, usage, forged })
+}
+
+struct Admission<'a> {
+    mail: &'a Judged,
+    store: &'a Store,
+    sorter: Sorter<'a>,
+    shares: Vec<AdmittedShare>,
+    /// The mailboxes and remote users that some way has led to.
+    seen: HashMap<MailboxName, Reach>,
+    /// Those of them that send the message on, in the order in which they were reached.
+    onward: Vec<Sender>,
+    leaving: Vec<Outgoing>,
+    usage: Vec<UsageHold>,
+}
+
+/// Whether a mailbox or remote user has the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Has,
+    /// It is sent on and not kept, and it is not known yet whether somebody takes it.
+    Open,
+    Not(Reason),
+}
+
+/// A mailbox or remote user that sends the message on.
+struct Sender {
+    name: MailboxName,
+    from: Address,
+    /// The share that it has the message by.
+    share: usize,
+    targets: Vec<Target>,
+    /// How the message is kept if nobody takes it, unless it is kept anyhow.
+    fallback: Option<Fallback>,
+    /// Who keeps it if it comes back from elsewhere.
+    keeper: Option<Keeper>,
+    /// The shares that it went on as.
+    further: Range<usize>,
+    /// Whether it has left for somebody elsewhere.
+    leaves: bool,
+}
+
+/// How a mailbox keeps a message that it has sent on in vain.
+struct Fallback {
+    delivery: Undelivered,
+    /// What its rules did: the place in the share's list.
+    ruled: Option<usize>,
+}
+
+/// What a mailbox may keep, and where.
+struct Undelivered {
+    member: Member,
+    expanded_from: Option<Address>,
+    folders: Vec<Folder>,
+}
+
+impl Sender {
+    fn new(name: MailboxName, from: &Address, share: usize, targets: Vec<Target>) -> Self {
+        let from = from.clone();
+        Self {
+            name,
+            from,
+            share,
+            targets,
+            fallback: None,
+            keeper: None,
+            further: 0..0,
+            leaves: false,
+        }
+    }
+}
+
+impl<'a> Admission<'a> {
+    fn new(mail: &'a Judged, forged: &'a [Range<usize>], store: &'a Store) -> Self {
+        Self {
+            mail,
+            store,
+            sorter: Sorter::new(mail, forged, store),
+            shares: Vec::new(),
+            seen: HashMap::new(),
+            onward: Vec::new(),
+            leaving: Vec::new(),
+            usage: Vec::new(),
+        }
+    }
+
+    /// Leads a share's recipients to their mailboxes.
+    fn arrive(&mut self, mut decided: DecidedShare) -> Result<(), StoreError> {
+        let prefix = prefix::prefix(self.mail, &decided);
+        let recipients = std::mem::take(&mut decided.recipients);
+        self.shares.push(AdmittedShare {
+            decided,
+            prefix,
+            deliveries: vec![],
+            full: vec![],
+            ruled: vec![],
+            sent_on: vec![],
+        });
+        let share = self.shares.len() - 1;
+        for DecidedRecipient { addressee, disposition, .. } in &recipients {
+            let Disposition::Deliver(folder) = *disposition else { continue };
+            for member in addressee.members.iter() {
+                self.reach_mailbox(share, member, addressee, folder)?;
+            }
+            for remote in addressee.remote.iter() {
+                self.reach_remote(share, remote, addressee, folder);
+            }
+        }
+        self.shares[share].decided.recipients = recipients;
+        Ok(())
+    }
+
+    fn name(&self, share: usize, user: Arc<str>) -> MailboxName {
+        let organization = (&self.shares[share].decided.organization.id).into();
+        MailboxName { organization, user }
+    }
+
+    /// Delivers to a mailbox as its rules say, unless the message has been there. The first
+    /// recipient in RCPT order that leads to a mailbox decides its folder.
+    fn reach_mailbox(
+        &mut self,
+        share: usize,
+        member: &Member,
+        came_for: &Addressee,
+        folder: Folder,
+    ) -> Result<(), StoreError> {
+        let name = self.name(share, Arc::clone(&member.mailbox));
+        if self.seen.contains_key(&name) {
+            return Ok(());
+        }
+        let sorted = self.sorter.sort(&self.shares[share].decided, member, came_for, folder);
+        let Sorted { folder: kept, copies, targets, ruled, usage } = sorted;
+        let mut delivery = Undelivered {
+            member: member.clone(),
+            expanded_from: came_for.expanded_from.clone(),
+            folders: kept.into_iter().chain(copies).collect(),
+        };
+        let mailbox = self.store.mailbox(&name)?;
+        let size = self.size(share);
+        let reach = if delivery.folders.is_empty() && !targets.is_empty() {
+            Reach::Open
+        } else if self.shares[share].keep(self.mail, &mailbox, &delivery, size) {
+            Reach::Has
+        } else {
+            self.shares[share].is_full(member, &came_for.recipient.address);
+            Reach::Not(Reason::MailboxFull)
+        };
+        if !matches!(reach, Reach::Not(_)) {
+            let ruled_at = ruled.is_some().then_some(self.shares[share].ruled.len());
+            self.shares[share].ruled.extend(ruled);
+            self.usage.extend(usage);
+            let mut sender = Sender::new(name.clone(), &member.address, share, targets);
+            if reach == Reach::Open {
+                delivery.folders = vec![folder];
+                sender.fallback = Some(Fallback { delivery, ruled: ruled_at });
+                sender.keeper = Some(Keeper::Mailbox {
+                    user: Arc::clone(&member.mailbox),
+                    address: member.address.clone(),
+                    folder,
+                });
+            }
+            self.goes_on(sender);
+        }
+        self.seen.insert(name, reach);
+        Ok(())
+    }
+
+    /// Routes the message on to a remote user.
+    fn reach_remote(
+        &mut self,
+        share: usize,
+        remote: &RemoteMember,
+        came_for: &Addressee,
+        folder: Folder,
+    ) {
+        let name = self.name(share, remote.address.key().into());
+        if self.seen.contains_key(&name) {
+            return;
+        }
+        let reach = match self.sorter.route_on(&self.shares[share].decided, remote, came_for) {
+            Ok(target) => {
+                let mut sender = Sender::new(name.clone(), &remote.address, share, vec![target]);
+                sender.keeper = self.keeper_for_remote(remote, folder);
+                self.goes_on(sender);
+                Reach::Open
+            }
+            Err(withheld) => Reach::Not(reason_of(withheld)),
+        };
+        self.seen.insert(name, reach);
+    }
+
+    /// Who keeps what a remote user's server refuses: usually its sender is told, and nobody here
+    /// has to. Spam, and a bounce on its way back, are worth nobody's trouble.
+    fn keeper_for_remote(&self, remote: &RemoteMember, folder: Folder) -> Option<Keeper> {
+        let is_told = self.mail.reverse_path != ReversePath::Null && self.mail.may_tell_sender();
+        let is_wanted = folder == Folder::Inbox && !Srs::is_rewritten(&remote.address);
+        (!is_told && is_wanted).then_some(Keeper::Postmaster)
+    }
+
+    fn goes_on(&mut self, sender: Sender) {
+        if !sender.targets.is_empty() {
+            self.onward.push(sender);
+        }
+    }
+
+    /// Sends the message on to where one of those who send it on want it.
+    fn follow(&mut self, place: usize) -> Result<(), StoreError> {
+        let sender = &mut self.onward[place];
+        let (targets, share) = (std::mem::take(&mut sender.targets), sender.share);
+        let from = &sender.from;
+        let decided = &self.shares[share].decided;
+        let onward = onward::send_on(self.mail, decided, from, targets, self.store);
+        sender.leaves = onward.leaving.is_some();
+        let keeper = sender.keeper.take();
+        self.shares[share].sent_on.extend(onward.told);
+        self.leaving.extend(onward.leaving.map(|leaving| Outgoing { keeper, ..leaving }));
+        let first = self.shares.len();
+        for share in onward.here {
+            self.arrive(decide_share(share, self.mail))?;
+        }
+        self.onward[place].further = first..self.shares.len();
+        Ok(())
+    }
+
+    /// Whoever sent the message on and finds that nobody takes it, keeps it; nobody is found to take
+    /// it who waits for that himself, so nothing is lost in a circle. What was sent on last is
+    /// settled first. Then every recipient is known to be reached or not.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        for place in (0..self.onward.len()).rev() {
+            let Sender { name, fallback, further, leaves, share, .. } = &mut self.onward[place];
+            let (name, fallback, share) = (name.clone(), fallback.take(), *share);
+            if self.seen.get(&name) != Some(&Reach::Open) {
+                continue;
+            }
+            let is_taken = *leaves || further.clone().any(|further| self.is_taken(further));
+            let reach = match fallback {
+                _ if is_taken => Reach::Has,
+                Some(fallback) => self.take_back(share, &name, &fallback)?,
+                None => Reach::Not(Reason::TooManyHops),
+            };
+            self.seen.insert(name, reach);
+        }
+        for share in 0..self.shares.len() {
+            self.bounce_unreached(share);
+            self.shares[share].keep_quiet_of_reached();
+        }
+        Ok(())
+    }
+
+    /// Whether a share that the message went on as has reached somebody.
+    fn is_taken(&self, share: usize) -> bool {
+        self.shares[share].decided.recipients.iter().any(|recipient| match recipient.disposition {
+            Disposition::Deliver(_) => {
+                self.reaches(share, &recipient.addressee).any(|reach| reach == Some(Reach::Has))
+            }
+            Disposition::Drop | Disposition::ReachedAnyway => true,
+            Disposition::Bounce(_) => false,
+        })
+    }
+
+    fn reaches<'b>(
+        &'b self,
+        share: usize,
+        addressee: &'b Addressee,
+    ) -> impl Iterator<Item = Option<Reach>> + 'b {
+        let members = addressee.members.iter().map(|member| Arc::clone(&member.mailbox));
+        let remote = addressee.remote.iter().map(|remote| remote.address.key().into());
+        members.chain(remote).map(move |user| self.seen.get(&self.name(share, user)).copied())
+    }
+
+    /// Keeps in its mailbox what nobody takes to whom it was sent on.
+    fn take_back(
+        &mut self,
+        share: usize,
+        name: &MailboxName,
+        fallback: &Fallback,
+    ) -> Result<Reach, StoreError> {
+        let (mailbox, size) = (self.store.mailbox(name)?, self.size(share));
+        let share = &mut self.shares[share];
+        if !share.keep(self.mail, &mailbox, &fallback.delivery, size) {
+            return Ok(Reach::Not(Reason::MailboxFull));
+        }
+        if let Some(ruled) = fallback.ruled.and_then(|place| share.ruled.get_mut(place)) {
+            ruled.withheld = Some(Withheld::NotTaken);
+        }
+        Ok(Reach::Has)
+    }
+
+    fn bounce_unreached(&mut self, share: usize) {
+        let mut recipients = std::mem::take(&mut self.shares[share].decided.recipients);
+        for recipient in &mut recipients {
+            let Disposition::Deliver(_) = recipient.disposition else { continue };
+            let mut reason = None;
+            let is_reached = self.reaches(share, &recipient.addressee).any(|reach| match reach {
+                Some(Reach::Not(why)) => {
+                    reason = reason.or(Some(why));
+                    false
+                }
+                Some(Reach::Open) | None => false,
+                Some(Reach::Has) => true,
+            });
+            if !is_reached {
+                let reason = reason.unwrap_or(Reason::TooManyHops);
+                recipient.disposition = Disposition::Bounce(reason);
+            }
+        }
+        self.shares[share].decided.recipients = recipients;
+    }
+
+    /// Octets that the message takes in a mailbox.
+    fn size(&self, share: usize) -> u64 {
+        (self.shares[share].prefix.len() + self.mail.content.len()) as u64
+    }
+}
+
+impl AdmittedShare {
+    /// The mailboxes of which a rule deletes it.
+    pub(in crate::pipeline) fn deleted(&self) -> impl Iterator<Item = &Address> {
+        let deletes =
+            |ruled: &&Ruled| ruled.applied.iter().any(|rule| rule.action == MailboxAction::Delete);
+        self.ruled.iter().filter(deletes).map(|ruled| &ruled.mailbox)
+    }
+
+    /// An address that bounces, while its mailbox has the message by another recipient: nobody is
+    /// told that it was not delivered.
+    fn keep_quiet_of_reached(&mut self) {
+        let bounces =
+            |recipient: &DecidedRecipient| matches!(recipient.disposition, Disposition::Bounce(_));
+        if !self.decided.recipients.iter().any(bounces) {
+            return;
+        }
+        let reached: HashSet<&str> =
+            self.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        for recipient in self.decided.recipients.iter_mut().filter(|it| bounces(it)) {
+            let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
+            if let ([member], [], None) = (&**members, &**remote, expanded_from)
+                && reached.contains(&*member.mailbox)
+            {
+                recipient.disposition = Disposition::ReachedAnyway;
+            }
+        }
+    }
+
+    /// Takes room for what a mailbox keeps; false if it has none. A copy that finds no room is left
+    /// out where the message itself has found some.
+    fn keep(
+        &mut self,
+        mail: &Judged,
+        mailbox: &Arc<MailboxHandle>,
+        delivery: &Undelivered,
+        size: u64,
+    ) -> bool {
+        let Undelivered { member, expanded_from, folders } = delivery;
+        let came_for = self.decided.forwarders.is_empty();
+        let mut copy = 0;
+        for folder in folders {
+            let quota = match copy {
+                // Where somebody has sent it on, they keep what finds no room.
+                0 if came_for => mail.room_in(mailbox.used_bytes(), member.quota_bytes),
+                _ => member.quota_bytes,
+            };
+            if let Some(room) = mailbox.reserve(size, quota) {
+                let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
+                self.deliveries.push(AdmittedDelivery {
+                    member: member.clone(),
+                    expanded_from: expanded_from.clone(),
+                    folder: *folder,
+                    room,
+                    copy,
+                    warns,
+                });
+                copy += 1;
+            } else if copy == 0 {
+                return false;
+            } else {
+                tracing::warn!(mailbox = %member.address, %folder, "no room for a rule's copy");
+            }
+        }
+        true
+    }
+
+    fn is_full(&mut self, member: &Member, came_for: &Address) {
+        let (address, recipient) = (member.address.clone(), came_for.clone());
+        let mailbox = Arc::clone(&member.mailbox);
+        self.full.push(FullMember { mailbox, address, recipient });
+    }
+}
+
+/// Why a remote user does not get a message.
+fn reason_of(withheld: Withheld) -> Reason {
+    match withheld {
+        Withheld::Loop
+        | Withheld::TooManyForwards
+        | Withheld::TooManyTargets
+        | Withheld::Quota
+        | Withheld::NotTaken => Reason::TooManyHops,
+        Withheld::NobodyThere => Reason::RemoteUser,
+        Withheld::OutboundRule => Reason::OutboundRuleBounce,
+        Withheld::DoubtfulAuthor => Reason::DmarcReject,
+    }
+}

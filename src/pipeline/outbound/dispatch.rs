@@ -1,0 +1,194 @@
+//! Stage: where a submitted message goes for each recipient, and why. The way of recipients here
+//! continues on the path that all inbound mail takes, under a trace of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::directory::{Directory, Resolved};
+use crate::heavy::Turn;
+use crate::id::TraceId;
+use crate::mail::{Address, EnvelopeRecipient};
+use crate::pipeline::facts::headers::Headers;
+use crate::pipeline::facts::outgoing::{
+    Outgoing, OutgoingDisposition, OutgoingRecipient, authorship,
+};
+use crate::pipeline::facts::snapshot::Policy;
+use crate::pipeline::facts::transaction::{Addressee, ExpansionLimit, Share, Transaction};
+use crate::pipeline::outbound::submission::{Composed, Submission, SubmittedRecipient, Way};
+use crate::rules::{Authors, OutboundAction, Party, Sender, Winner};
+use crate::smtp::reason::Reason;
+use crate::store::{
+    Destination, MailboxName, Store, UsageExceeded, UsageHold, UsageLimits, Written,
+};
+
+/// A decided message: the outbound half, and the inbound transaction of the recipients here.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Dispatched {
+    pub(in crate::pipeline) outgoing: Outgoing,
+    pub(in crate::pipeline) inbound: Transaction,
+    pub(in crate::pipeline) content: Vec<u8>,
+    pub(in crate::pipeline) headers: Headers,
+    pub(in crate::pipeline) submitted_at: Timestamp,
+}
+
+/// Decides for every recipient, and counts those outside.
+pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) -> Dispatched {
+    let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
+    let objected_to = veto.as_ref().and_then(|veto| veto.place.clone());
+    let veto = veto.map(|veto| veto.reason);
+    let quota = count_submitted(&submission, veto, submitted_at, store);
+    let veto = veto.or(quota.as_ref().err().copied());
+    let mut recipients = Vec::with_capacity(submission.recipients.len());
+    let mut here = Vec::new();
+    let submitted = std::mem::take(&mut submission.recipients);
+    let snapshot = Arc::clone(&submission.snapshot);
+    let directory = &snapshot.directory;
+    let rules = submission.policy().map(|policy| &*policy.outbound_rules);
+    let rules = rules.filter(|rules| veto.is_none() && !rules.is_empty());
+    let rules = rules.map(|rules| (rules, authors(&headers, directory)));
+    for SubmittedRecipient { recipient, way } in submitted {
+        let rule = rules.as_ref().and_then(|(rules, authors)| {
+            let meant = snapshot.meant(&recipient.address);
+            rules.evaluate(authors, &Party::of(&meant, directory)).winner
+        });
+        let disposition = match veto {
+            Some(reason) => OutgoingDisposition::Bounce(reason),
+            None => disposition(rule.as_ref(), &recipient.address, &way),
+        };
+        if let (OutgoingDisposition::Here, Way::Here(resolved)) = (&disposition, way) {
+            here.push((recipient.clone(), resolved));
+        }
+        recipients.push(OutgoingRecipient { recipient, disposition, rule });
+    }
+    let inbound = inbound(&submission, here);
+    let outgoing = Outgoing {
+        trace_id: submission.trace_id,
+        organization: submission.organization,
+        email: submission.email,
+        authorship: authorship(&headers),
+        reverse_path: submission.reverse_path,
+        token_domain: None,
+        keeper: None,
+        parameters: submission.parameters,
+        recipients,
+        prefix: Vec::new(),
+        added,
+        objected_to,
+        usage: quota.ok().flatten(),
+    };
+    Dispatched { outgoing, inbound, content, headers, submitted_at }
+}
+
+/// Counts recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox (3416).
+pub(in crate::pipeline) fn count(
+    policy: &Policy,
+    by: &MailboxName,
+    written: Written,
+    at: Timestamp,
+    store: &Store,
+) -> Result<UsageHold, UsageExceeded> {
+    let limits = UsageLimits {
+        user: policy.recipient_quotas.per_user,
+        organization: policy.recipient_quotas.per_organization,
+        inside: policy.recipient_quotas.inside_per_user,
+    };
+    store.count_recipients(by, at.as_secs() / 86_400, written, limits)
+}
+
+/// How many mailboxes of its own organization, and remote users, a message is for: each is counted
+/// once, however many recipients lead to it.
+fn count_inside(recipients: &[&Resolved]) -> u64 {
+    let count = match recipients {
+        [only] => only.count(),
+        all => all.iter().flat_map(|it| it.addresses()).collect::<HashSet<_>>().len(),
+    };
+    count as u64
+}
+
+fn count_submitted(
+    submission: &Submission,
+    veto: Option<Reason>,
+    now: Timestamp,
+    store: &Store,
+) -> Result<Option<UsageHold>, Reason> {
+    let own = submission.organization.id.as_str();
+    let mut written = Written::default();
+    let mut inside = Vec::new();
+    for recipient in &submission.recipients {
+        match &recipient.way {
+            Way::Here(resolved) if resolved.organization.id.as_str() == own => {
+                inside.push(resolved);
+            }
+            Way::Here(_) | Way::Elsewhere => written.outside += 1,
+        }
+    }
+    written.inside = count_inside(&inside);
+    let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
+    let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
+    match count(policy, &by, written, now, store) {
+        Ok(hold) => Ok(Some(hold)),
+        Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
+        Err(UsageExceeded::Organization) => Err(Reason::OrganizationQuotaExceeded),
+        Err(UsageExceeded::Inside) => Err(Reason::InsideQuotaExceeded),
+    }
+}
+
+/// Whom a submitted message says it is from, as outbound rules know them.
+fn authors<'a>(headers: &'a Headers, directory: &'a Directory) -> Authors<'a> {
+    let party = |address: &'a Address| Party::of(address, directory);
+    Authors {
+        // Who may send as whom was asked before.
+        sender: headers.sender.as_ref().map(|it| Sender { party: party(it), is_proven: true }),
+        from: headers.authors.iter().map(party).collect(),
+    }
+}
+
+fn disposition(
+    rule: Option<&Winner<OutboundAction>>,
+    address: &Address,
+    way: &Way,
+) -> OutgoingDisposition {
+    match (rule.map(|rule| &rule.action), way) {
+        (Some(OutboundAction::Drop), _) => OutgoingDisposition::Drop,
+        (Some(OutboundAction::Bounce), _) => {
+            OutgoingDisposition::Bounce(Reason::OutboundRuleBounce)
+        }
+        (Some(OutboundAction::RouteToSmtpGateway { gateway }), _) => {
+            OutgoingDisposition::Queue(Destination::Gateway(Arc::clone(gateway)))
+        }
+        (Some(OutboundAction::Default) | None, Way::Here(_)) => OutgoingDisposition::Here,
+        (Some(OutboundAction::Default) | None, Way::Elsewhere) => {
+            OutgoingDisposition::Queue(Destination::Domain(address.domain().clone()))
+        }
+    }
+}
+
+/// The transaction of the recipients here. Each organization's share has an id of its own: it is
+/// another trace than the outbound one (guide 1736–1773).
+fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) -> Transaction {
+    let mut shares: Vec<Share> = Vec::new();
+    for (recipient, resolved) in here {
+        let organization = Arc::clone(&resolved.organization);
+        let addressee = Addressee::new(recipient, resolved);
+        match shares.iter_mut().find(|share| share.organization.id == organization.id) {
+            Some(share) => share.addressees.push(addressee),
+            None => shares.push(Share {
+                organization,
+                trace_id: TraceId::generate(),
+                addressees: vec![addressee],
+                forwarders: Vec::new(),
+            }),
+        }
+    }
+    Transaction {
+        trace_id: submission.trace_id,
+        snapshot: Arc::clone(&submission.snapshot),
+        peer: submission.peer.clone(),
+        reverse_path: submission.reverse_path.clone(),
+        parameters: submission.parameters.clone(),
+        shares,
+        full: Vec::new(),
+        expansion: ExpansionLimit::default(),
+    }
+}

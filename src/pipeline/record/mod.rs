@@ -1,0 +1,15 @@
+//! What is written down of it: journal records, reports, stories, and the commit that holds all of it.
+
+pub(super) mod accesses;
+pub(super) mod bounces;
+pub(super) mod claim;
+pub(super) mod commit;
+pub(super) mod internal;
+pub(super) mod journal;
+pub(super) mod mail_log;
+pub(super) mod notice;
+pub mod outcomes;
+pub mod refusals;
+pub(super) mod report;
+pub(super) mod room;
+pub(super) mod story;

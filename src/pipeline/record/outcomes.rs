@@ -1,0 +1,489 @@
+//! What came of mail that left: the events of it, the reports to its sender, and the entry's own
+//! change, made durable in one step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use moka::sync::Cache;
+
+use crate::clock::Timestamp;
+use crate::directory::OrganizationId;
+use crate::domains::DomainKeys;
+use crate::events::{BouncedRecipient, Event, EventLine, MailboxDelivered, OutgoingBounced};
+use crate::heavy::{self, Turn, Weight};
+use crate::id::TraceId;
+use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
+use crate::pipeline::facts::outgoing::sent;
+use crate::pipeline::facts::snapshot::Snapshot;
+use crate::pipeline::record::internal::{
+    self, About, Content, InternalMail, Outlets, Placed, Sending,
+};
+use crate::pipeline::record::mail_log;
+use crate::pipeline::record::notice::Letterhead;
+use crate::pipeline::record::report::{
+    DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants,
+};
+use crate::pipeline::record::room;
+use crate::queue::{Ledger, Settlement};
+use crate::smtp::client::{Failure, Receipt};
+use crate::store::{
+    Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxName, Purpose,
+    QueueChange, QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
+    WithoutTls,
+};
+
+/// Bounced messages that nobody else has, which an organization's postmaster gets in an hour:
+/// strangers cause them.
+const MAX_FOR_POSTMASTER: usize = 100;
+
+/// How much is kept of why a message left in plain text, in characters: a line or two.
+const MAX_PROBLEM: usize = 300;
+
+/// Makes outcomes durable.
+pub struct Outcomes {
+    store: Arc<Store>,
+    domain_keys: Arc<DomainKeys>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What postmasters have got in an hour, by organization.
+    for_postmasters: Cache<Arc<str>, Arc<AtomicUsize>>,
+}
+
+impl Outcomes {
+    /// Outcomes of mail in this store, told as the newest snapshot wants it.
+    pub fn new(
+        store: Arc<Store>,
+        domain_keys: Arc<DomainKeys>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        let window = Duration::from_secs(60 * 60);
+        let for_postmasters = Cache::builder().max_capacity(10_000).time_to_live(window).build();
+        Self { store, domain_keys, snapshot, for_postmasters }
+    }
+}
+
+impl Ledger for Outcomes {
+    async fn record(
+        &self,
+        settlement: &Settlement,
+        content: Option<&QueuedContent>,
+    ) -> Result<(), StoreError> {
+        let mut commit = Commit::default();
+        commit.queue_changes.push(QueueChange {
+            entry: settlement.mail.id,
+            state: settlement.state.clone(),
+            at: settlement.at,
+            without_tls: without_tls(settlement),
+        });
+        push_events(&mut commit.events, settlement);
+        let telling = Telling::about(settlement);
+        let keeper = keeper(settlement);
+        if !telling.is_empty() || keeper.is_some() {
+            let read;
+            let original = match content {
+                Some(content) => content,
+                None => {
+                    read = self.original(settlement).await;
+                    &read
+                }
+            };
+            let weight = Weight::of(&original.content);
+            let snapshot = self.snapshot.load_full();
+            let tell = |turn: &Turn| {
+                for mail in telling.compose(settlement, &snapshot, original) {
+                    self.place(turn, mail, settlement, &snapshot, &mut commit);
+                }
+                if let Some(keeper) = keeper {
+                    self.keep(turn, keeper, settlement, &snapshot, original, &mut commit);
+                }
+            };
+            heavy::in_turn(weight, tell).await;
+        }
+        self.store.commit(commit).await?;
+        if self.snapshot.load().settings.logs_mail {
+            mail_log::write_settlement(settlement);
+        }
+        Ok(())
+    }
+}
+
+impl Outcomes {
+    /// The message; nothing of it where it cannot be read, which never holds up the outcome.
+    async fn original(&self, settlement: &Settlement) -> QueuedContent {
+        let (store, id) = (Arc::clone(&self.store), settlement.mail.id);
+        let read = tokio::task::spawn_blocking(move || store.read_queued(id)).await;
+        read.unwrap_or(Err(StoreError::Closed)).unwrap_or_else(|error| {
+            tracing::error!(%error, %id, "a report goes without the message that it is about");
+            QueuedContent::default()
+        })
+    }
+
+    /// Keeps a message here that was sent on, and that its destination has not taken.
+    fn keep(
+        &self,
+        turn: &Turn,
+        keeper: &Keeper,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: &QueuedContent,
+        commit: &mut Commit,
+    ) {
+        if let Keeper::Mailbox { user, address, folder } = keeper
+            && !original.content.is_empty()
+        {
+            let place = KeptIn { user, address, folder: *folder };
+            if let Some(kept) = place.keep(settlement, snapshot, original, &self.store) {
+                commit.events.push(kept.event);
+                let content = original.content.clone();
+                commit.blobs.push(Blob { content, mails: vec![kept.mail] });
+                return;
+            }
+        }
+        if !self.has_postmaster_room(&settlement.mail.entry.organization) {
+            tracing::warn!(trace_id = %settlement.mail.trace_id,
+                "a bounced message is not kept: the postmaster has had enough of them this hour");
+            return;
+        }
+        if let Some(mail) = for_postmaster(settlement, snapshot, original) {
+            self.place(turn, mail, settlement, snapshot, commit);
+        }
+    }
+
+    /// Whether the postmaster of an organization gets another message that nobody else has.
+    fn has_postmaster_room(&self, organization: &Arc<str>) -> bool {
+        let count = self.for_postmasters.get_with(Arc::clone(organization), Arc::default);
+        count.fetch_add(1, Ordering::Relaxed) < MAX_FOR_POSTMASTER
+    }
+
+    /// What finds no place is logged; it never holds up the outcome.
+    fn place(
+        &self,
+        turn: &Turn,
+        mail: InternalMail,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        commit: &mut Commit,
+    ) {
+        let Some(organization) = OrganizationId::parse(&settlement.mail.entry.organization) else {
+            return;
+        };
+        let (organization, about) = (&organization, Authorship::default());
+        let sending = Sending { organization, purpose: Purpose::Report, about };
+        let about = About { snapshot, at: settlement.at, original: &[] };
+        let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
+        match internal::place(mail, sending, about, outlets) {
+            Ok(Placed { mut mails, own, events }) => {
+                mails.retain(|mail| {
+                    let has_room =
+                        room::has_room_for_report(mail, &snapshot.settings, &self.store, |_| true);
+                    if !has_room {
+                        let trace_id = settlement.mail.trace_id;
+                        tracing::warn!(%trace_id, "no room for a report in the queue");
+                    }
+                    has_room
+                });
+                commit.events.extend(events);
+                let content = own.unwrap_or_default();
+                if !mails.is_empty() {
+                    commit.blobs.push(Blob { content, mails });
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(trace_id = %settlement.mail.trace_id, %problem,
+                    "nobody can be told what came of a message");
+            }
+        }
+    }
+}
+
+/// Who keeps a message because of this outcome: the first failure of an entry is enough, and what
+/// an operator gives up in silence is gone.
+fn keeper(settlement: &Settlement) -> Option<&Keeper> {
+    let has_failed_before = settlement
+        .mail
+        .state
+        .settled
+        .iter()
+        .any(|settled| matches!(settled.outcome, Some(SettledOutcome::Bounced(_))));
+    let is_first = !settlement.failed.is_empty() && !has_failed_before && settlement.is_told;
+    settlement.mail.entry.keeper.as_ref().filter(|_| is_first)
+}
+
+/// The mailbox that keeps a message after all.
+struct KeptIn<'a> {
+    user: &'a Arc<str>,
+    address: &'a Address,
+    folder: Folder,
+}
+
+/// A message that a mailbox keeps after all.
+struct Kept {
+    mail: Mail,
+    event: EventLine,
+}
+
+impl KeptIn<'_> {
+    /// `None` if the mailbox is no more, or full.
+    fn keep(
+        &self,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: &QueuedContent,
+        store: &Store,
+    ) -> Option<Kept> {
+        let QueuedMail { trace_id, entry, .. } = &settlement.mail;
+        let resolved = snapshot.resolve(self.address).ok()?;
+        let member = resolved.members.iter().find(|member| member.mailbox == *self.user)?;
+        let organization = Arc::clone(&entry.organization);
+        let name = MailboxName { organization, user: Arc::clone(self.user) };
+        let mut prefix = format!("Return-Path: {}\r\n", entry.reverse_path).into_bytes();
+        prefix.extend_from_slice(&original.prefix);
+        let size = (prefix.len() + original.content.len()) as u64;
+        let mailbox = store.mailbox(&name).inspect_err(|error| {
+            tracing::error!(%error, %trace_id, "a bounced message has no mailbox to be kept in");
+        });
+        let room = mailbox.ok()?.reserve(size, member.quota_bytes)?;
+        let event = Event::MailboxDelivered(MailboxDelivered {
+            recipient: self.address.to_string(),
+            folder: self.folder.to_string(),
+        });
+        let mail = Mail {
+            id: *trace_id,
+            received_at: settlement.at,
+            prefix,
+            suffix: Vec::new(),
+            deliveries: vec![Delivery { room, folder: self.folder }],
+            queued: Vec::new(),
+        };
+        let organization_id = entry.organization.to_string();
+        let event_timestamp = settlement.at;
+        let event = EventLine { trace_id: *trace_id, event, event_timestamp, organization_id };
+        Some(Kept { mail, event })
+    }
+}
+
+/// The whole message with what became of it, for whoever looks after the organization's mail.
+fn for_postmaster(
+    settlement: &Settlement,
+    snapshot: &Snapshot,
+    original: &QueuedContent,
+) -> Option<InternalMail> {
+    let QueuedMail { entry, queued_at, .. } = &settlement.mail;
+    let mut organizations = snapshot.directory.organizations();
+    let organization = organizations.find(|known| known.id.as_str() == &*entry.organization)?;
+    let domain = organization.domains.first()?;
+    let to = Address::from_parts("postmaster", domain.as_str()).ok()?;
+    let failures = settlement.failed.iter().filter_map(|(place, failure)| {
+        Some(failed(recipient(entry, *place)?, failure, Outcome::Failed, settlement))
+    });
+    let id = TraceId::generate();
+    let parts = [original.prefix.as_slice(), &original.content, &original.suffix];
+    let report = StatusReport {
+        id,
+        hostname: &snapshot.settings.hostname,
+        at: settlement.at,
+        to: &to,
+        envid: entry.parameters.envid.as_deref(),
+        arrived_at: *queued_at,
+        ret: Some(DsnReturn::Full),
+        original: Original(&parts),
+        recipients: failures.collect(),
+    };
+    let content = Content::Own(report.compose());
+    Some(InternalMail { id, to, content })
+}
+
+/// Whose message left in plain text although the server offers TLS, for its trace.
+fn without_tls(settlement: &Settlement) -> Vec<WithoutTls> {
+    let mut without = Vec::new();
+    for (place, receipt) in &settlement.sent {
+        let recipient = recipient(&settlement.mail.entry, *place);
+        if let (Some(recipient), Some(problem)) = (recipient, &receipt.no_tls) {
+            without.push(WithoutTls {
+                recipient: recipient.address.clone(),
+                server: receipt.remote.clone(),
+                problem: problem.chars().take(MAX_PROBLEM).collect(),
+            });
+        }
+    }
+    without
+}
+
+fn recipient(entry: &QueueEntry, place: usize) -> Option<&EnvelopeRecipient> {
+    entry.recipients.get(place)
+}
+
+/// OUTGOING_EMAIL_SENT and OUTGOING_EMAIL_BOUNCED, for users' messages alone.
+fn push_events(events: &mut Vec<EventLine>, settlement: &Settlement) {
+    let entry = &settlement.mail.entry;
+    if entry.purpose != Purpose::Message {
+        return;
+    }
+    let line = |event| EventLine {
+        trace_id: settlement.mail.trace_id,
+        event,
+        event_timestamp: settlement.at,
+        organization_id: entry.organization.to_string(),
+    };
+    for (place, _) in &settlement.sent {
+        let address = recipient(entry, *place).map(|it| &it.address);
+        events.extend(address.map(|address| line(sent(address, &entry.authorship))));
+    }
+    for (place, failure) in &settlement.failed {
+        let bounced = recipient(entry, *place).map(|it| BouncedRecipient {
+            email_address: it.address.to_string(),
+            reason: failure.text.clone(),
+            status: failure.enhanced.to_string(),
+        });
+        events.extend(bounced.map(|it| line(Event::OutgoingBounced(OutgoingBounced::new(it)))));
+    }
+}
+
+/// Who is to be told of what.
+struct Telling<'a> {
+    /// Each group is one report.
+    reports: Vec<Vec<ReportedRecipient>>,
+    to: Option<&'a Address>,
+    /// A journal record that was not delivered: the report address, and why.
+    journal: Option<(&'a Address, &'a Address, String)>,
+}
+
+impl<'a> Telling<'a> {
+    fn about(settlement: &'a Settlement) -> Self {
+        let entry = &settlement.mail.entry;
+        let nobody = Self { reports: Vec::new(), to: None, journal: None };
+        match (&entry.purpose, &entry.reverse_path) {
+            (Purpose::Message, ReversePath::Address(to)) if settlement.is_told => {
+                let reports = reports(settlement).into_iter();
+                let reports = reports.filter(|report| !report.is_empty()).collect();
+                Self { reports, to: Some(to), journal: None }
+            }
+            (Purpose::JournalRecord { report_to }, _) => Self {
+                journal: settlement.failed.first().and_then(|(place, failure)| {
+                    Some((report_to, &recipient(entry, *place)?.address, failure.to_string()))
+                }),
+                ..nobody
+            },
+            (Purpose::Report, _) => {
+                if let Some((_, failure)) = settlement.failed.first() {
+                    tracing::warn!(trace_id = %settlement.mail.trace_id, %failure,
+                        "a report could not be delivered");
+                }
+                nobody
+            }
+            (Purpose::Message, _) => nobody,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reports.is_empty() && self.journal.is_none()
+    }
+
+    fn compose(
+        self,
+        settlement: &Settlement,
+        snapshot: &Snapshot,
+        original: &QueuedContent,
+    ) -> Vec<InternalMail> {
+        let hostname = snapshot.settings.hostname.as_str();
+        let mut mails = Vec::new();
+        let parts = [original.prefix.as_slice(), &original.content, &original.suffix];
+        for (recipients, to) in self.reports.into_iter().zip(self.to.into_iter().cycle()) {
+            let id = TraceId::generate();
+            let parameters = &settlement.mail.entry.parameters;
+            let report = StatusReport {
+                id,
+                hostname,
+                at: settlement.at,
+                to,
+                envid: parameters.envid.as_deref(),
+                arrived_at: settlement.mail.queued_at,
+                ret: parameters.ret,
+                original: Original(&parts),
+                recipients,
+            };
+            let content = Content::Own(report.compose());
+            mails.push(InternalMail { id, to: to.clone(), content });
+        }
+        if let Some((report_to, journaling_address, problem)) = self.journal {
+            let letterhead = Letterhead { hostname, at: settlement.at };
+            let Authorship { from, message_id, subject, .. } = &settlement.mail.entry.authorship;
+            let mut facts = vec![("Record", settlement.mail.trace_id.to_string())];
+            facts.extend(from.as_ref().map(|from| ("From", from.to_string())));
+            facts.extend(message_id.clone().map(|id| ("Message-ID", id)));
+            facts.extend(subject.clone().map(|subject| ("Subject", subject)));
+            mails.push(letterhead.journal_failed(report_to, journaling_address, &problem, &facts));
+        }
+        mails
+    }
+}
+
+/// A report on failures, one on delays, one on successes, each of those who want it.
+fn reports(settlement: &Settlement) -> [Vec<ReportedRecipient>; 3] {
+    let until = settlement.delayed_until;
+    let failures = |list: &[(usize, Failure)], outcome: Outcome| {
+        let of = |(place, failure): &(usize, Failure)| {
+            let recipient = wanting(&settlement.mail.entry, *place, outcome)?;
+            Some(failed(recipient, failure, outcome, settlement))
+        };
+        list.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let relayed = settlement.sent.iter().filter(|(_, receipt)| !receipt.dsn_passed_on);
+    let relayed = relayed.filter_map(|(place, receipt)| {
+        let recipient = wanting(&settlement.mail.entry, *place, Outcome::Relayed)?;
+        Some(relayed_to(recipient, receipt, settlement.at))
+    });
+    [
+        failures(&settlement.failed, Outcome::Failed),
+        failures(&settlement.delayed, Outcome::Delayed { until }),
+        relayed.collect(),
+    ]
+}
+
+fn wanting(entry: &QueueEntry, place: usize, outcome: Outcome) -> Option<&EnvelopeRecipient> {
+    recipient(entry, place).filter(|it| wants(it.parameters.notify, outcome))
+}
+
+fn failed(
+    recipient: &EnvelopeRecipient,
+    failure: &Failure,
+    outcome: Outcome,
+    settlement: &Settlement,
+) -> ReportedRecipient {
+    let decided_by = match &settlement.mail.entry.destination {
+        _ if settlement.is_given_up => DecidedBy::OurAdministratorInQueue,
+        Destination::Gateway(_) => DecidedBy::OurGateway,
+        Destination::Domain(_) => DecidedBy::Their,
+    };
+    ReportedRecipient {
+        address: recipient.address.clone(),
+        orcpt: recipient.parameters.orcpt.clone(),
+        outcome,
+        status: failure.enhanced.to_string(),
+        diagnostic: Some(match failure.code {
+            Some(_) => failure.words(),
+            None => failure.text.clone(),
+        }),
+        remote_mta: failure.code.map(|_| failure.remote.clone()),
+        decided_by,
+        last_attempt: settlement.at,
+    }
+}
+
+fn relayed_to(
+    recipient: &EnvelopeRecipient,
+    receipt: &Receipt,
+    at: Timestamp,
+) -> ReportedRecipient {
+    ReportedRecipient {
+        address: recipient.address.clone(),
+        orcpt: recipient.parameters.orcpt.clone(),
+        outcome: Outcome::Relayed,
+        status: receipt.reply.enhanced().map_or("2.0.0".to_owned(), |it| it.to_string()),
+        diagnostic: Some(receipt.reply.to_string()),
+        remote_mta: Some(receipt.remote.clone()),
+        decided_by: DecidedBy::Their,
+        last_attempt: at,
+    }
+}
