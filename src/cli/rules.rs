@@ -102,7 +102,10 @@ pub(super) fn run(command: &RulesCommand) -> anyhow::Result<()> {
     match arguments.direction {
         Direction::Inbound => {
             let recipient = recipient(arguments, &configuration);
-            let config = organization_of(&configuration, &recipient)?;
+            let config = organization_of(&configuration, &recipient).with_context(|| {
+                "inbound rules are for mail to an organization here; for what leaves it, say \
+                 --direction outbound"
+            })?;
             resolve(&configuration, &recipient)
                 .with_context(|| format!("mail for {recipient} is refused before any rule"))?;
             test(arguments, &configuration, config, &config.rules)

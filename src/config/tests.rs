@@ -277,8 +277,8 @@ fn what_is_no_toml_or_of_another_kind_is_told_how_to_be() {
         ("hostname = 25", "expected a text, found a number"),
         ("limits = 3", "expected a table, found a number"),
         ("[limits]\nhops = \"100\"", "expected a number, found a text: write hops = 100"),
-        ("[limits]\nhops = 10\nhops = 20", "duplicate key; it stands further up already"),
-        ("[limits]\nhops = 10\n[limits]", "duplicate key"),
+        ("[limits]\nhops = 10\nhops = 20", "duplicate key; hops stands further up already"),
+        ("[limits]\nhops = 10\n[limits]", "duplicate key; limits stands further up already"),
         (
             "[access]\ndeny = \"192.0.2.1\"",
             "a list of texts, found a text: write deny = [\"192.0.2.1\"]",

@@ -136,7 +136,10 @@ pub(super) fn parse(path: &Path, text: &str) -> (Node, Vec<SyntaxError>) {
             line: error.span().map_or(1, |span| lines.line_of(span.start)),
             message: error.message().to_owned(),
             hint: match error.message() {
-                "duplicate key" => Some("it stands further up already".to_owned()),
+                "duplicate key" => {
+                    let key = error.span().and_then(|span| text.get(span)).unwrap_or("it");
+                    Some(format!("{} stands further up already", key.trim()))
+                }
                 _ => error.span().and_then(|span| hints::syntax(lines.text_at(text, span.start))),
             },
         })

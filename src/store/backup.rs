@@ -156,7 +156,9 @@ fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
     let path = backup.join(MANIFEST);
     let text = fs::read(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            StoreError::NotFound(format!("{} is not a whole backup", backup.display()))
+            let is_there = backup.exists();
+            let what = if is_there { "is not a whole backup" } else { "is not there" };
+            StoreError::NotFound(format!("{} {what}", backup.display()))
         }
         _ => StoreError::file(&path)(error),
     })?;

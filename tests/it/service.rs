@@ -161,6 +161,24 @@ fn a_reload_says_what_only_a_restart_changes_and_keeps_it_whole() {
     assert!(mail.contains("by mx.example.test ") && !mail.contains("other.example.test"), "{mail}");
 }
 
+/// Mail belongs to alias and name: whoever takes them away is told where it stays.
+#[test]
+fn a_reload_says_what_becomes_of_the_mail_of_who_is_gone() {
+    let daemon = Setup::with("[[user]]\nname = \"carl\"\n").start();
+    let file = daemon.path("org.toml");
+    let text = fs::read_to_string(&file).expect("reads");
+    fs::write(&file, text.replace("\"carl\"", "\"Carl\"")).expect("writes");
+    let told = daemon.succeeds(&["reload"]);
+    assert!(told.contains("users removed: carl\n"), "{told}");
+    assert!(told.contains("users who were removed stay, for users with their names"), "{told}");
+    let text = text.replace("alias = \"example\"", "alias = \"other\"");
+    fs::write(&file, text).expect("writes");
+    let told = daemon.succeeds(&["reload"]);
+    let stays = "organization example is gone; its mail and passwords stay, for an organization with \
+                 this alias";
+    assert!(told.contains(stays), "{told}");
+}
+
 /// What keeps a listener from its address, and what would let it.
 #[test]
 fn a_listener_that_cannot_listen_says_what_would_let_it() {

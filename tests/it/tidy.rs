@@ -107,8 +107,10 @@ fn a_floor_of_the_pipeline_uses_only_those_below_it() {
     for (height, floor) in PIPELINE_FLOORS.iter().enumerate() {
         for path in files_below(&pipeline.join(floor)) {
             let text = fs::read_to_string(&path).expect("reads");
-            let used = text.split("crate::pipeline::").skip(1).map(word);
-            for other in used.filter(|other| PIPELINE_FLOORS[height + 1..].contains(&&**other)) {
+            let used = text.split("crate::pipeline::").skip(1);
+            let used =
+                used.map(|rest| rest.split(|c: char| !c.is_alphabetic()).next().unwrap_or(""));
+            for other in used.filter(|other| PIPELINE_FLOORS[height + 1..].contains(other)) {
                 climbing.push(format!("{} uses {other}", path.display()));
             }
         }

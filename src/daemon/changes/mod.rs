@@ -124,7 +124,11 @@ impl Changes {
         for known in before {
             let id = &known.organization.id;
             if !now.iter().any(|config| config.organization.id == *id) {
-                self.in_force.push(format!("organization {} is gone", known.organization.alias));
+                let alias = &known.organization.alias;
+                self.in_force.push(format!(
+                    "organization {alias} is gone; its mail and passwords stay, for an organization \
+                     with this alias"
+                ));
             }
         }
         let order = |configs: &[Arc<OrganizationConfig>]| -> Vec<String> {

@@ -53,6 +53,12 @@ fn members(before: &OrganizationConfig, now: &OrganizationConfig) -> Vec<String>
     changed.extend(named(("groups", Order::Idle), groups, |group| &group.name));
     let resources = (&*known.resources, &*organization.resources);
     changed.extend(named(("resources", Order::Idle), resources, |it| &it.mailbox.name));
+    let is_there = |name: &str| organization.users.iter().any(|user| *user.name == *name);
+    if known.users.iter().any(|user| !is_there(&user.name)) {
+        changed.push(
+            "mail and passwords of users who were removed stay, for users with their names".into(),
+        );
+    }
     let mut users_with_other_rules: Vec<String> = Vec::new();
     for (user, rules) in now.mailbox_rules.iter() {
         if before.mailbox_rules.get(user) != Some(rules) {
