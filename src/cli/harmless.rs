@@ -4,35 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-/// Characters without a shape of their own, which make an address or file name look like another:
-/// format characters, those that Unicode says to ignore, and blanks that are no spaces.
-const INVISIBLE: &[(char, char)] = &[
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{600}', '\u{605}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{6dd}', '\u{6dd}'),
-    ('\u{70f}', '\u{70f}'),
-    ('\u{890}', '\u{891}'),
-    ('\u{8e2}', '\u{8e2}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{2028}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    ('\u{110bd}', '\u{110bd}'),
-    ('\u{110cd}', '\u{110cd}'),
-    ('\u{13430}', '\u{1343f}'),
-    ('\u{1bca0}', '\u{1bca3}'),
-    ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
-];
+use crate::mail::disguises;
 
 /// A text as terminals may show it, in one line or several. What is escaped is written as JSON
 /// writes it, so a line of JSON still says the same.
@@ -44,20 +16,12 @@ pub(super) fn harmless(text: &str) -> String {
             '\n' => harmless.push(c),
             // They are escaped in JSON already.
             '\0'..='\x1f' => harmless.push('\u{fffd}'),
-            _ if c.is_control() || (is_invisible(c) && !is_part_of_picture(before, c)) => {
-                push_escaped(&mut harmless, c);
-            }
+            _ if c.is_control() || disguises(before, c) => push_escaped(&mut harmless, c),
             _ => harmless.push(c),
         }
         before = Some(c);
     }
     harmless
-}
-
-/// What a sender has written, for a place in a line of ours: an encoded word may have line ends in it
-/// (RFC 2047 §5), and nobody else begins a line here.
-pub(super) fn in_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A path as a shell takes it, in a command to be pasted: in quotes where it has more than what no
@@ -69,20 +33,6 @@ pub(super) fn for_shell(path: &Path) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-fn is_invisible(c: char) -> bool {
-    INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
-}
-
-/// What joins two pictures to one, or says that a character is to be shown as a picture.
-fn is_part_of_picture(before: Option<char>, c: char) -> bool {
-    let is_picture = |before| matches!(before, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}');
-    match c {
-        '\u{fe0e}' | '\u{fe0f}' => before.is_some_and(is_picture),
-        '\u{200d}' => before.is_some_and(|before| is_picture(before) || before == '\u{fe0f}'),
-        _ => false,
-    }
 }
 
 fn push_escaped(out: &mut String, c: char) {
@@ -132,16 +82,6 @@ mod tests {
             ("❤\u{fe0f} 👩\u{200d}💻", "❤\u{fe0f} 👩\u{200d}💻"),
         ] {
             assert_eq!(harmless(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_sender_writes_begins_no_line() {
-        for (text, expected) in [
-            ("plain, größer", "plain, größer"),
-            ("one\r\ntwo\u{85}three\tfour\u{1b}", "one  two three four "),
-        ] {
-            assert_eq!(in_one_line(text), expected, "{text:?}");
         }
     }
 

@@ -9,7 +9,6 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::export::Export;
-use super::harmless::in_one_line;
 use super::output::Lines;
 use super::{ConfigArgument, audited, output};
 use crate::clock::{Clock, SystemClock};
@@ -17,7 +16,7 @@ use crate::config::Configuration;
 use crate::directory::EntityState;
 use crate::events::audit::{MailboxAccess, Occasion};
 use crate::id::TraceId;
-use crate::mail::Address;
+use crate::mail::{Address, on_one_line};
 use crate::store::reader::{Reader, StoredMessage};
 use crate::store::{Folder, MailboxName};
 
@@ -128,7 +127,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         lines.line(&format!("{folder}: {}", output::counted(inside.len() as u64, "message")))?;
         for message in inside {
             let subject = match unreadable.note(message, subject(&reader, message)) {
-                Some(Some(subject)) => in_one_line(&subject),
+                Some(Some(subject)) => on_one_line(&subject).into_owned(),
                 Some(None) => "(no subject)".into(),
                 None => "(cannot be read)".into(),
             };

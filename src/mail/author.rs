@@ -10,6 +10,7 @@
 //! policy for the domain could be evaded by odd spelling.
 
 use super::header::without_folds;
+use super::invisible::is_invisible;
 use super::{Address, Domain, FieldLines, hidden_names};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
@@ -552,20 +553,6 @@ fn closed_up(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('.').map(|part| part.trim_matches(BLANKS)).collect();
     let closed = parts.join(".");
     (!closed.is_empty() && !closed.contains(char::is_whitespace)).then_some(closed)
-}
-
-/// Characters that a screen does not show. IDNA drops some of them, and then two readers could find
-/// two domains in what looks like one: controls, white space, and those that Unicode calls
-/// default-ignorable.
-pub(crate) fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || c.is_whitespace()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffd}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The text with a space for each comment; `None` if one does not end, or has more in it than words,

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::{Address, is_invisible};
+use super::Address;
+use super::invisible::{is_invisible, spoils_line};
 
 /// A text on one line, from left to right: what some reader takes for the end of a line (the controls,
 /// U+2028 and U+2029 of Unicode's annex 14) becomes a space, as does what turns or hides the text
@@ -15,23 +16,11 @@ pub fn on_one_line(text: &str) -> Cow<'_, str> {
     text.chars().map(|c| if spoils_line(c) { ' ' } else { c }).collect()
 }
 
-/// Whether a character ends a line, or hides or turns others.
-pub fn spoils_line(c: char) -> bool {
-    match c {
-        '\u{2028}' | '\u{2029}' => true,
-        // Joiners, marks of direction for one place, variation selectors, the tags of flags, soft
-        // hyphens, and the sign for what could not be read.
-        '\u{200c}'..='\u{200f}'
-        | '\u{61c}'
-        | '\u{180b}'..='\u{180d}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{e0020}'..='\u{e007f}'
-        | '\u{e0100}'..='\u{e01ef}'
-        | '\u{ad}'
-        | '\u{fffc}'
-        | '\u{fffd}' => false,
-        c => c.is_control() || (is_invisible(c) && !c.is_whitespace()),
-    }
+/// The first characters of a text on one line, for an event, a report or a reply, which need not
+/// take all that others have written.
+pub fn excerpt_on_one_line(text: &str, max_chars: usize) -> String {
+    let end = text.char_indices().nth(max_chars).map_or(text.len(), |(at, _)| at);
+    on_one_line(text.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// An address on one line: a quoted local-part may have anything in it, and what nobody sees is
@@ -70,6 +59,20 @@ mod tests {
             ("a\u{202e}b\u{2066}c\u{200b}d\u{feff}e\u{3164}f", "a b c d e f"),
         ] {
             assert_eq!(on_one_line(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_excerpt_has_so_many_characters_and_no_more() {
+        for (text, max_chars, expected) in [
+            ("", 3, ""),
+            ("abc", 3, "abc"),
+            ("abcd", 3, "abc"),
+            ("größer", 3, "grö"),
+            ("a\r\nb", 3, "a  "),
+            ("日本語", 0, ""),
+        ] {
+            assert_eq!(excerpt_on_one_line(text, max_chars), expected, "{text:?}");
         }
     }
 

@@ -9,6 +9,7 @@ mod envelope;
 pub mod fuzz;
 mod gateway;
 mod header;
+mod invisible;
 mod line;
 mod secret;
 mod srs;
@@ -16,7 +17,6 @@ mod verdict;
 
 pub use address::{Address, AddressError, Domain};
 pub use addressees::Addressees;
-pub(crate) use author::is_invisible;
 pub use author::{
     AuthorError, AuthorFields, Authors, author_domains, may_be_one_organization, names_nobody,
 };
@@ -30,7 +30,8 @@ pub use envelope::{
 };
 pub use gateway::{Gateway, GatewayHost, GatewayLogin};
 pub use header::{FieldLines, body_offset, hidden_names, hides, take_out, unfolded};
-pub use line::{address_on_one_line, on_one_line, spoils_line};
+pub(crate) use invisible::{disguises, is_invisible};
+pub use line::{address_on_one_line, excerpt_on_one_line, on_one_line};
 pub use secret::Secret;
 pub use srs::{FirstSender, Srs, SrsError, VALID_DAYS as SRS_VALID_DAYS};
 pub use verdict::{DmarcPolicy, Verdict};

@@ -3,8 +3,9 @@
 use anyhow::Context;
 
 use super::world::Place;
-use crate::cli::harmless::{for_shell, in_one_line};
+use crate::cli::harmless::for_shell;
 use crate::cli::output;
+use crate::mail::on_one_line;
 use crate::store::reader::{Reader, StoredMessage};
 use crate::store::{Folder, MailboxName};
 
@@ -57,7 +58,8 @@ fn messages(reader: &Reader, place: &Place, user: &str) -> anyhow::Result<Vec<St
 
 fn subject(message: &[u8]) -> String {
     let parsed = mail_parser::MessageParser::new().parse_headers(message);
-    parsed.and_then(|parsed| parsed.subject().map(in_one_line)).unwrap_or_default()
+    let subject = parsed.as_ref().and_then(|parsed| parsed.subject());
+    on_one_line(subject.unwrap_or_default()).into_owned()
 }
 
 /// The text and the `message/delivery-status` part of a report (RFC 6522, RFC 3464).

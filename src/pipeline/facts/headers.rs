@@ -6,7 +6,9 @@ use serde::{Serialize, Serializer};
 
 use super::settings::Settings;
 use crate::heavy::Turn;
-use crate::mail::{Address, AuthorError, AuthorFields, FieldLines, hides, spoils_line, unfolded};
+use crate::mail::{
+    Address, AuthorError, AuthorFields, FieldLines, excerpt_on_one_line, hides, unfolded,
+};
 use crate::smtp::reason::Reason;
 
 /// How much of a Subject or Message-ID is repeated in events and stories, in characters: one
@@ -167,8 +169,7 @@ fn decoded(field: &[u8]) -> Option<String> {
 /// nobody who reads an event, a story or a journal report should have to fear.
 fn told(text: &str) -> Option<String> {
     let text = text.trim();
-    let printable = |c: char| if spoils_line(c) { ' ' } else { c };
-    (!text.is_empty()).then(|| text.chars().take(MAX_TOLD).map(printable).collect())
+    (!text.is_empty()).then(|| excerpt_on_one_line(text, MAX_TOLD))
 }
 
 /// Every attachment begins with a delimiter line (RFC 2046 §5.1.1), so only a message with that

@@ -14,7 +14,7 @@ use mail_parser::{ContentType, Message, MessageParser, MessagePart, PartFlags};
 
 use self::disputed::may_hide_file;
 use self::names::{has_unreadable, in_text, lenient, parameters};
-use crate::mail::{FieldLines, hides, unfolded};
+use crate::mail::{FieldLines, excerpt_on_one_line, hides, unfolded};
 use crate::pipeline::facts::extensions::Extensions;
 
 /// Parts of a message that are looked at: more than any message has that the limit on attachments,
@@ -335,8 +335,7 @@ fn joined(container: &str, number: &str) -> String {
 
 /// A name that is fit to be shown.
 fn shown(name: &str) -> String {
-    let printable = |c: char| if crate::mail::spoils_line(c) { ' ' } else { c };
-    name.chars().take(MAX_NAME).map(printable).collect()
+    excerpt_on_one_line(name, MAX_NAME)
 }
 
 fn blocked_name(part: MessagePart<'_>, blocked: &Extensions) -> Option<String> {

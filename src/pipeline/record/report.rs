@@ -19,7 +19,7 @@ use mail_builder::mime::MimePart;
 
 use crate::clock::Timestamp;
 use crate::id::TraceId;
-use crate::mail::{Address, DsnNotify, DsnReturn, spoils_line};
+use crate::mail::{Address, DsnNotify, DsnReturn, excerpt_on_one_line};
 use crate::pipeline::record::notice::Letterhead;
 
 pub(crate) use original::Original;
@@ -293,8 +293,7 @@ fn pieces(word: &str) -> Vec<String> {
 
 /// A server's words on one line, from left to right.
 fn cleaned(words: &str) -> String {
-    let printable = |c: char| if spoils_line(c) { ' ' } else { c };
-    words.trim().chars().take(MAX_DIAGNOSTIC).map(printable).collect()
+    excerpt_on_one_line(words.trim(), MAX_DIAGNOSTIC)
 }
 
 /// `utf-8` and its encoding is for what `rfc822` cannot say (RFC 6533 §3), so that the part stays

@@ -2,7 +2,7 @@
 
 use mail_parser::{HeaderForm, MessageParser};
 
-use crate::mail::{FieldLines, body_offset, spoils_line};
+use crate::mail::{FieldLines, body_offset, excerpt_on_one_line};
 
 /// The largest message that goes back whole, in octets; of a larger one the header section does,
 /// whatever `RET=` asks for, so that no report is larger than what its reader can take.
@@ -64,7 +64,6 @@ fn whole_fields(head: &[u8]) -> usize {
 fn subject(section: &[u8]) -> Option<String> {
     let parser = MessageParser::new().unknown_headers(HeaderForm::Ignore);
     let message = parser.parse_headers(section)?;
-    let printable = |c: char| if spoils_line(c) { ' ' } else { c };
-    let subject = message.subject()?.trim().chars().take(MAX_SUBJECT).map(printable);
-    Some(subject.collect()).filter(|subject: &String| !subject.is_empty())
+    let subject = message.subject()?.trim();
+    (!subject.is_empty()).then(|| excerpt_on_one_line(subject, MAX_SUBJECT))
 }
