@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::expansion::{Expansion, Expansions};
 use super::organization::{EntityState, Group, Organization, OrganizationId, User};
 use super::permission::Permission;
-use crate::mail::{Address, Domain};
+use crate::mail::{Address, Domain, is_name_within};
 
 /// A mailbox that an address leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,11 +185,7 @@ impl Directory {
     /// Whether some organization's domain is this one or stands below it. Takes time linear in the
     /// number of domains.
     pub fn is_above_ours(&self, domain: &str) -> bool {
-        let is_at_or_below = |ours: &Domain| {
-            let rest = ours.as_str().strip_suffix(domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        self.domains.keys().any(is_at_or_below)
+        self.domains.keys().any(|ours| is_name_within(ours.as_str(), domain))
     }
 
     /// The address that an envelope's recipient stands for, in rules as well. Who writes to

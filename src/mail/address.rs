@@ -76,8 +76,14 @@ impl Domain {
 
     /// Whether this domain is `parent` or stands below it.
     pub fn is_within(&self, parent: &Domain) -> bool {
-        self.0.strip_suffix(&*parent.0).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        is_name_within(&self.0, &parent.0)
     }
+}
+
+/// Whether a name is `parent` or stands below it: [`Domain::is_within`] for names out of DNS, which
+/// need not be domains of mail. Both are in lower-case A-label form.
+pub fn is_name_within(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn parse_literal(text: &str) -> Option<Domain> {

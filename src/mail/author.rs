@@ -11,7 +11,7 @@
 
 use super::header::without_folds;
 use super::invisible::is_invisible;
-use super::{Address, Domain, FieldLines, hidden_names};
+use super::{Address, Domain, FieldLines, hidden_names, is_name_within};
 
 /// Addresses that are read from a field. RFC 5322 has no limit; nobody writes together with more.
 const MAX_ADDRESSES: usize = 100;
@@ -104,7 +104,7 @@ pub fn may_be_one_organization(domains: &[&Domain]) -> bool {
         if first.is_literal() || domain.is_literal() {
             return false;
         }
-        while !is_at_or_below(domain.as_str(), shared) {
+        while !is_name_within(domain.as_str(), shared) {
             let Some((_, above)) = shared.split_once('.') else { return false };
             shared = above;
         }
@@ -113,10 +113,6 @@ pub fn may_be_one_organization(domains: &[&Domain]) -> bool {
         }
     }
     true
-}
-
-fn is_at_or_below(domain: &str, above: &str) -> bool {
-    domain.strip_suffix(above).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The `From` and `Sender` fields of a header section, found in one walk through it.

@@ -15,7 +15,7 @@ mod secret;
 mod srs;
 mod verdict;
 
-pub use address::{Address, AddressError, Domain};
+pub use address::{Address, AddressError, Domain, is_name_within};
 pub use addressees::Addressees;
 pub use author::{
     AuthorError, AuthorFields, Authors, author_domains, may_be_one_organization, names_nobody,

@@ -17,7 +17,7 @@ use super::outcome::{DmarcOutcome, DmarcResult};
 use super::spf::{SpfOutcome, SpfResult};
 use crate::dns::{LookupError, RecordType, Resolver, lookup_all};
 use crate::id::TraceId;
-use crate::mail::{Address, DmarcPolicy, author_domains};
+use crate::mail::{Address, DmarcPolicy, author_domains, is_name_within};
 
 /// RFC 9989 §4.10: a name of more labels is cut to this many after the first query, so that a
 /// walk has at most eight.
@@ -199,7 +199,7 @@ impl Evaluator<'_> {
         if matches!(identifiers.spf.result, SpfResult::Pass | SpfResult::TempError) {
             domains.push(a_label(&identifiers.spf.domain));
         }
-        domains.retain(|domain| domain != author && is_within(domain, &widest));
+        domains.retain(|domain| domain != author && is_name_within(domain, &widest));
         domains.sort_unstable();
         domains.dedup();
         let mut names: Vec<&str> = domains.iter().flat_map(|domain| walk_names(domain)).collect();
@@ -360,8 +360,4 @@ fn walk_names(domain: &str) -> Vec<&str> {
         count = if count > WALK_LABELS { WALK_LABELS } else { count - 1 };
     }
     names
-}
-
-fn is_within(domain: &str, parent: &str) -> bool {
-    domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -10,6 +10,7 @@ use super::macros::{MacroString, Usage, Values};
 use super::outcome::{Identity, SpfOutcome, SpfResult};
 use super::record::{Mechanism, Prefixes, Record, is_spf};
 use crate::dns::{Answer, LookupError, RecordData, RecordType, Resolver, reverse_name};
+use crate::mail::is_name_within;
 
 /// Terms that cause lookups (RFC 7208 §4.6.4).
 const MAX_LOOKUPS: u32 = 10;
@@ -190,7 +191,7 @@ impl<'a> Check<'a> {
                 self.count_lookup()?;
                 let name = self.target(target.as_ref(), domain).await;
                 let names = self.validated_names().await;
-                Ok(names.iter().any(|validated| is_or_is_below(validated, &name)))
+                Ok(names.iter().any(|validated| is_name_within(validated, &name)))
             }
             Mechanism::Exists(target) => {
                 self.count_lookup()?;
@@ -263,7 +264,7 @@ impl<'a> Check<'a> {
         names
             .iter()
             .find(|name| *name == domain)
-            .or_else(|| names.iter().find(|name| is_or_is_below(name, domain)))
+            .or_else(|| names.iter().find(|name| is_name_within(name, domain)))
             .or(names.first())
             .cloned()
             .unwrap_or_else(|| "unknown".to_owned())
@@ -395,10 +396,6 @@ impl<'a> Check<'a> {
 
 fn contains_v6(address: Ipv6Addr, length: u8, ip: Ipv6Addr) -> bool {
     Ipv6Net::new(address, length).is_ok_and(|network| network.contains(&ip))
-}
-
-fn is_or_is_below(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn temporary(name: &str, error: &LookupError) -> Stop {
