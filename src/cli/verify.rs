@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let is_of_several = author_domains(&authors).len() > 1;
     if let Err(error) = read {
         output::line(&format!("The message is refused from outside: {error}"))?;
-    } else if is_of_several && authentication.dmarc.organization.is_none() {
+    } else if is_of_several && authentication.dmarc.organization.shared().is_none() {
         output::line(
             "The message is refused from outside: its authors are of several organizations",
         )?;

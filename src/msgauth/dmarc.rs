@@ -3,25 +3,21 @@
 use std::sync::Arc;
 
 use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy, Psd};
+use mail_auth::dmarc::{DmarcRecord, Policy as WirePolicy};
 use mail_auth::dns::ToFqdn;
 use mail_auth::{
-    AuthenticatedMessage, DkimOutput, DmarcOutput, DnsError, MessageAuthenticator, Parameters,
-    SpfOutput, TxtRecord,
+    AuthenticatedMessage, DkimOutput, DmarcOutput, MessageAuthenticator, Parameters, SpfOutput,
 };
 use tokio::time::Instant;
 
 use super::answers::{Answers, Parsed, Policy, a_label, question};
 use super::dkim::reason;
-use super::outcome::{DmarcOutcome, DmarcResult};
+use super::outcome::{DmarcOutcome, DmarcResult, Organization};
 use super::spf::{SpfOutcome, SpfResult};
+use super::tree_walk::{TreeWalk, walk_names};
 use crate::dns::{LookupError, RecordType, Resolver, lookup_all};
 use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, author_domains, is_name_within};
-
-/// RFC 9989 §4.10: a name of more labels is cut to this many after the first query, so that a
-/// walk has at most eight.
-const WALK_LABELS: usize = 7;
 
 /// Who wrote the message, as far as DMARC is concerned (RFC 9989 §4.10.1): one domain.
 pub(super) enum Author {
@@ -63,9 +59,7 @@ impl Author {
             applied: None,
             pct: 100,
             reason: reason.map(str::to_owned),
-            organization: None,
-            is_organization_unknown: false,
-            author_organization: None,
+            organization: Organization::default(),
         }
     }
 }
@@ -82,6 +76,7 @@ pub(super) struct Evaluator<'a> {
 pub(super) struct Walk {
     answers: Answers,
     records: Vec<(String, Arc<DmarcRecord>, u8)>,
+    tree: TreeWalk,
 }
 
 /// What a message passed, for alignment.
@@ -109,7 +104,7 @@ impl Evaluator<'_> {
         identifiers: Identifiers<'_>,
         trace_id: TraceId,
     ) -> DmarcOutcome {
-        let shared = shared_organization(&authors, &walks).map(|it| it.map(str::to_owned));
+        let organization = organization(&authors, &walks);
         let mut strictest: Option<DmarcOutcome> = None;
         for (author, walk) in authors.iter().zip(walks) {
             let outcome = self.judge(author, walk, &identifiers, trace_id).await;
@@ -118,37 +113,39 @@ impl Evaluator<'_> {
             }
         }
         let outcome = strictest.unwrap_or_else(|| Author::Nobody.without_policy());
-        let is_organization_unknown = shared.is_err();
-        DmarcOutcome {
-            organization: shared.unwrap_or_default(),
-            is_organization_unknown,
-            ..outcome
-        }
+        DmarcOutcome { organization, ..outcome }
     }
 
     /// The author's tree walk (RFC 9989 §4.10), all its queries side by side.
     async fn walk(&self, author: &Author) -> Walk {
-        let mut walk = Walk { answers: Answers::for_policies(), records: Vec::new() };
-        if let Author::One(domain) = author {
-            self.extend(&mut walk, walk_names(domain)).await;
+        let answers = Answers::for_policies();
+        let mut walk = Walk { answers, records: Vec::new(), tree: TreeWalk::default() };
+        let Author::One(domain) = author else { return walk };
+        let names = walk_names(domain);
+        for (name, policy) in names.iter().zip(self.look_up(&mut walk.answers, &names).await) {
+            walk.tree.add(&policy.record);
+            if let Some(record) = policy.parsed() {
+                walk.records.push(((*name).to_owned(), Arc::clone(record), policy.pct));
+            }
         }
         walk
     }
 
-    async fn extend(&self, walk: &mut Walk, names: Vec<&str>) {
+    /// The policies at names, which become answers too.
+    async fn look_up(&self, answers: &mut Answers, names: &[&str]) -> Vec<Policy> {
         let keys: Vec<String> = names.iter().map(|name| key(name)).collect();
         let questions: Vec<_> = keys.iter().map(|key| (question(key), RecordType::Txt)).collect();
         let results = lookup_all(self.resolver, &questions, self.deadline).await;
-        for ((name, key), result) in names.iter().zip(&keys).zip(results) {
+        let mut policies = Vec::with_capacity(keys.len());
+        for (key, result) in keys.iter().zip(results) {
             let policy = match result {
                 Ok(answer) => self.policies.read(key, &answer.records),
                 Err(error) => Policy::absent(&error),
             };
-            if let Some(record) = policy.parsed() {
-                walk.records.push(((*name).to_owned(), Arc::clone(record), policy.pct));
-            }
-            walk.answers.add(key, policy.record);
+            answers.add(key, policy.record.clone());
+            policies.push(policy);
         }
+        policies
     }
 
     /// Judges the message by the policy found.
@@ -178,11 +175,7 @@ impl Evaluator<'_> {
         );
         let parameters = Parameters::new(parameters).with_cache(&walk.answers);
         let output = self.verifier.verify_dmarc(parameters).await;
-        let mut outcome = outcome(author, &walk, &output, trace_id);
-        if outcome.result != DmarcResult::Pass {
-            outcome.author_organization = organizational_domain(domain, &walk).map(str::to_owned);
-        }
-        outcome
+        outcome(author, &walk, &output, trace_id)
     }
 
     /// Looks up what alignment and `np` still need: the walks of identifiers within the reach
@@ -207,9 +200,7 @@ impl Evaluator<'_> {
         names.sort_unstable_by_key(|name| std::cmp::Reverse(name.len()));
         names.dedup();
         if !names.is_empty() {
-            let own = walk.records.len();
-            self.extend(walk, names).await;
-            walk.records.truncate(own);
+            self.look_up(&mut walk.answers, &names).await;
         }
         let inherited = walk.records.iter().all(|(name, _, _)| name != author);
         if inherited && walk.records.iter().any(|(_, record, _)| record.np != record.sp) {
@@ -241,54 +232,22 @@ fn outcome(author: &Author, walk: &Walk, output: &DmarcOutput, trace_id: TraceId
     DmarcOutcome { result, policy, applied, pct, reason, ..author.without_policy() }
 }
 
-/// The organizational domain of several authors; `None` for one, and where they have not the same.
-///
-/// # Errors
-/// DNS does not tell.
-fn shared_organization<'a>(
-    authors: &'a [Author],
-    walks: &[Walk],
-) -> Result<Option<&'a str>, Untold> {
-    if authors.len() < 2 {
-        return Ok(None);
+/// Whose the authors' domains are. Of one domain it is not asked here: few need to know.
+fn organization(authors: &[Author], walks: &[Walk]) -> Organization {
+    if let [walk] = walks {
+        return Organization::OfOneDomain(walk.tree.clone());
     }
     let mut shared = None;
     for (author, walk) in authors.iter().zip(walks) {
-        let Author::One(domain) = author else { return Ok(None) };
-        let found = organizational_domain(domain, walk).ok_or(Untold)?;
+        let Author::One(domain) = author else { return Organization::Several };
+        let Some(found) = walk.tree.organizational_domain(domain) else {
+            return Organization::Untold;
+        };
         if *shared.get_or_insert(found) != found {
-            return Ok(None);
+            return Organization::Several;
         }
     }
-    Ok(shared)
-}
-
-/// A name could not be looked up; another time it may.
-struct Untold;
-
-/// RFC 9989 §4.10.2: the domain below a public suffix, else the highest one with a record, else the
-/// author's own. `None` if a name on the way there could not be looked up.
-fn organizational_domain<'a>(domain: &'a str, walk: &Walk) -> Option<&'a str> {
-    let mut highest = domain;
-    for name in walk_names(domain) {
-        match walk.answers.get(&key(name)) {
-            Some(TxtRecord::Dmarc(record)) => match record.psd {
-                Psd::Yes if name != domain => return Some(one_label_below(name, domain)),
-                Psd::Yes | Psd::No => return Some(name),
-                Psd::Default => highest = name,
-            },
-            Some(TxtRecord::Error(mail_auth::Error::Dns(DnsError::RecordNotFound(_)))) => {}
-            Some(_) | None => return None,
-        }
-    }
-    Some(highest)
-}
-
-/// The name on the way from `domain` to `above`, which stands above it, that is next to `above`.
-fn one_label_below<'a>(above: &str, domain: &'a str) -> &'a str {
-    let labels = domain.strip_suffix(above).unwrap_or_default().trim_end_matches('.');
-    let start = labels.rfind('.').map_or(0, |dot| dot + 1);
-    domain.get(start..).unwrap_or(domain)
+    shared.map_or(Organization::Several, |shared| Organization::Shared(shared.to_owned()))
 }
 
 /// Which of the outcomes for several authors counts: what is done about it first, then the words.
@@ -347,17 +306,4 @@ fn may_align(output: &DkimOutput<'_>) -> bool {
 /// The key of a policy, as mail-auth asks for it.
 fn key(name: &str) -> String {
     format!("_dmarc.{name}.").to_fqdn().into_owned()
-}
-
-/// The names at which a walk from `domain` asks (RFC 9989 §4.10): the domain itself, then at
-/// most its last seven labels, then one fewer each time. A single label is not asked for.
-fn walk_names(domain: &str) -> Vec<&str> {
-    let total = domain.split('.').filter(|label| !label.is_empty()).count();
-    let mut names = Vec::new();
-    let mut count = total;
-    while total >= 2 && count >= 1 {
-        names.extend(domain.splitn(total - count + 1, '.').last());
-        count = if count > WALK_LABELS { WALK_LABELS } else { count - 1 };
-    }
-    names
 }

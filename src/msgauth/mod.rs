@@ -25,16 +25,18 @@ mod sign;
 mod signing_key;
 pub mod spf;
 mod tags;
+mod tree_walk;
 
 pub use authenticator::{Authenticator, Request};
 pub use forged::{Ours, forged_fields};
 pub use outcome::{
     ArcOutcome, ArcResult, Authentication, DkimOutcome, DkimResult, DmarcOutcome, DmarcResult,
-    IprevOutcome, IprevResult,
+    IprevOutcome, IprevResult, Organization,
 };
 pub use settings::Settings;
 pub use sign::{SelectedKey, SignError, Signer};
 pub use signing_key::{KeyError, KeyType, SigningKey};
+pub use tree_walk::TreeWalk;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::spf::{SpfOutcome, SpfResult};
+use super::tree_walk::TreeWalk;
 use crate::mail::{DmarcPolicy, Verdict};
 
 /// All that authentication found out about one message. It is kept in the durable record, so
@@ -96,20 +97,67 @@ pub struct DmarcOutcome {
     /// What went wrong, for temperror, permerror, and a none that is not for want of a record.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
-    /// Where the authors are of several domains: the organizational domain of all of them. Absent
-    /// if they have not the same one, or DNS does not tell.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub organization: Option<String>,
-    /// It is absent because DNS does not tell now.
-    #[serde(skip)]
-    pub is_organization_unknown: bool,
-    /// The organizational domain of a single author's domain for which the message did not pass, if
-    /// DNS tells it. For who sends the message on; no story needs it.
-    #[serde(skip)]
-    pub author_organization: Option<String>,
+    /// Whose the authors' domains are. A record has it only where several are one organization's.
+    #[serde(skip_serializing_if = "Organization::is_not_shared", default)]
+    pub organization: Organization,
+}
+
+/// The organization that the authors' domains are of (RFC 9989 §4.10.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Option<String>", from = "Option<String>")]
+pub enum Organization {
+    /// There is one domain, or none. Whose it is, its walk knows.
+    OfOneDomain(TreeWalk),
+    /// There are several, all of the organization with this domain.
+    Shared(String),
+    /// They are of several organizations.
+    Several,
+    /// DNS does not tell now whether they are.
+    Untold,
+}
+
+impl Organization {
+    /// The organizational domain that several domains have in common.
+    pub fn shared(&self) -> Option<&str> {
+        match self {
+            Self::Shared(domain) => Some(domain),
+            Self::OfOneDomain(_) | Self::Several | Self::Untold => None,
+        }
+    }
+
+    fn is_not_shared(&self) -> bool {
+        self.shared().is_none()
+    }
+}
+
+impl Default for Organization {
+    fn default() -> Self {
+        Self::OfOneDomain(TreeWalk::default())
+    }
+}
+
+impl From<Option<String>> for Organization {
+    fn from(shared: Option<String>) -> Self {
+        shared.map_or_else(Self::default, Self::Shared)
+    }
+}
+
+impl From<Organization> for Option<String> {
+    fn from(organization: Organization) -> Self {
+        organization.shared().map(str::to_owned)
+    }
 }
 
 impl DmarcOutcome {
+    /// The organizational domain of the authors, as far as DNS tells it.
+    pub fn organizational_domain(&self) -> Option<&str> {
+        match &self.organization {
+            Organization::OfOneDomain(walk) => walk.organizational_domain(self.domain.as_deref()?),
+            Organization::Shared(domain) => Some(domain),
+            Organization::Several | Organization::Untold => None,
+        }
+    }
+
     /// What the author's domain asks for this message: its policy if the message failed, nothing
     /// otherwise.
     pub fn requested(&self) -> DmarcPolicy {

@@ -79,3 +79,48 @@ fn one_label_below<'a>(above: &str, domain: &'a str) -> &'a str {
     let start = labels.rfind('.').map_or(0, |dot| dot + 1);
     domain.get(start..).unwrap_or(domain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Step::{NoRecord, Organization, Record, Suffix, Untold};
+    use super::*;
+
+    #[test]
+    fn the_organization_is_found_where_the_walk_says() {
+        let domain = "a.b.example.test";
+        for (steps, expected) in [
+            // At a.b.example.test, b.example.test, example.test and test.
+            ([NoRecord, NoRecord, NoRecord, NoRecord], Some(domain)),
+            ([Record, NoRecord, NoRecord, NoRecord], Some(domain)),
+            ([Record, NoRecord, Record, NoRecord], Some("example.test")),
+            ([NoRecord, Record, NoRecord, NoRecord], Some("b.example.test")),
+            ([NoRecord, Organization, Record, NoRecord], Some("b.example.test")),
+            ([Suffix, Record, Record, NoRecord], Some(domain)),
+            ([Record, Suffix, Record, NoRecord], Some(domain)),
+            ([Record, NoRecord, NoRecord, Suffix], Some("example.test")),
+            ([Untold, Record, Record, NoRecord], None),
+            ([Record, NoRecord, NoRecord, Untold], None),
+            // Nobody asks beyond the end.
+            ([Record, Organization, Untold, Untold], Some("b.example.test")),
+        ] {
+            let walk = TreeWalk(steps.to_vec());
+            assert_eq!(walk.organizational_domain(domain), expected, "{steps:?}");
+        }
+        assert_eq!(TreeWalk::default().organizational_domain(domain), None, "nothing was asked");
+        assert_eq!(TreeWalk::default().organizational_domain("test"), Some("test"));
+    }
+
+    #[test]
+    fn a_walk_has_eight_names_at_most() {
+        for (domain, expected) in [
+            ("test", &[][..]),
+            ("b.test", &["b.test", "test"]),
+            ("c.b.test", &["c.b.test", "b.test", "test"]),
+        ] {
+            assert_eq!(walk_names(domain), expected);
+        }
+        let names = walk_names("k.j.i.h.g.f.e.d.c.b.test");
+        assert_eq!(names.len(), 8);
+        assert_eq!(names[..2], ["k.j.i.h.g.f.e.d.c.b.test", "g.f.e.d.c.b.test"]);
+    }
+}

@@ -79,7 +79,7 @@ impl Judged {
             && (self.headers.authors.iter().any(is_related)
                 || self
                     .verdicts
-                    .author_organization()
+                    .organizational_domain()
                     .is_some_and(|it| directory.is_above_ours(it)))
     }
 

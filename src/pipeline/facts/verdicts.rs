@@ -29,10 +29,9 @@ impl Verdicts {
         self.authentication.as_ref().map_or(Verdict::Pass, Authentication::dmarc_verdict)
     }
 
-    /// The organizational domain of authors who did not pass DMARC, as far as DNS tells it.
-    pub(in crate::pipeline) fn author_organization(&self) -> Option<&str> {
-        let dmarc = &self.authentication.as_ref()?.dmarc;
-        dmarc.organization.as_deref().or(dmarc.author_organization.as_deref())
+    /// The organizational domain of the authors, as far as DNS tells it.
+    pub(in crate::pipeline) fn organizational_domain(&self) -> Option<&str> {
+        self.authentication.as_ref()?.dmarc.organizational_domain()
     }
 
     pub(in crate::pipeline) fn is_spam(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::dns::Resolver;
 use crate::heavy::Weight;
 use crate::mail::author_domains;
-use crate::msgauth::{Authenticator, Request};
+use crate::msgauth::{Authenticator, Organization, Request};
 use crate::pipeline::facts::headers::Headers;
 use crate::pipeline::facts::outgoing::Outgoing;
 use crate::pipeline::facts::transaction::Transaction;
@@ -104,11 +104,14 @@ impl Authenticated {
         if author_domains(&self.headers.authors).len() <= 1 {
             return Ok(());
         }
-        match self.verdicts.authentication.as_ref().map(|found| &found.dmarc) {
-            Some(dmarc) if dmarc.organization.is_some() => Ok(()),
-            Some(dmarc) if dmarc.is_organization_unknown => Err(Reason::AuthorsUnconfirmed),
-            Some(_) | None => Err(Reason::SeveralAuthors),
+        match self.verdicts.authentication.as_ref().map(|found| &found.dmarc.organization) {
+            Some(Organization::Shared(_)) => Ok(()),
+            Some(Organization::Untold) => Err(Reason::AuthorsUnconfirmed),
+            Some(Organization::Several | Organization::OfOneDomain(_)) | None => {
+                Err(Reason::SeveralAuthors)
+            }
         }
+    }
     }
 
     /// A submitted message: it came from a user of ours, who may write as its author, so there is
