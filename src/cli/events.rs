@@ -1,7 +1,7 @@
 //! `mailweir events tail`, `trace`
 
 mod files;
-pub(super) mod joins;
+mod joins;
 mod search;
 
 use std::fs::File;

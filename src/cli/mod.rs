@@ -22,6 +22,7 @@ mod serve;
 mod store;
 mod story;
 mod token;
+mod trace;
 mod user;
 mod verify;
 

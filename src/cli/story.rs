@@ -1,196 +1,13 @@
 //! A trace as a text that an administrator can read aloud.
 
-use serde::Serialize;
+mod words;
+
 use serde_json::Value;
 
-use super::events::joins::{Joined, Relation};
+use self::words::{basis, disposition, matching, outbound, own_reason, passed_over, went_on};
+use super::trace::{Joined, Relation, Trace, Waiting, at, list};
 use crate::clock::Timestamp;
-use crate::pipeline::refusals::RefusalLine;
-use crate::store::{QueuedMail, WithoutTls};
-
-/// A trace: its events in order, and what they were decided from.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Trace {
-    pub(super) trace_id: String,
-    pub(super) events: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) story: Option<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) refusals: Vec<RefusalLine>,
-    /// Traces that belong to it, oldest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) joined: Vec<Joined>,
-    /// What of it waits in the queue.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) waiting: Vec<Waiting>,
-    /// For whom it left in plain text although the server offers TLS, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) without_tls: Vec<WithoutTls>,
-    /// Reports that came of it, as its records have them.
-    #[serde(skip)]
-    pub(super) reports: Vec<Report>,
-}
-
-/// An entry of the queue, which is tried again.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Waiting {
-    id: String,
-    destination: String,
-    attempts: u32,
-    next_attempt: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_failure: Option<String>,
-}
-
-impl Waiting {
-    pub(super) fn of(mail: &QueuedMail) -> Self {
-        Self {
-            id: mail.id.to_string(),
-            destination: mail.entry.destination.to_string(),
-            attempts: mail.state.attempts,
-            next_attempt: mail.state.next_attempt.max(mail.queued_at),
-            last_failure: mail.state.last_failure.clone(),
-        }
-    }
-
-    fn became(&self) -> String {
-        match &self.last_failure {
-            Some(failure) => format!("deferred until {}, {failure}", self.next_attempt),
-            None => "waits to leave".to_owned(),
-        }
-    }
-}
-
-/// A delivery status notification.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) trace_id: String,
-    pub(super) to: Vec<String>,
-}
-
-impl Trace {
-    /// A trace of which only the id is known yet.
-    pub(super) fn new(trace_id: &str) -> Self {
-        Self {
-            trace_id: trace_id.into(),
-            events: Vec::new(),
-            story: None,
-            refusals: Vec::new(),
-            joined: Vec::new(),
-            waiting: Vec::new(),
-            without_tls: Vec::new(),
-            reports: Vec::new(),
-        }
-    }
-
-    /// The message's, with its angle brackets.
-    pub(super) fn message_id(&self) -> Option<&str> {
-        let mut events = self.events.iter();
-        let told = events.find_map(|event| event.pointer("/event/messageId"));
-        told.or_else(|| self.story.as_ref()?.pointer("/headers/messageId"))?.as_str()
-    }
-
-    /// Whether a user submitted it: the outbound half.
-    pub(super) fn is_submitted(&self) -> bool {
-        self.has("OUTGOING_EMAIL_SUBMITTED")
-    }
-
-    /// Whether an organization here received it: an inbound half, or mail from elsewhere.
-    pub(super) fn is_received(&self) -> bool {
-        self.has("ORGANIZATION_EMAIL_RECEIVED")
-    }
-
-    /// Whether it is mail that Mailweir made itself, of which there is no story.
-    pub(super) fn is_ours(&self) -> bool {
-        self.story.is_none() && self.is_delivered_only()
-    }
-
-    /// Whether nothing is told but where it was delivered.
-    pub(super) fn is_delivered_only(&self) -> bool {
-        let mut events = self.events.iter();
-        !self.events.is_empty()
-            && events.all(|event| at(event, "/event/eventName") == "MAILBOX_EMAIL_DELIVERED")
-    }
-
-    /// Whether its story is that of an outbound half, or of what is sent on elsewhere.
-    pub(super) fn leaves(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.get("submittedAt").is_some())
-    }
-
-    /// Whether it leaves for a mailbox that sends it on, not for a user who submitted it.
-    fn is_sent_on(&self) -> bool {
-        let by_nobody = |story: &Value| at(story, "/peer/login/user").is_empty();
-        let mut joined = self.joined.iter();
-        self.leaves()
-            && (self.story.as_ref().is_some_and(by_nobody)
-                || joined.any(|joined| joined.relation == Relation::SentOnFrom))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.events.iter().any(|event| at(event, "/event/eventName") == name)
-    }
-
-    /// Of the envelope.
-    pub(super) fn reverse_path(&self) -> Option<&str> {
-        self.story.as_ref()?.pointer("/reversePath")?.as_str()
-    }
-
-    /// Whom the first event names, which is that of its arrival.
-    pub(super) fn recipients(&self) -> Vec<String> {
-        let first = self.events.first().into_iter();
-        let named = first.flat_map(|event| list(event, "/event/recipients"));
-        named.filter_map(Value::as_str).map(str::to_owned).collect()
-    }
-
-    /// What became of it for a recipient, as far as that is known.
-    pub(super) fn became(&self, address: &str) -> Option<String> {
-        let mut kept = Vec::new();
-        for line in &self.events {
-            let Some(event) = line.pointer("/event") else { continue };
-            let is_for = |pointer: &str| at(event, pointer).eq_ignore_ascii_case(address);
-            match at(event, "/eventName") {
-                "OUTGOING_EMAIL_SENT" if is_for("/recipient") => {
-                    return Some("its server has taken it".to_owned());
-                }
-                "INCOMING_EMAIL_BOUNCED" | "OUTGOING_EMAIL_BOUNCED"
-                    if is_for("/bouncedRecipient/emailAddress") =>
-                {
-                    let status = at(event, "/bouncedRecipient/status");
-                    return Some(format!(
-                        "bounced, {status} {}",
-                        at(event, "/bouncedRecipient/reason")
-                    ));
-                }
-                "MAILBOX_EMAIL_DELIVERED" => {
-                    let (mailbox, folder) = (at(event, "/recipient"), at(event, "/folder"));
-                    kept.push(format!("delivered to {folder} of {mailbox}"));
-                }
-                _ => {}
-            }
-        }
-        let recipients = self.story.iter().flat_map(|story| list(story, "/recipients"));
-        let mut named = recipients.filter(|it| at(it, "/address").eq_ignore_ascii_case(address));
-        let decided = named.next().map(|recipient| {
-            let decided = recipient.pointer("/disposition").unwrap_or(&Value::Null);
-            went_on(recipient).unwrap_or_else(|| disposition(decided))
-        });
-        match kept.as_slice() {
-            [] => {}
-            [one] => return Some(one.clone()),
-            [..] => return decided,
-        }
-        let waits = || self.waiting.first().map(Waiting::became);
-        decided.or_else(waits)
-    }
-
-    /// The ids under which it goes on for a mailbox, and where to.
-    pub(super) fn sent_on(&self) -> impl Iterator<Item = (&str, &str)> {
-        let story = self.story.iter();
-        story.flat_map(|story| list(story, "/sentOn")).map(|on| (at(on, "/trace"), at(on, "/to")))
-    }
-}
+use crate::store::WithoutTls;
 
 /// Tells a trace's story.
 pub(super) fn tell(trace: &Trace) -> String {
@@ -248,15 +65,54 @@ pub(super) fn outcomes(trace: &Trace) -> Vec<String> {
     text.0.lines().map(|line| line.trim_start().to_owned()).collect()
 }
 
+/// What became of a trace for a recipient, as far as that is known.
+pub(super) fn became(trace: &Trace, address: &str) -> Option<String> {
+    let mut kept = Vec::new();
+    for line in &trace.events {
+        let Some(event) = line.pointer("/event") else { continue };
+        let is_for = |pointer: &str| at(event, pointer).eq_ignore_ascii_case(address);
+        match at(event, "/eventName") {
+            "OUTGOING_EMAIL_SENT" if is_for("/recipient") => {
+                return Some("its server has taken it".to_owned());
+            }
+            "INCOMING_EMAIL_BOUNCED" | "OUTGOING_EMAIL_BOUNCED"
+                if is_for("/bouncedRecipient/emailAddress") =>
+            {
+                let status = at(event, "/bouncedRecipient/status");
+                return Some(format!(
+                    "bounced, {status} {}",
+                    at(event, "/bouncedRecipient/reason")
+                ));
+            }
+            "MAILBOX_EMAIL_DELIVERED" => {
+                let (mailbox, folder) = (at(event, "/recipient"), at(event, "/folder"));
+                kept.push(format!("delivered to {folder} of {mailbox}"));
+            }
+            _ => {}
+        }
+    }
+    let recipients = trace.story.iter().flat_map(|story| list(story, "/recipients"));
+    let mut named = recipients.filter(|it| at(it, "/address").eq_ignore_ascii_case(address));
+    let decided = named.next().map(|recipient| {
+        let decided = recipient.pointer("/disposition").unwrap_or(&Value::Null);
+        went_on(recipient).unwrap_or_else(|| disposition(decided))
+    });
+    match kept.as_slice() {
+        [] => {}
+        [one] => return Some(one.clone()),
+        [..] => return decided,
+    }
+    decided.or_else(|| trace.waiting.first().map(waits))
+}
+
+fn waits(waiting: &Waiting) -> String {
+    match &waiting.last_failure {
+        Some(failure) => format!("deferred until {}, {failure}", waiting.next_attempt),
+        None => "waits to leave".to_owned(),
+    }
+}
+
 struct Text(String);
-
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
-}
 
 fn time(value: &Value, pointer: &str) -> String {
     let millis = value.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
@@ -517,105 +373,6 @@ impl Text {
         };
         let name = at(event, "/eventName");
         self.line(&format!("  {}  {name}  {detail}", time(line, "/eventTimestamp")));
-    }
-}
-
-/// Of a recipient whose mailbox or remote user has sent it on.
-fn went_on(recipient: &Value) -> Option<String> {
-    let to: Vec<_> = list(recipient, "/sentOnTo").filter_map(Value::as_str).collect();
-    let (first, others) = to.split_first()?;
-    let others = match others.len() {
-        0 => String::new(),
-        count => format!(" and {count} more"),
-    };
-    let is_not_kept = recipient.pointer("/isNotKept").and_then(Value::as_bool) == Some(true);
-    let folder = at(recipient, "/disposition/deliver");
-    Some(match is_not_kept {
-        true => format!("sent on to {first}{others}, not kept here"),
-        false => format!("delivered to {folder}, and sent on to {first}{others}"),
-    })
-}
-
-fn disposition(value: &Value) -> String {
-    if let Some(folder) = value.get("deliver").and_then(Value::as_str) {
-        return format!("delivered to {folder}");
-    }
-    if value.as_str() == Some("reached-anyway") {
-        return "not told to have bounced, since another recipient leads to the mailbox".to_owned();
-    }
-    match value.get("bounce").and_then(Value::as_str) {
-        Some(reason) => format!("bounced [{reason}]"),
-        None => "dropped".to_owned(),
-    }
-}
-
-/// What a reason word means that speaks for itself, as far as the story does not say more.
-fn own_reason(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "mailbox-full" => "the mailbox is full",
-        "sender-not-allowed" => "the user may not send as the message's author",
-        "blocked-attachment" => "an attachment is of a kind that may not be sent",
-        "user-quota-exceeded" => "the user has written to too many recipients that day",
-        "inside-quota-exceeded" => {
-            "the user has written to too many mailboxes of the organization that day"
-        }
-        "organization-quota-exceeded" => {
-            "the organization has written to too many recipients that day"
-        }
-        _ => return None,
-    })
-}
-
-/// What becomes of a submitted message.
-fn outbound(value: &Value) -> String {
-    if let Some(domain) = value.pointer("/queue/domain").and_then(Value::as_str) {
-        return format!("queued for {domain}");
-    }
-    if let Some(gateway) = value.pointer("/queue/gateway").and_then(Value::as_str) {
-        return format!("queued for SMTP gateway {gateway}");
-    }
-    match value.as_str() {
-        Some("here") => "delivered here, in a trace of its own".to_owned(),
-        _ => disposition(value),
-    }
-}
-
-fn matching(rule: &Value) -> String {
-    format!(
-        "rule \"{}\" ({}) matches {} {} and {}",
-        at(rule, "/name"),
-        at(rule, "/action"),
-        at(rule, "/author"),
-        at(rule, "/senderPattern"),
-        at(rule, "/destinationPattern")
-    )
-}
-
-/// Which rule did not count, where nothing proves the `Sender`.
-fn passed_over(recipient: &Value) -> String {
-    let Some(rule) = recipient.get("passedOver") else { return String::new() };
-    let because = match at(rule, "/author") {
-        "Sender" => "but the Sender is not authenticated and may not relax this",
-        _ => "but the rule for the Sender is at least as strict",
-    };
-    format!("; {}, {because}", matching(rule))
-}
-
-fn basis(value: &Value) -> String {
-    if let Some(found) = value.get("rule") {
-        return matching(found);
-    }
-    let Some(spam) = value.get("spam") else {
-        return "the DMARC policy of the author's domain says reject".to_owned();
-    };
-    let because = match at(spam, "/because") {
-        "spam-verdict" => "the spam verdict is FAIL",
-        "dmarc-quarantine" => "the DMARC policy of the author's domain says quarantine",
-        _ => "it is not spam",
-    };
-    match spam.get("rule").filter(|found| !found.is_null()) {
-        Some(found) => format!("{}, and {because}", matching(found)),
-        None => format!("no rule matches, and {because}"),
     }
 }
 

@@ -10,7 +10,7 @@ use memchr::{memchr, memmem, memrchr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::story::Trace;
+use crate::cli::trace::Trace;
 use crate::events::{EventId, Lsn, sink};
 use crate::store::{Settings, is_there};
 

@@ -1,41 +1,8 @@
 //! How traces belong together: the halves of a submission by their Message-ID (guide 1736–1773),
 //! what is sent on by the story that says so, a report by the record that it was made in. Pure.
 
-use serde::Serialize;
-
-use crate::cli::story::Trace;
-
-/// A trace that belongs to another.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Joined {
-    pub(in crate::cli) relation: Relation,
-    pub(in crate::cli) trace_id: String,
-    /// For whom it is, as far as that is known.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::cli) to: Vec<String>,
-    /// What became of it there, if it was sent on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) became: Option<String>,
-}
-
-/// What the other trace is to the one that names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::cli) enum Relation {
-    /// What a user submitted, and this is what an organization here received of it.
-    Outbound,
-    /// What an organization here received of this submission.
-    Inbound,
-    /// This, sent on for a mailbox.
-    SentOn,
-    /// What this was sent on from.
-    SentOnFrom,
-    /// A delivery status notification that came of this.
-    Report,
-    /// What this notification reports on.
-    About,
-}
+use crate::cli::story;
+use crate::cli::trace::{Joined, Relation, Trace};
 
 /// All that belongs to a trace: what it names itself, and what is found to belong to it among
 /// `others`; oldest first.
@@ -48,7 +15,7 @@ pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) ->
         became: others
             .iter()
             .find(|other| other.trace_id == trace_id)
-            .and_then(|other| other.became(to)),
+            .and_then(|other| story::became(other, to)),
     });
     let reports = of.reports.iter().map(|report| Joined {
         relation: Relation::Report,
@@ -117,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::story::Report;
+    use crate::cli::trace::Report;
 
     fn trace(id: &str, name: &str, event: serde_json::Value) -> Trace {
         let mut trace = Trace::new(id);

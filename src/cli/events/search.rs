@@ -9,7 +9,7 @@ use super::joins::{belong_together, joined};
 use super::read_lines;
 use anyhow::Context;
 
-use crate::cli::story::{Report, Trace, Waiting};
+use crate::cli::trace::{Report, Trace, Waiting};
 use crate::events::{EventId, Lsn};
 use crate::pipeline::refusals::{self, RefusalLine};
 use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
