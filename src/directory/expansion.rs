@@ -4,13 +4,42 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::organization::{Group, User};
-use super::resolve::{Found, IndexedOrganization, Member, RemoteMember, ResolveError};
+use super::organization::{EntityState, Found, Group, User};
+use crate::mail::Address;
 
 /// Mailboxes and remote users that an organization's groups may come to in all and still be kept
 /// for the next message, about 60 octets each. Past them all are forgotten, and made anew as somebody
 /// writes to them.
 const MAX_KEPT: usize = 500_000;
+
+/// A mailbox that an address leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The user's or resource's name.
+    pub mailbox: Arc<str>,
+    /// Its primary address.
+    pub address: Address,
+    /// What the mailbox may hold, in octets.
+    pub quota_bytes: u64,
+}
+
+/// A remote user that an address leads to: mail is routed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteMember {
+    /// The user's address here.
+    pub address: Address,
+    /// Where the mailbox is.
+    pub forward_to: Address,
+}
+
+/// Why a group comes to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotExpanded {
+    /// It has more members than allowed.
+    TooLarge,
+    /// It has no member that takes mail.
+    Empty,
+}
 
 /// The mailboxes and remote users that a user or group comes to.
 #[derive(Clone, Debug)]
@@ -30,14 +59,12 @@ impl Expansion {
     }
 
     /// A group's: nested groups opened, each user once, those left out for whom no mail is taken.
-    ///
-    /// # Errors
-    /// [`ResolveError::GroupTooLarge`] past `max_members`, [`ResolveError::EmptyGroup`]
-    fn of_group(
-        group: &Group,
-        organization: &IndexedOrganization,
+    /// Who is behind a name in it, `named` says.
+    fn of_group<'a>(
+        group: &'a Group,
+        named: impl Fn(&str) -> Option<Found<'a>>,
         max_members: usize,
-    ) -> Result<Self, ResolveError> {
+    ) -> Result<Self, NotExpanded> {
         let mut members = Vec::new();
         let mut remote = Vec::new();
         let mut seen: HashSet<&str> = HashSet::from([&*group.name]);
@@ -48,7 +75,7 @@ impl Expansion {
                 if !seen.insert(name) {
                     continue;
                 }
-                match organization.named(name) {
+                match named(name) {
                     Some(Found::Mailbox(user)) => {
                         members.extend(Member::of(user));
                         remote.extend(RemoteMember::of(user));
@@ -57,18 +84,44 @@ impl Expansion {
                     Some(Found::Group(_)) | None => {}
                 }
                 if members.len() + remote.len() > max_members {
-                    return Err(ResolveError::GroupTooLarge);
+                    return Err(NotExpanded::TooLarge);
                 }
             }
         }
         if members.is_empty() && remote.is_empty() {
-            return Err(ResolveError::EmptyGroup);
+            return Err(NotExpanded::Empty);
         }
         Ok(Self { members: members.into(), remote: remote.into() })
     }
 
     fn len(&self) -> usize {
         self.members.len() + self.remote.len()
+    }
+}
+
+impl Member {
+    /// A user's or resource's mailbox; `None` if it is elsewhere, or takes no mail.
+    pub(super) fn of(user: &User) -> Option<Self> {
+        match user.state {
+            EntityState::Enabled => Some(Self {
+                mailbox: Arc::clone(&user.name),
+                address: user.email.clone(),
+                quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
+            }),
+            EntityState::Remote(_) | EntityState::Disabled => None,
+        }
+    }
+}
+
+impl RemoteMember {
+    /// The user, if the mailbox is elsewhere.
+    pub(super) fn of(user: &User) -> Option<Self> {
+        match &user.state {
+            EntityState::Remote(elsewhere) => {
+                Some(Self { address: user.email.clone(), forward_to: elsewhere.clone() })
+            }
+            EntityState::Enabled | EntityState::Disabled => None,
+        }
     }
 }
 
@@ -95,16 +148,14 @@ enum KnownGroup {
 
 impl KnownGroup {
     /// What it comes to where so many members are allowed; `None` if that is not known.
-    fn within(&self, max_members: usize) -> Option<Result<Expansion, ResolveError>> {
+    fn within(&self, max_members: usize) -> Option<Result<Expansion, NotExpanded>> {
         match self {
             Self::Expanded(expansion) if expansion.len() <= max_members => {
                 Some(Ok(expansion.clone()))
             }
-            Self::Expanded(_) => Some(Err(ResolveError::GroupTooLarge)),
-            Self::Empty => Some(Err(ResolveError::EmptyGroup)),
-            Self::LargerThan(limit) if *limit >= max_members => {
-                Some(Err(ResolveError::GroupTooLarge))
-            }
+            Self::Expanded(_) => Some(Err(NotExpanded::TooLarge)),
+            Self::Empty => Some(Err(NotExpanded::Empty)),
+            Self::LargerThan(limit) if *limit >= max_members => Some(Err(NotExpanded::TooLarge)),
             Self::LargerThan(_) => None,
         }
     }
@@ -112,15 +163,12 @@ impl KnownGroup {
 
 impl Expansions {
     /// What a group comes to, from what is known or found out now.
-    ///
-    /// # Errors
-    /// [`ResolveError::GroupTooLarge`] past `max_members`, [`ResolveError::EmptyGroup`]
-    pub(super) fn of_group(
+    pub(super) fn of_group<'a>(
         &self,
-        group: &Group,
-        organization: &IndexedOrganization,
+        group: &'a Group,
+        named: impl Fn(&str) -> Option<Found<'a>>,
         max_members: usize,
-    ) -> Result<Expansion, ResolveError> {
+    ) -> Result<Expansion, NotExpanded> {
         // Nothing panics while holding this lock. Whoever else asks meanwhile waits, so that a group
         // is opened once.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,13 +176,13 @@ impl Expansions {
         if let Some(found) = found {
             return found;
         }
-        let made = Expansion::of_group(group, organization, max_members);
+        let made = Expansion::of_group(group, named, max_members);
         known.keep(
             &group.name,
             match &made {
                 Ok(expansion) => KnownGroup::Expanded(expansion.clone()),
-                Err(ResolveError::EmptyGroup) => KnownGroup::Empty,
-                Err(_) => KnownGroup::LargerThan(max_members),
+                Err(NotExpanded::Empty) => KnownGroup::Empty,
+                Err(NotExpanded::TooLarge) => KnownGroup::LargerThan(max_members),
             },
         );
         made
@@ -176,10 +224,10 @@ mod tests {
         };
         let three = KnownGroup::Expanded(expansion(3));
         check(&three, 3, Some(Ok(3)));
-        check(&three, 2, Some(Err(ResolveError::GroupTooLarge)));
-        check(&KnownGroup::Empty, 1, Some(Err(ResolveError::EmptyGroup)));
-        check(&KnownGroup::LargerThan(5), 5, Some(Err(ResolveError::GroupTooLarge)));
-        check(&KnownGroup::LargerThan(5), 4, Some(Err(ResolveError::GroupTooLarge)));
+        check(&three, 2, Some(Err(NotExpanded::TooLarge)));
+        check(&KnownGroup::Empty, 1, Some(Err(NotExpanded::Empty)));
+        check(&KnownGroup::LargerThan(5), 5, Some(Err(NotExpanded::TooLarge)));
+        check(&KnownGroup::LargerThan(5), 4, Some(Err(NotExpanded::TooLarge)));
         check(&KnownGroup::LargerThan(5), 6, None);
     }
 
@@ -187,17 +235,19 @@ mod tests {
     fn a_group_is_opened_once_whoever_asks_and_however_it_ends() {
         let opened = |limit: usize, first: usize, second: usize| {
             let indexed = crate::directory::tests::indexed();
-            let group = |members: &[&str]| crate::directory::tests::group("all", members);
+            let named = |name: &str| indexed.named(name);
+            let whole = crate::directory::tests::group("all", &["alice", "bob"]);
+            let smaller = crate::directory::tests::group("all", &["alice"]);
             let known = Expansions::default();
-            let first = known.of_group(&group(&["alice", "bob"]), &indexed, first);
+            let first = known.of_group(&whole, named, first);
             // Had it to be opened again, it would be found to have another member.
-            let again = known.of_group(&group(&["alice"]), &indexed, second);
+            let again = known.of_group(&smaller, named, second);
             assert!(known.0.lock().expect("is not poisoned").members <= limit);
             (first.map(|it| it.len()), again.map(|it| it.len()))
         };
         assert_eq!(opened(2, 2, 2), (Ok(2), Ok(2)));
-        let too_large = ResolveError::GroupTooLarge;
-        assert_eq!(opened(0, 1, 1), (Err(too_large.clone()), Err(too_large.clone())));
+        let too_large = NotExpanded::TooLarge;
+        assert_eq!(opened(0, 1, 1), (Err(too_large), Err(too_large)));
         assert_eq!(opened(1, 1, 2), (Err(too_large), Ok(1)), "the limit has been raised");
     }
 

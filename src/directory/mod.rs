@@ -12,13 +12,13 @@ pub use access::{
     AccessDecision, AccessEffect, AccessProtocol, AccessRequest, AccessRule, AccessRules,
     UnknownProtocol,
 };
+pub use expansion::{Member, RemoteMember};
 pub use organization::{
-    EntityState, Group, Organization, OrganizationId, Resource, ResourceKind, User,
+    EntityState, Group, Organization, OrganizationId, Permission, Resource, ResourceKind, User,
 };
-pub use permission::{Denied, Permission, SendRight};
+pub use permission::{Denied, SendRight};
 pub use resolve::{
-    Conflict, ConflictScope, Directory, IndexedOrganization, Member, RemoteMember, ResolveError,
-    Resolved,
+    Conflict, ConflictScope, Directory, IndexedOrganization, ResolveError, Resolved,
 };
 
 /// The quota of a mailbox for which none is set, in MB (guide 3447: 50 GB), and its limits.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::permission::Permission;
 use crate::mail::{Address, Domain};
 
 /// `m-` and 32 hexadecimal digits, as in WorkMail.
@@ -117,6 +116,23 @@ pub struct Resource {
     pub kind: ResourceKind,
 }
 
+/// What the owner of a mailbox, or a group, lets somebody do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// The name of the user, resource or group whose mailbox or address it is.
+    pub owner: Arc<str>,
+    /// The name of the user or group who may. A group stands for all its members, those of groups
+    /// in it too (guide 6701).
+    pub grantee: Arc<str>,
+    /// *Full Access* to the mailbox; of users to users only (guide 6691). It gives no right to
+    /// send.
+    pub full_access: bool,
+    /// *Send As*: the owner alone appears.
+    pub send_as: bool,
+    /// *Send On Behalf*: the owner is the author, and the grantee the `Sender`.
+    pub send_on_behalf: bool,
+}
+
 /// An organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Organization {
@@ -140,4 +156,12 @@ pub struct Organization {
     pub resources: Vec<Resource>,
     /// Its mailbox permissions.
     pub permissions: Vec<Permission>,
+}
+
+/// Whom a name or an address means.
+pub(super) enum Found<'a> {
+    /// A user or resource.
+    Mailbox(&'a User),
+    /// A group.
+    Group(&'a Group),
 }

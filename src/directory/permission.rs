@@ -3,26 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::organization::{EntityState, Group, Organization, User};
-use super::resolve::{Directory, Found, IndexedOrganization};
+use super::organization::{EntityState, Found, Group, Organization, User};
+use super::resolve::{Directory, IndexedOrganization};
 use crate::mail::{Address, ReversePath};
-
-/// What the owner of a mailbox, or a group, lets somebody do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Permission {
-    /// The name of the user, resource or group whose mailbox or address it is.
-    pub owner: Arc<str>,
-    /// The name of the user or group who may. A group stands for all its members, those of groups
-    /// in it too (guide 6701).
-    pub grantee: Arc<str>,
-    /// *Full Access* to the mailbox; of users to users only (guide 6691). It gives no right to
-    /// send.
-    pub full_access: bool,
-    /// *Send As*: the owner alone appears.
-    pub send_as: bool,
-    /// *Send On Behalf*: the owner is the author, and the grantee the `Sender`.
-    pub send_on_behalf: bool,
-}
 
 /// By what right a user may send a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

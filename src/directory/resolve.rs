@@ -4,30 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::expansion::{Expansion, Expansions};
-use super::organization::{EntityState, Group, Organization, OrganizationId, User};
-use super::permission::Permission;
+use super::expansion::{Expansion, Expansions, Member, NotExpanded, RemoteMember};
+use super::organization::{Found, Organization, OrganizationId, Permission, User};
 use crate::mail::{Address, Domain, is_name_within};
-
-/// A mailbox that an address leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The user's or resource's name.
-    pub mailbox: Arc<str>,
-    /// Its primary address.
-    pub address: Address,
-    /// What the mailbox may hold, in octets.
-    pub quota_bytes: u64,
-}
-
-/// A remote user that an address leads to: mail is routed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteMember {
-    /// The user's address here.
-    pub address: Address,
-    /// Where the mailbox is.
-    pub forward_to: Address,
-}
 
 /// What a recipient's address comes to: at least one mailbox or remote user, each once.
 #[derive(Clone, Debug)]
@@ -60,6 +39,15 @@ pub enum ResolveError {
     /// The group has no member that takes mail.
     #[error("the group has no members")]
     EmptyGroup,
+}
+
+impl From<NotExpanded> for ResolveError {
+    fn from(why: NotExpanded) -> Self {
+        match why {
+            NotExpanded::TooLarge => Self::GroupTooLarge,
+            NotExpanded::Empty => Self::EmptyGroup,
+        }
+    }
 }
 
 /// Something that two claim.
@@ -236,7 +224,9 @@ impl Directory {
                 (Expansion::of_user(user).ok_or(ResolveError::Disabled)?, None)
             }
             Some(Found::Group(group)) if group.is_enabled => {
-                (indexed.expansions.of_group(group, indexed, max_members)?, Some(address.clone()))
+                let named = |name: &str| indexed.named(name);
+                let expansion = indexed.expansions.of_group(group, named, max_members)?;
+                (expansion, Some(address.clone()))
             }
             Some(Found::Group(_)) => return Err(ResolveError::Disabled),
             None => return Err(ResolveError::Unknown),
@@ -257,32 +247,6 @@ impl Resolved {
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         let members = self.members.iter().map(|member| &member.address);
         members.chain(self.remote.iter().map(|remote| &remote.address))
-    }
-}
-
-impl Member {
-    /// A user's or resource's mailbox; `None` if it is elsewhere, or takes no mail.
-    pub(super) fn of(user: &User) -> Option<Self> {
-        match user.state {
-            EntityState::Enabled => Some(Self {
-                mailbox: Arc::clone(&user.name),
-                address: user.email.clone(),
-                quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
-            }),
-            EntityState::Remote(_) | EntityState::Disabled => None,
-        }
-    }
-}
-
-impl RemoteMember {
-    /// The user, if the mailbox is elsewhere.
-    pub(super) fn of(user: &User) -> Option<Self> {
-        match &user.state {
-            EntityState::Remote(elsewhere) => {
-                Some(Self { address: user.email.clone(), forward_to: elsewhere.clone() })
-            }
-            EntityState::Enabled | EntityState::Disabled => None,
-        }
     }
 }
 
@@ -317,11 +281,6 @@ impl Directory {
     fn of_domain(&self, domain: &Domain) -> Option<&Arc<IndexedOrganization>> {
         self.organizations.get(*self.domains.get(domain)?)
     }
-}
-
-pub(super) enum Found<'a> {
-    Mailbox(&'a User),
-    Group(&'a Group),
 }
 
 impl IndexedOrganization {
