@@ -8,6 +8,7 @@ mod hosts;
 pub mod mta_sts;
 pub mod random;
 mod settings;
+mod shown;
 mod verifier;
 
 use std::net::{IpAddr, Ipv6Addr};

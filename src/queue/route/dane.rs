@@ -8,7 +8,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::verifier::Shown;
+use super::shown::Shown;
 use crate::dns::{LookupError, LookupResult, RecordData, Tlsa};
 
 /// TLSA records that are looked at, of one host; a rollover of keys needs a handful.

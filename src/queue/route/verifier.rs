@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::dane::Associations;
+use super::shown::Shown;
 
 /// A verifier for rustls. Whatever else it asks for, the server must hold the key of the
 /// certificate that it shows.
@@ -85,40 +84,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-/// What a server shows in its handshake.
-pub(super) struct Shown<'a> {
-    pub(super) end_entity: &'a CertificateDer<'a>,
-    pub(super) intermediates: &'a [CertificateDer<'a>],
-    now: UnixTime,
-    algorithms: &'a WebPkiSupportedAlgorithms,
-}
-
-impl Shown<'_> {
-    /// A path to one of the roots that is valid now, from a certificate with one
-    /// of the names. There is no look at revocation lists, as with other MTAs.
-    pub(super) fn verify_path<'n>(
-        &self,
-        roots: &RootCertStore,
-        names: impl IntoIterator<Item = &'n ServerName<'n>>,
-    ) -> Result<(), Error> {
-        let certificate = ParsedCertificate::try_from(self.end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            roots,
-            self.intermediates,
-            self.now,
-            self.algorithms.all,
-        )?;
-        let mut result = Err(CertificateError::NotValidForName.into());
-        for name in names {
-            result = verify_server_name(&certificate, name);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
     }
 }
