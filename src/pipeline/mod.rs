@@ -215,19 +215,13 @@ impl Pipeline {
             let committed =
                 commit::commit_refusal(admitted, &rejection, &self.store, weight.owner()).await;
             committed.map_err(store_failure)?;
-            accesses.into_iter().for_each(|access| self.audit.record(access));
+            self.audit.record_all(accesses);
             return Err(rejection);
         }
         let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await?;
-        let committed =
-            ready.change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
-        let tell = |_: &Turn| {
-            if let Some(log) = ready.log {
-                log.write();
-            }
-            ready.accesses.into_iter().for_each(|access| self.audit.record(access));
-        };
-        heavy::in_turn(weight, tell).await;
+        let Ready { change, accesses, log } = ready;
+        let committed = change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
+        tell(log, accesses, &self.audit, weight).await;
         drop(way);
         Ok(committed)
     }
@@ -333,6 +327,20 @@ impl Pipeline {
         }
         Ok(resolved)
     }
+}
+
+/// Tells of a message that is durable.
+async fn tell(
+    log: Option<MailLog>,
+    accesses: Vec<MailboxAccess>,
+    audit: &AuditLog,
+    weight: Weight,
+) {
+    if let Some(log) = log {
+        heavy::in_turn(weight, |_: &Turn| log.write()).await;
+    }
+    // Not in a turn: this takes as long as the disk of the audit logs hangs.
+    audit.record_all(accesses);
 }
 
 impl Pipeline {
@@ -486,3 +494,6 @@ impl Handler for Pipeline {
         self.refusals.record(&refusal, self.clock.now());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ use file::AuditFile;
 /// Lines that wait for the disk. A message to a large group makes more than that at once, so whoever
 /// makes the next one waits for it.
 const WAITING: usize = 4096;
+/// Lines that are handed over in well below a millisecond.
+const MANY: usize = 1000;
 /// Octets of memory that are kept for the text of the next lines.
 const KEPT: usize = 64 * 1024;
 /// How long the writer gathers lines, since waking it for each would cost more than writing it.
@@ -75,6 +77,13 @@ impl AuditLog {
         Ok(Self { requests: Some(requests), writer: Some(writer) })
     }
 
+    /// A log whose disk hangs for as long as what comes with it is kept.
+    #[cfg(test)]
+    pub(crate) fn hanging() -> (Self, impl Send) {
+        let (requests, disk) = sync_channel(0);
+        (Self { requests: Some(requests), writer: None }, disk)
+    }
+
     /// Takes a line. Where too many wait already, it waits beside the runtime until there is room:
     /// the writer always comes to that, because it waits for nobody.
     pub fn record(&self, line: impl Into<AuditLine>) {
@@ -85,6 +94,14 @@ impl AuditLog {
             // the log tells of that.
             heavy::beside_the_runtime(|| drop(requests.send(request)));
         }
+    }
+
+    /// Takes the lines of one message, beside the runtime if they are many. Nobody does this in a
+    /// turn of heavy work, since it may have to wait for the disk.
+    pub fn record_all(&self, lines: Vec<impl Into<AuditLine>>) {
+        let are_many = lines.len() > MANY;
+        let record = || lines.into_iter().for_each(|line| self.record(line));
+        if are_many { heavy::beside_the_runtime(record) } else { record() }
     }
 
     /// Opens the files again that somebody has moved away.

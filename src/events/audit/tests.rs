@@ -60,9 +60,8 @@ fn no_line_of_a_flood_is_lost() {
     const FLOOD: u64 = 10 * WAITING as u64;
     let dir = tempfile::tempdir().expect("a folder");
     let log = opened(dir.path());
-    for number in 0..FLOOD {
-        log.record(line(MORNING.plus(Duration::from_millis(number))));
-    }
+    let lines = (0..FLOOD).map(|number| line(MORNING.plus(Duration::from_millis(number))));
+    log.record_all(lines.collect());
     drop(log);
     let written = moments(&dir.path().join("mailbox-access.jsonl"));
     let expected: Vec<_> = (0..FLOOD).map(|number| MORNING.as_millis() + number).collect();
