@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use super::addr_spec::MAX_LOCAL_PART;
+use super::field::MAX_ADDRESSES;
 use super::*;
 
 /// The addresses of a `From` field, or why there are none.
