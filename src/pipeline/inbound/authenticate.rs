@@ -112,7 +112,6 @@ impl Authenticated {
             }
         }
     }
-    }
 
     /// A submitted message: it came from a user of ours, who may write as its author, so there is
     /// nothing to check, and it is not scanned.
