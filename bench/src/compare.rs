@@ -8,7 +8,9 @@ mod corpus;
 mod dns;
 mod dovecot;
 mod haraka;
+mod kind;
 mod load;
+mod local;
 mod machine;
 mod maildir;
 mod mailweir;
@@ -18,29 +20,28 @@ mod plan;
 mod plot;
 mod postfix;
 mod report;
+mod results;
 mod rspamd;
 mod sink;
+mod start;
 mod syncs;
 mod system;
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, bail};
 
 use self::corpus::Signer;
 use self::dns::Nsd;
-use self::measure::{Measured, Spread, measure};
+use self::kind::Kind;
+use self::measure::{Measured, measure};
 use self::plan::{Cell, Class};
+use self::results::{MIB, Results, Syncs};
 use self::rspamd::Rspamd;
-use self::system::{Ground, Kind};
+use self::system::Ground;
 
 /// Where the full comparison writes.
 const DOCS: &str = "docs";
-const MIB: f64 = 1_048_576.0;
 /// Messages of a pass that counts syncs; tracing makes everything slow.
 const SYNC_MESSAGES: usize = 640;
 
@@ -55,41 +56,6 @@ pub(crate) struct Options<'a> {
     pub(crate) is_quick: bool,
     /// Only rows that have this in them
     pub(crate) rows: &'a str,
-}
-
-/// What a class gave.
-struct Results {
-    class: Class,
-    /// In the order in which they were measured; several of each system and cell.
-    measured: Vec<Measured>,
-    syncs: Vec<Syncs>,
-}
-
-/// Syncs for each message.
-struct Syncs {
-    kind: Kind,
-    cell: Cell,
-    each: f64,
-}
-
-impl Results {
-    /// The rounds of a system in a cell.
-    fn rounds(&self, kind: Kind, cell: Cell) -> impl Iterator<Item = &Measured> {
-        self.measured.iter().filter(move |row| row.kind == kind && row.cell == cell)
-    }
-
-    /// A figure over the rounds of a system in a cell.
-    fn spread(&self, kind: Kind, cell: Cell, figure: fn(&Measured) -> f64) -> Option<Spread> {
-        Spread::of(self.rounds(kind, cell).map(figure))
-    }
-
-    /// How many times Mailweir's a figure of another system is, each round held against the one
-    /// beside it.
-    fn ratio(&self, kind: Kind, cell: Cell, figure: fn(&Measured) -> f64) -> Option<Spread> {
-        let ours = self.rounds(Kind::Mailweir, cell);
-        let pairs = self.rounds(kind, cell).zip(ours);
-        Spread::of(pairs.map(|(theirs, ours)| figure(theirs) / figure(ours)))
-    }
 }
 
 /// Compares; the full comparison writes its tables and its plot to `docs/`.
@@ -202,35 +168,4 @@ fn print_row(class: &Class, row: &Measured) {
         row.rate,
         row.memory as f64 / MIB
     );
-}
-
-/// Waits until something holds, and fails if that takes too long.
-fn wait(
-    what: &str,
-    limit: Duration,
-    mut holds: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let until = Instant::now() + limit;
-    while !holds()? {
-        if Instant::now() > until {
-            bail!("waited {} s for {what}", limit.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-/// A port of loopback that nobody listens on.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The id of a user of this machine.
-fn user_id(name: &str) -> anyhow::Result<u32> {
-    let users = fs::read_to_string("/etc/passwd")?;
-    let mut fields =
-        users.lines().map(|line| line.split(':')).find(|line| line.clone().next() == Some(name));
-    let id = fields.as_mut().and_then(|fields| fields.nth(2));
-    let id = id.with_context(|| format!("there is no user {name}: bench/run.sh installs it"))?;
-    Ok(id.parse()?)
 }

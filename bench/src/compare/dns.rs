@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::wait;
+use super::local::{free_port, wait};
 use crate::process;
 
 const ZONE: &str = include_str!("../../../fixtures/dns/demo.zone");
@@ -23,7 +23,7 @@ impl Nsd {
     /// Starts it on a free port of loopback; `records` are lines of a zone file.
     pub(super) fn start(records: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let root = folder.path().display();
         // Its limit of 200 answers a second is for the internet: rspamd, which asks for each
         // message, would run into it.

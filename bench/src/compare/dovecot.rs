@@ -12,8 +12,8 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::local::{user_id, wait};
 use super::maildir::Maildir;
-use super::wait;
 use crate::process;
 
 /// The user that owns the mailboxes, and its group.
@@ -64,7 +64,7 @@ impl Dovecot {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         let mail = folder.join("mail");
         fs::create_dir(&mail)?;
-        chown(&mail, Some(super::user_id(OWNER)?), None)?;
+        chown(&mail, Some(user_id(OWNER)?), None)?;
         let root = folder.display();
         let configuration = format!(
             "base_dir = {root}/run\nstate_dir = {root}/state\nlog_path = {root}/dovecot.log\n\

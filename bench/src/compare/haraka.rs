@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::dovecot::Dovecot;
+use super::local::{free_port, wait};
 use super::maildir::Maildir;
 use super::system::{Ground, System};
-use super::wait;
 use crate::process;
 
 /// In the order in which they are asked.
@@ -41,7 +41,7 @@ impl Haraka {
         let folder = tempfile::tempdir_in(ground.scratch)?.keep();
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let dovecot = Dovecot::start_delivering(&folder.join("dovecot"))?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         configure(&folder, &modules, address, &dovecot.socket())?;
         let log = File::create(folder.join("haraka.log"))?;
         let child = Command::new("node")

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::corpus::Corpus;
+use super::kind::Kind;
+use super::load;
+use super::local::wait;
 use super::plan::Cell;
-use super::system::{Ground, Kind, System, cpu, memory};
-use super::{load, wait};
+use super::system::{Ground, System, cpu, memory};
 
 /// Sampling memory may take this part of one core's time.
 const SAMPLING_SHARE: u32 = 100;

@@ -1,6 +1,6 @@
 //! What is measured: message sizes, connections, messages on each connection.
 
-use super::system::Kind;
+use super::kind::Kind;
 
 /// How often each cell is measured, the systems in turn, and how often the key cell is.
 const ROUNDS: usize = 3;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::Context;
 
-use super::Results;
-use super::system::Kind;
+use super::kind::Kind;
+use super::results::Results;
 
 const WIDTH: f64 = 780.0;
 /// Where the axis begins and ends.

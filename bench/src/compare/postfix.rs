@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::dovecot::Dovecot;
+use super::local::{free_port, user_id, wait};
 use super::maildir::Maildir;
 use super::outgoing;
 use super::rspamd::{Rspamd, Task};
 use super::system::{Ground, System};
-use super::wait;
 use crate::process;
 
 /// The user that owns the mailbox.
@@ -94,7 +94,7 @@ impl Postfix {
         logins: Option<Logins>,
         task: &str,
     ) -> anyhow::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, super::free_port()?));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let milter = rspamd.as_ref().map(Rspamd::socket);
         let main = main_cf(&folder, milter.as_deref()) + task;
         fs::write(folder.join("etc/main.cf"), main)?;
@@ -177,8 +177,8 @@ fn prepare(ground: &Ground<'_>) -> anyhow::Result<PathBuf> {
     for name in ["etc", "queue", "state", "mail"] {
         fs::create_dir(folder.join(name))?;
     }
-    chown(folder.join("state"), Some(super::user_id("postfix")?), None)?;
-    chown(folder.join("mail"), Some(super::user_id(OWNER)?), None)?;
+    chown(folder.join("state"), Some(user_id("postfix")?), None)?;
+    chown(folder.join("mail"), Some(user_id(OWNER)?), None)?;
     Ok(folder)
 }
 
@@ -223,7 +223,7 @@ fn main_cf(folder: &Path, milter: Option<&Path>) -> String {
 /// What makes it deliver to a mailbox; its one table is the fastest kind there is.
 fn receiving(folder: &Path) -> anyhow::Result<String> {
     let root = folder.display();
-    let owner = super::user_id(OWNER)?;
+    let owner = user_id(OWNER)?;
     Ok(format!(
         "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
          virtual_mailbox_domains = example.test\n\

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use anyhow::Context;
 
+use super::kind::Kind;
 use super::measure::{Measured, Spread};
 use super::plan::{Cell, KEY};
-use super::system::Kind;
-use super::{MIB, Results, Syncs};
+use super::results::{MIB, Results, Syncs};
 
 /// How many times Mailweir's CPU time for each message Postfix+rspamd shall need at least.
 const CPU_GOAL: f64 = 20.0;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::corpus::SELECTOR;
+use super::local::{user_id, wait};
 use super::outgoing;
 use super::system::Ground;
-use super::wait;
 use crate::process;
 
 const USER: &str = "_rspamd";
@@ -46,7 +46,7 @@ impl Rspamd {
         };
         fs::write(folder.join("rspamd.conf"), configuration(folder)? + &modules)?;
         fs::write(folder.join("options.inc"), options(folder, ground, task))?;
-        chown(folder, Some(super::user_id(USER)?), None)?;
+        chown(folder, Some(user_id(USER)?), None)?;
         let child = Command::new("rspamd")
             .args(["-f", "-u", USER, "-g", USER, "-c"])
             .arg(folder.join("rspamd.conf"))

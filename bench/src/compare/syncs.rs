@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::corpus::Corpus;
+use super::kind::Kind;
+use super::load;
+use super::local::wait;
 use super::measure::{settle, wait_delivered, warm_up};
 use super::plan::Cell;
-use super::system::{Ground, Kind, System};
-use super::{load, wait};
+use super::system::{Ground, System};
 use crate::process;
 
 /// System calls that wait for the disk.
