@@ -3,7 +3,7 @@
 use rustls_pki_types::DnsName;
 use tokio::time::Instant;
 
-use super::RouteError;
+use super::error::RouteError;
 use super::random::{Random, shuffle};
 use crate::dns::{LookupError, RecordData, RecordType, Resolver, lookup_all};
 use crate::mail::Domain;

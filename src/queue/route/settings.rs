@@ -1,13 +1,12 @@
 //! `[queue]`, as far as it says where mail goes, and `[[queue_route]]`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
-use super::hosts;
+use super::networks::Networks;
 use crate::dns::RecordType;
 use crate::mail::{Domain, GatewayLogin};
 
@@ -34,22 +33,6 @@ impl AddressOrder {
             Self::Ipv6Only => &[RecordType::Aaaa],
             Self::Ipv4Only => &[RecordType::A],
         }
-    }
-}
-
-/// To which networks mail goes, and policies are fetched from, because DNS says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Networks {
-    /// To those that are everybody's.
-    Public,
-    /// To inner networks as well.
-    All,
-}
-
-impl Networks {
-    /// Whether an address is of one of them.
-    pub(super) fn have(self, address: IpAddr) -> bool {
-        self == Self::All || !hosts::is_inner(address)
     }
 }
 

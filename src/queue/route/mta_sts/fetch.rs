@@ -16,8 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::hosts::is_of_one_host;
-use super::super::settings::Networks;
+use super::super::networks::{Networks, is_of_one_host};
 use super::super::verifier::Verifier;
 use super::policy::{Policy, PolicyError};
 use crate::dns::{RecordData, RecordType, Resolver, lookup_all};
