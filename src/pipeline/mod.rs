@@ -461,11 +461,15 @@ impl Handler for Pipeline {
     ) -> Result<Committed, MessageRefusal> {
         let (trace_id, peer) = (transaction.trace_id(), transaction.peer().clone());
         let about = format!("message from {}", transaction.reverse_path());
-        let accepted = match transaction {
-            _ if !self.store.has_room_on_disk(content.len() as u64) => Err(Reason::DiskLow.into()),
-            MailTransaction::Relayed(relayed) => self.accept(relayed, content).await,
-            MailTransaction::Submitted(submitted) => self.submit(submitted, content).await,
+        let room = self.store.room_on_disk(content.len() as u64);
+        let accepted = match (&room, transaction) {
+            (None, _) => Err(Reason::DiskLow.into()),
+            (Some(_), MailTransaction::Relayed(relayed)) => self.accept(relayed, content).await,
+            (Some(_), MailTransaction::Submitted(submitted)) => {
+                self.submit(submitted, content).await
+            }
         };
+        drop(room);
         accepted.map_err(|Rejection { reason, place }| {
             if let Some(login) = &peer.login {
                 self.audit.record(accesses::denied(trace_id, &peer, login, self.clock.now()));

@@ -153,6 +153,7 @@ impl Reservation {
             }
         } else {
             self.in_flight.0.fetch_sub(self.reserved - wanted, Ordering::Relaxed);
+            memory::freed(self.reserved - wanted);
         }
         self.reserved = wanted;
         Ok(())

@@ -3,8 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the system is asked.
@@ -19,32 +18,71 @@ pub(super) struct Disk {
     last: Mutex<Look>,
 }
 
+/// Room for a message that is on its way to the disk, until it is dropped: by then it is written, or
+/// given up.
+#[derive(Debug)]
+pub struct DiskRoom<'a> {
+    disk: &'a Disk,
+    octets: u64,
+}
+
+impl Drop for DiskRoom<'_> {
+    fn drop(&mut self) {
+        self.disk.last().promised -= self.octets; // was added when it was promised
+    }
+}
+
 /// What was seen, less what was written since.
 #[derive(Debug)]
 struct Look {
     at: Option<Instant>,
     free: u64,
+    /// Octets of what is on its way.
+    promised: u64,
     /// Whether the operator was told that there is too little.
     is_told: bool,
 }
 
 impl Disk {
     pub(super) fn new(folder: PathBuf, floor: u64) -> Self {
-        Self { folder, floor, last: Mutex::new(Look { at: None, free: 0, is_told: false }) }
+        Self {
+            folder,
+            floor,
+            last: Mutex::new(Look { at: None, free: 0, promised: 0, is_told: false }),
+        }
     }
 
-    /// Whether there is room for so many octets above what stays free. The system is asked seldom.
+    /// Whether there is room for so many octets above what stays free and what is on its way. The
+    /// system is asked seldom.
     pub(super) fn has_room(&self, octets: u64) -> bool {
+        self.has_room_beside(&mut self.last(), octets)
+    }
+
+    /// Keeps this room, if it is there.
+    pub(super) fn room(&self, octets: u64) -> Option<DiskRoom<'_>> {
+        let mut last = self.last();
+        if !self.has_room_beside(&mut last, octets) {
+            return None;
+        }
+        last.promised += octets;
+        Some(DiskRoom { disk: self, octets })
+    }
+
+    fn last(&self) -> MutexGuard<'_, Look> {
+        // Nothing panics while holding this lock.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_room_beside(&self, last: &mut Look, octets: u64) -> bool {
         if self.floor == 0 {
             return true;
         }
-        // Nothing panics while holding this lock.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
             last.at = Some(Instant::now());
             last.free = self.look();
         }
-        let has_room = last.free >= self.floor.saturating_add(octets);
+        let wanted = self.floor.saturating_add(last.promised).saturating_add(octets);
+        let has_room = last.free >= wanted;
         if last.free >= self.floor {
             last.is_told = false;
         } else if !last.is_told {
@@ -57,7 +95,7 @@ impl Disk {
 
     /// So many octets were written.
     pub(super) fn took(&self, octets: u64) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last();
         last.free = last.free.saturating_sub(octets);
     }
 
@@ -98,5 +136,17 @@ mod tests {
         assert!(disk.has_room(1) && !disk.has_room(free));
         disk.took(free - free / 4);
         assert!(!disk.has_room(1));
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_until_it_is_written_or_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = Disk::new(folder.path().into(), 1).look();
+        let disk = Disk::new(folder.path().into(), free / 2);
+        let most = free / 3;
+        let first = disk.room(most).expect("room for one");
+        assert!(disk.room(most).is_none() && !disk.has_room(most), "and not for two");
+        drop(first);
+        assert!(disk.room(most).is_some());
     }
 }

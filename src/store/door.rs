@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::backlog::{Backlog, QueueBounds, QueueClaim, QueueFull, QueueHold};
 use super::codec::{self, Encoded};
 use super::committer::Request;
-use super::disk::Disk;
+use super::disk::{Disk, DiskRoom};
 use super::entry::Commit;
 use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
@@ -241,6 +241,12 @@ impl Store {
     /// the disk is full.
     pub fn has_room_on_disk(&self, octets: u64) -> bool {
         self.disk.has_room(octets)
+    }
+
+    /// Keeps room on the disk for a message of so many octets, if there is room; messages that come
+    /// together have it each.
+    pub fn room_on_disk(&self, octets: u64) -> Option<DiskRoom<'_>> {
+        self.disk.room(octets)
     }
 
     /// What waits to leave, and what will. Whoever takes it is the queue: there is one.

@@ -151,3 +151,28 @@ fn what_a_large_message_took_goes_back_to_the_system() {
     assert!(client.data(&large).starts_with("250"));
     wait_for("the memory", || (resident(&daemon) < before + 12).then_some(()));
 }
+
+/// None of them is large, and no reply follows: the clients are gone before the end.
+#[test]
+fn what_many_messages_took_together_goes_back_to_the_system() {
+    const SIZE: usize = 3 << 20;
+    let daemon = Setup::default().start();
+    let line = format!("{}\r\n", "x".repeat(76));
+    let part = message("bob@good.test", "cut off");
+    let part = [part, line.repeat(SIZE / line.len()).into_bytes()].concat();
+    let mut client = Client::connect(daemon.address());
+    client.envelope("bob@good.test", &["alice@example.test"]);
+    assert!(client.data(&message("bob@good.test", "small")).starts_with("250"));
+    let before = resident(&daemon);
+    let mut cut_off = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(daemon.address());
+        client.envelope("bob@good.test", &["alice@example.test"]);
+        assert!(client.command("DATA").starts_with("354"));
+        client.send(&part);
+        cut_off.push(client);
+    }
+    wait_for("the messages", || (resident(&daemon) > before + 50).then_some(()));
+    drop(cut_off);
+    wait_for("the memory", || (resident(&daemon) < before + 20).then_some(()));
+}

@@ -183,3 +183,29 @@ fn the_lines_can_be_switched_off_with_a_reload() {
     send(&daemon, &["bob@example.test"], "two");
     check(&lines(&daemon, 2), "delivered", &["to=bob@example.test"]);
 }
+
+/// The log ends in a pipe that nobody reads, as behind a pager: mail is answered all the same, and the
+/// daemon ends when it is told to.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let mut users = String::new();
+    let mut recipients = Vec::new();
+    for number in 0..90 {
+        users.push_str(&format!("[[user]]\nname = \"u{number}\"\n"));
+        recipients.push(format!("u{number}@example.test"));
+    }
+    let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    let mut daemon = Setup::with(&users).prepare();
+    let pipe = daemon.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
+    let mut command = Command::new("sh");
+    let redirected = format!("exec \"$0\" \"$@\" 2<>{}", pipe.display());
+    command.args(["-c", &redirected, BINARY]);
+    daemon.launch(command);
+    // Some 150 octets for each recipient of each message: twice what pipe and daemon hold.
+    for number in 0..60 {
+        send(&daemon, &recipients, &format!("message {number}"));
+    }
+    assert_eq!(daemon.mailbox("u0").len(), 60);
+    assert!(daemon.stop().success());
+}

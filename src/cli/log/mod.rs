@@ -16,10 +16,10 @@ use super::harmless::harmless;
 use crate::config::{LogFormat, LogSettings};
 use crate::pipeline;
 
-/// What is still to be written when the process ends; whoever starts the log keeps it.
-pub(super) type Log = writer::Gatherer<io::Stderr>;
+pub(super) use writer::Log;
 
-/// Starts the log. A second start, as tests may do, leaves the first log as it is.
+/// Starts the log; whoever does keeps it to its end. A second start, as tests may do, leaves the first
+/// log as it is.
 pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
     let log = Log::start(io::stderr()).context("starting the log")?;
     let filter = EnvFilter::new(&settings.level);

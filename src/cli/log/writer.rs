@@ -1,10 +1,11 @@
-//! Where the lines of the log go. Lines of mail come by the thousand and nobody waits for one: they
-//! are gathered for a moment and written together. Every other line is written at once, after what
-//! was gathered before it, so that all stay in their order.
+//! Where the lines of the log go: to a thread that writes them, so that nobody else waits for who reads
+//! them. Lines of mail come by the thousand: they are gathered for a moment and written together. For
+//! any other line whoever logs waits until it is written, but not for long. What nobody takes away in
+//! time is counted and left out.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use tracing::Metadata;
@@ -13,123 +14,203 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long a line of mail may wait for others. One write in this time costs nothing beside the
 /// messages, and no reader of the log notices it.
 const GATHERING: Duration = Duration::from_millis(10);
+/// How many octets may wait; lines beyond are left out.
+const MOST_WAITING: usize = 256 * 1024;
+/// How long whoever logs waits for a line that is not of mail. Once in vain, nobody waits until
+/// something is written again.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the last lines.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// After so long a reader that is too slow for what it does not want to wait for is tried again.
+const READER_PAUSE: Duration = Duration::from_millis(10);
 
-/// What may be gathered. Where nobody takes it away any more, whoever has another line waits.
-const MOST_GATHERED: usize = 256 * 1024;
+/// The log, until it is dropped; then it waits a moment for the last lines.
+pub(in crate::cli) struct Log(Arc<Shared>);
 
-/// The log's end: everything is written when it is dropped.
-pub(in crate::cli) struct Gatherer<W: Write>(Arc<Gathered<W>>);
-
-struct Gathered<W> {
-    lines: Mutex<Vec<u8>>,
-    is_begun: Condvar,
-    /// Held from the moment at which lines are taken, so that none overtakes another.
-    out: Mutex<Out<W>>,
+struct Shared {
+    lines: Mutex<Lines>,
+    /// There is something to write, or it need not wait any longer.
+    is_wanted: Condvar,
+    /// Something was written.
+    is_written: Condvar,
 }
 
-struct Out<W> {
-    to: W,
-    /// What is being written; between times empty.
-    taken: Vec<u8>,
+#[derive(Default)]
+struct Lines {
+    waiting: Vec<u8>,
+    /// Octets of all lines so far, and of those that are written or given up.
+    taken: u64,
+    written: u64,
+    /// Whether somebody waits for what is waiting.
+    is_urgent: bool,
+    /// Whether somebody has waited in vain, and nothing was written since.
+    is_stuck: bool,
+    /// Lines that were left out and not told yet.
+    lost: u64,
+    is_ended: bool,
+    /// Whose own lines wait for nobody.
+    writer: Option<ThreadId>,
 }
 
-impl<W: Write + Send + 'static> Gatherer<W> {
-    /// Writes to this, with a thread for the lines that are gathered.
-    pub(super) fn start(out: W) -> io::Result<Self> {
-        let gathered = Arc::new(Gathered {
+impl Log {
+    /// Writes to this with a thread of its own.
+    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
             lines: Mutex::default(),
-            is_begun: Condvar::new(),
-            out: Mutex::new(Out { to: out, taken: Vec::new() }),
+            is_wanted: Condvar::new(),
+            is_written: Condvar::new(),
         });
-        // It ends with the process.
-        let shared = Arc::clone(&gathered);
-        thread::Builder::new().name("log".into()).spawn(move || shared.write_for_ever())?;
-        Ok(Self(gathered))
+        let of_thread = Arc::clone(&shared);
+        let writer = Writer { out, is_within_line: false };
+        let thread = thread::Builder::new().name("log".into());
+        let thread = thread.spawn(move || of_thread.write_until_the_end(writer))?;
+        shared.lines().writer = Some(thread.thread().id());
+        Ok(Self(shared))
     }
 
-    /// What the lines are given to.
-    pub(super) fn entrance(&self, gathers: fn(&Metadata<'_>) -> bool) -> Entrance<W> {
-        Entrance { gathered: Arc::clone(&self.0), gathers }
+    /// What the lines are given to; `is_of_mail` says which may wait for others.
+    pub(super) fn entrance(&self, is_of_mail: fn(&Metadata<'_>) -> bool) -> Entrance {
+        Entrance { shared: Arc::clone(&self.0), is_of_mail }
     }
 }
 
-impl<W: Write> Drop for Gatherer<W> {
+impl Drop for Log {
     fn drop(&mut self) {
-        self.0.write_with(&[]);
+        let mut lines = self.0.lines();
+        lines.is_ended = true;
+        self.0.is_wanted.notify_one();
+        let end = lines.taken;
+        self.0.wait_for(lines, end, LAST_PATIENCE);
     }
 }
 
-impl<W: Write> Gathered<W> {
-    #[expect(clippy::disallowed_methods, reason = "nobody but the log waits for its thread")]
-    fn write_for_ever(&self) {
-        loop {
-            let lines = self.lines();
-            drop(self.is_begun.wait_while(lines, |lines| lines.is_empty()));
-            thread::sleep(GATHERING);
-            self.write_with(&[]);
-        }
-    }
-
-    fn gather(&self, line: &[u8]) {
-        let mut lines = self.lines();
-        let is_first = lines.is_empty();
-        lines.extend_from_slice(line);
-        let is_full = lines.len() > MOST_GATHERED;
-        drop(lines);
-        if is_full {
-            self.write_with(&[]);
-        } else if is_first {
-            self.is_begun.notify_one();
-        }
-    }
-
-    /// Writes what was gathered, and then this. Nobody can be told where it fails.
-    fn write_with(&self, line: &[u8]) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let Out { to, taken } = &mut *out;
-        std::mem::swap(taken, &mut *self.lines());
-        taken.extend_from_slice(line);
-        to.write_all(taken).and_then(|()| to.flush()).ok();
-        taken.clear();
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes a line, and waits until it is written if it is urgent.
+    fn take(&self, line: &[u8], is_urgent: bool) {
+        let mut lines = self.lines();
+        if lines.waiting.len() + line.len() > MOST_WAITING {
+            lines.lost += 1;
+            return;
+        }
+        let is_first = lines.waiting.is_empty();
+        lines.waiting.extend_from_slice(line);
+        lines.taken += line.len() as u64;
+        lines.is_urgent |= is_urgent;
+        if is_first || is_urgent {
+            self.is_wanted.notify_one();
+        }
+        let end = lines.taken;
+        if is_urgent && !lines.is_stuck && lines.writer != Some(thread::current().id()) {
+            self.wait_for(lines, end, PATIENCE);
+        }
+    }
+
+    /// Waits until all up to here is written, but not for longer than this.
+    fn wait_for(&self, lines: MutexGuard<'_, Lines>, end: u64, patience: Duration) {
+        let is_missing = |lines: &mut Lines| lines.written < end;
+        let waited = self.is_written.wait_timeout_while(lines, patience, is_missing);
+        let (mut lines, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        lines.is_stuck |= waited.timed_out();
+    }
+
+    fn write_until_the_end(&self, mut writer: Writer<impl Write>) {
+        let mut batch = Vec::new();
+        while self.next_batch(&mut batch) {
+            let lost = writer.write(&batch, || self.lines().is_ended);
+            let mut lines = self.lines();
+            lines.written += batch.len() as u64;
+            lines.is_stuck = false;
+            lines.lost += lost;
+            let lost = if lost == 0 { std::mem::take(&mut lines.lost) } else { 0 };
+            drop(lines);
+            self.is_written.notify_all();
+            batch.clear();
+            if lost > 0 {
+                tracing::warn!(lines = lost, "lines of the log were left out: they were not taken");
+            }
+        }
+    }
+
+    /// Waits for lines; none once the log has ended.
+    fn next_batch(&self, batch: &mut Vec<u8>) -> bool {
+        let is_idle = |lines: &mut Lines| lines.waiting.is_empty() && !lines.is_ended;
+        let lines = self.is_wanted.wait_while(self.lines(), is_idle);
+        let lines = lines.unwrap_or_else(PoisonError::into_inner);
+        let has_time = |lines: &mut Lines| !lines.is_urgent && !lines.is_ended;
+        let waited = self.is_wanted.wait_timeout_while(lines, GATHERING, has_time);
+        let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        lines.is_urgent = false;
+        std::mem::swap(batch, &mut lines.waiting);
+        !batch.is_empty()
+    }
 }
 
-/// Gives each line to the gatherer, as what it is.
-pub(super) struct Entrance<W> {
-    gathered: Arc<Gathered<W>>,
-    gathers: fn(&Metadata<'_>) -> bool,
+struct Writer<W> {
+    out: W,
+    /// Whether what was written last is a part of a line.
+    is_within_line: bool,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes a batch; how many lines of it nobody has, because they cannot be written.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what was written must be known to go on behind it"
+    )]
+    fn write(&mut self, batch: &[u8], is_ended: impl Fn() -> bool) -> u64 {
+        if std::mem::take(&mut self.is_within_line) {
+            // What follows is no part of it. If this fails, so does the rest.
+            self.out.write_all(b"\n").ok();
+        }
+        let mut rest = batch;
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !is_ended() => {
+                    thread::park_timeout(READER_PAUSE);
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let written = batch.get(..batch.len() - rest.len()).unwrap_or_default();
+        self.is_within_line = !rest.is_empty() && written.last().is_some_and(|last| *last != b'\n');
+        memchr::memchr_iter(b'\n', rest).count() as u64
+    }
+}
+
+/// Gives each line to the log, as what it is.
+pub(super) struct Entrance {
+    shared: Arc<Shared>,
+    is_of_mail: fn(&Metadata<'_>) -> bool,
 }
 
 /// Takes one line.
-pub(super) struct LineWriter<'a, W> {
-    gathered: &'a Gathered<W>,
-    is_gathered: bool,
+pub(super) struct LineWriter<'a> {
+    shared: &'a Shared,
+    is_urgent: bool,
 }
 
-impl<'a, W: Write + 'a> MakeWriter<'a> for Entrance<W> {
-    type Writer = LineWriter<'a, W>;
+impl<'a> MakeWriter<'a> for Entrance {
+    type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        LineWriter { gathered: &self.gathered, is_gathered: false }
+        LineWriter { shared: &self.shared, is_urgent: true }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        LineWriter { gathered: &self.gathered, is_gathered: (self.gathers)(metadata) }
+        LineWriter { shared: &self.shared, is_urgent: !(self.is_of_mail)(metadata) }
     }
 }
 
 /// The subscriber writes a line in one piece.
-impl<W: Write> Write for LineWriter<'_, W> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.is_gathered {
-            self.gathered.gather(line);
-        } else {
-            self.gathered.write_with(line);
-        }
+        self.shared.take(line, self.is_urgent);
         Ok(line.len())
     }
 
@@ -144,17 +225,16 @@ mod tests {
 
     use super::*;
 
-    /// Tells each write, and ends it when it is let.
+    /// Tells each write, and ends it when it is let, with what it is told.
     struct Watched {
         written: Sender<String>,
-        let_on: Receiver<()>,
+        let_on: Receiver<io::Result<usize>>,
     }
 
     impl Write for Watched {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.written.send(String::from_utf8_lossy(bytes).into_owned()).ok();
-            self.let_on.recv().ok();
-            Ok(bytes.len())
+            self.let_on.recv().unwrap_or(Ok(bytes.len())).map(|most| most.min(bytes.len()))
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -162,80 +242,105 @@ mod tests {
         }
     }
 
-    fn watched() -> (Gatherer<Watched>, Receiver<String>, Sender<()>) {
+    const ALL: io::Result<usize> = Ok(usize::MAX);
+
+    fn watched() -> (Log, Receiver<String>, Sender<io::Result<usize>>) {
         let (written, writes) = channel();
         let (lets_on, let_on) = channel();
-        let gatherer = Gatherer::start(Watched { written, let_on }).expect("a thread");
-        (gatherer, writes, lets_on)
-    }
-
-    fn gathered(gatherer: &Gatherer<Watched>) -> LineWriter<'_, Watched> {
-        LineWriter { gathered: &gatherer.0, is_gathered: true }
+        let log = Log::start(Watched { written, let_on }).expect("a thread");
+        (log, writes, lets_on)
     }
 
     #[test]
-    fn lines_that_are_gathered_are_one_write_and_come_by_themselves() {
-        let (gatherer, writes, lets_on) = watched();
+    fn lines_of_mail_are_one_write_and_come_by_themselves() {
+        let (log, writes, lets_on) = watched();
         // The first is being written, and these come meanwhile.
-        gathered(&gatherer).write_all(b"first\n").expect("writes");
+        log.0.take(b"first\n", false);
         assert_eq!(writes.recv().expect("a write"), "first\n");
         for line in ["one\n", "two\n", "three\n"] {
-            gathered(&gatherer).write_all(line.as_bytes()).expect("writes");
+            log.0.take(line.as_bytes(), false);
         }
-        lets_on.send(()).expect("waits");
+        lets_on.send(ALL).expect("waits");
         assert_eq!(writes.recv().expect("a write"), "one\ntwo\nthree\n");
         drop(lets_on);
     }
 
     #[test]
-    fn other_lines_come_at_once_and_behind_what_was_gathered() {
-        let (gatherer, writes, lets_on) = watched();
+    fn other_lines_are_written_when_they_are_logged_and_all_keep_their_order() {
+        let (log, writes, lets_on) = watched();
         drop(lets_on);
         let mut all = String::new();
+        let mut expected = String::new();
         for number in 0..200 {
-            gathered(&gatherer).write_all(format!("mail {number}\n").as_bytes()).expect("writes");
+            let line = format!("mail {number}\n");
+            log.0.take(line.as_bytes(), false);
+            expected.push_str(&line);
             if number % 3 == 0 {
-                let mut other = LineWriter { gathered: &gatherer.0, is_gathered: false };
                 let line = format!("other {number}\n");
-                other.write_all(line.as_bytes()).expect("writes");
+                log.0.take(line.as_bytes(), true);
+                expected.push_str(&line);
                 all.extend(writes.try_iter());
-                assert!(all.ends_with(&line), "{all}");
+                assert_eq!(all, expected);
             }
         }
-        drop(gatherer);
+        drop(log);
         all.extend(writes.try_iter());
-        let expected: String = (0..200)
-            .flat_map(|number| {
-                let other = (number % 3 == 0).then(|| format!("other {number}\n"));
-                std::iter::once(format!("mail {number}\n")).chain(other)
-            })
-            .collect();
-        assert_eq!(all, expected);
+        assert_eq!(all, expected, "the last ones too");
     }
 
     #[test]
-    fn whoever_logs_waits_when_nobody_takes_the_lines_away() {
-        let (gatherer, writes, lets_on) = watched();
-        gathered(&gatherer).write_all(b"first\n").expect("writes");
+    fn nobody_waits_for_a_reader_that_does_not_read_and_what_is_left_out_is_counted() {
+        let (log, writes, lets_on) = watched();
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        log.0.take(b"first\n", true);
         assert_eq!(writes.recv().expect("a write"), "first\n");
-        let line = [b'x'; 1024];
-        let shared = Arc::clone(&gatherer.0);
-        let (counts, count) = channel();
-        let flood = thread::spawn(move || {
-            for _ in 0..MOST_GATHERED / 1024 + 2 {
-                LineWriter { gathered: &shared, is_gathered: true }
-                    .write_all(&line)
-                    .expect("writes");
-                counts.send(()).expect("is counted");
-            }
-        });
-        // All that may be gathered, and not one more.
-        for _ in 0..MOST_GATHERED / 1024 {
-            count.recv().expect("is gathered");
+        // One has waited, for a while; now none does.
+        assert!(log.0.lines().is_stuck);
+        let places = MOST_WAITING / line.len();
+        for number in 0..places + 3 {
+            log.0.take(&line, number % 2 == 0);
         }
-        assert!(count.recv_timeout(Duration::from_millis(100)).is_err());
+        assert_eq!(log.0.lines().lost, 3);
+        lets_on.send(ALL).expect("waits");
+        assert_eq!(writes.recv().expect("a write").len(), MOST_WAITING);
+        lets_on.send(ALL).expect("waits");
         drop(lets_on);
-        flood.join().expect("goes on");
-        assert_eq!(writes.iter().next().map(|it| it.len()), Some(MOST_GATHERED + 1024));
+        log.0.take(b"last\n", true);
+        assert_eq!(log.0.lines().lost, 0, "they are told");
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_has_all_and_one_that_fails_is_told_how_much_it_lacks() {
+        let (log, writes, lets_on) = watched();
+        log.0.take(b"one\n", false);
+        for (outcome, expected) in [
+            (Ok(2), "one\n"),
+            (Err(ErrorKind::WouldBlock.into()), "e\n"),
+            (Err(ErrorKind::Interrupted.into()), "e\n"),
+            (Ok(2), "e\n"),
+        ] {
+            assert_eq!(writes.recv().expect("a write"), expected);
+            lets_on.send(outcome).expect("waits");
+        }
+        log.0.take(b"two\nthree\n", false);
+        assert_eq!(writes.recv().expect("a write"), "two\nthree\n");
+        lets_on.send(Ok(1)).expect("waits");
+        assert_eq!(writes.recv().expect("a write"), "wo\nthree\n");
+        lets_on.send(Err(ErrorKind::StorageFull.into())).expect("waits");
+        log.0.take(b"four\n", false);
+        assert_eq!(writes.recv().expect("a write"), "\n", "the line that was cut has an end");
+        assert_eq!(log.0.lines().lost, 2);
+        drop(lets_on);
+        assert_eq!(writes.recv().expect("a write"), "four\n");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_ever() {
+        let (log, writes, lets_on) = watched();
+        log.0.take(b"first\n", false);
+        assert_eq!(writes.recv().expect("a write"), "first\n");
+        log.0.take(b"second\n", false);
+        drop(log);
+        drop(lets_on);
     }
 }
