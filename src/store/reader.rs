@@ -255,3 +255,23 @@ fn stored(indexed: IndexedMessage) -> StoredMessage {
 pub fn exists(settings: &Settings) -> bool {
     fs::metadata(Layout(settings).index()).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two records have the key of a mailbox that was not durable yet when the second was made.
+    #[test]
+    fn a_mailbox_that_is_born_twice_is_one() {
+        let name = MailboxName { organization: "m-1".into(), user: "alice".into() };
+        let birth = NewMailbox { id: MailboxId::generate(), name, wrapped_key: "key".into() };
+        let head = RecordHead { new_mailboxes: vec![birth.clone()], ..RecordHead::default() };
+        let mut mailboxes = vec![(birth, 7)];
+        add_births(&mut mailboxes, &head);
+        let other = NewMailbox { id: MailboxId::generate(), ..mailboxes[0].0.clone() };
+        let head = RecordHead { new_mailboxes: vec![other.clone(), other], ..head };
+        add_births(&mut mailboxes, &head);
+        let used: Vec<_> = mailboxes.iter().map(|(_, used)| *used).collect();
+        assert_eq!(used, [7, 0]);
+    }
+}

@@ -19,8 +19,10 @@ use crate::store::indexer::{Indexable, Indexer, Lag};
 use crate::store::keys::Keyring;
 use crate::store::layout::Layout;
 use crate::store::log::Log;
+use crate::store::queued::{SealedEntry, SealedQueued};
 use crate::store::recovery::{Recovered, Ties};
 use crate::store::segment::{Catalog, Scanner};
+use crate::store::tests::queue::entry;
 
 const MIB: usize = 1024 * 1024;
 /// Octets that sealing adds to a content.
@@ -254,14 +256,46 @@ fn what_is_indexed_is_no_longer_behind() {
         records.send(record).expect("has room");
     }
     drop(records);
-    let (committer, _asked) = mpsc::channel(1);
+    let (committer, mut asked) = mpsc::channel(1);
     let is_closing = Arc::new(AtomicBool::new(false));
     let index = Index::open(&path).expect("opens");
+    lag.set_stuck(true);
     Indexer::new(index, Arc::clone(&lag), committer.downgrade(), is_closing).run(&indexed);
+    assert!(matches!(asked.try_recv(), Ok(Request::Indexed)), "who waits for it learns of it");
     assert_eq!(lag.unindexed(), 0);
     assert!(!lag.is_stuck());
     let index = Index::open(&path).expect("opens");
     assert_eq!(index.cursor(Cursor::Indexed).expect("reads"), Lsn(3));
+}
+
+/// Large records that wait for an index which cannot be written are refused, once the committer
+/// knows.
+#[tokio::test]
+async fn an_index_that_cannot_be_written_is_told_until_it_can() {
+    let folder = DataFolder::new();
+    let path = folder.events("index.sqlite");
+    let lag = Arc::new(Lag::default());
+    let (records, indexed) = std::sync::mpsc::channel();
+    let head = Arc::new(RecordHead { changes: vec![change(); 21], ..RecordHead::default() });
+    lag.add_unindexed(head.rows());
+    let record = Indexable { lsn: Lsn(0), next: Lsn(1), head, events: None };
+    records.send(record).expect("has room");
+    drop(records);
+    let (committer, mut asked) = mpsc::channel(10);
+    let to_committer = committer.downgrade();
+    let indexer = Index::open(&path).expect("opens");
+    let other = rusqlite::Connection::open(&path).expect("opens");
+    other.execute_batch("ALTER TABLE cursor RENAME TO away").expect("renames");
+    let (seen, is_closing) = (Arc::clone(&lag), Arc::new(AtomicBool::new(false)));
+    let indexer = Indexer::new(indexer, seen, to_committer, is_closing);
+    let indexing = std::thread::spawn(move || indexer.run(&indexed));
+    let told = tokio::time::timeout(std::time::Duration::from_secs(30), asked.recv()).await;
+    assert!(matches!(told, Ok(Some(Request::Indexed))), "{told:?}");
+    assert!(lag.is_stuck());
+    other.execute_batch("ALTER TABLE away RENAME TO cursor").expect("renames");
+    indexing.join().expect("ends");
+    assert!(!lag.is_stuck());
+    assert_eq!(lag.unindexed(), 0);
 }
 
 fn delivery(mailbox: MailboxId) -> SealedDelivery {
@@ -294,21 +328,29 @@ fn a_record_weighs_what_the_index_has_to_do_for_it() {
     head.blobs.push(head_of(&[mailbox; 3], 1).blobs.remove(0));
     let message = MessageRef { lsn: Lsn(0), blob: 0, mail: 0, mailbox };
     head.changes = vec![Change { message, from: Folder::Inbox, to: None, size: 1, at: NOW }];
-    assert_eq!(head.rows(), 2004);
+    let entry = || SealedEntry { entry: Arc::new(entry("far.test", &["a", "b"])), is_gone: false };
+    let queued = SealedQueued { entries: vec![entry(), entry()], wrapped_key: "key".into() };
+    head.blobs[1].mails[0].queued = Some(queued);
+    assert_eq!(head.rows(), 2006, "entries, however many recipients they have");
     let kept = head.for_the_index();
-    assert_eq!(kept.rows(), 2004);
+    assert_eq!(kept.rows(), 2006);
     assert!(kept.stories.is_empty());
     let mut deliveries = kept.blobs.iter().flat_map(|it| &it.mails).flat_map(|it| &it.deliveries);
     assert!(deliveries.all(|delivery| delivery.wrapped_key.is_empty()));
 }
 
-/// An index with what records come to that are applied in groups of so many.
-fn indexed_in_groups(group: usize, records: &[(Lsn, RecordHead)]) -> (Vec<index::Row>, Vec<u64>) {
+/// An index with what records come to that are applied in groups of so many, each so many times.
+fn indexed_in_groups(
+    group: usize,
+    times: usize,
+    records: &[(Lsn, RecordHead)],
+) -> (Vec<index::Row>, Vec<u64>) {
     let mut index = Index::open(Path::new("")).expect("opens");
-    // A group twice: what the index has already changes nothing.
     for group in records.chunks(group) {
         let next = Lsn(group.last().expect("is not empty").0.0 + 1);
-        index.apply(group.iter().map(|(lsn, head)| (*lsn, head)), next).expect("applies");
+        for _ in 0..times {
+            index.apply(group.iter().map(|(lsn, head)| (*lsn, head)), next).expect("applies");
+        }
     }
     let used = index.mailboxes().expect("lists").into_iter().map(|(_, used)| used);
     (index.rows_after(None).expect("lists"), used.collect())
@@ -344,13 +386,51 @@ fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
     .zip(1..)
     .map(|(head, lsn)| (Lsn(lsn), head))
     .collect();
-    let (rows, used) = indexed_in_groups(1, &records);
+    let (rows, used) = indexed_in_groups(1, 1, &records);
     assert_eq!(rows.len(), 7);
     // In the order in which the mailboxes were born.
     assert_eq!(used.iter().sum::<u64>(), 20 + 300 + 2000);
     for group in [2, 3, 4, records.len()] {
-        assert_eq!(indexed_in_groups(group, &records), (rows.clone(), used.clone()), "{group}");
+        assert_eq!(indexed_in_groups(group, 1, &records), (rows.clone(), used.clone()), "{group}");
     }
+    // What the index has already changes nothing.
+    assert_eq!(indexed_in_groups(1, 2, &records), (rows, used));
+}
+
+/// What is worked into a pack is forgotten; what changed meanwhile is not, nor what stands elsewhere.
+#[test]
+fn only_changes_that_a_pack_has_are_forgotten() {
+    let id = MailboxId::generate();
+    let birth = mailbox::NewMailbox { id, name: name("alice"), wrapped_key: "key".into() };
+    let born = RecordHead { new_mailboxes: vec![birth], ..head_of(&[id], 10) };
+    let change = |lsn: u64, to: Option<Folder>, size: u64| {
+        let message = MessageRef { lsn: Lsn(lsn), blob: 0, mail: 0, mailbox: id };
+        let change = Change { message, from: Folder::Inbox, to, size, at: NOW };
+        RecordHead { changes: vec![change], ..RecordHead::default() }
+    };
+    let records = [
+        born,
+        head_of(&[id], 100),
+        head_of(&[id], 1000),
+        head_of(&[id], 10_000),
+        change(0, None, 10),
+        change(1, None, 100),
+        change(2, Some(Folder::JunkEmail), 1000),
+        change(3, None, 10_000),
+    ];
+    let mut index = Index::open(Path::new("")).expect("opens");
+    let records = || records.iter().zip(0..).map(|(head, lsn)| (Lsn(lsn), head));
+    index.apply(records(), Lsn(8)).expect("applies");
+    let removed = |index: &Index, end: u64| index.removed_bytes(&(0..end)).expect("sums");
+    assert_eq!((removed(&index, 3), removed(&index, 4)), (110, 10_110));
+    let changes = index.changes(&(0..3)).expect("reads");
+    assert_eq!((changes.messages.len(), changes.considered), (3, Lsn(8)));
+    let moved = changes.messages.values().find(|it| it.folder.is_some()).expect("is moved");
+    assert_eq!((moved.folder, moved.since), (Some(Folder::JunkEmail), NOW));
+    index.forget_changes(&(0..3), Lsn(5)).expect("forgets");
+    assert_eq!((removed(&index, 3), removed(&index, 4)), (100, 10_100));
+    index.forget_changes(&(0..3), Lsn(8)).expect("forgets");
+    assert_eq!((removed(&index, 3), removed(&index, 4)), (0, 10_000));
 }
 
 #[test]

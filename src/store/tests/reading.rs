@@ -48,7 +48,8 @@ async fn each_mailbox_has_what_the_index_does_not_know() {
     assert_eq!(scratch.contents("bob"), ["P: to bob alone"]);
 }
 
-/// The first message of alice goes to another folder, her second is removed; bob has the same two.
+/// The first message of alice goes to another folder, and is not where it would be moved a second
+/// time; her second is removed; bob has the same two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn messages_are_where_the_log_says_and_not_the_index() {
     let scratch = Scratch::new();
@@ -66,7 +67,11 @@ async fn messages_are_where_the_log_says_and_not_the_index() {
                 let index::IndexedMessage { at, folder, size, .. } = messages[number].clone();
                 entry::Change { message: at, from: folder, to, size, at: NOW }
             };
-            let changes = vec![change(0, Some(Folder::DeletedItems)), change(1, None)];
+            let changes = vec![
+                change(0, Some(Folder::DeletedItems)),
+                change(0, Some(Folder::JunkEmail)),
+                change(1, None),
+            ];
             let encoded = codec::encode_changes(changes, Vec::new()).expect("encodes");
             tokio::task::block_in_place(|| store.commit_blocking(encoded)).expect("commits");
         })
