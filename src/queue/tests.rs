@@ -509,6 +509,37 @@ async fn messages_that_are_sent_at_once_have_so_much_room_also_after_a_reload() 
     running.stop().await;
 }
 
+/// What comes of it may be a report, which has the message in it.
+#[tokio::test]
+async fn a_message_keeps_its_room_until_what_came_of_it_is_recorded() {
+    const MIB: u64 = 1024 * 1024;
+    let bench = Bench::new(&[&[Answer::Never]]);
+    bench.failures.store(usize::MAX, Relaxed);
+    let mut running = bench.run();
+    running.queue.reload(Settings { in_flight_bytes: MIB, ..Settings::default() });
+    let large = "x".repeat(700 * 1024);
+    running.add("a.test", &["bob"], &large).await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    soon(running.failed.recv()).await.expect("a failure");
+    running.add("b.test", &["bob"], &large).await;
+    let waits_for_room = async {
+        let waits = |it: &WaitingEntry| it.waits_for == WaitsFor::Memory;
+        while !running.queue.waits_for().iter().any(waits) {
+            assert!(running.attempts.try_recv().is_err(), "two do not fit");
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(waits_for_room).await;
+    bench.failures.store(0, Relaxed);
+    tokio::time::pause();
+    tokio::time::advance(TROUBLE_PAUSE).await;
+    tokio::time::resume();
+    for _ in 0..2 {
+        running.told().await;
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn reports_and_where_nobody_has_answered_leave_room_for_other_messages() {
     const MIB: u64 = 1024 * 1024;
@@ -787,5 +818,22 @@ async fn what_a_server_turns_away_holds_up_nothing_else_and_keeps_its_time() {
     assert_eq!(running.told().await.sent.len(), 1);
     let waits: Vec<_> = running.queue.waits_for().iter().map(|entry| entry.waits_for).collect();
     assert_eq!(waits, [WaitsFor::NextAttempt { until: state.next_attempt }]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_else_a_sender_has_rests_while_its_mail_is_turned_away() {
+    use Answer::{Sent, TurnedAway};
+    let bench = Bench::new(&[&[TurnedAway], &[Sent]]);
+    let mut running = bench.run();
+    running.add("far.test", &["bob"], "unwanted").await;
+    assert!(running.told().await.state.is_some());
+    has_it_back(&running, 1).await;
+    running.add("far.test", &["carol"], "of the same").await;
+    running.add_of("alice", "far.test", "welcome").await;
+    let first = running.told().await;
+    assert!(first.mail.entry.sender.is_some() && first.sent.len() == 1, "{first:?}");
+    // The server is back, so that nobody rests.
+    assert!(running.told().await.mail.entry.sender.is_none());
     running.stop().await;
 }

@@ -205,6 +205,14 @@ async fn a_kept_connection_is_used_and_one_that_ended_is_replaced() {
     }
     kept.expect("is kept").quit().await;
     both.finish().await;
+    // That it ended says nothing of the server, which refuses for good.
+    let refuses =
+        server(&[&[HELLO, &good("b"), "!close"].concat(), "S: 554 5.7.1 not you\n!accept"]).await;
+    let route = [hop("mx.test", &refuses)];
+    let kept = tried(&route, &["b"], None).await.connection;
+    let outcomes = told(&tried(&route, &["c"], kept).await.outcomes);
+    assert!(outcomes[0].starts_with("failed: 554 5.7.1 not you"), "{outcomes:?}");
+    refuses.finish().await;
 }
 
 #[tokio::test]
@@ -244,6 +252,20 @@ async fn a_server_that_takes_few_transactions_gets_several_connections() {
     let sent = |outcome: &&Outcome| matches!(outcome, Outcome::Sent(_));
     assert_eq!(attempt.outcomes.iter().filter(sent).count(), 12, "{:?}", told(&attempt.outcomes));
     listening.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_of_no_more_use_is_left_for_the_next() {
+    let one = "S: 220 mx\nC: EHLO client.test\nS: 250-mx\nS: 250 LIMITS RCPTMAX=1\n";
+    let closes = "C: MAIL FROM:<a@client.test>\nS: 421 4.3.2 closing\n";
+    let again = [HELLO, &good("c").replace("c queued", "c at the wrong one")].concat();
+    let first = server(&[&[one, &good("b"), closes].concat(), &again]).await;
+    let second = server(&[&[HELLO, &good("c"), QUIT].concat()]).await;
+    let route = [hop("mx1.test", &first), hop("mx2.test", &second)];
+    let attempt = tried(&route, &["b", "c"], None).await;
+    assert_eq!(told(&attempt.outcomes), ["sent: 250 b queued", "sent: 250 c queued"]);
+    attempt.connection.expect("is kept").quit().await;
+    second.finish().await;
 }
 
 #[tokio::test]

@@ -453,6 +453,10 @@ fn a_destination_that_turns_several_users_away_in_a_row_is_left_alone() {
     assert!(!is_held(&mut waiting), "it has taken somebody's between");
     away(&mut waiting, 14, "eve", "eve");
     assert!(is_held(&mut waiting), "three in a row");
+    // When it is tried again, it takes three again.
+    waiting.promote(at(60));
+    away(&mut waiting, 15, "fay", "fay");
+    assert!(!is_held(&mut waiting), "the first one after it was held");
 }
 
 #[test]

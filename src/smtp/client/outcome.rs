@@ -316,6 +316,18 @@ mod tests {
         assert_eq!(again, *failure, "{json}");
     }
 
+    /// From MAIL on, it may be the sender's or the content's fault.
+    #[test]
+    fn a_server_is_to_blame_for_what_it_says_before_it_knows_the_message() {
+        use Stage::{Auth, Banner, Connect, Content, Data, EndOfData, Hello, Mail, Rcpt, StartTls};
+        let at = |stage| {
+            let busy = failure(r#"{"code": 421, "enhanced": "4.3.2", "lines": ["busy"]}"#);
+            Failure { stage, ..busy }.is_without_message()
+        };
+        assert!([Connect, Banner, Hello, StartTls, Auth].into_iter().all(at));
+        assert!(![Mail, Rcpt, Data, Content, EndOfData].into_iter().any(at));
+    }
+
     /// RFC 3464 §2.3.6: the words are the server's; `Status` alone needs a code in any case.
     #[test]
     fn a_server_is_not_said_to_have_given_a_code_that_it_did_not() {
