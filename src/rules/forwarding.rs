@@ -83,4 +83,27 @@ mod tests {
             assert_eq!(may_go_on(section.as_bytes(), &mailbox, 0), expected, "{section}");
         }
     }
+
+    #[test]
+    fn each_mailbox_that_has_sent_a_message_on_counts_once() {
+        let mailbox = Address::parse("alice@example.test").expect("an address");
+        let both = |count: usize| -> String {
+            let of = |n| {
+                let name = "X-Mailweir-Delivered-To";
+                format!("Delivered-To: u{n}@x.test\r\n{name}: u{n}@x.test; mark=x\r\n")
+            };
+            (0..count).map(of).collect()
+        };
+        for (fields, before, expected) in [
+            (9, 0, Ok(())),
+            (10, 0, Err(Withheld::TooManyForwards)),
+            (0, 9, Ok(())),
+            (0, 10, Err(Withheld::TooManyForwards)),
+            (5, 4, Ok(())),
+            (5, 5, Err(Withheld::TooManyForwards)),
+        ] {
+            let found = may_go_on(both(fields).as_bytes(), &mailbox, before);
+            assert_eq!(found, expected, "{fields} in fields, {before} before");
+        }
+    }
 }

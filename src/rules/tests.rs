@@ -411,6 +411,74 @@ fn a_rule_that_fits_only_the_sender_field_lost_by_its_destination() {
     );
 }
 
+/// Why each rule but the winner lost.
+fn losses<A: Action>(rules: Vec<Rule<A>>, authors: &Authors<'_>) -> Vec<(String, Loss)> {
+    let to = address("x@o.test");
+    let set = RuleSet::new(rules).expect("valid");
+    let lost = set.explain(authors, &Party::new(&to)).lost;
+    lost.iter().map(|lost| (lost.name.to_string(), lost.loss)).collect()
+}
+
+#[test]
+fn what_lost_to_the_rule_of_another_field_says_so() {
+    use InboundAction::{BypassSpamCheck, Drop, MoveToJunk};
+    let (sender, from) = (address("s@a.sender.test"), [address("f@from.test")]);
+    let forged = forged(Some(&sender), &from);
+    let check = |rules: Vec<Rule<InboundAction>>, expected: &[(&str, Loss)]| {
+        let lost = losses(rules, &forged);
+        let lost: Vec<_> = lost.iter().map(|(name, loss)| (name.as_str(), *loss)).collect();
+        assert_eq!(lost, expected);
+    };
+    let never = || rule("never", BypassSpamCheck, &["a.sender.test"], &["*"]);
+    let junk = || rule("junk", MoveToJunk, &["from.test"], &["*"]);
+    check(
+        vec![rule("drop", Drop, &["a.sender.test"], &["*"]), junk()],
+        &[("junk", Loss::SenderIsStricter)],
+    );
+    check(vec![never(), junk()], &[("never", Loss::UnprovenSender)]);
+    check(vec![never()], &[("never", Loss::UnprovenSender)]);
+    // One of the same field lost to the one that was passed over.
+    let wide = rule("wide", BypassSpamCheck, &["*.sender.test"], &["*"]);
+    check(
+        vec![never(), wide, junk()],
+        &[("never", Loss::UnprovenSender), ("wide", Loss::LessSpecificSender)],
+    );
+}
+
+#[test]
+fn a_rule_lost_by_its_best_match() {
+    use InboundAction::{Drop, MoveToJunk};
+    // It is as specific as the winner for the second author.
+    let from = [address("p@y.test"), address("a@x.test")];
+    let rules = vec![
+        rule("wins", Drop, &["a@x.test"], &["*"]),
+        rule("both", MoveToJunk, &["a@x.test", "y.test"], &["*"]),
+    ];
+    let lost = losses(rules, &authors(None, &from));
+    assert_eq!(lost, [("both".into(), Loss::LessRestrictiveAction)]);
+    // Where nobody has written it, stars match.
+    let rules = vec![rule("wins", Drop, &["*"], &["*"]), rule("star", MoveToJunk, &["*"], &["*"])];
+    assert_eq!(losses(rules, &authors(None, &[])), [("star".into(), Loss::LessRestrictiveAction)]);
+}
+
+#[test]
+fn an_outbound_rule_lost_by_whichever_field_it_matches() {
+    use OutboundAction::{Bounce, Drop};
+    let (sender, from) = (address("s@sender.test"), [address("f@from.test")]);
+    let rules = vec![
+        rule("by-from", Drop, &["from.test"], &["*"]),
+        rule("wins", Bounce, &["s@sender.test"], &["*"]),
+        rule("neither", Drop, &["else.test"], &["*"]),
+    ];
+    assert_eq!(
+        losses(rules, &authors(Some(&sender), &from)),
+        [
+            ("by-from".into(), Loss::LessSpecificSender),
+            ("neither".into(), Loss::SenderDoesNotMatch)
+        ]
+    );
+}
+
 #[test]
 fn limits_are_the_contracts() {
     let many: Vec<_> = (0..251).map(|number| format!("d{number}.test")).collect();
@@ -430,6 +498,8 @@ fn limits_are_the_contracts() {
             "there are two rules with the name a",
         ]
     );
+    let full = rule("a", InboundAction::Drop, &many[..250], &["*"]);
+    assert!(RuleSet::new(vec![full]).is_ok());
 }
 
 #[test]

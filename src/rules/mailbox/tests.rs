@@ -177,6 +177,8 @@ fn too_many_rules_are_refused() {
     let errors = MailboxRules::new(many(101).collect()).expect_err("too many");
     assert_eq!(errors, [MailboxRuleError::TooMany(101)]);
     let condition = Condition::Subject(TextTest::Contains(Fold::new("x")));
+    let full = rule("r", vec![condition.clone(); 20], MailboxAction::Delete);
+    assert!(MailboxRules::new(vec![full]).is_ok());
     let twice = vec![
         rule("r", vec![condition; 21], MailboxAction::Delete),
         rule("r", vec![], MailboxAction::Delete),
