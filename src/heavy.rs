@@ -415,7 +415,7 @@ mod tests {
         let (mut third, poll) = take(LIGHT_DELIVERIES + 1);
         assert!(poll.is_pending());
         // One that is for more than there can be takes all, and waits behind.
-        let (mut huge, poll) = take(usize::MAX);
+        let (mut huge, poll) = take(DELIVERIES_AT_ONCE as usize + 1);
         assert!(poll.is_pending());
         drop(first);
         let third = match third.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

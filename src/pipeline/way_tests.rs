@@ -1,0 +1,158 @@
+//! The path as a whole, where no stage alone shows what is meant.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::login::Logins;
+use super::snapshot::Policy;
+use super::*;
+use crate::clock::{ManualClock, Timestamp};
+use crate::directory::{
+    Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, User,
+};
+use crate::dns::ZoneResolver;
+use crate::events::audit::ArnSettings;
+use crate::heavy::Way;
+use crate::mail::RcptParameters;
+use crate::rules::RuleSet;
+use crate::rules::mailbox::{MailboxAction, MailboxRule, MailboxRules};
+use crate::store::CredentialStore;
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
+/// One more than a message may have without a way of its own.
+const MANY: usize = 101;
+
+fn address(text: &str) -> Address {
+    Address::parse(text).expect("an address")
+}
+
+fn user(name: &str) -> User {
+    let email = Address::from_parts(name, "example.test").expect("an address");
+    let aliases = Vec::new();
+    User { name: name.into(), email, aliases, state: EntityState::Enabled, quota_mb: 1 }
+}
+
+/// Alice, whose mail is forwarded to all; Bob, whose mail is his; and all.
+fn snapshot() -> Snapshot {
+    let others: Vec<_> = (0..MANY).map(|number| format!("u{number}")).collect();
+    let names = ["alice", "bob"].into_iter().chain(others.iter().map(String::as_str));
+    let organization = Organization {
+        id: OrganizationId::of_alias("example"),
+        alias: "example".into(),
+        domains: vec!["example.test".parse().expect("a domain")],
+        plus_addressing: false,
+        postmaster: "alice".into(),
+        reserved: address("journal@example.test"),
+        users: names.map(user).collect(),
+        groups: vec![Group {
+            name: "all".into(),
+            email: address("all@example.test"),
+            aliases: vec![],
+            members: others.iter().map(|name| name.as_str().into()).collect(),
+            is_enabled: true,
+        }],
+        resources: vec![],
+        permissions: vec![],
+    };
+    let forward = MailboxRule {
+        name: "to all".into(),
+        conditions: Vec::new(),
+        action: MailboxAction::Forward(address("all@example.test")),
+        stop: false,
+    };
+    let rules = Arc::new(MailboxRules::new(vec![forward]).expect("is right"));
+    let policy = Policy {
+        rules: Arc::new(RuleSet::default()),
+        outbound_rules: Arc::default(),
+        gateways: HashMap::new(),
+        mailbox_rules: Arc::new(HashMap::from([("alice".into(), rules)])),
+        blocked_attachments: Arc::default(),
+        recipient_quotas: RecipientQuotas::default(),
+        journaling: None,
+        dmarc_enforcement: true,
+        on_reject: None,
+        access: Arc::default(),
+    };
+    let policies = HashMap::from([(organization.id.clone(), policy)]);
+    let indexed = IndexedOrganization::new(Arc::new(organization)).expect("no conflicts");
+    let directory = Directory::new(vec![indexed]).expect("no conflicts");
+    Snapshot { version: 1, directory, policies, settings: Settings::default(), scanner: None }
+}
+
+fn pipeline(dir: &std::path::Path) -> Pipeline {
+    let events = crate::events::Settings::default();
+    let settings = crate::store::Settings::new(dir.join("data"));
+    let store = Store::open(&settings, &events).expect("opens");
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+    let audit = AuditLog::open(&dir.join("audit"), events, ArnSettings::default());
+    let audit = Arc::new(audit.expect("opens"));
+    let credentials = Arc::new(CredentialStore::open(&settings.data_dir).expect("opens"));
+    let parts = Parts {
+        store,
+        logins: Logins::new(credentials, Arc::clone(&audit), Arc::clone(&clock)),
+        audit,
+        domain_keys: Arc::new(DomainKeys::load(&settings).expect("loads")),
+        refusals: RefusalLog::open(&dir.join("refusals")).expect("opens"),
+    };
+    let zone = ZoneResolver::parse("", "none.zone".as_ref()).expect("a zone file");
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot()));
+    Pipeline::new(snapshot, Arc::new(zone), crate::msgauth::Settings::default(), parts, clock)
+}
+
+/// What becomes of a message from somebody outside.
+async fn sent(pipeline: &Pipeline, to: &str) -> Result<(), Reason> {
+    let peer = Peer {
+        ip: "192.0.2.1".parse().expect("an address"),
+        port: 40_000,
+        helo: "client.test".into(),
+        esmtp: true,
+        tls: None,
+        login: None,
+    };
+    let sender = ReversePath::Address(address("carol@good.test"));
+    let begun = pipeline.mail(TraceId::generate(), &peer, sender, MailParameters::default()).await;
+    let mut transaction = begun.map_err(|refusal| refusal.reason)?;
+    let parameters = RcptParameters::default();
+    let recipient = EnvelopeRecipient { address: address(to), parameters };
+    let added = pipeline.rcpt(&mut transaction, recipient).await;
+    added.map_err(|refusal| refusal.reason)?;
+    let content = b"From: carol@good.test\r\nSubject: x\r\n\r\nx\r\n".to_vec();
+    let accepted = pipeline.message(transaction, content).await;
+    accepted.map(drop).map_err(|refused| refused.refusal.reason)
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Way<'static>, NoWay>>>>;
+
+/// All deliveries that may be on their way at once, and all that may wait for them.
+fn all_ways() -> Vec<(Waiting, Poll<Result<Way<'static>, NoWay>>)> {
+    let mut all = Vec::new();
+    loop {
+        let mut way: Waiting = Box::pin(heavy::way_to(usize::MAX));
+        let polled = way.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if matches!(polled, Poll::Ready(Err(NoWay))) {
+            return all;
+        }
+        all.push((way, polled));
+    }
+}
+
+/// How many mailboxes a message comes to shows where those of its recipients send it on.
+#[tokio::test]
+async fn a_message_that_is_sent_on_to_many_waits_for_its_way() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipeline = pipeline(dir.path());
+    let ways = all_ways();
+    assert_eq!(sent(&pipeline, "all@example.test").await, Err(Reason::Overloaded));
+    assert_eq!(sent(&pipeline, "alice@example.test").await, Err(Reason::Overloaded));
+    assert_eq!(sent(&pipeline, "bob@example.test").await, Ok(()), "a few need none");
+    drop(ways);
+    assert_eq!(sent(&pipeline, "all@example.test").await, Ok(()));
+    assert_eq!(sent(&pipeline, "alice@example.test").await, Ok(()));
+    let used = |user: &str| {
+        let organization = OrganizationId::of_alias("example").as_str().into();
+        let name = MailboxName { organization, user: user.into() };
+        pipeline.store.mailbox(&name).expect("is there").used_bytes()
+    };
+    assert!(used("u0") > used("alice"), "both, and the first only one");
+}
