@@ -177,13 +177,53 @@ fn eprintln_all(error: &anyhow::Error) {
 /// faster, but each thread keeps memory of its own.
 const MAX_BLOCKING_THREADS: usize = 64;
 
-/// One processor is left to the store's threads: a worker more would only be switched with them.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    runtime_builder().build()
+}
+
+/// One processor is left to the store's threads: a worker more would only be switched with them.
+fn runtime_builder() -> tokio::runtime::Builder {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = processors.saturating_sub(1).max(1);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .max_blocking_threads(MAX_BLOCKING_THREADS)
-        .enable_all()
-        .build()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).max_blocking_threads(MAX_BLOCKING_THREADS).enable_all();
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, RwLock, mpsc};
+
+    use super::*;
+
+    /// A thread more is made when work comes and all are busy, or never.
+    #[test]
+    fn what_waits_for_files_has_so_many_threads_at_most() {
+        let threads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&threads);
+        let mut builder = runtime_builder();
+        builder.on_thread_start(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let runtime = builder.build().expect("starts");
+        let workers = runtime.metrics().num_workers();
+        let gate = Arc::new(RwLock::new(()));
+        let (began, begun) = mpsc::channel();
+        let begin = || {
+            let (gate, began) = (Arc::clone(&gate), began.clone());
+            runtime.spawn_blocking(move || {
+                began.send(()).expect("is heard");
+                drop(gate.read());
+            });
+        };
+        let closed = gate.write().expect("nobody panics");
+        (0..MAX_BLOCKING_THREADS).for_each(|_| begin());
+        assert_eq!(begun.iter().take(MAX_BLOCKING_THREADS).count(), MAX_BLOCKING_THREADS);
+        begin();
+        drop(closed);
+        // Waits for all of them to end.
+        drop(runtime);
+        assert_eq!(threads.load(Ordering::Relaxed), workers + MAX_BLOCKING_THREADS);
+    }
 }
