@@ -57,8 +57,11 @@ fn nothing_is_lost_where_nobody_may_be_told() {
         let text = String::from_utf8(of_size(subject, 1_300_000)).expect("ASCII");
         text.replace(BOB, from).into_bytes()
     };
+    let both = ["alice@example.test", "small@example.test"];
+    let mut later = daemon.client();
+    later.envelope(from, &both);
     let mut client = daemon.client();
-    client.envelope(from, &["alice@example.test", "small@example.test"]);
+    client.envelope(from, &both);
     assert!(client.data(&content("over quota")).starts_with("250"));
     assert_eq!(daemon.folders("small", "over quota"), ["INBOX"]);
     let mut events = daemon.names("over quota");
@@ -69,6 +72,9 @@ fn nothing_is_lost_where_nobody_may_be_told() {
     assert!(client.command(&format!("MAIL FROM:<{from}>")).starts_with("250"));
     let reply = client.command("RCPT TO:<small@example.test>");
     assert!(reply.starts_with("552 5.2.2"), "once, then it is full: {reply}");
+    assert!(later.data(&content("too late")).starts_with("250"));
+    assert_eq!(daemon.folders("alice", "too late"), ["INBOX"]);
+    assert!(daemon.folders("small", "too late").is_empty(), "there was room at RCPT");
 }
 
 /// Whose mailboxes the audit log says have had no room, once there are so many of its lines.
