@@ -9,6 +9,8 @@ pub mod fuzz;
 mod inbound;
 mod outbound;
 mod record;
+#[cfg(test)]
+mod way_tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
