@@ -84,9 +84,26 @@ impl Limits {
     pub(super) fn of_lane(self, class: Class) -> usize {
         match class {
             Class { is_proven: false, .. } => 1,
-            Class { is_report: true, .. } => (self.per_destination / 4).max(1),
+            Class { is_report: true, .. } => self.of_lane_of_reports(),
             Class { is_report: false, .. } => self.per_destination,
         }
+    }
+
+    fn of_lane_of_reports(self) -> usize {
+        (self.per_destination / 4).max(1)
+    }
+
+    /// Of one lane for one user, or for all that is sent on for strangers, while others have mail
+    /// there: half.
+    pub(super) fn of_user(self) -> usize {
+        (self.per_destination / 2).max(1)
+    }
+
+    /// The same while nobody else has: all but those of reports and one, so that who comes next
+    /// need not wait until a server says something.
+    pub(super) fn of_lone_user(self) -> usize {
+        let others = self.of_lane_of_reports() + 1;
+        self.per_destination.saturating_sub(others).max(self.of_user())
     }
 
     /// Of all lanes.

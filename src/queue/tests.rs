@@ -229,7 +229,7 @@ impl Running {
             organization: "m-1".into(),
             purpose,
             destination: Destination::Domain(recipients[0].address.domain().clone()),
-            reverse_path: ReversePath::Null,
+            reverse_path: sender.clone().map_or(ReversePath::Null, ReversePath::Address),
             parameters: MailParameters::default(),
             recipients,
             authorship: Authorship::default(),
@@ -460,7 +460,8 @@ async fn a_reload_changes_how_many_connections_there_are_at_once() {
     };
     running.queue.reload(limit(1, 1));
     for (number, domain) in ["a.test", "a.test", "b.test"].into_iter().enumerate() {
-        running.add(domain, &["bob"], &number.to_string()).await;
+        // Of users of their own: one of them does not get all connections of a destination.
+        running.add_of(&format!("user{number}"), domain, &number.to_string()).await;
     }
     let mut begun = 0;
     for (connections, per_destination, expected) in [(1, 1, 1), (3, 1, 2), (3, 2, 3)] {
@@ -558,7 +559,7 @@ async fn reports_and_where_nobody_has_answered_leave_room_for_other_messages() {
         settled_down(&running).await;
         while running.attempts.try_recv().is_ok() {}
     }
-    running.add("known.test", &["carol"], &"x".repeat(200 * 1024)).await;
+    running.add("known.test", &["carol"], &"x".repeat(150 * 1024)).await;
     let (to, _, _) = soon(running.attempts.recv()).await.expect("an attempt");
     assert_eq!(to, "known.test");
     bench.gate.add_permits(5);

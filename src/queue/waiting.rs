@@ -3,15 +3,18 @@
 //! many connections before it has shown what it does with one.
 
 mod ready;
+mod sender;
 mod telling;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use self::ready::{Ready, Sender};
+use self::ready::Ready;
+use self::sender::{Sender, Shares};
 use super::lane::{Class, Lane, Limits, Open, Proven};
 use super::relays::Relays;
 use crate::clock::Timestamp;
-use crate::store::{QueueEntry, QueueId, QueuedMail};
+use crate::store::{QueueId, QueuedMail};
 
 /// How many entries, whose time has not come, each answer of a server brings forward at a
 /// destination that did not answer before: all of them before long, since each of them brings its
@@ -55,6 +58,8 @@ struct LaneState {
 #[derive(Debug)]
 struct UnderWay {
     mail: QueuedMail,
+    /// Over whose connections.
+    lane: Lane,
     stage: Stage,
 }
 
@@ -236,9 +241,9 @@ impl Waiting {
         self.under_way.remove(&id);
     }
 
-    fn begin(&mut self, id: QueueId) -> Option<QueuedMail> {
+    fn begin(&mut self, lane: &Lane, id: QueueId) -> Option<QueuedMail> {
         let mail = self.mails.remove(&id)?;
-        let entry = UnderWay { mail: mail.clone(), stage: Stage::Attempt };
+        let entry = UnderWay { mail: mail.clone(), lane: lane.clone(), stage: Stage::Attempt };
         self.under_way.insert(id, entry);
         Some(mail)
     }
@@ -249,8 +254,11 @@ impl Waiting {
         while let Some(lane) = self.pop_turn() {
             let class = self.class(&lane);
             let may_open = self.may_open(&lane);
+            let shares = self.shares(&lane);
             let state = self.lanes.get_mut(&lane).filter(|_| may_open);
-            let Some((state, id)) = state.and_then(|it| it.ready.pop().map(|id| (it, id))) else {
+            let next = state.and_then(|it| it.ready.pop(&shares).map(|id| (it, id)));
+            // Whoever has its share goes on when one of its connections has done its work.
+            let Some((state, id)) = next else {
                 self.forget_if_idle(&lane);
                 continue;
             };
@@ -259,7 +267,7 @@ impl Waiting {
             }
             state.connections += 1;
             self.open.add(class, 1);
-            let Some(mail) = self.begin(id) else { continue };
+            let Some(mail) = self.begin(&lane, id) else { continue };
             self.give_turn(&lane);
             return Some((lane, mail));
         }
@@ -276,8 +284,24 @@ impl Waiting {
             return None;
         }
         let may = |state: &&mut LaneState| state.connections <= most && state.held_until.is_none();
-        let id = self.lanes.get_mut(lane).filter(may)?.ready.pop()?;
-        self.begin(id)
+        let shares = self.shares(lane);
+        let id = self.lanes.get_mut(lane).filter(may)?.ready.pop(&shares)?;
+        self.begin(lane, id)
+    }
+
+    /// Who has how many connections of a lane, as far as it matters: reports are nobody's.
+    fn shares(&self, lane: &Lane) -> Shares {
+        let mut shares = Shares::new(self.limits);
+        let connections = self.lanes.get(lane).map_or(0, |state| state.connections);
+        if lane.is_report() || connections < self.limits.of_user() {
+            return shares;
+        }
+        for UnderWay { mail, lane: over, stage } in self.under_way.values() {
+            if over == lane && *stage != Stage::Broken {
+                shares.count(Sender::of(&mail.entry));
+            }
+        }
+        shares
     }
 
     /// A connection has ended.
@@ -329,12 +353,13 @@ impl Waiting {
     }
 
     /// The servers there have turned an entry away, which may be for what it is: the rest of its
-    /// sender's mail to them waits until a moment, and everybody's if it is not the only one.
-    pub(super) fn turn_away(&mut self, lane: &Lane, entry: &QueueEntry, until: Timestamp) {
-        let sender = Sender::of(entry);
+    /// sender's mail to them waits until a moment, and everybody's if so many users' was in a row.
+    pub(super) fn turn_away(&mut self, lane: &Lane, mail: &QueuedMail, until: Timestamp) {
+        let sender = Sender::of(&mail.entry);
+        let is_to_blame = mail.state.attempts > 0 && !mail.state.is_servers_fault;
         let ready = &mut self.lanes.entry(lane.clone()).or_default().ready;
         ready.rest(sender.clone(), until);
-        let are_many = ready.turn_away(&sender);
+        let are_many = ready.turn_away(&sender, is_to_blame);
         self.resting.insert((until, lane.clone(), sender));
         if are_many {
             self.hold(lane, until);

@@ -51,6 +51,10 @@ pub enum Share {
     FirstAnswer,
     /// Those to its destination that reports may have.
     DestinationReports,
+    /// Those to its destination that one user's mail may have.
+    User,
+    /// Those to its destination that all mail may have that is sent on for strangers.
+    Strangers,
     /// Those to all destinations where no server has answered yet.
     Unproven,
     /// Those that reports may have in all.
@@ -70,6 +74,13 @@ impl Share {
             }
             Self::DestinationReports => {
                 "waits for one of the connections to its destination that reports may have"
+            }
+            Self::User => {
+                "waits for one of the connections to its destination that one user's mail may have"
+            }
+            Self::Strangers => {
+                "waits for one of the connections to its destination that mail which is sent on may \
+                 have"
             }
             Self::Unproven => {
                 "waits for one of the connections for destinations where no server has answered yet"

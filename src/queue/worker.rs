@@ -389,11 +389,11 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         let sending = Sending { queue: self, id: mail.id };
         let memory = Arc::clone(&self.terms.load().memory);
         let class = self.waiting().class(lane);
-        let room = match memory.room_at_once(mail.size, class) {
+        let room = match memory.room_at_once(mail.size, lane, class) {
             Some(room) => room,
             None => {
                 sending.note(Stage::Memory);
-                let room = memory.room(mail.size, class).await;
+                let room = memory.room(mail.size, lane, class).await;
                 sending.note(Stage::Attempt);
                 room
             }
@@ -429,7 +429,7 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         if outcomes().all(is_without_message) {
             self.waiting().hold(lane, now.plus(HOLD));
         } else if outcomes().all(is_host_trouble) {
-            self.waiting().turn_away(lane, &mail.entry, now.plus(HOLD));
+            self.waiting().turn_away(lane, mail, now.plus(HOLD));
         } else if outcomes().any(is_answer) {
             self.waiting().prove(lane, now);
             self.changed.notify_one();

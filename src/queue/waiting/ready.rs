@@ -2,37 +2,15 @@
 //! one whose mail the servers turn away, holds up nobody else's to the same destination.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
+use super::sender::{Sender, Shares, User};
+use super::turns::Turns;
 use crate::clock::Timestamp;
-use crate::mail::{Address, ReversePath};
-use crate::store::{QueueEntry, QueueId};
+use crate::store::QueueId;
 
 /// Whose fault it is that no server takes the mail of a lane: after so many users' in a row, its
-/// servers'.
+/// servers'. Of what users send on, strangers choose whose it is, so it says nothing.
 const USERS_TURNED_AWAY: usize = 3;
-
-/// Whose mail takes turns. What strangers send through a user has turns of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Sender {
-    user: User,
-    reverse_path: ReversePath,
-}
-
-/// A user of an organization here; without an address, what the organization itself sends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct User {
-    organization: Arc<str>,
-    address: Option<Address>,
-}
-
-impl Sender {
-    pub(super) fn of(entry: &QueueEntry) -> Self {
-        let QueueEntry { organization, sender, reverse_path, .. } = entry;
-        let user = User { organization: Arc::clone(organization), address: sender.clone() };
-        Self { user, reverse_path: reverse_path.clone() }
-    }
-}
 
 /// The entries of a lane that are due.
 #[derive(Debug, Default)]
@@ -41,18 +19,23 @@ pub(super) struct Ready {
     first: VecDeque<QueueId>,
     /// What else each sender has, oldest first; none is empty.
     mails: HashMap<Sender, VecDeque<QueueId>>,
-    /// Senders with mail that do not rest, in turn.
-    turns: VecDeque<Sender>,
+    /// Senders with mail that do not rest.
+    turns: Turns,
+    /// Those of them whose mail was turned away since the servers took somebody's; they are next
+    /// when nobody else is.
+    behind: Turns,
     /// Senders whose mail is left alone, and until when.
     resting: HashMap<Sender, Timestamp>,
-    /// Users of whose mail the servers have taken none since they took somebody's.
-    turned_away: HashSet<User>,
+    /// Senders whose mail the servers have turned away since they took somebody's.
+    turned_away: HashSet<Sender>,
+    /// Users who speak against the servers: what they submitted was turned away since then.
+    witnesses: HashSet<User>,
 }
 
 impl Ready {
     /// Whether there is nothing to take now.
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.turns.is_empty()
+        self.first.is_empty() && self.turns.is_empty() && self.behind.is_empty()
     }
 
     /// Whether there is nothing to remember.
@@ -63,10 +46,23 @@ impl Ready {
     /// Adds an entry behind what its sender has.
     pub(super) fn push(&mut self, sender: Sender, id: QueueId) {
         let mails = self.mails.entry(sender.clone()).or_default();
-        if mails.is_empty() && !self.resting.contains_key(&sender) {
-            self.turns.push_back(sender);
-        }
         mails.push_back(id);
+        if mails.len() == 1 && !self.resting.contains_key(&sender) {
+            self.give_turn(sender);
+        }
+    }
+
+    fn give_turn(&mut self, sender: Sender) {
+        if self.turned_away.contains(&sender) {
+            self.behind.add(sender);
+        } else {
+            self.turns.add(sender);
+        }
+    }
+
+    fn end_turns(&mut self, sender: &Sender) {
+        self.turns.remove(sender);
+        self.behind.remove(sender);
     }
 
     /// Adds an entry before all others, once.
@@ -75,18 +71,26 @@ impl Ready {
         self.first.push_front(id);
     }
 
-    /// The next entry, of the sender whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<QueueId> {
+    /// The next entry, of the sender whose turn it is, and who may have one more connection.
+    pub(super) fn pop(&mut self, shares: &Shares) -> Option<QueueId> {
         if let Some(id) = self.first.pop_front() {
             return Some(id);
         }
-        let sender = self.turns.pop_front()?;
-        let mails = self.mails.get_mut(&sender)?;
+        for most in shares.steps() {
+            let may = |user: &User, origin| shares.have_room(user, origin, most);
+            if let Some(sender) = self.turns.next(may).or_else(|| self.behind.next(may)) {
+                return self.pop_of(&sender);
+            }
+        }
+        None
+    }
+
+    fn pop_of(&mut self, sender: &Sender) -> Option<QueueId> {
+        let mails = self.mails.get_mut(sender)?;
         let id = mails.pop_front();
         if mails.is_empty() {
-            self.mails.remove(&sender);
-        } else {
-            self.turns.push_back(sender);
+            self.mails.remove(sender);
+            self.end_turns(sender);
         }
         id
     }
@@ -98,20 +102,21 @@ impl Ready {
         mails.retain(|mail| *mail != id);
         if mails.is_empty() {
             self.mails.remove(sender);
-            self.turns.retain(|turn| turn != sender);
+            self.end_turns(sender);
         }
     }
 
     /// Takes everything out, in no order.
     pub(super) fn drain(&mut self) -> Vec<QueueId> {
-        self.turns.clear();
+        self.turns = Turns::default();
+        self.behind = Turns::default();
         let mails = self.mails.drain().flat_map(|(_, mails)| mails);
         self.first.drain(..).chain(mails).collect()
     }
 
     /// Leaves a sender's mail alone until a moment, at which [`Ready::wake`] is to be called.
     pub(super) fn rest(&mut self, sender: Sender, until: Timestamp) {
-        self.turns.retain(|turn| *turn != sender);
+        self.end_turns(&sender);
         self.resting.insert(sender, until);
     }
 
@@ -122,7 +127,7 @@ impl Ready {
         }
         self.resting.remove(&sender);
         if self.mails.contains_key(&sender) {
-            self.turns.push_back(sender);
+            self.give_turn(sender);
         }
     }
 
@@ -132,12 +137,16 @@ impl Ready {
     }
 
     /// The servers have turned a sender's mail away, which may be for what it is. Whether so many
-    /// users' mail in a row says that it is not.
-    pub(super) fn turn_away(&mut self, sender: &Sender) -> bool {
-        self.turned_away.insert(sender.user.clone());
-        let are_many = self.turned_away.len() >= USERS_TURNED_AWAY;
+    /// users' mail in a row says that it is not; mail that was turned away before while the servers
+    /// took other mail, `is_to_blame`, does not say so.
+    pub(super) fn turn_away(&mut self, sender: &Sender, is_to_blame: bool) -> bool {
+        self.turned_away.insert(sender.clone());
+        if !is_to_blame && sender.has_submitted() {
+            self.witnesses.insert(sender.user.clone());
+        }
+        let are_many = self.witnesses.len() >= USERS_TURNED_AWAY;
         if are_many {
-            self.turned_away.clear();
+            self.witnesses.clear();
         }
         are_many
     }
@@ -146,9 +155,16 @@ impl Ready {
     /// need not rest: that may have been for their own sake.
     pub(super) fn answered(&mut self, are_back: bool) {
         self.turned_away.clear();
+        self.witnesses.clear();
+        for sender in self.behind.drain() {
+            self.turns.add(sender);
+        }
         if are_back {
-            let resting = self.resting.drain().map(|(sender, _)| sender);
-            self.turns.extend(resting.filter(|sender| self.mails.contains_key(sender)));
+            for (sender, _) in self.resting.drain() {
+                if self.mails.contains_key(&sender) {
+                    self.turns.add(sender);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What entries wait for, told to their operator.
 
-use super::ready::Sender;
+use super::sender::Sender;
 use super::{LaneState, Stage, Waiting};
 use crate::clock::Timestamp;
 use crate::queue::lane::{Class, Lane};
@@ -63,12 +63,12 @@ impl Waiting {
         } else if let Some(until) = state.and_then(rests_until) {
             WaitsFor::SenderTurnedAway { until }
         } else {
-            WaitsFor::Connection { share: self.used_up(&lane) }
+            WaitsFor::Connection { share: self.used_up(&lane, &Sender::of(&mail.entry)) }
         })
     }
 
-    /// Why a lane whose mail is due has no connection for it.
-    fn used_up(&self, lane: &Lane) -> Share {
+    /// Why a lane has no connection for a sender whose mail is due.
+    fn used_up(&self, lane: &Lane, sender: &Sender) -> Share {
         let class = self.class(lane);
         let connections = self.lanes.get(lane).map_or(0, |state| state.connections);
         let is_lane_full = connections >= self.limits.of_lane(class);
@@ -85,7 +85,17 @@ impl Waiting {
                 }
             }
             _ if !self.has_room(class) => Share::Reports,
-            _ => Share::Turn,
+            _ => self.users_share(lane, sender).unwrap_or(Share::Turn),
         }
+    }
+
+    /// The share of a lane's connections that a user, or strangers in all, have used up.
+    fn users_share(&self, lane: &Lane, sender: &Sender) -> Option<Share> {
+        let shares = self.shares(lane);
+        let most = self.limits.of_lone_user();
+        if !shares.user_has_room(&sender.user, most) {
+            return Some(Share::User);
+        }
+        (!shares.have_room(&sender.user, sender.origin, most)).then_some(Share::Strangers)
     }
 }

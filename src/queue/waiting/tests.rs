@@ -16,11 +16,15 @@ fn at(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
 }
 
+/// One of a user of its own.
 fn mail(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
     let domain = Domain::parse(destination).expect("a domain");
     let mail = fixture::mail(number, Destination::Domain(domain), &[]);
     let state = QueueState { next_attempt: due, ..QueueState::default() };
-    QueuedMail { state, ..mail }
+    let sender = Address::parse(&format!("user{number}@example.test")).expect("an address");
+    let reverse_path = ReversePath::Address(sender.clone());
+    let entry = QueueEntry { sender: Some(sender), reverse_path, ..(*mail.entry).clone() };
+    QueuedMail { entry: Arc::new(entry), state, ..mail }
 }
 
 fn id(number: usize) -> QueueId {
@@ -35,7 +39,9 @@ fn unanswered(number: usize, destination: &str, due: Timestamp) -> QueuedMail {
 
 fn report(number: usize, destination: &str) -> QueuedMail {
     let mail = mail(number, destination, NOW);
-    let entry = QueueEntry { purpose: Purpose::Report, ..(*mail.entry).clone() };
+    let reverse_path = ReversePath::Null;
+    let purpose = Purpose::Report;
+    let entry = QueueEntry { purpose, sender: None, reverse_path, ..(*mail.entry).clone() };
     QueuedMail { entry: Arc::new(entry), ..mail }
 }
 
@@ -380,7 +386,7 @@ fn all_mail_for_a_relay_shares_its_connections() {
     assert!(waiting.lanes.values().all(|state| state.connections == 1), "{:?}", waiting.lanes);
 }
 
-/// One of a user here, or of a stranger's that a user has it sent on.
+/// One of a user here, or that a user has sent on for somebody.
 fn from(number: usize, user: &str, reverse_path: &str) -> QueuedMail {
     let mail = mail(number, "far.test", NOW);
     let sender = Address::parse(&format!("{user}@example.test")).expect("an address");
@@ -391,6 +397,26 @@ fn from(number: usize, user: &str, reverse_path: &str) -> QueuedMail {
     QueuedMail { entry: Arc::new(entry), ..mail }
 }
 
+/// The reverse-path under which a stranger's mail is sent on.
+fn stranger(number: usize) -> String {
+    format!("SRS0=abcdefgh=ab=good.test=a{number}")
+}
+
+fn far() -> Lane {
+    lane_of(&mail(1, "far.test", NOW))
+}
+
+/// Everything that can be taken, over one connection.
+fn one_by_one(waiting: &mut Waiting, now: Timestamp) -> Vec<String> {
+    let mut taken = Vec::new();
+    while let Some((lane, mail)) = waiting.take(now) {
+        waiting.settled(mail.id);
+        waiting.close(&lane);
+        taken.push(mail.id.to_string());
+    }
+    taken
+}
+
 #[test]
 fn senders_take_turns() {
     let mut waiting = Waiting::new(limits(200, 10));
@@ -398,10 +424,89 @@ fn senders_take_turns() {
         waiting.add(from(number, "alice", "alice"));
     }
     waiting.add(from(4, "bob", "bob"));
-    waiting.add(from(5, "bob", "a-stranger"));
-    waiting.prove(&lane_of(&mail(1, "far.test", NOW)), NOW);
+    waiting.add(from(5, "bob", "team"));
+    waiting.prove(&far(), NOW);
+    let taken = one_by_one(&mut waiting, NOW);
+    assert_eq!(taken, ["1.0.0.0", "4.0.0.0", "2.0.0.0", "5.0.0.0", "3.0.0.0"]);
+}
+
+#[test]
+fn many_addresses_are_one_users_turn() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.prove(&far(), NOW);
+    // Tags of one's own, and what 20 strangers write to a user who has it sent on.
+    for number in 0x10..0x20 {
+        waiting.add(from(number, "alice", &format!("alice+{number}")));
+    }
+    waiting.add(from(1, "alice", "team"));
+    for number in 0x20..0x40 {
+        waiting.add(from(number, "dave", &stranger(number)));
+    }
+    for number in 2..=3 {
+        waiting.add(from(number, "dave", "dave"));
+        waiting.add(from(number + 2, "bob", "bob"));
+    }
+    let mut taken = one_by_one(&mut waiting, NOW);
+    assert_eq!(taken.len(), 0x10 + 1 + 0x20 + 4);
+    taken.truncate(12);
+    let expected = [
+        // alice (both her addresses), dave (his own and strangers'), bob
+        ["1.0.0.0", "2.0.0.0", "4.0.0.0"],
+        ["10.0.0.0", "20.0.0.0", "5.0.0.0"],
+        ["11.0.0.0", "3.0.0.0", "12.0.0.0"],
+        ["21.0.0.0", "13.0.0.0", "22.0.0.0"],
+    ];
+    assert_eq!(taken, expected.concat());
+}
+
+#[test]
+fn no_user_and_not_all_strangers_together_have_all_connections_of_a_destination() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.prove(&far(), NOW);
+    let share = |share| WaitsFor::Connection { share };
+    let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
+    // One user alone leaves room for reports, and one connection for who comes next.
+    for number in 0x10..0x20 {
+        waiting.add(from(number, "alice", &format!("alice+{number}")));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 7);
+    assert_eq!(told(&mut waiting, 0x1f), share(Share::User));
+    waiting.add(from(1, "bob", "bob"));
+    assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
+    // A connection that is free again takes what others have.
+    waiting.add(from(2, "bob", "bob"));
+    waiting.settled(id(0x10));
+    assert_eq!(waiting.take_more(&far(), NOW).map(|mail| mail.id), Some(id(2)));
+    waiting.settled(id(0x11));
+    assert_eq!(waiting.take_more(&far(), NOW).map(|mail| mail.id), Some(id(0x17)), "again six");
+    // Strangers' mail that three users have sent on.
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.prove(&far(), NOW);
+    for number in 0x10..0x20 {
+        waiting.add(from(number, &format!("r{}", number % 3), &stranger(number)));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 7);
+    assert_eq!(told(&mut waiting, 0x1f), share(Share::Strangers));
+    waiting.add(from(1, "bob", "bob"));
+    assert_eq!(all(&mut waiting, NOW), ["1.0.0.0"]);
+    // Two who both have more than enough have half each.
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.prove(&far(), NOW);
+    for number in 0x10..0x18 {
+        waiting.add(from(number, "alice", "alice"));
+    }
+    assert_eq!(all(&mut waiting, NOW).len(), 7);
+    for number in 0x10..0x14 {
+        waiting.settled(id(number));
+        waiting.close(&far());
+    }
+    for number in 0x20..0x30 {
+        waiting.add(from(number, "alice", "alice"));
+        waiting.add(from(0x20 + number, "bob", "bob"));
+    }
     let taken = all(&mut waiting, NOW);
-    assert_eq!(taken, ["1.0.0.0", "4.0.0.0", "5.0.0.0", "2.0.0.0", "3.0.0.0"]);
+    let of_bob = |id: &&String| id.starts_with('4');
+    assert_eq!((taken.len(), taken.iter().filter(of_bob).count()), (7, 5), "{taken:?}");
 }
 
 #[test]
@@ -413,10 +518,10 @@ fn whose_mail_is_turned_away_rests_and_nobody_else() {
         waiting.add(from(number, "alice", "alice"));
     }
     let (_, turned_away) = waiting.take(NOW).expect("the first");
-    waiting.turn_away(&lane, &turned_away.entry, at(60));
+    waiting.turn_away(&lane, &turned_away, at(60));
     waiting.close(&lane);
     waiting.add(from(4, "bob", "bob"));
-    waiting.add(from(5, "alice", "a-stranger"));
+    waiting.add(from(5, "alice", &stranger(5)));
     assert_eq!(all(&mut waiting, NOW), ["4.0.0.0", "5.0.0.0"]);
     let told = |waiting: &mut Waiting, number| waiting.waits_for(id(number), NOW).expect("known");
     assert_eq!(told(&mut waiting, 2), WaitsFor::SenderTurnedAway { until: at(60) });
@@ -425,7 +530,7 @@ fn whose_mail_is_turned_away_rests_and_nobody_else() {
     waiting.hurry(&[id(3)], NOW);
     assert_ne!(told(&mut waiting, 3), WaitsFor::SenderTurnedAway { until: at(60) });
     assert_eq!(all(&mut waiting, NOW), ["3.0.0.0"]);
-    waiting.turn_away(&lane, &turned_away.entry, at(90));
+    waiting.turn_away(&lane, &turned_away, at(90));
     assert_eq!(all(&mut waiting, at(89)), [""; 0], "its rest has become longer");
     assert_eq!(all(&mut waiting, at(90)), ["2.0.0.0"]);
 }
@@ -434,7 +539,7 @@ fn whose_mail_is_turned_away_rests_and_nobody_else() {
 fn a_destination_that_turns_several_users_away_in_a_row_is_left_alone() {
     let away = |waiting: &mut Waiting, number, user: &str, path: &str| {
         let mail = from(number, user, path);
-        waiting.turn_away(&lane_of(&mail), &mail.entry, at(60));
+        waiting.turn_away(&lane_of(&mail), &mail, at(60));
     };
     let is_held = |waiting: &mut Waiting| {
         waiting.add(from(9, "zoe", "zoe"));
@@ -443,9 +548,11 @@ fn a_destination_that_turns_several_users_away_in_a_row_is_left_alone() {
     };
     let mut waiting = Waiting::new(limits(200, 10));
     for number in 1..=10 {
-        away(&mut waiting, number, "alice", &format!("stranger{number}"));
+        away(&mut waiting, number, &format!("user{number}"), &stranger(number));
+        away(&mut waiting, number, &format!("remote{number}"), "alice");
+        away(&mut waiting, number, "alice", &format!("alice+{number}"));
     }
-    assert!(!is_held(&mut waiting), "many strangers' through one user");
+    assert!(!is_held(&mut waiting), "many strangers', and one user's own");
     away(&mut waiting, 11, "bob", "bob");
     waiting.prove(&lane_of(&mail(1, "far.test", NOW)), NOW);
     away(&mut waiting, 12, "carol", "carol");
@@ -465,7 +572,7 @@ fn nothing_is_kept_of_a_sender_that_has_rested() {
     waiting.add(from(1, "alice", "alice"));
     waiting.add(from(2, "alice", "alice"));
     let (lane, mail) = waiting.take(NOW).expect("the first");
-    waiting.turn_away(&lane, &mail.entry, at(60));
+    waiting.turn_away(&lane, &mail, at(60));
     waiting.close(&lane);
     assert!(matches!(waiting.remove(id(2)), Found::Waiting(_)));
     assert_eq!(take(&mut waiting, at(60)), None);
@@ -479,15 +586,62 @@ fn whom_a_server_turned_away_before_it_was_back_does_not_rest() {
         waiting.add(from(number, "alice", "alice"));
     }
     let (lane, first) = waiting.take(NOW).expect("the first");
-    waiting.turn_away(&lane, &first.entry, at(60));
+    waiting.turn_away(&lane, &first, at(60));
     waiting.close(&lane);
     assert_eq!(all(&mut waiting, NOW), [""; 0]);
     waiting.prove(&lane, NOW);
     assert_eq!(all(&mut waiting, NOW), ["2.0.0.0", "3.0.0.0"]);
     // Now it is hers.
-    waiting.turn_away(&lane, &first.entry, at(120));
+    waiting.turn_away(&lane, &first, at(120));
     waiting.prove(&lane, NOW);
     waiting.add(from(4, "alice", "alice"));
     assert_eq!(all(&mut waiting, at(60)), [""; 0]);
     assert_eq!(all(&mut waiting, at(120)), ["4.0.0.0"]);
+}
+
+#[test]
+fn what_was_turned_away_for_its_own_fault_does_not_hold_a_destination_again() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    let again = |state: QueueState| QueueState { attempts: 1, ..state };
+    for (number, user) in ["alice", "bob", "carol", "dan"].into_iter().enumerate() {
+        let mail = from(number, user, user);
+        let mail = QueuedMail { state: again(mail.state.clone()), ..mail };
+        waiting.turn_away(&far(), &mail, at(60));
+    }
+    waiting.add(from(9, "zoe", "zoe"));
+    assert_eq!(all(&mut waiting, NOW), ["9.0.0.0"]);
+    // It may be the servers' fault as long as they have taken nothing.
+    let servers_fault = QueueState { is_servers_fault: true, ..again(QueueState::default()) };
+    for (number, user) in ["alice", "bob", "carol"].into_iter().enumerate() {
+        let mail = QueuedMail { state: servers_fault.clone(), ..from(number, user, user) };
+        waiting.turn_away(&far(), &mail, at(60));
+    }
+    assert_eq!(waiting.next_due(), Some(at(60)));
+    waiting.add(from(0xa, "yves", "yves"));
+    assert_eq!(waiting.waits_for(id(0xa), NOW), Some(WaitsFor::DestinationDown { until: at(60) }));
+}
+
+#[test]
+fn after_a_hold_those_who_were_not_turned_away_go_first() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.prove(&far(), NOW);
+    for user in ["eve", "mallory", "trudy"] {
+        waiting.turn_away(&far(), &from(1, user, user), at(60));
+    }
+    for (number, user) in [(1, "eve"), (2, "mallory"), (3, "eve"), (4, "bob"), (5, "alice")] {
+        waiting.add(from(number, user, user));
+    }
+    assert_eq!(all(&mut waiting, at(59)), [""; 0]);
+    assert_eq!(
+        one_by_one(&mut waiting, at(60)),
+        ["4.0.0.0", "5.0.0.0", "1.0.0.0", "2.0.0.0", "3.0.0.0"]
+    );
+    // Once the servers have taken something, all have their turns again.
+    waiting.turn_away(&far(), &from(1, "eve", "eve"), at(120));
+    waiting.prove(&far(), at(60));
+    for (number, user) in [(6, "eve"), (7, "eve"), (8, "bob"), (9, "bob")] {
+        waiting.add(from(number, user, user));
+    }
+    let taken = one_by_one(&mut waiting, at(120));
+    assert_eq!(taken, ["6.0.0.0", "8.0.0.0", "7.0.0.0", "9.0.0.0"]);
 }
