@@ -18,10 +18,11 @@ pub struct Settings {
     /// answered yet, at most a quarter for reports.
     pub connections: usize,
     /// Connections at once to one destination: one until a server has answered there, at most a
-    /// quarter for reports.
+    /// quarter for reports; of one user at most half while others have mail there.
     pub connections_per_destination: usize,
     /// Octets of messages that are being sent at once: at most half of them to destinations where
-    /// no server has answered yet, at most a quarter of reports.
+    /// no server has answered yet or to one destination, at most a quarter of reports, and an
+    /// eighth for small messages alone.
     pub in_flight_bytes: u64,
 }
 
