@@ -1,7 +1,8 @@
-// Reads `From` fields as nodemailer does. A field a line, as a JSON string; an answer a line: a
-// JSON list of the domains that it finds. Started by tests/it/author_readers.rs.
+// Reads `From` fields as nodemailer and postal-mime do. A field a line, as a JSON string; an answer a
+// line: a JSON list of the domains that either finds. Started by tests/it/author_readers.rs.
 "use strict";
-const addressparser = require("nodemailer/lib/addressparser");
+const nodemailer = require("nodemailer/lib/addressparser");
+const { addressParser: postalMime } = require("postal-mime");
 const lines = require("readline").createInterface({ input: process.stdin });
 
 function domains(entries) {
@@ -14,6 +15,7 @@ function domains(entries) {
 }
 
 lines.on("line", (line) => {
-  const found = domains(addressparser(JSON.parse(line)));
+  const field = JSON.parse(line);
+  const found = [nodemailer, postalMime].flatMap((read) => domains(read(field)));
   process.stdout.write(JSON.stringify(found.filter((domain) => domain)) + "\n");
 });

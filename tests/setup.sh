@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is not there: swaks, Postfix, NSD, OpenSSL, strace, libfaketime
 # and a C++ compiler (for libFuzzer) from Debian's packages, and Node.js if there is none; dkimpy and
-# jsonschema into a virtual environment and nodemailer into a folder below target/. Safe to run
-# again. With --check it only says what it would do, and whether it can.
+# jsonschema into a virtual environment, nodemailer and postal-mime into a folder below target/. Safe
+# to run again. With --check it only says what it would do, and whether it can.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin"
@@ -32,7 +32,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 venv=target/test-venv
 pins=(dkimpy==1.1.8 dnspython==2.7.0 pynacl==1.6.2 jsonschema==4.26.0)
 modules=target/test-node
-nodemailer=nodemailer@7.0.13
+node_pins=(nodemailer@7.0.13 postal-mime@4.0.0)
 is_pinned() { [ "$(cat "$1/pins" 2>/dev/null)" = "$2" ]; }
 
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -43,7 +43,7 @@ else
   echo "Debian's packages that the tests need are all there"
 fi
 is_pinned "$venv" "${pins[*]}" || echo "needed from PyPI, into $venv: ${pins[*]}"
-is_pinned "$modules" "$nodemailer" || echo "needed from npm, into $modules: $nodemailer"
+is_pinned "$modules" "${node_pins[*]}" || echo "needed from npm, into $modules: ${node_pins[*]}"
 # Tests with Postfix, which only root starts, need it too.
 can_be_root || refuse "" \
   "This needs root, for packages and to start Postfix, and is neither run as root nor can sudo be" \
@@ -73,10 +73,10 @@ if ! is_pinned "$venv" "${pins[*]}"; then
   echo "${pins[*]}" >"$venv/pins"
 fi
 
-if ! is_pinned "$modules" "$nodemailer"; then
-  echo "installing $nodemailer into $modules"
+if ! is_pinned "$modules" "${node_pins[*]}"; then
+  echo "installing ${node_pins[*]} into $modules"
   rm -rf "$modules"
   mkdir -p "$modules"
-  npm install --prefix "$modules" --no-audit --no-fund --silent "$nodemailer"
-  echo "$nodemailer" >"$modules/pins"
+  npm install --prefix "$modules" --no-audit --no-fund --silent "${node_pins[@]}"
+  echo "${node_pins[*]}" >"$modules/pins"
 fi

@@ -1,6 +1,6 @@
 //! Whoever reads a `From` field, with whatever library, finds the author whom we find, or the message
 //! is refused. Generated fields are read by mail-parser, by Python's library with both of its
-//! policies, and by nodemailer.
+//! policies, by nodemailer and by postal-mime.
 //!
 //! The fields are always the same; `MAILWEIR_AUTHOR_FIELDS=100000 cargo t --test it author_readers` is
 //! the long form, with other fields at each run.
@@ -50,6 +50,17 @@ fn stands_in_a_name(field: &str, domain: &str) -> bool {
 /// The usual piece two times in three, so that most fields have an author.
 fn mostly<T: Clone + std::fmt::Debug + 'static>(usual: T, odd: Vec<T>) -> impl Strategy<Value = T> {
     prop_oneof![2 => Just(usual), 1 => prop::sample::select(odd)]
+}
+
+/// A comment with comments, pairs and addresses in it. Readers differ in where it ends.
+fn comment() -> impl Strategy<Value = String> {
+    let pieces = [
+        "(", ")", "(b)", "((", "))", "\\(", "\\)", "\\\\", "\\\"", "\\<", "\"", "\"q\"", "<ceo@c.test>",
+        "(<ceo@c.test>", "ceo@c.test", "@c.test", "<", ">", ",", ";", ":", "[", "]", ".", "'", "a", "b ",
+        " ", "é", "=?utf-8?q?=22?=", "(x) ", "\r\n ",
+    ];
+    prop::collection::vec(prop::sample::select(pieces.to_vec()), 1..7)
+        .prop_map(|pieces| format!("({})", pieces.concat()))
 }
 
 /// Pieces of which fields are made: right ones, odd ones, and what has once led a reader astray.
@@ -131,6 +142,12 @@ fn field() -> impl Strategy<Value = String> {
         "\"Bo\r\n ss\" ",
         "(=?utf-8?q?ceo=40c.test?=) ",
     ]);
+    let name = prop_oneof![
+        8 => name.prop_map(str::to_owned),
+        1 => comment().prop_map(|comment| format!("{comment} ")),
+        1 => comment().prop_map(|comment| format!("Boss {comment} ")),
+        1 => comment().prop_map(|comment| format!("{comment}\"Boss\" ")),
+    ];
     let open = mostly(
         "<",
         vec![
@@ -177,12 +194,20 @@ fn field() -> impl Strategy<Value = String> {
             "> via ceo@c.test",
         ],
     );
+    let close = prop_oneof![
+        12 => close.prop_map(str::to_owned),
+        1 => comment().prop_map(|comment| format!("> {comment}")),
+    ];
     let angle = (name, open, spec.clone(), close)
         .prop_map(|(name, open, spec, close)| format!("{name}{open}{spec}{close}"));
     let bare = (
         prop::sample::select(vec!["", "", " ", "Boss ", "(x) "]),
         spec,
-        prop::sample::select(vec!["", "", " (ceo@c.test)", " Boss", "<>", " <>"]),
+        prop_oneof![
+            6 => prop::sample::select(vec!["", "", " (ceo@c.test)", " Boss", "<>", " <>"])
+                .prop_map(str::to_owned),
+            1 => comment().prop_map(|comment| format!(" {comment}")),
+        ],
     )
         .prop_map(|(before, spec, after)| format!("{before}{spec}{after}"));
     let mailbox = prop_oneof![3 => angle, 2 => bare].boxed();

@@ -36,7 +36,10 @@ fn obsolete_forms_and_comments_are_read() {
     check("alice@(x)example.test", &["alice@example.test"]);
     check("(a (b\\))) a@b.test", &["a@b.test"]);
     check("a@b.test (John (Jack) Doe)", &["a@b.test"]);
-    check("A (x(y)z ceo@c.test) <a@b.test>", &["a@b.test"]);
+    check("A (x(y)z) <a@b.test>", &["a@b.test"]);
+    check("A ((ceo@c.test <x>)) <a@b.test>", &["a@b.test"]);
+    check("A (x \\( y) <a@b.test>", &["a@b.test"]);
+    check("((x)) a@b.test", &["a@b.test"]);
     check("CEO <ceo@reject. test>", &["ceo@reject.test"]);
     check("CEO <ceo . x @ reject .\ttest>", &["ceo.x@reject.test"]);
     check("<@c.test:a@b.test>", &["a@b.test"]);
@@ -161,6 +164,37 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
     ] {
         assert_eq!(read(value), Err(AuthorError::Unreadable), "{value:?}");
     }
+}
+
+#[test]
+fn behind_the_first_end_of_a_comment_in_a_comment_is_no_address() {
+    for comment in [
+        "((b)<ceo@c.test>)",
+        "((b) <ceo@c.test>)",
+        "(\\)<ceo@c.test>)",
+        "(x \\) ceo@c.test)",
+        "(x(y)z ceo@c.test)",
+        "((x) ceo, y)",
+        "((x); y)",
+        "((x) >)",
+        "((x (y)) <)",
+        "((x) \")",
+        "(\" (x))",
+    ] {
+        for value in [
+            format!("{comment} <a@b.test>"),
+            format!("\"A\" {comment} <a@b.test>"),
+            format!("A {comment} \"B\" <a@b.test>"),
+            format!("<a@b.test> {comment}"),
+            format!("{comment} a@b.test"),
+            format!("a@b.test {comment}"),
+            format!("a@b.test, {comment} <c@b.test>"),
+        ] {
+            assert_eq!(read(&value), Err(AuthorError::Unreadable), "{value:?}");
+        }
+    }
+    assert_eq!(read("a@b.test ((x))"), Err(AuthorError::Unreadable));
+    assert_eq!(read("a@b.test (x\\))"), Err(AuthorError::Unreadable));
 }
 
 #[test]
