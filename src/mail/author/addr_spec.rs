@@ -40,7 +40,8 @@ pub(super) fn address(text: &str, place: Place, oddities: &mut Oddities) -> Opti
     let is_spaced = local_part.ends_with(BLANKS)
         || !is_quoted && local_part.contains(BLANKS)
         || domain.contains(BLANKS);
-    if is_spaced || plain != text || written != plain.trim_matches(BLANKS) {
+    let ends_in_dot = domain.trim_end_matches(BLANKS).ends_with('.');
+    if is_spaced || ends_in_dot || plain != text || written != plain.trim_matches(BLANKS) {
         oddities.note(Oddity::Obsolete).ok()?;
     }
     let domain = domain.trim_matches(BLANKS);

@@ -96,7 +96,8 @@ impl<'a> List<'a> {
         // Who does not nest comments, or knows no pairs, reads on behind the first end as if the
         // rest stood outside, where an address counts and a quote reaches to the next.
         let behind_first_end = inner.split_once(')').map_or("", |(_, rest)| rest);
-        if behind_first_end.contains(['@', '<', '>', ',', ';']) || is_nested && inner.contains('"') {
+        if behind_first_end.contains(['@', '<', '>', ',', ';']) || is_nested && inner.contains('"')
+        {
             return Err(AuthorError::Unreadable);
         }
         if is_glued {
@@ -105,8 +106,8 @@ impl<'a> List<'a> {
         // What is glued to such an end becomes a part of a word beside it.
         let follows_address = self.element.text.contains('@');
         let mut rests = inner.split(')').skip(1);
-        let is_split = rests
-            .any(|rest| !rest.starts_with(BLANKS) && (!rest.is_empty() || follows_address));
+        let is_split =
+            rests.any(|rest| !rest.starts_with(BLANKS) && (!rest.is_empty() || follows_address));
         self.element.needs_angle |= has_more_than_words || is_split;
         self.element.push(" ")
     }

@@ -14,7 +14,8 @@ pub(super) enum Oddity {
     Quotes,
     /// A comment within a comment, or with more than words in it.
     Comment,
-    /// White space, comments or a route within an address (RFC 5322 §4.4).
+    /// White space, comments or a route within an address (RFC 5322 §4.4), or a dot at its end: who
+    /// finds no address there looks for one in the name.
     Obsolete,
     /// A local-part in quotes.
     LocalPart,

@@ -71,6 +71,7 @@ fn what_is_common_though_no_rfc_has_it_is_read() {
     check(".bob.@b.test", &[".bob.@b.test"]);
     check("x@b_c.test", &["x@b_c.test"]);
     check("x@b.test.", &["x@b.test"]);
+    check("Jane Doe <x@b.test.>", &["x@b.test"]);
     check("root@localhost", &["root@localhost"]);
     let long = "x".repeat(300);
     check(&format!("{long}@b.test"), &[&format!("{long}@b.test")]);
@@ -129,6 +130,9 @@ fn what_readers_may_take_for_somebody_else_is_not_read() {
         "a\u{feff}b@[192.0.2.1]",
         "Boss: =?<utf-8?q?a?=@b.test>",
         "=?<utf-8?q?a?=@b.test>",
+        "=?utf-8?q?ceo=40c.test?= \u{a0}<a@b.test.>",
+        "=?utf-8?b?Y2VvQGMudGVzdA==?= é <a@b.test.>",
+        "ceo@c.test é <a@b.test.>",
         "<=?utf-8?q?a?=@b.test>",
         "ceo . \u{17} @ b.test",
         "CEO <ceo . \u{17} @ b. test>",
