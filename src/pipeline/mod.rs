@@ -212,6 +212,10 @@ impl Pipeline {
         if !way.is_taken() {
             way = heavy::way_to(admitted.deliveries()).await?;
         }
+        if let Some(reason) = admitted.deferral() {
+            self.audit.record_all(accesses::without_room(&admitted));
+            return Err(reason.into());
+        }
         if let Some(rejection) = admitted.refusal() {
             let accesses = accesses::without_room(&admitted);
             let committed =

@@ -77,6 +77,56 @@ fn nothing_is_lost_where_nobody_may_be_told() {
     assert!(daemon.folders("small", "too late").is_empty(), "there was room at RCPT");
 }
 
+/// Mail that is never reported, for one whose mailbox fills up between RCPT and the final dot: it is
+/// refused as a whole, and the next try gets to the others and is told of the one.
+#[test]
+fn a_mailbox_that_fills_up_after_rcpt_loses_nothing_without_a_word() {
+    let more = "[[user]]\nname = \"tiny\"\nquota_mb = 1\n\
+                [[group]]\nname = \"crowd\"\nmembers = [\"alice\", \"small\"]\n";
+    let daemon = Setup::with(more).start();
+    for (number, from) in ["list@none.test", ""].into_iter().enumerate() {
+        // The first to end takes the mailbox over its quota, once.
+        let small = ["small@example.test", "tiny@example.test"][number];
+        let recipients = ["alice@example.test", small];
+        let content = |subject: &str| {
+            let text = String::from_utf8(of_size(subject, 1_300_000)).expect("ASCII");
+            text.replace(BOB, "list@none.test").into_bytes()
+        };
+        let mut first = daemon.client();
+        let mut second = daemon.client();
+        let mut group = daemon.client();
+        first.envelope(from, &recipients);
+        second.envelope(from, &recipients);
+        assert!(first.data(&content(&format!("first {number}"))).starts_with("250"));
+        assert_eq!(daemon.folders("alice", &format!("first {number}")), ["INBOX"]);
+
+        let subject = format!("second {number}");
+        let reply = second.data(&content(&subject));
+        assert!(
+            reply.starts_with("452 4.2.2") && reply.contains("[mailbox-full-grace "),
+            "{reply}"
+        );
+        assert!(daemon.folders("alice", &subject).is_empty(), "its client still has it");
+        let is_told = |event: &serde_json::Value| event["event"]["subject"] == subject.as_str();
+        assert!(!daemon.events().iter().any(is_told), "a deferral is no event");
+
+        assert!(second.command(&format!("MAIL FROM:<{from}>")).starts_with("250"));
+        assert!(second.command("RCPT TO:<alice@example.test>").starts_with("250"));
+        let reply = second.command(&format!("RCPT TO:<{small}>"));
+        assert!(reply.starts_with("552 5.2.2"), "{reply}");
+        assert!(second.data(&content(&subject)).starts_with("250"));
+        assert_eq!(daemon.folders("alice", &subject), ["INBOX"]);
+        let names = daemon.names(&subject);
+        assert_eq!(names.last().map(String::as_str), Some("INCOMING_EMAIL_BOUNCED"), "{names:?}");
+
+        // A group is refused for no member of it, or it would get no such mail any more.
+        let subject = format!("group {number}");
+        group.envelope(from, &["crowd@example.test"]);
+        assert!(group.data(&content(&subject)).starts_with("250"));
+        assert_eq!(daemon.folders("alice", &subject), ["INBOX"]);
+    }
+}
+
 /// Whose mailboxes the audit log says have had no room, once there are so many of its lines.
 fn without_room(daemon: &Daemon, count: usize) -> Vec<String> {
     let path = daemon.data().join("audit/mailbox-access.jsonl");

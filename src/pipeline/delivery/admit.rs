@@ -112,6 +112,24 @@ impl Admitted {
         self.shares.iter().map(|share| share.deliveries.len()).sum()
     }
 
+    /// Why the message is deferred for all of its recipients: the mailbox of one has filled up since
+    /// RCPT, others would get it, and nobody may be told of the one. At the next try that one is
+    /// refused where its client learns of it, at RCPT, and the others get it. A group's members who
+    /// are full keep it from nobody: a group is not refused at RCPT for one of them.
+    pub(in crate::pipeline) fn deferral(&self) -> Option<Reason> {
+        if !self.mail.is_never_reported() || self.refusal().is_some() {
+            return None;
+        }
+        let mut came_for = self.shares.iter().filter(|share| share.decided.forwarders.is_empty());
+        let has_filled_up = came_for.any(|share| {
+            share.decided.recipients.iter().any(|recipient| {
+                recipient.disposition == Disposition::Bounce(Reason::MailboxFull)
+                    && recipient.addressee.only_mailbox().is_some()
+            })
+        });
+        has_filled_up.then_some(Reason::MailboxFullGrace)
+    }
+
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
     pub(in crate::pipeline) fn refusal(&self) -> Option<Rejection> {
@@ -488,8 +506,8 @@ impl AdmittedShare {
         let reached: HashSet<&str> =
             self.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
         for recipient in self.decided.recipients.iter_mut().filter(|it| bounces(it)) {
-            let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
-            if let ([member], [], None) = (&**members, &**remote, expanded_from)
+            if let Some(member) = recipient.addressee.only_mailbox()
+                && recipient.addressee.expanded_from.is_none()
                 && reached.contains(&*member.mailbox)
             {
                 recipient.disposition = Disposition::ReachedAnyway;

@@ -51,7 +51,7 @@ impl Judged {
     }
 
     /// Whether no report of it is ever sent (RFC 5321 §6.1 for the null path).
-    fn is_never_reported(&self) -> bool {
+    pub(in crate::pipeline) fn is_never_reported(&self) -> bool {
         self.reverse_path == ReversePath::Null || !self.may_tell_sender()
     }
 

@@ -84,6 +84,14 @@ impl Addressee {
         let Resolved { expanded_from, members, remote, organization: _ } = resolved;
         Self { recipient, expanded_from, members, remote }
     }
+
+    /// The mailbox that it comes to, if to no other and to nobody elsewhere.
+    pub(in crate::pipeline) fn only_mailbox(&self) -> Option<&Member> {
+        match (&*self.members, &*self.remote) {
+            ([member], []) => Some(member),
+            _ => None,
+        }
+    }
 }
 
 /// A recipient that was refused at RCPT because the mailbox is full.
