@@ -319,7 +319,10 @@ impl Text {
         if !refused.is_empty() {
             let place = at(story, "/refusedFor");
             let place = if place.is_empty() { String::new() } else { format!(" for {place}") };
-            let told = "the sender's server reports it";
+            let told = match at(story, "/peer/login/user") {
+                "" => "the sender's server reports it",
+                _ => "the user's mail program was told",
+            };
             self.line(&format!("refused in session [{refused}]{place}: {told}"));
         }
     }

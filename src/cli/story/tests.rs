@@ -34,6 +34,18 @@ fn what_mailbox_rules_did_is_told() {
 }
 
 #[test]
+fn a_refusal_is_reported_by_whoever_was_told() {
+    for (peer, expected) in [
+        (json!({}), "the sender's server reports it"),
+        (json!({ "login": { "user": "bob" } }), "the user's mail program was told"),
+    ] {
+        let told = told(json!({ "peer": peer, "refused": "blocked-attachment" }), vec![]);
+        let expected = format!("\n  refused in session [blocked-attachment]: {expected}\n");
+        assert!(told.contains(&expected), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
 fn a_bounce_has_the_reason_that_it_has() {
     let spam = json!({ "spam": { "because": "not-spam" } });
     let inbound = |reason: &str, basis: &Value| {
