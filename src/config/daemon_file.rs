@@ -512,6 +512,7 @@ fn organizations(
     // Also those that could not be read: named twice, their problems would be told twice.
     let mut files = HashSet::new();
     let mut claims = Claims::default();
+    let hostname = root.text("hostname").and_then(|text| Domain::parse(&text).ok());
     let sections = root.sections("organization");
     if sections.is_empty() {
         root.problem("organization", "is missing: mail is for an organization");
@@ -534,7 +535,7 @@ fn organizations(
             claims.add(&config.claims, reader);
             organizations.push(Arc::clone(config));
         } else {
-            let read = organization_file::read(&file, reader, &mut claims);
+            let read = organization_file::read(&file, hostname.as_ref(), reader, &mut claims);
             organizations.extend(read.map(Arc::new));
         }
     }

@@ -24,7 +24,7 @@ pub fn organization_file(input: &[u8]) {
     let reader = Reader::default();
     let path = Path::new("organization.toml");
     let node = read_text(path, text, &reader);
-    let read = organization(path, Stamps::of(path), &node, &reader, &mut Claims::default());
+    let read = organization(path, Stamps::of(path), &node, None, &reader, &mut Claims::default());
     let problems = reader.into_problems();
     let Some(read) = read.filter(|_| problems.is_empty()) else {
         assert!(!problems.is_empty(), "not read, and nobody knows why");

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::OrganizationConfig;
 use super::access::access_rules;
+use super::flow_rules::FlowRules;
 use super::mailbox_rules::{self, MailboxRulesByUser};
 use super::permissions::{self, Named, Names};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
+use super::warnings::{self, Reach};
 use super::{flow_rules, hints, outbound};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
@@ -79,17 +81,19 @@ impl Claims {
 /// read before that is decided, so that no problem hides another.
 pub(super) fn read(
     path: &Path,
+    hostname: Option<&Domain>,
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
     let stamps = Stamps::of(path);
-    organization(path, stamps, &read_file(path, reader)?, reader, claims)
+    organization(path, stamps, &read_file(path, reader)?, hostname, reader, claims)
 }
 
 pub(super) fn organization(
     path: &Path,
     mut stamps: Stamps,
     node: &Node,
+    hostname: Option<&Domain>,
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
@@ -121,7 +125,8 @@ pub(super) fn organization(
         permissions,
     });
     let indexed = index(&root, &organization, reader)?;
-    check_targets(&root, &indexed, members.journaling.as_ref(), &members.mailbox_rules);
+    let journaling = members.journaling.as_ref();
+    check_targets(&root, &indexed, journaling, &members.mailbox_rules, (&rules, hostname));
     Some(OrganizationConfig {
         file: path.into(),
         stamps,
@@ -245,6 +250,7 @@ fn check_targets(
     organization: &Arc<IndexedOrganization>,
     journaling: Option<&journal::Settings>,
     rules: &MailboxRulesByUser,
+    (flow_rules, hostname): (&FlowRules, Option<&Domain>),
 ) {
     // With conflicts, which are told already, there is no saying who gets it.
     let Ok(directory) = Directory::new(vec![Arc::clone(organization)]) else { return };
@@ -252,6 +258,8 @@ fn check_targets(
     check_groups(root, &directory);
     journaling.iter().for_each(|journaling| check_journaling(root, journaling, &directory));
     mailbox_rules::check_targets(root, rules, &directory);
+    let reach = Reach::new(organization, &directory, rules, journaling, hostname);
+    warnings::idle_rules(root, flow_rules, &reach);
 }
 
 /// Journal records and reports of a domain of the organization must not go to nobody (guide 7303).

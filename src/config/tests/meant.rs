@@ -159,3 +159,99 @@ fn a_master_key_that_is_open_to_everybody_is_told() {
         assert!(told.iter().all(|it| it.ends_with("is open to everybody (mode 0644)")), "{told:?}");
     }
 }
+
+/// An organization of two domains, with a rule in one direction.
+fn with_rule_for(kind: &str, action: &str, patterns: &str) -> String {
+    let other = if kind == "inbound_rule" { "senders" } else { "destinations" };
+    let own = if kind == "inbound_rule" { "destinations" } else { "senders" };
+    format!(
+        "alias = \"example\"\ndomains = [\"example.test\", \"one.corp.test\"]\n\
+         [[{kind}]]\nname = \"r\"\naction = \"{action}\"\n{other} = [\"*\"]\n\
+         {own} = [{patterns}]\n\
+         [[user]]\nname = \"alice\"\naliases = [\"al@one.corp.test\"]\n\
+         [[user]]\nname = \"carol\"\nenabled = false\n\
+         [[resource]]\nname = \"room\"\nkind = \"room\"\n\
+         [[group]]\nname = \"team\"\nmembers = [\"alice\"]\n"
+    )
+}
+
+const IDLE: &str =
+    "the rule never applies: none of them is an address or a domain of the organization";
+
+#[test]
+fn an_inbound_rule_is_for_somebody_here() {
+    let told = |patterns: &str| warned(MAIN, &with_rule_for("inbound_rule", "DROP", patterns), &[]);
+    for patterns in [
+        "\"*\"",
+        "\"example.test\"",
+        "\"EXAMPLE.test\"",
+        "\"*.example.test\"",
+        "\"*.corp.test\"",
+        "\"*.test\"",
+        "\"alice@example.test\"",
+        "\"Al@One.Corp.Test\"",
+        "\"carol@example.test\"",
+        "\"room@example.test\"",
+        "\"team@example.test\"",
+        "\"postmaster@one.corp.test\"",
+        "\"abuse@example.test\"",
+        "\"elsewhere.test\", \"alice@example.test\"",
+    ] {
+        assert_eq!(told(patterns), <[&str; 0]>::default(), "{patterns}");
+    }
+    for (patterns, meant) in [
+        ("\"foo.test\"", ""),
+        ("\"corp.test\"", ""),
+        ("\"two.corp.test\", \"*.two.corp.test\"", ""),
+        ("\"below.example.test\"", ""),
+        ("\"nobody@example.test\"", ""),
+        ("\"alice@elsewhere.test\"", ""),
+        ("\"nobody@example.test\", \"foo.test\"", ""),
+        ("\"alice@exmaple.test\"", ", did you mean \"example.test\"?"),
+        ("\"foo.test\", \"*.one.crop.test\"", ", did you mean \"one.corp.test\"?"),
+    ] {
+        let expected = format!("org.toml:7: inbound_rule[0].destinations: {IDLE}{meant}");
+        assert_eq!(told(patterns), [expected], "{patterns}");
+    }
+    assert_eq!(
+        told("\"alice@example.test\", \"alcie@example.test\""),
+        ["org.toml:7: inbound_rule[0].destinations: there is no alcie@example.test"]
+    );
+}
+
+#[test]
+fn an_outbound_rule_is_of_somebody_here() {
+    let with = |patterns: &str| with_rule_for("outbound_rule", "DROP", patterns);
+    for patterns in [
+        "\"*\"",
+        "\"*.corp.test\"",
+        "\"al@one.corp.test\"",
+        "\"team@example.test\"",
+        // Who makes reports, which a rule may route.
+        "\"mx.example.test\"",
+        "\"foo.test\", \"example.test\"",
+    ] {
+        assert_eq!(warned(MAIN, &with(patterns), &[]), <[&str; 0]>::default(), "{patterns}");
+    }
+    for (patterns, meant) in [
+        ("\"foo.test\"", ""),
+        ("\"nobody@example.test\"", ""),
+        ("\"*.exampel.test\"", ", did you mean \"example.test\"?"),
+    ] {
+        let expected = format!("org.toml:7: outbound_rule[0].senders: {IDLE}{meant}");
+        assert_eq!(warned(MAIN, &with(patterns), &[]), [expected], "{patterns}");
+    }
+    // What is sent on from here has somebody else's authors.
+    for more in [
+        "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n",
+        "[[user]]\nname = \"dave\"\n[[user.mailbox_rule]]\nname = \"on\"\n\
+         action = \"FORWARD\"\nto = \"dave@far.test\"\n",
+    ] {
+        let organization = format!("{}{more}", with("\"foo.test\""));
+        assert_eq!(warned(MAIN, &organization, &[]), <[&str; 0]>::default(), "{more}");
+    }
+    let journal = "[journaling]\njournaling_address = \"a@b.test\"\n\
+                   report_address = \"alice@example.test\"\nsender_address = \"j@foo.test\"\n";
+    let organization = format!("{}{journal}", with("\"foo.test\""));
+    assert_eq!(warned(MAIN, &organization, &[]), <[&str; 0]>::default());
+}
