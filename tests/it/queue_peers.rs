@@ -3,15 +3,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{BINARY, Setup, text};
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::postfix::{Postfix, certificate};
 use crate::support::remote::{Manners, Remote};
 use crate::support::sending::{
     delivered, outcomes, prepared, queue, route, started, submit, waiting,
 };
+use crate::support::swaks::swaks;
 use crate::support::wait_for;
 
 const RETRY_SOON: &str = "[queue]\nfirst_retry_s = 1\nlongest_retry_s = 1\n";
@@ -152,6 +154,73 @@ fn a_server_that_stays_silent_holds_up_nobody_elses_mail() {
         assert!(failure.starts_with("4.4.2 the server closed the connection"), "{failure}");
         Some(())
     });
+}
+
+/// A daemon with remote users at far.test, at which alice's mail has been taken.
+fn with_remote_users(names: &[&str], far: &Remote) -> Daemon {
+    let user = |name: &&str| format!("[[user]]\nname = \"{name}\"\nremote = \"{name}@far.test\"\n");
+    let users: String = names.iter().map(user).collect();
+    let sections = route("far.test", far.address.port());
+    let mut daemon = prepared(Setup { sections, ..Setup::with(&users) });
+    daemon.launch(Command::new(BINARY));
+    submit(&daemon, &["carol@far.test"], "the first");
+    assert_eq!(outcomes(&daemon, "the first", 1), ["sent carol@far.test"]);
+    daemon
+}
+
+#[test]
+fn what_strangers_have_sent_on_to_a_server_that_stays_silent_then_holds_up_no_users_mail() {
+    static SILENCE: Mutex<()> = Mutex::new(());
+    let rcpt = |address: &str, _| {
+        if address.starts_with("away") {
+            drop(SILENCE.lock());
+        }
+        "250 2.1.5 ok"
+    };
+    let far = Remote::start(Manners { rcpt, ..Manners::default() });
+    let silence = SILENCE.lock().expect("no test panics with it");
+    let daemon = with_remote_users(&["away0", "away1", "away2"], &far);
+    for number in 0..10 {
+        let to = format!("away{}@example.test", number % 3);
+        swaks(&daemon, &format!("a{number}@good.test"), &to, "sent on", &[]).accepted();
+    }
+    let waits_for = |entry: &Value| entry["waitsFor"]["text"].as_str().map(str::to_owned);
+    let told = "waits for one of the connections to its destination that mail which is sent on may \
+                have";
+    wait_for("connections that are silent", || {
+        let queue = queue(&daemon);
+        let waiting = queue.iter().filter(|entry| waits_for(entry).is_some_and(|it| it == told));
+        (queue.len() == 10 && waiting.count() == 3).then_some(())
+    });
+    for subject in ["second", "third"] {
+        submit(&daemon, &["carol@far.test"], subject);
+        assert_eq!(outcomes(&daemon, subject, 1), ["sent carol@far.test"]);
+    }
+    assert_eq!(queue(&daemon).len(), 10, "nobody has been answered to");
+    drop(silence);
+    wait_for("an empty queue", || queue(&daemon).is_empty().then_some(()));
+}
+
+#[test]
+fn what_strangers_have_sent_on_and_is_turned_away_holds_up_no_users_mail() {
+    let rcpt = |address: &str, _| {
+        if address.starts_with("away") { "421 4.7.0 not such mail" } else { "250 2.1.5 ok" }
+    };
+    let far = Remote::start(Manners { rcpt, ..Manners::default() });
+    let daemon = with_remote_users(&["away0", "away1", "away2"], &far);
+    for number in 0..3 {
+        let to = format!("away{number}@example.test");
+        swaks(&daemon, "a@good.test", &to, "sent on", &[]).accepted();
+    }
+    wait_for("three that were turned away", || {
+        let queue = queue(&daemon);
+        let failure = |entry: &Value| entry["lastFailure"].as_str().map(str::to_owned);
+        let turned_away = queue.iter().filter_map(failure).filter(|it| it.contains("421"));
+        (turned_away.count() == 3).then_some(())
+    });
+    submit(&daemon, &["carol@far.test"], "welcome");
+    assert_eq!(outcomes(&daemon, "welcome", 1), ["sent carol@far.test"]);
+    assert_eq!(queue(&daemon).len(), 3);
 }
 
 #[test]
