@@ -439,6 +439,7 @@ fn many_addresses_are_one_users_turn() {
         waiting.add(from(number, "alice", &format!("alice+{number}")));
     }
     waiting.add(from(1, "alice", "team"));
+    waiting.add(from(6, "alice", "team"));
     for number in 0x20..0x40 {
         waiting.add(from(number, "dave", &stranger(number)));
     }
@@ -447,14 +448,14 @@ fn many_addresses_are_one_users_turn() {
         waiting.add(from(number + 2, "bob", "bob"));
     }
     let mut taken = one_by_one(&mut waiting, NOW);
-    assert_eq!(taken.len(), 0x10 + 1 + 0x20 + 4);
+    assert_eq!(taken.len(), 0x10 + 2 + 0x20 + 4);
     taken.truncate(12);
     let expected = [
         // alice (both her addresses), dave (his own and strangers'), bob
         ["1.0.0.0", "2.0.0.0", "4.0.0.0"],
         ["10.0.0.0", "20.0.0.0", "5.0.0.0"],
-        ["11.0.0.0", "3.0.0.0", "12.0.0.0"],
-        ["21.0.0.0", "13.0.0.0", "22.0.0.0"],
+        ["6.0.0.0", "3.0.0.0", "11.0.0.0"],
+        ["21.0.0.0", "12.0.0.0", "22.0.0.0"],
     ];
     assert_eq!(taken, expected.concat());
 }
