@@ -178,7 +178,7 @@ pub(crate) fn yield_to_all() {
 }
 
 /// One message, its commands pipelined; whether the connection goes on.
-async fn transaction(
+pub(crate) async fn transaction(
     peer: &mut Peer<TcpStream>,
     message: &[u8],
     tally: &mut Tally,

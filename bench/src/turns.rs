@@ -1,22 +1,29 @@
 //! What several builds of the daemon cost in CPU time for each message, beside each other: short bursts
 //! of mail go to one after the other, in an order that changes, so that what else the machine does
-//! meets all of them alike. The figures of one run compare; those of two runs do not.
+//! meets all of them alike. They are started anew every few bursts: two processes of one build differ,
+//! by where their memory lies. The figures of one run compare; those of two runs do not.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use tokio::task::JoinSet;
 
 use crate::daemon::{Daemon, ORGANIZATION};
-use crate::peer::Sources;
+use crate::peer::{Peer, Sources};
 use crate::process;
-use crate::traffic::{Traffic, dns_section, small_message};
+use crate::traffic::{Tally, dns_section, small_message, transaction};
 
 const SOURCES: Sources = Sources { first: 0, networks: 16 };
+/// A burst: connections at once, and messages on each, so many that a connection's own cost is little
+/// beside theirs.
 const CONNECTIONS: usize = 16;
-/// How long a burst takes: shorter ones are mostly made of connections that begin.
-const BURST: Duration = Duration::from_millis(60);
+const MESSAGES: usize = 20;
+/// Bursts from one start to the next.
+const BURSTS: usize = 20;
 /// What a daemon does after the last 250 is over then.
 const AFTERMATH: Duration = Duration::from_millis(80);
 
@@ -24,8 +31,6 @@ const AFTERMATH: Duration = Duration::from_millis(80);
 struct Contender<'a> {
     spelled: &'a str,
     daemon: Daemon,
-    /// Microseconds of CPU time for each message, one for each round.
-    costs: Vec<f64>,
 }
 
 impl<'a> Contender<'a> {
@@ -38,26 +43,44 @@ impl<'a> Contender<'a> {
             command.env(key, value);
         }
         let daemon = Daemon::start_as(command, ORGANIZATION, &dns_section())?;
-        Ok(Self { spelled, daemon, costs: Vec::new() })
+        Ok(Self { spelled, daemon })
     }
 
-    fn burst(&mut self) -> anyhow::Result<f64> {
+    /// Microseconds of CPU time for each message of a burst.
+    fn burst(&self) -> anyhow::Result<f64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let before = process::cpu(self.daemon.pid());
-        let traffic = Traffic {
-            to: self.daemon.address(),
-            sources: SOURCES,
-            connections: CONNECTIONS,
-            pause: Duration::ZERO,
-            message: small_message(),
-            until: Instant::now() + BURST,
-        };
-        let burst = traffic.spawn("burst")?;
-        let tally = burst.join().ok().context("the generator panicked")?;
-        anyhow::ensure!(tally.refused.is_empty() && tally.broken == 0, "{}: {tally}", self.spelled);
+        let tally = runtime.block_on(send(self.daemon.address()))?;
+        let all = tally.accepted.len() == CONNECTIONS * MESSAGES;
+        anyhow::ensure!(all, "{}: {tally}", self.spelled);
         std::thread::sleep(AFTERMATH);
         let spent = process::cpu(self.daemon.pid()).saturating_sub(before);
-        Ok(spent.as_secs_f64() * 1e6 / tally.accepted.len().max(1) as f64)
+        Ok(spent.as_secs_f64() * 1e6 / tally.accepted.len() as f64)
     }
+}
+
+/// One burst.
+async fn send(to: SocketAddr) -> anyhow::Result<Tally> {
+    let message = small_message();
+    let mut connections = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        connections.spawn(converse(SOURCES.address(number), to, Arc::clone(&message)));
+    }
+    let mut tally = Tally::default();
+    while let Some(ended) = connections.join_next().await {
+        tally.add(ended.context("the generator panicked")??);
+    }
+    Ok(tally)
+}
+
+async fn converse(from: Ipv4Addr, to: SocketAddr, message: Arc<[u8]>) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let Ok(mut peer) = Peer::greet(from, to).await? else { return Ok(tally) };
+    for _ in 0..MESSAGES {
+        transaction(&mut peer, &message, &mut tally).await?;
+    }
+    peer.send(b"QUIT\r\n").await?;
+    Ok(tally)
 }
 
 /// Compares the builds; the first is what the others are measured by.
@@ -65,24 +88,28 @@ impl<'a> Contender<'a> {
 /// # Errors
 /// A daemon that does not start, or does not take a message.
 pub(crate) fn run(spelled: &[String], rounds: usize) -> anyhow::Result<()> {
-    let contenders = spelled.iter().map(|it| Contender::start(it));
-    let mut contenders = contenders.collect::<anyhow::Result<Vec<_>>>()?;
-    for contender in &mut contenders {
-        contender.burst()?;
-    }
-    for round in 0..rounds {
-        for place in 0..contenders.len() {
-            // Whoever comes first in one round comes last in another.
-            let place = (round + place) % contenders.len();
-            let place = if round % 2 == 0 { place } else { contenders.len() - 1 - place };
-            let contender = contenders.get_mut(place).context("there is one at each place")?;
-            let cost = contender.burst()?;
-            contender.costs.push(cost);
+    let mut costs = vec![Vec::new(); spelled.len()];
+    for round in 0..rounds.div_ceil(BURSTS) {
+        let contenders = spelled.iter().map(|it| Contender::start(it));
+        let contenders = contenders.collect::<anyhow::Result<Vec<_>>>()?;
+        for contender in &contenders {
+            contender.burst()?;
+        }
+        for burst in 0..BURSTS {
+            // Whoever comes first in one comes last in another.
+            let mut order: Vec<_> = contenders.iter().zip(&mut costs).collect();
+            order.rotate_left((round + burst / 2) % contenders.len());
+            if burst % 2 == 1 {
+                order.reverse();
+            }
+            for (contender, costs) in order {
+                costs.push(contender.burst()?);
+            }
         }
     }
-    let measure = contenders.first().map(|first| first.costs.clone()).unwrap_or_default();
-    for Contender { spelled, costs, .. } in &contenders {
-        let ratios: Vec<_> = costs.iter().zip(&measure).map(|(cost, first)| cost / first).collect();
+    let first = costs.first().cloned().unwrap_or_default();
+    for (spelled, costs) in spelled.iter().zip(&costs) {
+        let ratios: Vec<_> = costs.iter().zip(&first).map(|(cost, first)| cost / first).collect();
         println!(
             "{spelled}: {:.1} µs of CPU for each message (a quarter below {:.1}); {:.3} of the first",
             part_of(costs, 2),
