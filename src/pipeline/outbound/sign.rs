@@ -20,12 +20,15 @@ pub(in crate::pipeline) fn sign(
     leaving: &mut [Outgoing],
     keys: &DomainKeys,
 ) -> Result<(), SignError> {
-    let (snapshot, peer, at) = (&mail.snapshot, &mail.peer, mail.received_at);
+    let snapshot = &mail.snapshot;
+    let peer = &mail.peer;
+    let at = mail.received_at;
     let Some(outgoing) = mail.outgoing.as_deref_mut() else { return Ok(()) };
     if !outgoing.leaves() && leaving.is_empty() {
         return Ok(());
     }
-    let (hostname, id) = (&snapshot.settings.hostname, outgoing.trace_id);
+    let hostname = &snapshot.settings.hostname;
+    let id = outgoing.trace_id;
     let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
     for domain in author_domains(&mail.headers.authors) {
         if let Some(signer) = keys.signer_for(domain) {
