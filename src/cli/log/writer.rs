@@ -14,7 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long a line of mail may wait for others. One write in this time costs nothing beside the
 /// messages, and no reader of the log notices it.
 const GATHERING: Duration = Duration::from_millis(10);
-/// How many octets may wait; lines beyond are left out.
+/// How many octets may wait; who has more waits for room, and where there is none in time the line is
+/// left out.
 const MOST_WAITING: usize = 256 * 1024;
 /// How long whoever logs waits for a line that is not of mail. Once in vain, nobody waits until
 /// something is written again.
@@ -31,8 +32,8 @@ struct Shared {
     lines: Mutex<Lines>,
     /// There is something to write, or it need not wait any longer.
     is_wanted: Condvar,
-    /// Something was written.
-    is_written: Condvar,
+    /// Lines were taken to be written, or are written.
+    is_moved: Condvar,
 }
 
 #[derive(Default)]
@@ -58,7 +59,7 @@ impl Log {
         let shared = Arc::new(Shared {
             lines: Mutex::default(),
             is_wanted: Condvar::new(),
-            is_written: Condvar::new(),
+            is_moved: Condvar::new(),
         });
         let of_thread = Arc::clone(&shared);
         let writer = Writer { out, is_within_line: false };
@@ -80,7 +81,9 @@ impl Drop for Log {
         lines.is_ended = true;
         self.0.is_wanted.notify_one();
         let end = lines.taken;
-        self.0.wait_for(lines, end, LAST_PATIENCE);
+        // Once more, also if somebody has waited in vain before.
+        lines.is_stuck = false;
+        drop(self.0.wait_while(lines, LAST_PATIENCE, |lines| lines.written < end));
     }
 }
 
@@ -92,7 +95,13 @@ impl Shared {
     /// Takes a line, and waits until it is written if it is urgent.
     fn take(&self, line: &[u8], is_urgent: bool) {
         let mut lines = self.lines();
-        if lines.waiting.len() + line.len() > MOST_WAITING {
+        let is_full = |lines: &mut Lines| lines.waiting.len() + line.len() > MOST_WAITING;
+        if is_full(&mut lines) {
+            lines.is_urgent = true;
+            self.is_wanted.notify_one();
+            lines = self.wait_while(lines, PATIENCE, is_full);
+        }
+        if is_full(&mut lines) {
             lines.lost += 1;
             return;
         }
@@ -104,17 +113,25 @@ impl Shared {
             self.is_wanted.notify_one();
         }
         let end = lines.taken;
-        if is_urgent && !lines.is_stuck && lines.writer != Some(thread::current().id()) {
-            self.wait_for(lines, end, PATIENCE);
+        if is_urgent {
+            drop(self.wait_while(lines, PATIENCE, |lines| lines.written < end));
         }
     }
 
-    /// Waits until all up to here is written, but not for longer than this.
-    fn wait_for(&self, lines: MutexGuard<'_, Lines>, end: u64, patience: Duration) {
-        let is_missing = |lines: &mut Lines| lines.written < end;
-        let waited = self.is_written.wait_timeout_while(lines, patience, is_missing);
+    /// Waits as long as this holds and nobody has waited in vain, but not for longer than so.
+    fn wait_while<'a>(
+        &self,
+        lines: MutexGuard<'a, Lines>,
+        patience: Duration,
+        holds: impl Fn(&mut Lines) -> bool,
+    ) -> MutexGuard<'a, Lines> {
+        if lines.is_stuck || lines.writer == Some(thread::current().id()) {
+            return lines;
+        }
+        let waited = self.is_moved.wait_timeout_while(lines, patience, |lines| holds(lines));
         let (mut lines, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         lines.is_stuck |= waited.timed_out();
+        lines
     }
 
     fn write_until_the_end(&self, mut writer: Writer<impl Write>) {
@@ -127,7 +144,7 @@ impl Shared {
             lines.lost += lost;
             let lost = if lost == 0 { std::mem::take(&mut lines.lost) } else { 0 };
             drop(lines);
-            self.is_written.notify_all();
+            self.is_moved.notify_all();
             batch.clear();
             if lost > 0 {
                 tracing::warn!(lines = lost, "lines of the log were left out: they were not taken");
@@ -145,6 +162,7 @@ impl Shared {
         let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
         lines.is_urgent = false;
         std::mem::swap(batch, &mut lines.waiting);
+        self.is_moved.notify_all();
         !batch.is_empty()
     }
 }
@@ -307,6 +325,21 @@ mod tests {
         drop(lets_on);
         log.0.take(b"last\n", true);
         assert_eq!(log.0.lines().lost, 0, "they are told");
+    }
+
+    /// As a message to thousands of mailboxes makes them.
+    #[test]
+    fn more_lines_at_once_than_may_wait_are_all_written() {
+        let (log, writes, lets_on) = watched();
+        drop(lets_on);
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let count = 5 * MOST_WAITING / line.len();
+        for _ in 0..count {
+            log.0.take(&line, false);
+        }
+        assert_eq!(log.0.lines().lost, 0);
+        drop(log);
+        assert_eq!(writes.iter().map(|it| it.len()).sum::<usize>(), count * line.len());
     }
 
     #[test]
