@@ -3,6 +3,7 @@
 mod changes;
 pub mod control;
 mod fixed;
+mod identities;
 mod outbound;
 mod private;
 mod readers;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
@@ -32,10 +33,11 @@ use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::pipeline::{self, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{CredentialStore, FolderRetention, Store, StoreError};
+use crate::store::{CredentialStore, FolderRetention, Register, Store, StoreError};
 use changes::{BesideFiles, Contents};
 use control::ReloadRequest;
 use fixed::Fixed;
+use identities::Exodus;
 use outbound::{Change, Outbound};
 
 pub use changes::Changes;
@@ -54,6 +56,9 @@ pub enum StartError {
     /// A key for signatures cannot be used.
     #[error("{0}")]
     DomainKeys(#[from] DomainKeyError),
+    /// The files say that most users are gone.
+    #[error("{0}")]
+    Exodus(#[from] Exodus),
     /// The resolver cannot be set up.
     #[error("{0}")]
     Dns(#[from] dns::SetupError),
@@ -110,7 +115,10 @@ const FIRST_FREE_PORT: u16 = 1024;
 impl StartError {
     /// Whether the operator's files are at fault, not the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Dns(_) | Self::Tls(_) | Self::Pki(_) | Self::Hostname(_))
+        matches!(
+            self,
+            Self::Dns(_) | Self::Tls(_) | Self::Pki(_) | Self::Hostname(_) | Self::Exodus(_)
+        )
     }
 }
 
@@ -179,6 +187,8 @@ impl Daemon {
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
         let Opened { hostname, resolver, tls, parts } = Opened::of(&configuration)?;
         let (store, domain_keys) = (Arc::clone(&parts.store), Arc::clone(&parts.domain_keys));
+        let facts = identities::facts(&configuration, &store.register(), SystemClock.now())?;
+        store.state(facts).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
         let pipeline = Pipeline::new(
             Arc::clone(&snapshot),
@@ -266,6 +276,9 @@ impl Daemon {
         let certificate = self.tls.read_again().await?;
         let has_new_certificate = self.tls.is_another(&certificate);
         let has_new_domain_keys = self.refresh_domain_keys().await?;
+        // What follows in the log is in force in the next moment.
+        let facts = identities::facts(&configuration, &self.store.register(), SystemClock.now())?;
+        self.store.state(facts).await?;
 
         let asked_for = Fixed::of(&configuration);
         let mut configuration = configuration;
@@ -315,6 +328,11 @@ impl Daemon {
                 Ok(false)
             }
         }
+    }
+
+    /// Who is who.
+    pub fn register(&self) -> Arc<Register> {
+        self.store.register()
     }
 
     /// The organizations in force.

@@ -1,10 +1,14 @@
 //! Identifiers that Mailweir makes.
 
+mod entity;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use entity::{EntityId, EntityKind};
 
 /// Names one message on its way through one organization, and every refusal of a session:
 /// the `traceId` of events, the id in replies and in `Received`. A UUIDv7, so ids sort by age.

@@ -1,6 +1,6 @@
 //! `mailweir mailbox list`, `show`, `export`
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use serde::Serialize;
 use super::export::Export;
 use super::output::Lines;
 use super::{ConfigArgument, audited, output};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Configuration;
-use crate::directory::EntityState;
+use crate::directory::{EntityState, Organization, User};
 use crate::events::audit::{MailboxAccess, Occasion};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, on_one_line};
-use crate::store::reader::{Reader, StoredMessage};
-use crate::store::{Folder, MailboxName};
+use crate::store::reader::{MailboxSummary, Reader, StoredMessage};
+use crate::store::{Folder, MailboxOwner, Register};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MailboxCommand {
@@ -32,7 +32,7 @@ pub(super) enum MailboxCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: Option<String>,
     /// Print JSON, a line for each
     #[arg(long)]
@@ -43,7 +43,7 @@ pub(super) struct ListArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     /// The message's id, from `mailbox list`
     #[arg(value_parser = message_id)]
@@ -57,7 +57,7 @@ pub(super) struct ShowArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     /// The folder to write to; made if it is not there
     dir: PathBuf,
@@ -70,10 +70,14 @@ pub(super) struct ExportArguments {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MailboxLine<'a> {
-    organization: &'a str,
-    user: &'a str,
+struct MailboxLine {
+    organization: String,
+    user: String,
+    id: EntityId,
     used_bytes: u64,
+    /// Since when its user is no more, if that is so; ms since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_at: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,18 +104,18 @@ pub(super) fn run(command: &MailboxCommand) -> anyhow::Result<()> {
 }
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let reader = Reader::open(&configuration.store)?;
     let Some(user) = &arguments.user else {
         return list_mailboxes(&configuration, &reader, arguments.json);
     };
-    let name = find(&configuration, user)?;
+    let owner = find(&configuration, reader.register(), user)?;
     let folders = Folder::ALL.map(|folder| {
-        let owner = Arc::clone(&name.user);
-        MailboxAccess::listed_by_command(occasion(&name), owner, folder.as_str())
+        let entity = owner.entity.clone();
+        MailboxAccess::listed_by_command(occasion(&owner), entity, folder.as_str())
     });
     audited::record_or_note(&configuration, folders);
-    let messages = reader.messages(&name)?;
+    let messages = reader.messages(&owner)?;
     let mut lines = Lines::to_stdout();
     let mut unreadable = Unreadable::default();
     if arguments.json {
@@ -168,36 +172,53 @@ fn list_mailboxes(
     reader: &Reader,
     json: bool,
 ) -> anyhow::Result<()> {
-    let organizations = configuration.directory.organizations();
-    let aliases: HashMap<_, _> = organizations
-        .map(|organization| (organization.id.as_str(), organization.alias.as_str()))
-        .collect();
     let mut lines = Lines::to_stdout();
-    for (name, used_bytes) in all_mailboxes(configuration, reader) {
-        let (id, user) = (&*name.organization, &*name.user);
-        let organization = aliases.get(id).copied().unwrap_or(id);
+    for line in all_mailboxes(configuration, reader) {
         if json {
-            lines.json(&MailboxLine { organization, user, used_bytes })?;
-        } else {
-            lines.line(&format!("{organization}/{user}: {used_bytes} bytes"))?;
+            lines.json(&line)?;
+            continue;
         }
+        let MailboxLine { organization, user, id, used_bytes, closed_at } = line;
+        let mut text = format!("{organization}/{user}: {used_bytes} bytes");
+        if let Some(at) = closed_at.map(Timestamp::from_millis) {
+            text.push_str(&format!(", closed {at}, its user being gone; id {id}"));
+        }
+        lines.line(&text)?;
     }
     lines.finish()
 }
 
 /// Mailboxes that had mail, be their users still there or not; then those that had none.
-fn all_mailboxes(configuration: &Configuration, reader: &Reader) -> Vec<(MailboxName, u64)> {
-    let stored = reader.mailboxes().into_iter().map(|it| (it.name, it.used_bytes));
-    let mut all: Vec<_> = stored.collect();
-    let known: HashSet<_> = all.iter().map(|(name, _)| name.clone()).collect();
+fn all_mailboxes(configuration: &Configuration, reader: &Reader) -> Vec<MailboxLine> {
+    let mut all = Vec::new();
+    let mut known = HashSet::new();
+    let register = reader.register();
+    for MailboxSummary { owner, used_bytes } in reader.mailboxes() {
+        let MailboxOwner { organization, entity } = &owner;
+        let registered = register.entity(organization, entity);
+        let alias = register.alias_of(organization).unwrap_or(organization);
+        all.push(MailboxLine {
+            organization: alias.to_string(),
+            user: registered.map_or_else(|| entity.to_string(), |it| it.name.to_string()),
+            id: entity.clone(),
+            used_bytes,
+            closed_at: registered.and_then(|it| it.gone_at).map(Timestamp::as_millis),
+        });
+        known.insert(owner);
+    }
     for organization in configuration.directory.organizations() {
         let resources = organization.resources.iter().map(|resource| &resource.mailbox);
         for user in organization.users.iter().chain(resources) {
-            let id = organization.id.as_str().into();
-            let name = MailboxName { organization: id, user: Arc::clone(&user.name) };
+            let owner = owner_of(organization, user);
             let is_here = !matches!(user.state, EntityState::Remote(_));
-            if is_here && !known.contains(&name) {
-                all.push((name, 0));
+            if is_here && !known.contains(&owner) {
+                all.push(MailboxLine {
+                    organization: organization.alias.clone(),
+                    user: user.name.to_string(),
+                    id: owner.entity,
+                    used_bytes: 0,
+                    closed_at: None,
+                });
             }
         }
     }
@@ -205,14 +226,14 @@ fn all_mailboxes(configuration: &Configuration, reader: &Reader) -> Vec<(Mailbox
 }
 
 fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let reader = Reader::open(&configuration.store)?;
-    let name = find(&configuration, &arguments.user)?;
-    let messages = reader.messages(&name)?;
+    let owner = find(&configuration, reader.register(), &arguments.user)?;
+    let messages = reader.messages(&owner)?;
     let found = messages.iter().find(|message| message.id == arguments.id);
     let folder = found.map(|message| message.folder.as_str());
-    let owner = Arc::clone(&name.user);
-    let line = MailboxAccess::read_by_command(occasion(&name), owner, arguments.id, folder);
+    let entity = owner.entity.clone();
+    let line = MailboxAccess::read_by_command(occasion(&owner), entity, arguments.id, folder);
     audited::record_or_note(&configuration, [line]);
     let message = found.ok_or_else(|| no_such_message(&arguments.user, arguments.id))?;
     let bytes = reader.read(message)?;
@@ -242,14 +263,14 @@ fn no_such_message(user: &str, id: TraceId) -> anyhow::Error {
 }
 
 fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let reader = Reader::open(&configuration.store)?;
-    let name = find(&configuration, &arguments.user)?;
-    let messages = reader.messages(&name)?;
-    let occasion = occasion(&name);
+    let owner = find(&configuration, reader.register(), &arguments.user)?;
+    let messages = reader.messages(&owner)?;
+    let occasion = occasion(&owner);
     let lines = messages.iter().map(|message| {
-        let (owner, folder) = (Arc::clone(&name.user), Some(message.folder.as_str()));
-        MailboxAccess::read_by_command(occasion.clone(), owner, message.id, folder)
+        let (entity, folder) = (owner.entity.clone(), Some(message.folder.as_str()));
+        MailboxAccess::read_by_command(occasion.clone(), entity, message.id, folder)
     });
     audited::record_or_note(&configuration, lines);
     let mut to = Export::open(&arguments.dir)?;
@@ -271,9 +292,9 @@ fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
 }
 
 /// A command that uses a mailbox; nobody is logged in.
-fn occasion(name: &MailboxName) -> Occasion {
+fn occasion(owner: &MailboxOwner) -> Occasion {
     let (now, id) = (SystemClock.now(), TraceId::generate());
-    Occasion::new(now, id, Some(Arc::clone(&name.organization)), None)
+    Occasion::new(now, id, Some(Arc::clone(&owner.organization)), None)
 }
 
 fn line_of(message: &StoredMessage, subject: Option<String>) -> MessageLine<'static> {
@@ -294,40 +315,81 @@ fn subject(reader: &Reader, message: &StoredMessage) -> anyhow::Result<Option<St
     Ok(parsed.and_then(|parsed| parsed.subject().map(str::to_owned)))
 }
 
-/// The mailbox that an operator means.
-fn find(configuration: &Configuration, user: &str) -> anyhow::Result<MailboxName> {
-    let directory = &configuration.directory;
-    if let Ok(address) = Address::parse(user) {
-        let resolved = directory
-            .resolve(&address, configuration.pipeline.max_group_members)
-            .with_context(|| user.to_owned())?;
-        let member = match (&*resolved.members, &*resolved.remote) {
-            ([member], []) => member,
-            ([], [remote]) => bail!("the mailbox of {user} is elsewhere: {}", remote.forward_to),
-            _ => bail!("{user} is a group; name one of its members"),
-        };
-        return Ok(MailboxName {
-            organization: resolved.organization.id.as_str().into(),
-            user: member.mailbox.clone(),
-        });
+fn owner_of(organization: &Organization, user: &User) -> MailboxOwner {
+    let organization = organization.id.as_str().into();
+    MailboxOwner { organization, entity: user.id.clone() }
+}
+
+/// The mailbox that an operator means; one whose user is gone has its id alone.
+fn find(
+    configuration: &Configuration,
+    register: &Register,
+    text: &str,
+) -> anyhow::Result<MailboxOwner> {
+    if let Ok(address) = Address::parse(text) {
+        return find_by_address(configuration, &address);
     }
-    let (alias, name) = match user.split_once('/') {
+    let id = text.parse::<EntityId>().ok();
+    let (alias, name) = match text.split_once('/') {
         Some((alias, name)) => (Some(alias), name),
-        None => (None, user),
+        None => (None, text),
     };
-    let found: Vec<_> = directory
-        .organizations()
-        .filter(|organization| alias.is_none_or(|alias| organization.alias == alias))
-        .filter(|organization| {
-            let resources = organization.resources.iter().map(|resource| &resource.mailbox);
-            organization.users.iter().chain(resources).any(|known| &*known.name == name)
-        })
-        .collect();
-    match found.as_slice() {
-        [organization] => {
-            Ok(MailboxName { organization: organization.id.as_str().into(), user: name.into() })
+    let mut found = Vec::new();
+    for organization in configuration.directory.organizations() {
+        if alias.is_some_and(|alias| organization.alias != alias) {
+            continue;
         }
-        [] => bail!("there is no user or resource {user}"),
-        _ => bail!("several organizations have a {user}; say ORGANIZATION/{user}"),
+        let resources = organization.resources.iter().map(|resource| &resource.mailbox);
+        let mut mailboxes = organization.users.iter().chain(resources);
+        let is_meant = |user: &&User| *user.name == *name || Some(&user.id) == id.as_ref();
+        found.extend(mailboxes.find(is_meant).map(|user| owner_of(organization, user)));
+    }
+    if let (Some(entity), true) = (id, found.is_empty())
+        && let Some(organization) = register.organization_with(&entity)
+    {
+        found.push(MailboxOwner { organization: Arc::clone(organization), entity });
+    }
+    match found.as_slice() {
+        [owner] => Ok(owner.clone()),
+        [] => bail!("there is no user or resource {text}{}", closed(configuration, register, name)),
+        _ => bail!("several organizations have a {text}; say ORGANIZATION/{text}"),
+    }
+}
+
+fn find_by_address(
+    configuration: &Configuration,
+    address: &Address,
+) -> anyhow::Result<MailboxOwner> {
+    let resolved = configuration
+        .directory
+        .resolve(address, configuration.pipeline.max_group_members)
+        .with_context(|| address.to_string())?;
+    match (&*resolved.members, &*resolved.remote) {
+        ([member], []) => {
+            let organization = resolved.organization.id.as_str().into();
+            Ok(MailboxOwner { organization, entity: member.id.clone() })
+        }
+        ([], [remote]) => bail!("the mailbox of {address} is elsewhere: {}", remote.forward_to),
+        _ => bail!("{address} is a group; name one of its members"),
+    }
+}
+
+/// Whose mailboxes of that name are closed, for somebody who looks for one of them.
+fn closed(configuration: &Configuration, register: &Register, name: &str) -> String {
+    let mut ids = Vec::new();
+    for organization in configuration.directory.organizations() {
+        for (id, registered) in register.entities(organization.id.as_str()) {
+            if registered.gone_at.is_some() && *registered.name == *name {
+                ids.push(id.to_string());
+            }
+        }
+    }
+    ids.sort_unstable();
+    match ids.as_slice() {
+        [] => String::new(),
+        ids => format!(
+            " any more; a mailbox of that name is closed, and has the id {}",
+            ids.join(" or ")
+        ),
     }
 }

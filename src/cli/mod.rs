@@ -26,12 +26,12 @@ mod trace;
 mod user;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Configuration, Problems};
+use crate::config::{self, Configuration, LoadError, Problems};
 
 /// sysexits EX_CONFIG: the unit does not restart on it.
 const EX_CONFIG: u8 = 78;
@@ -109,13 +109,18 @@ impl ConfigArgument {
         Ok(configuration.store.data_dir)
     }
 
+    /// For what asks only the files: anybody may who can read them.
     fn load(&self) -> Result<Configuration, Problems> {
-        load(&self.config)
+        config::load_without_store(&self.config, environment())
     }
-}
 
-fn load(path: &Path) -> Result<Configuration, Problems> {
-    config::load(path, environment())
+    /// For what is about mailboxes, passwords and tokens: the store says whose they are.
+    fn load_with_store(&self) -> anyhow::Result<Configuration> {
+        config::load(&self.config, environment()).map_err(|error| match error {
+            LoadError::Problems(problems) => problems.into(),
+            LoadError::Store(error) => error.into(),
+        })
+    }
 }
 
 /// The variables that can be read as text; the configuration's can.

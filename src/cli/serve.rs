@@ -14,7 +14,7 @@ const FILE_SIZE_EXCEEDED: i32 = 25;
 
 pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     allocator::give_memory_back_soon();
-    let configuration = arguments.load()?;
+    let configuration = arguments.load_with_store()?;
     daemon::try_out(&configuration)?;
     let _log = log::start(&configuration.log)?;
     tell_findings(&configuration);
@@ -75,9 +75,10 @@ async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
 }
 
 async fn try_reload(daemon: &Daemon, arguments: ConfigArgument) -> anyhow::Result<Changes> {
-    let known = daemon.organizations();
+    let (known, register) = (daemon.organizations(), daemon.register());
     let read = move || {
-        let configuration = config::load_again(&arguments.config, environment(), &known)?;
+        let configuration =
+            config::load_again(&arguments.config, environment(), &known, &register)?;
         daemon::try_out(&configuration)?;
         tell_findings(&configuration);
         anyhow::Ok(configuration)

@@ -1,7 +1,6 @@
 //! `mailweir token create`, `list`, `revoke`: personal access tokens (guide 6279–6302).
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -36,7 +35,7 @@ pub(super) enum TokenCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CreateArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     /// What the user calls it, for example the device that it is for
     #[arg(long, value_parser = token_name)]
@@ -53,7 +52,7 @@ pub(super) struct CreateArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     /// Print JSON, a line for each
     #[arg(long)]
@@ -64,7 +63,7 @@ pub(super) struct ListArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RevokeArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     /// The token's id, from `token list`
     id: String,
@@ -131,7 +130,7 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<()> {
 }
 
 fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let attempt = Attempt {
         configuration: &configuration,
         user: &arguments.user,
@@ -163,7 +162,7 @@ fn create(arguments: &CreateArguments) -> anyhow::Result<()> {
 }
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let found = FoundUser::find(&configuration, &arguments.user)?;
     let store = CredentialStore::open_if_there(&configuration.store.data_dir)?;
     let tokens = store.map_or(Ok(Vec::new()), |store| store.tokens(&found.owner()))?;
@@ -182,7 +181,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
 }
 
 fn revoke(arguments: &RevokeArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let attempt = Attempt {
         configuration: &configuration,
         user: &arguments.user,
@@ -220,7 +219,7 @@ impl Attempt<'_> {
 
     fn failed(&self, found: Option<&FoundUser>, reason: &str) {
         let organization = found.map(|found| (&found.organization.id).into());
-        let user = found.map(|found| Arc::clone(&found.user.name));
+        let user = found.map(|found| found.user.id.clone());
         let email = found.map_or(self.user.to_owned(), |found| found.user.email.to_string());
         let occasion = Occasion::new(SystemClock.now(), TraceId::generate(), organization, user);
         let (action, name) = (self.action, self.name);
@@ -249,7 +248,7 @@ fn tell_audit(
     token: &Token,
     action: TokenAction,
 ) -> anyhow::Result<()> {
-    let (organization, user) = ((&found.organization.id).into(), Arc::clone(&found.user.name));
+    let (organization, user) = ((&found.organization.id).into(), found.user.id.clone());
     let (now, request_id) = (SystemClock.now(), TraceId::generate());
     let occasion = Occasion::new(now, request_id, Some(organization), Some(user));
     let line = PersonalAccessToken::by_command(

@@ -15,11 +15,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Configuration;
 use crate::daemon::control::{self, Request, UnlockAnswer, UnlockOccasion};
 use crate::directory::credential::{PasswordHash, check_policy};
-use crate::directory::{EntityState, Organization, User};
+use crate::directory::{Directory, EntityState, Organization, User};
 use crate::events::audit::{AuthFailure, Authentication, Occasion};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, Secret};
-use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxName};
+use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxOwner};
 
 /// What is read of standard input, in octets: more than any password has.
 const MAX_LINE: u64 = 4096;
@@ -37,7 +37,7 @@ pub(super) enum UserCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct UnlockArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     #[command(flatten)]
     config: ConfigArgument,
@@ -45,7 +45,7 @@ pub(super) struct UnlockArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SetPasswordArguments {
-    /// The user: a name, ORGANIZATION/NAME, or one of the user's addresses
+    /// The user: a name, ORGANIZATION/NAME, an id, or one of the user's addresses
     user: String,
     #[command(flatten)]
     config: ConfigArgument,
@@ -60,7 +60,7 @@ pub(super) fn run(command: &UserCommand) -> anyhow::Result<()> {
 }
 
 fn unlock(arguments: &UnlockArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let found = FoundUser::find(&configuration, &arguments.user)?;
     let answer = lift_throttle(&configuration, &found, UnlockOccasion::Command)?;
     let was_locked = answer.is_some_and(|answer| answer.was_locked);
@@ -78,9 +78,7 @@ fn lift_throttle(
     found: &FoundUser,
     occasion: UnlockOccasion,
 ) -> anyhow::Result<Option<UnlockAnswer>> {
-    let MailboxName { organization, user } = found.owner();
-    let (organization, user) = (organization.to_string(), user.to_string());
-    let request = Request::Unlock { organization, user, occasion };
+    let request = Request::Unlock { user: found.owner(), occasion };
     match control::ask(&configuration.store.data_dir, &request) {
         Err(error) if is_nobody_there(&error) => Ok(None),
         answer => Ok(Some(answer?)),
@@ -93,7 +91,7 @@ fn is_nobody_there(error: &io::Error) -> bool {
 }
 
 fn set_password(arguments: &SetPasswordArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let found = FoundUser::find(&configuration, &arguments.user).inspect_err(|_| {
         let occasion = Occasion::new(SystemClock.now(), TraceId::generate(), None, None);
         let failed = Err(AuthFailure::UnknownUser);
@@ -131,7 +129,7 @@ pub(super) fn keep_password(
 }
 
 fn password_line(found: &FoundUser, outcome: Result<(), AuthFailure>) -> Authentication {
-    let (organization, user) = ((&found.organization.id).into(), Arc::clone(&found.user.name));
+    let (organization, user) = ((&found.organization.id).into(), found.user.id.clone());
     let (now, id) = (SystemClock.now(), TraceId::generate());
     let occasion = Occasion::new(now, id, Some(organization), Some(user));
     Authentication::password_by_command(occasion, &found.user.email.to_string(), outcome)
@@ -169,6 +167,9 @@ impl FoundUser {
     /// The user whom an operator means.
     pub(super) fn find(configuration: &Configuration, text: &str) -> anyhow::Result<Self> {
         let directory = &configuration.directory;
+        if let Ok(id) = text.parse::<EntityId>() {
+            return Self::of_id(directory, &id);
+        }
         if let Ok(address) = Address::parse(text) {
             let found = directory.user_for_login(text);
             let (organization, user) =
@@ -196,6 +197,15 @@ impl FoundUser {
         }
     }
 
+    fn of_id(directory: &Directory, id: &EntityId) -> anyhow::Result<Self> {
+        for organization in directory.organizations() {
+            if let Some(user) = organization.users.iter().find(|user| user.id == *id) {
+                return Self::that_logs_in(Arc::clone(organization), user.clone());
+            }
+        }
+        bail!("no user of today has the id {id}")
+    }
+
     /// A disabled user may be prepared for the day when that changes.
     fn that_logs_in(organization: Arc<Organization>, user: User) -> anyhow::Result<Self> {
         if let EntityState::Remote(elsewhere) = &user.state {
@@ -205,10 +215,10 @@ impl FoundUser {
     }
 
     /// Whose credentials they are.
-    pub(super) fn owner(&self) -> MailboxName {
-        MailboxName {
+    pub(super) fn owner(&self) -> MailboxOwner {
+        MailboxOwner {
             organization: self.organization.id.as_str().into(),
-            user: Arc::clone(&self.user.name),
+            entity: self.user.id.clone(),
         }
     }
 }

@@ -10,16 +10,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::endpoint::{Endpoint, HostAndPort, NameServer, Network};
-use super::organization_file::{self, Claims, on_reject};
+use super::organization_file::{self, Around, Claims, on_reject};
 use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{self, routes, schedule};
-use super::{Configuration, Keys, LogFormat, LogSettings, OrganizationConfig, Places};
+use super::{Configuration, Keys, LogFormat, LogSettings, OrganizationConfig, Places, WhoIsWho};
 use super::{hints, outbound, tree, warnings};
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
 use crate::scan::ScannerKind;
 use crate::smtp::{Limits, ListenerSettings, Protocol, TlsSettings};
+use crate::store::Register;
 use crate::{dns, events, msgauth, pipeline, scan, store};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/mailweir";
@@ -34,6 +35,7 @@ pub(super) fn read(
     path: &Path,
     environment: HashMap<String, String>,
     known: &[Arc<OrganizationConfig>],
+    who_is_who: WhoIsWho<'_>,
     reader: &Reader,
 ) -> Option<Configuration> {
     if matches!(path.try_exists(), Ok(false)) {
@@ -84,7 +86,8 @@ pub(super) fn read(
         keys: Keys(node.texts()),
         warnings: Vec::new(),
     };
-    configuration.organizations = organizations(&root, path, known, reader);
+    let register = who_is_who(&configuration.store);
+    configuration.organizations = organizations(&root, path, known, &register, reader);
     root.finish();
     warnings::own_routes(&root, &configuration.organizations);
     warnings::open_key(&root, &configuration.store);
@@ -505,6 +508,7 @@ fn organizations(
     root: &Section<'_>,
     path: &Path,
     known: &[Arc<OrganizationConfig>],
+    register: &Register,
     reader: &Reader,
 ) -> Vec<Arc<OrganizationConfig>> {
     let known: HashMap<_, _> = known.iter().map(|config| (&config.file, config)).collect();
@@ -513,6 +517,7 @@ fn organizations(
     let mut files = HashSet::new();
     let mut claims = Claims::default();
     let hostname = root.text("hostname").and_then(|text| Domain::parse(&text).ok());
+    let around = Around { hostname: hostname.as_ref(), register };
     let sections = root.sections("organization");
     if sections.is_empty() {
         root.problem("organization", "is missing: mail is for an organization");
@@ -535,7 +540,7 @@ fn organizations(
             claims.add(&config.claims, reader);
             organizations.push(Arc::clone(config));
         } else {
-            let read = organization_file::read(&file, hostname.as_ref(), reader, &mut claims);
+            let read = organization_file::read(&file, around, reader, &mut claims);
             organizations.extend(read.map(Arc::new));
         }
     }

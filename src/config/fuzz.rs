@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::organization_file::{Claims, organization};
+use super::organization_file::{Around, Claims, organization};
 use super::reader::{Reader, read_text};
 use super::stamp::Stamps;
 use crate::directory::{Directory, EntityState, IndexedOrganization, Organization, SendRight};
 use crate::fuzz::pieces;
 use crate::mail::Address;
 use crate::rules::{self, Action, Party};
+use crate::store::Register;
 
 /// How many mailboxes a group may have here.
 const MAX_MEMBERS: usize = 20;
@@ -24,7 +25,10 @@ pub fn organization_file(input: &[u8]) {
     let reader = Reader::default();
     let path = Path::new("organization.toml");
     let node = read_text(path, text, &reader);
-    let read = organization(path, Stamps::of(path), &node, None, &reader, &mut Claims::default());
+    let register = Register::default();
+    let around = Around { hostname: None, register: &register };
+    let mut claims = Claims::default();
+    let read = organization(path, Stamps::of(path), &node, around, &reader, &mut claims);
     let problems = reader.into_problems();
     let Some(read) = read.filter(|_| problems.is_empty()) else {
         assert!(!problems.is_empty(), "not read, and nobody knows why");
@@ -79,12 +83,12 @@ fn assert_resolves(organization: Arc<Organization>, recipient: Option<&Address>)
         .expect("an organization without problems");
     for user in users.iter().filter(|user| user.state != EntityState::Disabled) {
         let own = std::slice::from_ref(&user.email);
-        assert_eq!(directory.may_send(id.as_str(), &user.name, own, None), Ok(SendRight::Own));
+        assert_eq!(directory.may_send(id.as_str(), &user.id, own, None), Ok(SendRight::Own));
     }
     for address in recipient.into_iter().chain(&groups) {
         let Ok(resolved) = directory.resolve(address, MAX_MEMBERS) else { continue };
         assert!((1..=MAX_MEMBERS).contains(&(resolved.members.len() + resolved.remote.len())));
-        assert!(resolved.members.iter().all(|member| names.contains(&member.mailbox)));
+        assert!(resolved.members.iter().all(|member| names.contains(&member.name)));
         let is_user = |address: &Address| users.iter().any(|user| user.email == *address);
         assert!(resolved.remote.iter().all(|remote| is_user(&remote.address)));
     }

@@ -145,7 +145,7 @@ fn target_problem(owner: &str, target: &Address, directory: &Directory) -> Targe
         let mut own = std::iter::once(&user.email).chain(&user.aliases);
         *user.name == *owner && own.any(|address| address.key() == target.key())
     });
-    if *member.mailbox != *owner || !found.remote.is_empty() || is_told {
+    if *member.name != *owner || !found.remote.is_empty() || is_told {
         return Target::Fine;
     }
     Target::Wrong("which leads back to the mailbox that it is in")

@@ -18,7 +18,9 @@ mod routes;
 mod stamp;
 mod tree;
 mod warnings;
+mod who;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization
 use crate::mail::Gateway;
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
+use crate::store::{Register, StoreError};
 use crate::{dns, events, journal, msgauth, pipeline, queue, scan, smtp, store};
 
 /// How operational logs look.
@@ -182,6 +185,8 @@ pub struct OrganizationConfig {
     pub access: Arc<AccessRules>,
     /// What becomes of messages that have been in a folder for long.
     pub retention: Vec<store::FolderRetention>,
+    /// How many users are to go, where it is most of them.
+    pub removes_users: Option<u64>,
 }
 
 /// Why a configuration cannot be used: all of it.
@@ -209,20 +214,56 @@ pub struct Examined {
     pub problems: Vec<Problem>,
 }
 
-/// Reads the main file, the environment (variables that begin with `MAILWEIR__`) and the
-/// organization files.
+/// Reads the main file, the environment (variables that begin with `MAILWEIR__`), the organization
+/// files, and who is who in the store.
 ///
 /// # Errors
-/// Every problem there is; then nothing of it is used.
+/// Every problem there is; then nothing of it is used. What keeps the store from being read.
 pub fn load(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Configuration, Problems> {
-    load_again(path, environment, &[])
+) -> Result<Configuration, LoadError> {
+    let unread = OnceCell::new();
+    let who_is_who = |settings: &store::Settings| match store::reader::register(settings) {
+        Ok(register) => Arc::new(register),
+        Err(error) => {
+            // It is asked once.
+            unread.set(error).ok();
+            Arc::default()
+        }
+    };
+    let configuration = read(path, environment, &[], &who_is_who).whole()?;
+    match unread.into_inner() {
+        Some(error) => Err(error.into()),
+        None => Ok(configuration),
+    }
 }
 
-/// The same, where most is known already: an organization file that looks as it did when one of
-/// `known` was read from it is not read again.
+/// Why [`load`] gives no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The files cannot be used.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// The store cannot be read, so nobody knows who is who.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The same for somebody who may not read the store, and needs not: names that have been given again
+/// may mean somebody who is gone.
+///
+/// # Errors
+/// Every problem there is; then nothing of it is used.
+pub fn load_without_store(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Configuration, Problems> {
+    read(path, environment, &[], &known_to_store).whole()
+}
+
+/// The same as [`load`], where most is known already: an organization file that looks as it did when
+/// one of `known` was read from it is not read again, and the store says who is who.
 ///
 /// # Errors
 /// Every problem there is; then nothing of it is used.
@@ -230,28 +271,46 @@ pub fn load_again(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
     known: &[Arc<OrganizationConfig>],
+    register: &Arc<Register>,
 ) -> Result<Configuration, Problems> {
-    match read(path, environment, known) {
-        Examined { configuration: Some(configuration), problems } if problems.is_empty() => {
-            Ok(configuration)
-        }
-        Examined { problems, .. } => Err(Problems(problems)),
-    }
+    read(path, environment, known, &|_| Arc::clone(register)).whole()
 }
 
 /// Reads all that [`load`] reads, and keeps what is right beside what is wrong, so that the rest can
 /// be looked at too.
 pub fn examine(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Examined {
-    read(path, environment, &[])
+    read(path, environment, &[], &known_to_store)
+}
+
+impl Examined {
+    /// The configuration, if nothing is wrong with it.
+    fn whole(self) -> Result<Configuration, Problems> {
+        match self {
+            Self { configuration: Some(configuration), problems } if problems.is_empty() => {
+                Ok(configuration)
+            }
+            Self { problems, .. } => Err(Problems(problems)),
+        }
+    }
+}
+
+/// What tells who is who in the store that the main file names.
+type WhoIsWho<'a> = &'a dyn Fn(&store::Settings) -> Arc<Register>;
+
+/// Nobody, where the store cannot be read.
+fn known_to_store(settings: &store::Settings) -> Arc<Register> {
+    Arc::new(store::reader::register(settings).unwrap_or_default())
 }
 
 fn read(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
     known: &[Arc<OrganizationConfig>],
+    who_is_who: WhoIsWho<'_>,
 ) -> Examined {
     let reader = reader::Reader::default();
-    let loaded = daemon_file::read(path, environment.into_iter().collect(), known, &reader);
+    let environment = environment.into_iter().collect();
+    let loaded = daemon_file::read(path, environment, known, who_is_who, &reader);
     let (problems, warnings) = reader.into_findings();
     let configuration = loaded.map(|configuration| Configuration { warnings, ..configuration });
     Examined { configuration, problems }

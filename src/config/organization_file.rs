@@ -13,15 +13,17 @@ use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
 use super::warnings::{self, Reach};
+use super::who::{self, Identities};
 use super::{flow_rules, hints, outbound};
 use crate::directory::{
     Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
     ResolveError, Resource, ResourceKind, User,
 };
+use crate::id::{EntityId, EntityKind};
 use crate::journal;
 use crate::mail::{Address, Domain};
 use crate::pipeline::OnReject;
-use crate::store::{Folder, FolderRetention, RetentionAction};
+use crate::store::{Folder, FolderRetention, Register, RetentionAction};
 
 /// The longest name of a user, resource or group (the API's `UserName`), in characters.
 const MAX_NAME: usize = 64;
@@ -81,26 +83,36 @@ impl Claims {
 /// read before that is decided, so that no problem hides another.
 pub(super) fn read(
     path: &Path,
-    hostname: Option<&Domain>,
+    around: Around<'_>,
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
     let stamps = Stamps::of(path);
-    organization(path, stamps, &read_file(path, reader)?, hostname, reader, claims)
+    organization(path, stamps, &read_file(path, reader)?, around, reader, claims)
+}
+
+/// What an organization's file is read in the light of.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The daemon's own name.
+    pub(super) hostname: Option<&'a Domain>,
+    /// Who is who so far.
+    pub(super) register: &'a Register,
 }
 
 pub(super) fn organization(
     path: &Path,
     mut stamps: Stamps,
     node: &Node,
-    hostname: Option<&Domain>,
+    around: Around<'_>,
     reader: &Reader,
     claims: &mut Claims,
 ) -> Option<OrganizationConfig> {
     let root = reader.root(node);
-    let claimed = Claimed::read(&root);
+    let claimed = Claimed::read(&root, around.register);
     claims.add(&claimed.claims, reader);
-    let members = Members::read(&root, claimed.domains.as_deref());
+    let identities = Identities::new(claimed.id.as_ref(), around.register);
+    let members = Members::read(&root, claimed.domains.as_deref(), identities);
     let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
     let permissions = permissions::read(&root, &members.names);
     let gateways = outbound::gateways(&root, path, &mut stamps);
@@ -110,6 +122,7 @@ pub(super) fn organization(
     let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
     let on_reject = on_reject(&root, "dmarc_on_reject");
     let access = Arc::new(access_rules(&root, &members.users));
+    let removes_users = root.number("removes_users", 1..=u64::MAX >> 1);
     let retention = claimed.id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
     root.finish();
     let organization = Arc::new(Organization {
@@ -126,7 +139,7 @@ pub(super) fn organization(
     });
     let indexed = index(&root, &organization, reader)?;
     let journaling = members.journaling.as_ref();
-    check_targets(&root, &indexed, journaling, &members.mailbox_rules, (&rules, hostname));
+    check_targets(&root, &indexed, journaling, &members.mailbox_rules, (&rules, around.hostname));
     Some(OrganizationConfig {
         file: path.into(),
         stamps,
@@ -144,6 +157,7 @@ pub(super) fn organization(
         on_reject,
         access,
         retention,
+        removes_users,
     })
 }
 
@@ -157,10 +171,10 @@ struct Claimed {
 }
 
 impl Claimed {
-    fn read(root: &Section<'_>) -> Self {
+    fn read(root: &Section<'_>, register: &Register) -> Self {
         let alias = root.text("alias");
         let alias = root.required("alias", alias);
-        let id = id(root, alias.as_deref());
+        let id = who::organization(root, alias.as_deref(), register);
         let domains = domains(root);
         let claims = own_claims(root, alias.as_deref(), id.as_ref(), domains.as_deref());
         let domains = domains.map(|domains| domains.into_iter().map(|(name, _)| name).collect());
@@ -181,10 +195,11 @@ struct Members {
 }
 
 impl Members {
-    fn read(root: &Section<'_>, domains: Option<&[Domain]>) -> Self {
-        let mut entities = Entities::new(root, domains);
+    fn read(root: &Section<'_>, domains: Option<&[Domain]>, identities: Identities<'_>) -> Self {
+        let mut entities = Entities::new(root, domains, identities);
         let users = root.sections("user");
-        let users: Vec<_> = users.iter().filter_map(|user| entities.user(user)).collect();
+        let user = |user| entities.user(user, EntityKind::User);
+        let users: Vec<_> = users.iter().filter_map(user).collect();
         let resources = root.sections("resource");
         let resources = resources.iter().filter_map(|section| entities.resource(section)).collect();
         let groups = entities.groups();
@@ -312,19 +327,6 @@ pub(super) fn on_reject(section: &Section<'_>, key: &'static str) -> Option<OnRe
     section.word(key, &[("reject", OnReject::Reject), ("drop", OnReject::Drop)])
 }
 
-fn id(root: &Section<'_>, alias: Option<&str>) -> Option<OrganizationId> {
-    match root.text("id") {
-        None => alias.map(OrganizationId::of_alias),
-        Some(text) => {
-            let id = OrganizationId::parse(&text);
-            if id.is_none() {
-                root.problem("id", format!("\"{text}\" is not m- and 32 hexadecimal digits"));
-            }
-            id
-        }
-    }
-}
-
 /// The entities of an organization on the way from its file.
 struct Entities<'a> {
     root: &'a Section<'a>,
@@ -335,22 +337,28 @@ struct Entities<'a> {
     /// Every address that is taken, by its key, and the place where it is.
     addresses: HashMap<String, String>,
     mailbox_rules: MailboxRulesByUser,
+    identities: Identities<'a>,
 }
 
 struct Identity {
+    id: EntityId,
     name: Arc<str>,
     email: Address,
     aliases: Vec<Address>,
 }
 
 impl<'a> Entities<'a> {
-    fn new(root: &'a Section<'a>, domains: Option<&'a [Domain]>) -> Self {
+    fn new(
+        root: &'a Section<'a>,
+        domains: Option<&'a [Domain]>,
+        identities: Identities<'a>,
+    ) -> Self {
         let (names, addresses) = (HashMap::new(), HashMap::new());
-        Self { root, domains, names, addresses, mailbox_rules: HashMap::new() }
+        Self { root, domains, names, addresses, mailbox_rules: HashMap::new(), identities }
     }
 
-    /// Name, email and aliases, which users, resources and groups have alike.
-    fn identity(&mut self, section: &Section<'_>, is_group: bool) -> Option<Identity> {
+    /// Id, name, email and aliases, which users, resources and groups have alike.
+    fn identity(&mut self, section: &Section<'_>, kind: EntityKind) -> Option<Identity> {
         let name = section.text("name");
         let name: Option<Arc<str>> = section.required("name", name).map(Into::into);
         let email = section.parsed("email").or_else(|| {
@@ -375,10 +383,12 @@ impl<'a> Entities<'a> {
             section.problem("name", format!("\"{name}\" is taken, at {}", first.place));
             return None;
         }
+        let is_group = kind == EntityKind::Group;
         self.names.insert(Arc::clone(&name), Named { is_group, place });
+        let id = self.identities.of(section, kind, &name);
         email.iter().for_each(|email| self.claim(section, "email", email));
         aliases.iter().for_each(|alias| self.claim(section, "aliases", alias));
-        Some(Identity { name, email: email?, aliases })
+        Some(Identity { id, name, email: email?, aliases })
     }
 
     fn is_ours(&self, address: &Address) -> bool {
@@ -404,8 +414,8 @@ impl<'a> Entities<'a> {
         }
     }
 
-    fn user(&mut self, section: &Section<'_>) -> Option<User> {
-        let identity = self.identity(section, false);
+    fn user(&mut self, section: &Section<'_>, kind: EntityKind) -> Option<User> {
+        let identity = self.identity(section, kind);
         let enabled = section.bool("enabled").unwrap_or(true);
         let remote: Option<Address> = section.parsed("remote");
         if let Some(remote) = remote.as_ref().filter(|remote| self.is_ours(remote)) {
@@ -414,7 +424,7 @@ impl<'a> Entities<'a> {
         let quota_mb = section.number("quota_mb", QUOTA_MB).unwrap_or(*QUOTA_MB.end());
         let rules = mailbox_rules::read(section);
         section.finish();
-        let Identity { name, email, aliases } = identity?;
+        let Identity { id, name, email, aliases } = identity?;
         mailbox_rules::check(section, &rules, &email, &aliases, remote.as_ref());
         if !rules.rules().is_empty() {
             self.mailbox_rules.insert(Arc::clone(&name), Arc::new(rules));
@@ -424,25 +434,25 @@ impl<'a> Entities<'a> {
             (true, Some(elsewhere)) => EntityState::Remote(elsewhere),
             (true, None) => EntityState::Enabled,
         };
-        Some(User { name, email, aliases, state, quota_mb })
+        Some(User { id, name, email, aliases, state, quota_mb })
     }
 
     fn resource(&mut self, section: &Section<'_>) -> Option<Resource> {
         let kinds = [("room", ResourceKind::Room), ("equipment", ResourceKind::Equipment)];
         let kind = section.word("kind", &kinds);
-        let mailbox = self.user(section);
+        let mailbox = self.user(section, EntityKind::Resource);
         Some(Resource { mailbox: mailbox?, kind: section.required("kind", kind)? })
     }
 
     fn group(&mut self, section: &Section<'_>) -> Option<Group> {
-        let identity = self.identity(section, true);
+        let identity = self.identity(section, EntityKind::Group);
         let members: Option<Vec<(String, Place)>> = section.list("members");
         let members = section.required("members", members).unwrap_or_default();
         let is_enabled = section.bool("enabled").unwrap_or(true);
         section.finish();
-        let Identity { name, email, aliases } = identity?;
+        let Identity { id, name, email, aliases } = identity?;
         let members = members.into_iter().map(|(member, _)| member.into()).collect();
-        Some(Group { name, email, aliases, members, is_enabled })
+        Some(Group { id, name, email, aliases, members, is_enabled })
     }
 
     /// Groups may name each other, so members are looked for when all names are known.

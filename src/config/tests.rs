@@ -1,10 +1,13 @@
 mod access;
 mod meant;
 mod outbound;
+mod who;
 
 use std::fs;
 use std::path::PathBuf;
 
+// The store of a daemon that is installed here says nothing of these files.
+use super::load_without_store as load;
 use super::*;
 use crate::directory::EntityState;
 use crate::queue::route::{FixedRoute, RouteTls};
@@ -486,7 +489,8 @@ fn the_shipped_files_load() {
 fn the_reference_file_shows_every_key_with_its_default() {
     let path = shipped().join("mailweir.toml");
     let reader = reader::Reader::default();
-    let shown = daemon_file::read(&path, std::collections::HashMap::new(), &[], &reader);
+    let nobody = |_: &store::Settings| Arc::default();
+    let shown = daemon_file::read(&path, std::collections::HashMap::new(), &[], &nobody, &reader);
     let shown = shown.expect("reads");
     let text = fs::read_to_string(&path).expect("reads");
     for key in reader.known() {
@@ -725,14 +729,18 @@ fn only_changed_organization_files_are_read_again() {
     std::thread::sleep(std::time::Duration::from_millis(2 * stamp::SETTLED_AFTER_MS as u64));
     let first = load(&scratch.main(), []).expect("loads").organizations;
     fs::write(&two, two_of("zwei.test")).expect("writes");
-    let again = load_again(&scratch.main(), [], &first).expect("loads").organizations;
+    let again =
+        load_again(&scratch.main(), [], &first, &Arc::default()).expect("loads").organizations;
     assert!(Arc::ptr_eq(&first[0], &again[0]), "it is as it was");
     assert_eq!(again[1].organization.domains[0].as_str(), "zwei.test");
-    let third = load_again(&scratch.main(), [], &again).expect("loads").organizations;
+    let third =
+        load_again(&scratch.main(), [], &again, &Arc::default()).expect("loads").organizations;
     assert!(!Arc::ptr_eq(&again[1], &third[1]), "just written, it may change unseen");
 
     fs::write(&two, two_of("example.test")).expect("writes");
-    let problems = load_again(&scratch.main(), [], &first).expect_err("a conflict").to_string();
+    let problems = load_again(&scratch.main(), [], &first, &Arc::default())
+        .expect_err("a conflict")
+        .to_string();
     assert!(problems.ends_with("org.toml:2"), "{problems}");
     assert!(problems.contains("two.toml:2: domains: example.test is taken, at "), "{problems}");
 }

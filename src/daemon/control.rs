@@ -21,7 +21,7 @@ use super::outbound::MailQueue;
 use crate::pipeline::Pipeline;
 use crate::queue::{GivenUp, Hurried, WaitingEntry, Wanted};
 use crate::smtp::Shared;
-use crate::store::{MailboxName, QueueId};
+use crate::store::{MailboxOwner, QueueId};
 
 /// The longest request, in octets: thousands of ids.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -57,10 +57,8 @@ pub enum Request {
     LockedUsers,
     /// Forget a user's failed logins.
     Unlock {
-        /// The organization's id.
-        organization: String,
-        /// The user's name.
-        user: String,
+        /// Who it is.
+        user: MailboxOwner,
         /// Why.
         occasion: UnlockOccasion,
     },
@@ -84,12 +82,12 @@ pub struct UnlockAnswer {
     pub was_locked: bool,
 }
 
-/// Whom some network is kept from: organizations' ids and names of users.
+/// Whom some network is kept from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockedUsers {
-    /// Each as its organization's id and its name.
-    pub locked: Vec<(String, String)>,
+    /// The users.
+    pub locked: Vec<MailboxOwner>,
 }
 
 /// What came of reading the configuration again.
@@ -186,10 +184,7 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Reload) => json!(reload(&door.reloads).await),
         Ok(Request::LockedUsers) => json!(locked_users(&door)),
-        Ok(Request::Unlock { organization, user, occasion }) => {
-            let name = MailboxName { organization: organization.into(), user: user.into() };
-            json!(unlock(&name, occasion, &door, &by))
-        }
+        Ok(Request::Unlock { user, occasion }) => json!(unlock(&user, occasion, &door, &by)),
         Ok(Request::QueueRetry { wanted }) => json!(retry(&wanted, &door.queue).await),
         Ok(Request::QueueState) => json!(state(&door.queue).await),
         Ok(Request::QueueDrop { wanted, bounces }) => {
@@ -212,19 +207,18 @@ fn operator(stream: &UnixStream) -> String {
 }
 
 fn locked_users(door: &Door) -> LockedUsers {
-    let throttled = door.shared.handler().throttled().into_iter();
-    let names = throttled.map(|name| (name.organization.to_string(), name.user.to_string()));
-    LockedUsers { locked: names.collect() }
+    LockedUsers { locked: door.shared.handler().throttled() }
 }
 
-fn unlock(name: &MailboxName, occasion: UnlockOccasion, door: &Door, by: &str) -> UnlockAnswer {
-    let was_locked = door.shared.handler().lift_throttle(name);
+fn unlock(user: &MailboxOwner, occasion: UnlockOccasion, door: &Door, by: &str) -> UnlockAnswer {
+    let was_locked = door.shared.handler().lift_throttle(user);
+    let user = door.shared.handler().called(user);
     match occasion {
         UnlockOccasion::Command => {
-            tracing::info!(user = %name, by, was_locked, "failed logins are forgotten");
+            tracing::info!(%user, by, was_locked, "failed logins are forgotten");
         }
         UnlockOccasion::NewPassword => {
-            tracing::info!(user = %name, by, was_locked, "the password has been changed");
+            tracing::info!(%user, by, was_locked, "the password has been changed");
         }
     }
     UnlockAnswer { was_locked }

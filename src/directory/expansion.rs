@@ -5,18 +5,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::organization::{EntityState, Found, Group, User};
+use crate::id::EntityId;
 use crate::mail::Address;
 
 /// Mailboxes and remote users that an organization's groups may come to in all and still be kept
-/// for the next message, about 60 octets each. Past them all are forgotten, and made anew as somebody
+/// for the next message, about 90 octets each. Past them all are forgotten, and made anew as somebody
 /// writes to them.
 const MAX_KEPT: usize = 500_000;
 
 /// A mailbox that an address leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Whose mailbox it is.
+    pub id: EntityId,
     /// The user's or resource's name.
-    pub mailbox: Arc<str>,
+    pub name: Arc<str>,
     /// Its primary address.
     pub address: Address,
     /// What the mailbox may hold, in octets.
@@ -26,6 +29,8 @@ pub struct Member {
 /// A remote user that an address leads to: mail is routed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMember {
+    /// Who it is.
+    pub id: EntityId,
     /// The user's address here.
     pub address: Address,
     /// Where the mailbox is.
@@ -104,7 +109,8 @@ impl Member {
     pub(super) fn of(user: &User) -> Option<Self> {
         match user.state {
             EntityState::Enabled => Some(Self {
-                mailbox: Arc::clone(&user.name),
+                id: user.id.clone(),
+                name: Arc::clone(&user.name),
                 address: user.email.clone(),
                 quota_bytes: user.quota_mb.saturating_mul(1024 * 1024),
             }),
@@ -118,7 +124,8 @@ impl RemoteMember {
     pub(super) fn of(user: &User) -> Option<Self> {
         match &user.state {
             EntityState::Remote(elsewhere) => {
-                Some(Self { address: user.email.clone(), forward_to: elsewhere.clone() })
+                let (id, address) = (user.id.clone(), user.email.clone());
+                Some(Self { id, address, forward_to: elsewhere.clone() })
             }
             EntityState::Enabled | EntityState::Disabled => None,
         }
@@ -206,10 +213,12 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::EntityKind;
 
     fn expansion(members: usize) -> Expansion {
         let member = Member {
-            mailbox: "alice".into(),
+            id: EntityId::of_first(EntityKind::User, "m-1", "alice"),
+            name: "alice".into(),
             address: "alice@example.test".parse().expect("an address"),
             quota_bytes: 1,
         };

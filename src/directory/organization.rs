@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::id::EntityId;
 use crate::mail::{Address, Domain};
 
 /// `m-` and 32 hexadecimal digits, as in WorkMail.
@@ -22,7 +24,13 @@ impl OrganizationId {
         (digits.len() == 32 && digits.chars().all(is_hex)).then(|| Self(text.into()))
     }
 
-    /// The id of an organization that names none: always the same for the same alias.
+    /// A new id, unique without coordination.
+    pub fn generate() -> Self {
+        Self(format!("m-{}", Uuid::now_v7().simple()).into())
+    }
+
+    /// The id of the first organization of an alias, unless it says another: always the same for the
+    /// same alias.
     pub fn of_alias(alias: &str) -> Self {
         let hash =
             digest::digest(&digest::SHA256, format!("mailweir organization {alias}").as_bytes());
@@ -71,6 +79,8 @@ pub enum EntityState {
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
+    /// Who it is, whatever it is called.
+    pub id: EntityId,
     /// Unique among users, groups and resources of the organization.
     pub name: Arc<str>,
     /// The primary address.
@@ -86,6 +96,8 @@ pub struct User {
 /// A group: mail for it is mail for its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
+    /// Who it is, whatever it is called.
+    pub id: EntityId,
     /// Unique among users, groups and resources of the organization.
     pub name: Arc<str>,
     /// The primary address.
@@ -158,7 +170,7 @@ pub struct Organization {
     pub permissions: Vec<Permission>,
 }
 
-/// Whom a name or an address means.
+/// Whom a name, an address or an id means.
 pub(super) enum Found<'a> {
     /// A user or resource.
     Mailbox(&'a User),

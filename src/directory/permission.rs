@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::organization::{EntityState, Found, Group, Organization, User};
 use super::resolve::{Directory, IndexedOrganization};
+use crate::id::EntityId;
 use crate::mail::{Address, ReversePath};
 
 /// By what right a user may send a message.
@@ -32,7 +33,7 @@ pub enum SendRight {
 pub enum Denied {
     /// The organization has no such user, or the user is disabled.
     #[error("{0} is no enabled user of the organization")]
-    NoSuchUser(Arc<str>),
+    NoSuchUser(EntityId),
     /// The message names no author.
     #[error("the message has no author")]
     NoAuthor,
@@ -64,7 +65,7 @@ enum Hold {
 }
 
 impl Directory {
-    /// Whether `user`, by name, of the organization with this id may send a message of these
+    /// Whether the user of this id, of the organization with this id, may send a message of these
     /// authors: *all* addresses of the `From` field, and that of the `Sender` field, if there is
     /// one. A caller that cannot read one of them must refuse the message.
     ///
@@ -73,12 +74,12 @@ impl Directory {
     pub fn may_send(
         &self,
         organization: &str,
-        user: &str,
+        user: &EntityId,
         header_from: &[Address],
         header_sender: Option<&Address>,
     ) -> Result<SendRight, Denied> {
         let organization = self.organization(organization);
-        let organization = organization.ok_or_else(|| Denied::NoSuchUser(user.into()))?;
+        let organization = organization.ok_or_else(|| Denied::NoSuchUser(user.clone()))?;
         organization.may_send(user, header_from, header_sender)
     }
 
@@ -89,10 +90,10 @@ impl Directory {
     pub fn sender(
         &self,
         organization: &str,
-        user: &str,
+        user: &EntityId,
     ) -> Result<(&Arc<Organization>, &User), Denied> {
         let found = self.organization(organization);
-        let found = found.ok_or_else(|| Denied::NoSuchUser(user.into()))?;
+        let found = found.ok_or_else(|| Denied::NoSuchUser(user.clone()))?;
         Ok((found.itself(), found.sending_user(user)?))
     }
 
@@ -106,10 +107,10 @@ impl Directory {
     pub fn may_use_reverse_path(
         &self,
         organization: &str,
-        user: &str,
+        user: &EntityId,
         reverse_path: &ReversePath,
     ) -> Result<(), Denied> {
-        let no_such_user = || Denied::NoSuchUser(user.into());
+        let no_such_user = || Denied::NoSuchUser(user.clone());
         let organization = self.organization(organization).ok_or_else(no_such_user)?;
         let sender = organization.sending_user(user)?;
         match reverse_path.address() {
@@ -122,7 +123,7 @@ impl Directory {
 impl IndexedOrganization {
     fn may_send(
         &self,
-        user: &str,
+        user: &EntityId,
         header_from: &[Address],
         header_sender: Option<&Address>,
     ) -> Result<SendRight, Denied> {
@@ -152,13 +153,11 @@ impl IndexedOrganization {
         }
     }
 
-    /// The user or resource of that name, if it may do anything at all.
-    fn sending_user(&self, name: &str) -> Result<&User, Denied> {
-        match self.named(name) {
+    /// The user or resource of that id, if it may do anything at all.
+    fn sending_user(&self, id: &EntityId) -> Result<&User, Denied> {
+        match self.identified(id) {
             Some(Found::Mailbox(user)) if user.state != EntityState::Disabled => Ok(user),
-            Some(Found::Mailbox(_) | Found::Group(_)) | None => {
-                Err(Denied::NoSuchUser(name.into()))
-            }
+            Some(Found::Mailbox(_) | Found::Group(_)) | None => Err(Denied::NoSuchUser(id.clone())),
         }
     }
 

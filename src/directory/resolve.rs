@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::expansion::{Expansion, Expansions, Member, NotExpanded, RemoteMember};
 use super::organization::{Found, Organization, OrganizationId, Permission, User};
+use crate::id::EntityId;
 use crate::mail::{Address, Domain, is_name_within};
 
 /// What a recipient's address comes to: at least one mailbox or remote user, each once.
@@ -90,6 +91,7 @@ pub struct IndexedOrganization {
     addresses: HashMap<Box<str>, Entity>,
     /// By name.
     names: HashMap<Arc<str>, Entity>,
+    entities: HashMap<EntityId, Entity>,
     /// Places of permissions, by their owner's name.
     permissions: HashMap<Arc<str>, Vec<usize>>,
     /// What groups come to, once somebody has written to them.
@@ -308,18 +310,22 @@ impl IndexedOrganization {
             organization: Arc::clone(&organization),
             addresses: HashMap::new(),
             names: HashMap::new(),
+            entities: HashMap::new(),
             permissions: HashMap::new(),
             expansions: Expansions::default(),
         };
         for (place, user) in organization.users.iter().enumerate() {
             indexed.add(Entity::User(place), &user.name, &user.email, &user.aliases, conflicts);
+            indexed.identify(Entity::User(place), &user.id, conflicts);
         }
         for (place, resource) in organization.resources.iter().enumerate() {
             let user = &resource.mailbox;
             indexed.add(Entity::Resource(place), &user.name, &user.email, &user.aliases, conflicts);
+            indexed.identify(Entity::Resource(place), &user.id, conflicts);
         }
         for (place, group) in organization.groups.iter().enumerate() {
             indexed.add(Entity::Group(place), &group.name, &group.email, &group.aliases, conflicts);
+            indexed.identify(Entity::Group(place), &group.id, conflicts);
         }
         for (place, permission) in organization.permissions.iter().enumerate() {
             indexed.permissions.entry(Arc::clone(&permission.owner)).or_default().push(place);
@@ -360,6 +366,17 @@ impl IndexedOrganization {
                     scope: ConflictScope::WithinOrganization,
                 });
             }
+        }
+    }
+
+    fn identify(&mut self, entity: Entity, id: &EntityId, conflicts: &mut Vec<Conflict>) {
+        if let Some(known) = self.entities.insert(id.clone(), entity) {
+            conflicts.push(Conflict {
+                what: format!("the id {id}"),
+                first: self.name_of(known),
+                second: self.name_of(entity),
+                scope: ConflictScope::WithinOrganization,
+            });
         }
     }
 
@@ -418,6 +435,11 @@ impl IndexedOrganization {
     /// The user, resource or group of that name.
     pub(super) fn named(&self, name: &str) -> Option<Found<'_>> {
         self.entity(*self.names.get(name)?)
+    }
+
+    /// The user, resource or group of that id.
+    pub(super) fn identified(&self, id: &EntityId) -> Option<Found<'_>> {
+        self.entity(*self.entities.get(id)?)
     }
 
     /// What the owner of that name lets others do.

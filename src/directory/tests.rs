@@ -3,14 +3,20 @@ mod permission;
 use std::sync::Arc;
 
 use super::*;
+use crate::id::{EntityId, EntityKind};
 use crate::mail::{Address, Domain};
 
 fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
+fn entity_id(name: &str) -> EntityId {
+    EntityId::of_first(EntityKind::User, OrganizationId::of_alias("example").as_str(), name)
+}
+
 fn user(name: &str, aliases: &[&str], state: EntityState) -> User {
     User {
+        id: entity_id(name),
         name: name.into(),
         email: address(&format!("{name}@example.test")),
         aliases: aliases.iter().map(|alias| address(alias)).collect(),
@@ -21,6 +27,7 @@ fn user(name: &str, aliases: &[&str], state: EntityState) -> User {
 
 pub(super) fn group(name: &str, members: &[&str]) -> Group {
     Group {
+        id: entity_id(name),
         name: name.into(),
         email: address(&format!("{name}@example.test")),
         aliases: vec![],
@@ -76,7 +83,7 @@ fn directory(organization: Organization) -> Directory {
 fn check(text: &str, expected: Result<&[&str], ResolveError>) {
     let directory = directory(organization());
     let resolved = directory.resolve(&address(text), 10).map(|resolved| {
-        let names = resolved.members.iter().map(|member| member.mailbox.to_string());
+        let names = resolved.members.iter().map(|member| member.name.to_string());
         let elsewhere = resolved.remote.iter().map(|remote| remote.forward_to.to_string());
         names.chain(elsewhere).collect::<Vec<_>>()
     });
@@ -118,6 +125,7 @@ fn a_group_is_opened_within_a_limit_and_remembers_its_address() {
     assert_eq!(
         *resolved.remote,
         [RemoteMember {
+            id: entity_id("dave"),
             address: address("dave@example.test"),
             forward_to: address("dave@else.test"),
         }]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Address, AddressError};
+use crate::id::EntityId;
 
 /// The envelope's sender (RFC 5321 §4.5.5): the null path is `<>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -152,7 +153,9 @@ pub struct Peer {
 pub struct Login {
     /// The organization's id.
     pub organization: Arc<str>,
-    /// The user's name in it.
+    /// Who it is.
+    pub id: EntityId,
+    /// What the user was called then.
     pub user: Arc<str>,
     /// The id of the personal access token that stood for the password, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

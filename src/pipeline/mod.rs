@@ -40,7 +40,7 @@ use crate::msgauth::SignError;
 use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use crate::smtp::network_of;
 use crate::smtp::reason::Reason;
-use crate::store::{MailboxName, Store, StoreError};
+use crate::store::{MailboxOwner, Store, StoreError};
 use delivery::admit::{self, Admitted};
 use delivery::onward;
 use facts::headers;
@@ -133,12 +133,17 @@ impl Pipeline {
     }
 
     /// Forgets a user's failed logins; whether some network was kept from trying.
-    pub fn lift_throttle(&self, user: &MailboxName) -> bool {
+    pub fn lift_throttle(&self, user: &MailboxOwner) -> bool {
         self.logins.lift_throttle(user)
     }
 
+    /// What people call the owner of a mailbox.
+    pub fn called(&self, owner: &MailboxOwner) -> String {
+        self.store.register().describe(owner)
+    }
+
     /// The users whom some network is kept from, for having failed to log in too often.
-    pub fn throttled(&self) -> Vec<MailboxName> {
+    pub fn throttled(&self) -> Vec<MailboxOwner> {
         self.logins.throttled(&self.snapshot.load().directory)
     }
 
@@ -255,11 +260,11 @@ impl Pipeline {
         let ([member], []) = (&*resolved.members, &*resolved.remote) else {
             return Ok(());
         };
-        let name = MailboxName {
+        let owner = MailboxOwner {
             organization: resolved.organization.id.as_str().into(),
-            user: Arc::clone(&member.mailbox),
+            entity: member.id.clone(),
         };
-        let mailbox = self.store.mailbox(&name).map_err(store_failure)?;
+        let mailbox = self.store.mailbox(&owner).map_err(store_failure)?;
         let size = transaction.parameters.declared_size.unwrap_or(0).max(1);
         if mailbox.used_bytes().saturating_add(size) <= member.quota_bytes {
             return Ok(());
@@ -267,8 +272,8 @@ impl Pipeline {
         let now = self.clock.now();
         let refused = NoRoom {
             id: transaction.trace_id_for(&resolved.organization),
-            organization: name.organization,
-            mailbox: name.user,
+            organization: owner.organization,
+            owner: owner.entity,
         };
         self.audit.record(refused.access(&transaction.peer, now));
         let grace = transaction.snapshot.settings.mailbox_full_grace;
@@ -279,7 +284,7 @@ impl Pipeline {
             organization: Arc::clone(&resolved.organization),
             trace_id: transaction.trace_id_for(&resolved.organization),
             address: recipient.address.clone(),
-            mailbox: Arc::clone(&member.mailbox),
+            id: member.id.clone(),
         });
         Err(Reason::MailboxFull)
     }

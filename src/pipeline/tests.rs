@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::events::audit::Occasion;
+use crate::id::{EntityId, EntityKind};
 
 /// Whoever is told of in a turn holds it as long as the disk hangs, and this does not end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -14,8 +15,9 @@ async fn a_hanging_disk_of_the_audit_logs_stops_no_heavy_work() {
         let audit = Arc::clone(&audit);
         waiting.push(tokio::spawn(async move {
             let at = Timestamp::from_millis(0);
+            let owner = EntityId::generate(EntityKind::User);
             let occasion = Occasion::new(at, TraceId::generate(), None, None);
-            let access = MailboxAccess::delivered(occasion, None, "alice".into(), "INBOX");
+            let access = MailboxAccess::delivered(occasion, None, owner, "INBOX");
             tell(None, vec![access], &audit, heavy).await;
         }));
     }

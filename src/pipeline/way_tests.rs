@@ -14,6 +14,7 @@ use crate::directory::{
 use crate::dns::ZoneResolver;
 use crate::events::audit::ArnSettings;
 use crate::heavy::Way;
+use crate::id::{EntityId, EntityKind};
 use crate::mail::RcptParameters;
 use crate::rules::RuleSet;
 use crate::rules::mailbox::{MailboxAction, MailboxRule, MailboxRules};
@@ -27,10 +28,16 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect("an address")
 }
 
+/// The id of whoever has a name first in the organization.
+fn id(name: &str) -> EntityId {
+    EntityId::of_first(EntityKind::User, OrganizationId::of_alias("example").as_str(), name)
+}
+
 fn user(name: &str) -> User {
     let email = Address::from_parts(name, "example.test").expect("an address");
     let aliases = Vec::new();
-    User { name: name.into(), email, aliases, state: EntityState::Enabled, quota_mb: 1 }
+    let (id, name, state) = (id(name), name.into(), EntityState::Enabled);
+    User { id, name, email, aliases, state, quota_mb: 1 }
 }
 
 /// Alice, whose mail is forwarded to all; Bob, whose mail is his; and all.
@@ -46,6 +53,7 @@ fn snapshot() -> Snapshot {
         reserved: address("journal@example.test"),
         users: names.map(user).collect(),
         groups: vec![Group {
+            id: id("all"),
             name: "all".into(),
             email: address("all@example.test"),
             aliases: vec![],
@@ -151,8 +159,8 @@ async fn a_message_that_is_sent_on_to_many_waits_for_its_way() {
     assert_eq!(sent(&pipeline, "alice@example.test").await, Ok(()));
     let used = |user: &str| {
         let organization = OrganizationId::of_alias("example").as_str().into();
-        let name = MailboxName { organization, user: user.into() };
-        pipeline.store.mailbox(&name).expect("is there").used_bytes()
+        let owner = MailboxOwner { organization, entity: id(user) };
+        pipeline.store.mailbox(&owner).expect("is there").used_bytes()
     };
     assert!(used("u0") > used("alice"), "both, and the first only one");
 }

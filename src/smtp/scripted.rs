@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use crate::id::TraceId;
+use crate::id::{EntityId, EntityKind, TraceId};
 use crate::mail::{Domain, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
 use crate::smtp::reason::Reason;
@@ -103,7 +103,9 @@ impl Handler for Scripted {
         self.note(Told::Authenticate(user_name.clone()));
         let reason = match (user_name.as_str(), password.expose()) {
             ("alice", "secret") => {
-                return Ok(Login { organization: "m-1".into(), user: "alice".into(), token: None });
+                let (organization, user) = ("m-1".into(), "alice".into());
+                let id = EntityId::of_first(EntityKind::User, "m-1", "alice");
+                return Ok(Login { organization, id, user, token: None });
             }
             ("busy", _) => Reason::AuthenticationUnavailable,
             _ => Reason::BadCredentials,

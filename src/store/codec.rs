@@ -19,6 +19,7 @@ use super::keys::{Key, Keyring};
 use super::log::Frame;
 use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
+use super::register::Fact;
 use super::usage::UsageHold;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -62,7 +63,19 @@ pub(super) fn encode_changes(
     changes: Vec<Change>,
     freed: Vec<(Arc<MailboxHandle>, u64)>,
 ) -> Result<Encoded, StoreError> {
-    let head = RecordHead { changes, ..RecordHead::default() };
+    encode_alone(RecordHead { changes, ..RecordHead::default() }, freed)
+}
+
+/// Frames what is so from now on.
+pub(super) fn encode_facts(facts: Vec<Fact>) -> Result<Encoded, StoreError> {
+    encode_alone(RecordHead { facts, ..RecordHead::default() }, Vec::new())
+}
+
+/// Frames a head that has neither contents nor events.
+fn encode_alone(
+    head: RecordHead,
+    freed: Vec<(Arc<MailboxHandle>, u64)>,
+) -> Result<Encoded, StoreError> {
     let (start, events) = encode_start(&head, |_| {})?;
     let frame = Frame::new(vec![start]).ok_or_else(too_long)?;
     Ok(Encoded {
@@ -219,7 +232,7 @@ impl<'a> Encoder<'a> {
         self.rooms.push(delivery.room);
         self.birth_if_new(&mailbox);
         let mailbox_key =
-            self.keyring.mailbox(&mailbox.name.organization, mailbox.id, &mailbox.wrapped_key)?;
+            self.keyring.mailbox(&mailbox.owner.organization, mailbox.id, &mailbox.wrapped_key)?;
         Ok(SealedDelivery {
             mailbox: mailbox.id,
             folder: delivery.folder,

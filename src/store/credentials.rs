@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 use serde::Serialize;
 
-use super::mailbox::MailboxName;
+use super::mailbox::MailboxOwner;
 use super::{StoreError, durable};
 use crate::clock::Timestamp;
 use crate::id;
@@ -19,19 +19,20 @@ use crate::id;
 pub const CREDENTIALS_FILE: &str = "credentials.sqlite";
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS password (
-        organization TEXT NOT NULL, user TEXT NOT NULL,
+        organization TEXT NOT NULL, entity TEXT NOT NULL,
         hash TEXT NOT NULL, set_at INTEGER NOT NULL,
-        PRIMARY KEY (organization, user)
+        PRIMARY KEY (organization, entity)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS token (
-        id TEXT PRIMARY KEY, organization TEXT NOT NULL, user TEXT NOT NULL,
+        id TEXT PRIMARY KEY, organization TEXT NOT NULL, entity TEXT NOT NULL,
         hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL, scopes TEXT NOT NULL,
         created_at INTEGER NOT NULL, expires_at INTEGER, last_used_at INTEGER
     ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS token_owner ON token (organization, user, created_at);
-    PRAGMA user_version = 1;
+    CREATE INDEX IF NOT EXISTS token_owner ON token (organization, entity, created_at);
+    PRAGMA user_version = 2;
 ";
-const VERSION: i64 = 1;
+/// Raised with every change of the schema.
+const VERSION: i64 = 2;
 /// How long one process waits for another that writes.
 const BUSY: Duration = Duration::from_secs(5);
 /// A token's last use is told to the hour, so that not every login writes.
@@ -169,16 +170,16 @@ impl CredentialStore {
     /// [`StoreError::Credentials`]
     pub fn set_password(
         &self,
-        user: &MailboxName,
+        user: &MailboxOwner,
         hash: &str,
         at: Timestamp,
     ) -> Result<(), StoreError> {
         self.with(|connection| {
             connection.execute(
-                "INSERT INTO password (organization, user, hash, set_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (organization, user)
+                "INSERT INTO password (organization, entity, hash, set_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (organization, entity)
                  DO UPDATE SET hash = excluded.hash, set_at = excluded.set_at",
-                params![user.organization, user.user, hash, millis(at)],
+                params![user.organization, user.entity.to_string(), hash, millis(at)],
             )
         })
         .map(drop)
@@ -188,11 +189,13 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn password_hash(&self, user: &MailboxName) -> Result<Option<String>, StoreError> {
+    pub fn password_hash(&self, user: &MailboxOwner) -> Result<Option<String>, StoreError> {
         self.with(|connection| {
             connection
-                .prepare_cached("SELECT hash FROM password WHERE organization = ?1 AND user = ?2")?
-                .query_row(params![user.organization, user.user], |row| row.get(0))
+                .prepare_cached(
+                    "SELECT hash FROM password WHERE organization = ?1 AND entity = ?2",
+                )?
+                .query_row(params![user.organization, user.entity.to_string()], |row| row.get(0))
                 .optional()
         })
     }
@@ -201,25 +204,25 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn users(&self) -> Result<HashMap<MailboxName, UserCredentials>, StoreError> {
+    pub fn users(&self) -> Result<HashMap<MailboxOwner, UserCredentials>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT organization, user, max(set_at), sum(tokens), max(used_at) FROM (
-                     SELECT organization, user, set_at, 0 AS tokens, NULL AS used_at FROM password
+                "SELECT organization, entity, max(set_at), sum(tokens), max(used_at) FROM (
+                     SELECT organization, entity, set_at, 0 AS tokens, NULL AS used_at
+                     FROM password
                      UNION ALL
-                     SELECT organization, user, NULL, 1, last_used_at FROM token
-                 ) GROUP BY organization, user",
+                     SELECT organization, entity, NULL, 1, last_used_at FROM token
+                 ) GROUP BY organization, entity",
             )?;
             let moment = |millis: i64| Timestamp::from_millis(millis.cast_unsigned());
             let users = statement.query_map([], |row| {
-                let (organization, user): (String, String) = (row.get(0)?, row.get(1)?);
-                let name = MailboxName { organization: organization.into(), user: user.into() };
+                let owner = owner_of(row, 0)?;
                 let known = UserCredentials {
                     password_set_at: row.get::<_, Option<i64>>(2)?.map(moment),
                     tokens: row.get::<_, i64>(3)?.cast_unsigned(),
                     token_used_at: row.get::<_, Option<i64>>(4)?.map(moment),
                 };
-                Ok((name, known))
+                Ok((owner, known))
             })?;
             users.collect()
         })
@@ -229,7 +232,7 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn add_token(&self, user: &MailboxName, new: NewToken<'_>) -> Result<Token, StoreError> {
+    pub fn add_token(&self, user: &MailboxOwner, new: NewToken<'_>) -> Result<Token, StoreError> {
         let token = Token {
             id: id::new_token_id(),
             name: new.name.to_owned(),
@@ -241,12 +244,12 @@ impl CredentialStore {
         self.with(|connection| {
             connection.execute(
                 "INSERT INTO token
-                     (id, organization, user, hash, name, scopes, created_at, expires_at)
+                     (id, organization, entity, hash, name, scopes, created_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     token.id,
                     user.organization,
-                    user.user,
+                    user.entity.to_string(),
                     new.hash,
                     token.name,
                     token.scopes.join(" "),
@@ -262,13 +265,15 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn tokens(&self, user: &MailboxName) -> Result<Vec<Token>, StoreError> {
+    pub fn tokens(&self, user: &MailboxOwner) -> Result<Vec<Token>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {TOKEN_COLUMNS} FROM token WHERE organization = ?1 AND user = ?2
+                "SELECT {TOKEN_COLUMNS} FROM token WHERE organization = ?1 AND entity = ?2
                  ORDER BY created_at, id"
             ))?;
-            statement.query_map(params![user.organization, user.user], token_of)?.collect()
+            statement
+                .query_map(params![user.organization, user.entity.to_string()], token_of)?
+                .collect()
         })
     }
 
@@ -276,17 +281,13 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn find_token(&self, hash: &[u8; 32]) -> Result<Option<(MailboxName, Token)>, StoreError> {
+    pub fn find_token(&self, hash: &[u8; 32]) -> Result<Option<(MailboxOwner, Token)>, StoreError> {
         self.with(|connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT {TOKEN_COLUMNS}, organization, user FROM token WHERE hash = ?1"
+                    "SELECT {TOKEN_COLUMNS}, organization, entity FROM token WHERE hash = ?1"
                 ))?
-                .query_row([hash], |row| {
-                    let (organization, user): (String, String) = (row.get(6)?, row.get(7)?);
-                    let name = MailboxName { organization: organization.into(), user: user.into() };
-                    Ok((name, token_of(row)?))
-                })
+                .query_row([hash], |row| Ok((owner_of(row, 6)?, token_of(row)?)))
                 .optional()
         })
     }
@@ -311,15 +312,15 @@ impl CredentialStore {
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn remove_token(&self, user: &MailboxName, id: &str) -> Result<Option<Token>, StoreError> {
+    pub fn remove_token(&self, user: &MailboxOwner, id: &str) -> Result<Option<Token>, StoreError> {
         self.with(|connection| {
             connection
                 .query_row(
                     &format!(
-                        "DELETE FROM token WHERE organization = ?1 AND user = ?2 AND id = ?3
+                        "DELETE FROM token WHERE organization = ?1 AND entity = ?2 AND id = ?3
                          RETURNING {TOKEN_COLUMNS}"
                     ),
-                    params![user.organization, user.user, id],
+                    params![user.organization, user.entity.to_string(), id],
                     token_of,
                 )
                 .optional()
@@ -392,7 +393,10 @@ fn check_version(version: i64) -> rusqlite::Result<()> {
     if version == VERSION {
         return Ok(());
     }
-    let message = format!("it has version {version}, a later mailweir made it");
+    let message = match version < VERSION {
+        true => format!("it has version {version}, which this mailweir does not read any more"),
+        false => format!("it has version {version}, a later mailweir made it"),
+    };
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
     Err(rusqlite::Error::SqliteFailure(code, Some(message)))
 }
@@ -412,6 +416,21 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
+/// Whose something is, from two columns.
+fn owner_of(row: &Row<'_>, at: usize) -> rusqlite::Result<MailboxOwner> {
+    let organization: String = row.get(at)?;
+    let entity: String = row.get(at + 1)?;
+    let unreadable = |error| {
+        rusqlite::Error::FromSqlConversionFailure(
+            at + 1,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
+    };
+    let entity = entity.parse().map_err(unreadable)?;
+    Ok(MailboxOwner { organization: organization.into(), entity })
+}
+
 fn millis(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }
@@ -421,9 +440,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::id::{EntityId, EntityKind};
 
-    fn name(user: &str) -> MailboxName {
-        MailboxName { organization: "m-1".into(), user: user.into() }
+    fn name(user: &str) -> MailboxOwner {
+        let entity = EntityId::of_first(EntityKind::User, "m-1", user);
+        MailboxOwner { organization: "m-1".into(), entity }
     }
 
     fn at(seconds: u64) -> Timestamp {
@@ -446,7 +467,7 @@ mod tests {
             assert_eq!(seen.as_deref(), Some(hash));
         }
         assert_eq!(daemon.password_hash(&name("bob")).expect("reads"), None);
-        let elsewhere = MailboxName { organization: "m-2".into(), ..name("alice") };
+        let elsewhere = MailboxOwner { organization: "m-2".into(), ..name("alice") };
         assert_eq!(daemon.password_hash(&elsewhere).expect("reads"), None);
     }
 

@@ -18,9 +18,10 @@ use super::entry::Commit;
 use super::keeper::{FolderRetention, Keeper};
 use super::keys::Keyring;
 use super::layout::{Layout, lock_folder};
-use super::mailbox::{MailboxHandle, MailboxName, Mailboxes};
+use super::mailbox::{MailboxHandle, MailboxOwner, Mailboxes};
 use super::queued::{Destination, QueueFeed, QueueId, QueuedContent};
 use super::recovery::{Recovered, Ties};
+use super::register::{Fact, Register};
 use super::segment::Catalog;
 use super::threads::spawn;
 use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits, Written};
@@ -39,6 +40,7 @@ pub struct Store {
     keyring: Keyring,
     delivery_marks: DeliveryMarks,
     mailboxes: Mailboxes,
+    register: ArcSwap<Register>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     retention: ArcSwap<Vec<FolderRetention>>,
@@ -90,6 +92,7 @@ impl Store {
         let (to_queue, new) = mpsc::unbounded_channel();
         let queue = QueueFeed { waiting: recovered.index().queue()?, new };
         let usage = Usage::new(recovered.index().usage()?);
+        let register = recovered.index().register()?;
         let backlog = Backlog::new(&queue.waiting);
         let is_closing = Arc::new(AtomicBool::new(false));
         let threads = recovered.start_writing(Ties {
@@ -104,6 +107,7 @@ impl Store {
             delivery_marks: DeliveryMarks::new(&keyring.delivery_marks()),
             keyring,
             mailboxes,
+            register: ArcSwap::from_pointee(register),
             requests: Mutex::new(Some(requests)),
             threads: Mutex::new(threads),
             retention: ArcSwap::default(),
@@ -150,12 +154,33 @@ impl Store {
         outcome.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
-    /// The mailbox of that name, made on first use.
+    /// Who is who.
+    pub fn register(&self) -> Arc<Register> {
+        self.register.load_full()
+    }
+
+    /// Makes facts durable and takes them as they are, all of them or, on an error, none. Only one
+    /// caller at a time: each has looked at what is known to find out what has to be said.
+    ///
+    /// # Errors
+    /// What kept them from being written.
+    pub async fn state(&self, facts: Vec<Fact>) -> Result<(), StoreError> {
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let mut register = Register::clone(&self.register.load());
+        facts.iter().for_each(|fact| register.apply(fact));
+        self.write(codec::encode_facts(facts)?).await?;
+        self.register.store(Arc::new(register));
+        Ok(())
+    }
+
+    /// The mailbox of that owner, made on first use.
     ///
     /// # Errors
     /// [`StoreError::Key`] if the system gives no random bytes.
-    pub fn mailbox(&self, name: &MailboxName) -> Result<Arc<MailboxHandle>, StoreError> {
-        self.mailboxes.get(name, &self.keyring)
+    pub fn mailbox(&self, owner: &MailboxOwner) -> Result<Arc<MailboxHandle>, StoreError> {
+        self.mailboxes.get(owner, &self.keyring)
     }
 
     /// How senders are rewritten to addresses of `domain`; always in the same way for the same
@@ -191,7 +216,9 @@ impl Store {
     /// # Errors
     /// What kept it from being written; nobody may be told that it was accepted then.
     pub async fn commit(&self, commit: Commit) -> Result<Lsn, StoreError> {
-        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
+        if lock(&self.requests).is_none() {
+            return Err(StoreError::Closed); // Nothing is sealed for nobody.
+        }
         // Nearly every delivery has an event.
         let deliveries = Weight::of_deliveries(commit.events.len());
         let weight = Weight::of_octets(commit.content_octets()).and(deliveries);
@@ -199,6 +226,12 @@ impl Store {
         let encoded =
             heavy::in_turn(weight, |turn| codec::encode(turn, commit, &self.keyring)).await?;
         self.disk.took(encoded.frame.length());
+        self.write(encoded).await
+    }
+
+    /// Has the committer write a record.
+    async fn write(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
+        let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
         let (request, outcome) = Request::commit(encoded);
         requests.send(request).await.map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)?
@@ -211,7 +244,7 @@ impl Store {
     /// The limit that is in the way.
     pub fn count_recipients(
         &self,
-        by: &MailboxName,
+        by: &MailboxOwner,
         day: u64,
         written: Written,
         limits: UsageLimits,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::backlog::QueueHold;
 use super::mailbox::{NewMailbox, Reservation};
 use super::queued::{QueueChange, QueueEntry, SealedQueued};
+use super::register::Fact;
 use super::usage::{UsageHold, Used};
 use crate::clock::Timestamp;
 use crate::events::{EventLine, Lsn};
@@ -145,6 +146,9 @@ pub(super) struct RecordHead {
     /// Mailboxes whose key stands here first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) new_mailboxes: Vec<NewMailbox>,
+    /// What is so from this record on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) facts: Vec<Fact>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) blobs: Vec<SealedBlob>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -172,7 +176,8 @@ impl RecordHead {
     /// entries and changes, and one at least. A record of 20,000 deliveries is a record as any
     /// other, and as much work as 20,000 of them.
     pub(super) fn rows(&self) -> usize {
-        let mut rows = self.new_mailboxes.len() + self.changes.len() + self.queue_changes.len();
+        let mut rows = self.new_mailboxes.len() + self.facts.len();
+        rows += self.changes.len() + self.queue_changes.len();
         for mail in self.blobs.iter().flat_map(|blob| &blob.mails) {
             rows += mail.deliveries.len();
             rows += mail.queued.as_ref().map_or(0, |queued| queued.entries.len());
@@ -193,6 +198,7 @@ impl RecordHead {
     /// Whether it says nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.new_mailboxes.is_empty()
+            && self.facts.is_empty()
             && self.blobs.is_empty()
             && self.stories.is_empty()
             && self.changes.is_empty()

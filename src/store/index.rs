@@ -3,6 +3,7 @@
 //! lost index is built again from the log.
 
 mod queue;
+mod register;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, Transaction, para
 
 use super::StoreError;
 use super::entry::{Change, Folder, MessageRef, RecordHead};
-use super::mailbox::{MailboxName, NewMailbox};
+use super::mailbox::{MailboxOwner, NewMailbox};
 use super::queued::QueueId;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -28,10 +29,18 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS mailbox (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-        organization TEXT NOT NULL, user TEXT NOT NULL, wrapped_key TEXT NOT NULL,
+        organization TEXT NOT NULL, entity TEXT NOT NULL, wrapped_key TEXT NOT NULL,
         used_bytes INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (organization, user)
+        UNIQUE (organization, entity)
     );
+    CREATE TABLE IF NOT EXISTS organization (
+        id TEXT PRIMARY KEY, alias TEXT NOT NULL, at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS entity (
+        organization TEXT NOT NULL, id TEXT NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL,
+        at INTEGER NOT NULL, gone_at INTEGER,
+        PRIMARY KEY (organization, id)
+    ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS message (
         mailbox INTEGER NOT NULL, folder INTEGER NOT NULL, lsn INTEGER NOT NULL,
         blob INTEGER NOT NULL, mail INTEGER NOT NULL,
@@ -52,9 +61,9 @@ const SCHEMA: &str = "
         PRIMARY KEY (lsn, blob, mail, entry)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS usage (
-        day INTEGER NOT NULL, organization TEXT NOT NULL, user TEXT NOT NULL,
+        day INTEGER NOT NULL, organization TEXT NOT NULL, entity TEXT NOT NULL,
         recipients INTEGER NOT NULL, inside INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (day, organization, user)
+        PRIMARY KEY (day, organization, entity)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS gone (
         lsn INTEGER NOT NULL, blob INTEGER NOT NULL, mail INTEGER NOT NULL, entry INTEGER NOT NULL,
@@ -62,19 +71,8 @@ const SCHEMA: &str = "
         PRIMARY KEY (lsn, blob, mail, entry)
     ) WITHOUT ROWID;
 ";
-/// Raised with every change of the schema; an index of another version is built again, but for
-/// [`BEFORE_INSIDE`].
-const VERSION: i64 = 4;
-
-/// The version that did not count mailboxes inside. It only lacks a column, so it is taken over:
-/// a large log is not read again, and events whose files are gone are not told again.
-const BEFORE_INSIDE: i64 = 3;
-const TO_INSIDE: &str = "
-    BEGIN;
-    ALTER TABLE usage ADD COLUMN inside INTEGER NOT NULL DEFAULT 0;
-    PRAGMA user_version = 4;
-    COMMIT;
-";
+/// Raised with every change of the schema; an index of another version is built again.
+const VERSION: i64 = 5;
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug)]
@@ -155,14 +153,13 @@ impl Index {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;",
         )?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version == BEFORE_INSIDE {
-            connection.execute_batch(TO_INSIDE)?;
-        } else if version != VERSION {
+        if version != VERSION {
             connection.execute_batch(
                 "DROP TABLE IF EXISTS cursor; DROP TABLE IF EXISTS mailbox;
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
                  DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS gone;
-                 DROP TABLE IF EXISTS usage;",
+                 DROP TABLE IF EXISTS usage; DROP TABLE IF EXISTS organization;
+                 DROP TABLE IF EXISTS entity;",
             )?;
             connection.execute_batch(SCHEMA)?;
             // Last, so that half a schema is made again. A full disk keeps no store from opening.
@@ -205,6 +202,7 @@ impl Index {
         let transaction = self.0.transaction()?;
         for (_, head) in &records {
             insert_births(&transaction, head)?;
+            register::insert_facts(&transaction, &head.facts)?;
         }
         // A message is before its changes, in whichever order mailboxes get theirs.
         insert_messages(&transaction, &records)?;
@@ -227,23 +225,19 @@ impl Index {
     pub(super) fn mailboxes(&self) -> Result<Vec<(NewMailbox, u64)>, StoreError> {
         let mut statement = self
             .0
-            .prepare("SELECT id, organization, user, wrapped_key, used_bytes FROM mailbox")?;
+            .prepare("SELECT id, organization, entity, wrapped_key, used_bytes FROM mailbox")?;
         let rows = statement.query_map([], |row| {
             let id: String = row.get(0)?;
-            let (organization, user): (String, String) = (row.get(1)?, row.get(2)?);
-            let used: i64 = row.get(4)?;
-            Ok((
-                id,
-                MailboxName { organization: organization.into(), user: user.into() },
-                row.get::<_, String>(3)?,
-                used,
-            ))
+            let (organization, entity): (String, String) = (row.get(1)?, row.get(2)?);
+            Ok((id, organization, entity, row.get::<_, String>(3)?, row.get::<_, i64>(4)?))
         })?;
         let mut mailboxes = Vec::new();
         for row in rows {
-            let (id, name, wrapped_key, used) = row?;
+            let (id, organization, entity, wrapped_key, used) = row?;
             let id = id.parse().map_err(|_| unreadable("mailbox id"))?;
-            mailboxes.push((NewMailbox { id, name, wrapped_key }, used.cast_unsigned()));
+            let entity = entity.parse().map_err(|_| unreadable("user id"))?;
+            let owner = MailboxOwner { organization: organization.into(), entity };
+            mailboxes.push((NewMailbox { id, owner, wrapped_key }, used.cast_unsigned()));
         }
         Ok(mailboxes)
     }
@@ -440,13 +434,13 @@ fn insert_births(transaction: &Transaction<'_>, head: &RecordHead) -> Result<(),
     for birth in &head.new_mailboxes {
         transaction
             .prepare_cached(
-                "INSERT OR IGNORE INTO mailbox (id, organization, user, wrapped_key)
+                "INSERT OR IGNORE INTO mailbox (id, organization, entity, wrapped_key)
                  VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![
                 birth.id.to_string(),
-                &*birth.name.organization,
-                &*birth.name.user,
+                &*birth.owner.organization,
+                birth.owner.entity.to_string(),
                 birth.wrapped_key
             ])?;
     }

@@ -135,7 +135,8 @@ impl Keeper {
             None => changes.iter().map(|change| (Arc::clone(mailbox), change.size)).collect(),
         };
         let lsn = store.commit_blocking(codec::encode_changes(changes, freed)?)?;
-        tracing::info!(mailbox = %mailbox.name, folder = %policy.folder, messages = expired.len(),
+        let mailbox = store.register().describe(&mailbox.owner);
+        tracing::info!(%mailbox, folder = %policy.folder, messages = expired.len(),
             "retention applied");
         self.wait_for_index(index, lsn)?;
         Ok(expired.len())

@@ -10,20 +10,20 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::keys::Keyring;
 use crate::clock::Timestamp;
-use crate::id::MailboxId;
+use crate::id::{EntityId, MailboxId};
 
-/// A mailbox as the directory knows it: the organization's id and the user's or resource's name.
+/// Whose a mailbox is: a user's or resource's, by id, so that it stays theirs whatever they are called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MailboxName {
+pub struct MailboxOwner {
     /// `m-` and 32 hexadecimal digits.
     pub organization: Arc<str>,
-    /// Unique in the organization.
-    pub user: Arc<str>,
+    /// The user or resource.
+    pub entity: EntityId,
 }
 
-impl fmt::Display for MailboxName {
+impl fmt::Display for MailboxOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.organization, self.user)
+        write!(f, "{}/{}", self.organization, self.entity)
     }
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for MailboxName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NewMailbox {
     pub(super) id: MailboxId,
-    pub(super) name: MailboxName,
+    pub(super) owner: MailboxOwner,
     /// Hexadecimal.
     pub(super) wrapped_key: String,
 }
@@ -40,7 +40,7 @@ pub(super) struct NewMailbox {
 #[derive(Debug)]
 pub struct MailboxHandle {
     pub(super) id: MailboxId,
-    pub(super) name: MailboxName,
+    pub(super) owner: MailboxOwner,
     pub(super) wrapped_key: String,
     /// Whether its birth is in the log.
     pub(super) is_durable: AtomicBool,
@@ -52,7 +52,7 @@ impl MailboxHandle {
     fn new(birth: NewMailbox, used_bytes: u64, is_durable: bool) -> Self {
         Self {
             id: birth.id,
-            name: birth.name,
+            owner: birth.owner,
             wrapped_key: birth.wrapped_key,
             is_durable: AtomicBool::new(is_durable),
             used_bytes: AtomicU64::new(used_bytes),
@@ -60,9 +60,9 @@ impl MailboxHandle {
         }
     }
 
-    /// The organization and user.
-    pub fn name(&self) -> &MailboxName {
-        &self.name
+    /// Whose it is.
+    pub fn owner(&self) -> &MailboxOwner {
+        &self.owner
     }
 
     /// Octets of the messages in it, those on their way included.
@@ -96,7 +96,7 @@ impl MailboxHandle {
     }
 
     pub(super) fn birth(&self) -> NewMailbox {
-        NewMailbox { id: self.id, name: self.name.clone(), wrapped_key: self.wrapped_key.clone() }
+        NewMailbox { id: self.id, owner: self.owner.clone(), wrapped_key: self.wrapped_key.clone() }
     }
 }
 
@@ -142,14 +142,14 @@ impl Drop for Reservation {
 
 /// All mailboxes of the store.
 #[derive(Debug, Default)]
-pub(super) struct Mailboxes(RwLock<HashMap<MailboxName, Arc<MailboxHandle>>>);
+pub(super) struct Mailboxes(RwLock<HashMap<MailboxOwner, Arc<MailboxHandle>>>);
 
 impl Mailboxes {
     /// Adds a mailbox that the log knows.
     pub(super) fn insert(&self, birth: NewMailbox, used_bytes: u64) {
-        let name = birth.name.clone();
+        let owner = birth.owner.clone();
         let handle = Arc::new(MailboxHandle::new(birth, used_bytes, true));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(owner, handle);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -159,28 +159,28 @@ impl Mailboxes {
     /// The mailboxes of an organization.
     pub(super) fn of_organization(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
         let mailboxes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let of_it = |handle: &&Arc<MailboxHandle>| &*handle.name.organization == organization;
+        let of_it = |handle: &&Arc<MailboxHandle>| &*handle.owner.organization == organization;
         mailboxes.values().filter(of_it).cloned().collect()
     }
 
-    /// The mailbox of that name; it is born here on first use, and durable with its first mail.
+    /// The mailbox of that owner; it is born here on first use, and durable with its first mail.
     pub(super) fn get(
         &self,
-        name: &MailboxName,
+        owner: &MailboxOwner,
         keyring: &Keyring,
     ) -> Result<Arc<MailboxHandle>, StoreError> {
-        if let Some(handle) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(handle) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(owner) {
             return Ok(Arc::clone(handle));
         }
         let mut mailboxes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = mailboxes.get(name) {
+        if let Some(handle) = mailboxes.get(owner) {
             return Ok(Arc::clone(handle));
         }
         let id = MailboxId::generate();
-        let wrapped_key = keyring.new_mailbox(&name.organization, id)?;
-        let birth = NewMailbox { id, name: name.clone(), wrapped_key };
+        let wrapped_key = keyring.new_mailbox(&owner.organization, id)?;
+        let birth = NewMailbox { id, owner: owner.clone(), wrapped_key };
         let handle = Arc::new(MailboxHandle::new(birth, 0, false));
-        mailboxes.insert(name.clone(), Arc::clone(&handle));
+        mailboxes.insert(owner.clone(), Arc::clone(&handle));
         Ok(handle)
     }
 }

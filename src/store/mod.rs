@@ -31,6 +31,7 @@ mod pack;
 mod queued;
 pub mod reader;
 mod recovery;
+mod register;
 mod segment;
 mod settings;
 mod threads;
@@ -50,12 +51,13 @@ pub use door::Store;
 pub use durable::{create_file, is_there, link_new};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
 pub use keeper::{FolderRetention, RetentionAction};
-pub use mailbox::{MailboxHandle, MailboxName, Reservation};
+pub use mailbox::{MailboxHandle, MailboxOwner, Reservation};
 pub use memo::Memo;
 pub use queued::{
     Authorship, Destination, Keeper, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId,
     QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome, WithoutTls,
 };
+pub use register::{Declared, DeclaredEntity, Fact, Register, Registered};
 pub use settings::Settings;
 pub use usage::{UsageExceeded, UsageHold, UsageLimits, Written};
 
@@ -86,6 +88,17 @@ pub enum StoreError {
         offset: u64,
         /// What is wrong.
         problem: String,
+    },
+    /// Another version has written the log.
+    #[error(
+        "{path} is of format {format}, which another version of mailweir has written; this one, {version}, \
+         reads format 2", version = env!("CARGO_PKG_VERSION")
+    )]
+    OtherFormat {
+        /// Which file.
+        path: PathBuf,
+        /// The number of its format.
+        format: char,
     },
     /// A sync failed earlier; nothing more is taken until a restart has looked at the log.
     #[error("an earlier sync failed, the store takes nothing until it is restarted")]

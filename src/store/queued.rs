@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Folder;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
 
 /// Names a queue entry by where it stands in the log; prints as four numbers, the first in
@@ -156,8 +156,8 @@ pub enum Keeper {
     /// The mailbox whose rule has sent it on without keeping it.
     #[serde(rename_all = "camelCase")]
     Mailbox {
-        /// The mailbox's user.
-        user: Arc<str>,
+        /// Whose mailbox it is.
+        entity: EntityId,
         /// The mailbox's primary address.
         address: Address,
         /// Where it would have been without the rule.

@@ -10,8 +10,9 @@ use super::entry::{Change, Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
 use super::keys::Keyring;
 use super::layout::Layout;
-use super::mailbox::{MailboxName, NewMailbox};
+use super::mailbox::{MailboxOwner, NewMailbox};
 use super::queued::{QueueChange, QueuedMail, WithoutTls};
+use super::register::Register;
 use super::segment::{Catalog, LoggedRecord, Scanner, StoredFrame};
 use super::{Settings, StoreError};
 use super::{codec, compact, durable};
@@ -23,7 +24,7 @@ use crate::id::{MailboxId, TraceId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailboxSummary {
     /// Whose it is.
-    pub name: MailboxName,
+    pub owner: MailboxOwner,
     /// Octets of its messages.
     pub used_bytes: u64,
 }
@@ -65,6 +66,7 @@ pub struct Reader {
     keyring: Keyring,
     index: Index,
     mailboxes: Vec<(NewMailbox, u64)>,
+    register: Register,
     /// Messages of records that the index does not have yet.
     beyond: Vec<IndexedMessage>,
     /// Changes that the index does not have yet.
@@ -89,6 +91,7 @@ impl Reader {
         let log_stays = compact::keep_files(&layout.log());
         let index = Index::open_to_read(&layout.index())?;
         let mut mailboxes = index.mailboxes()?;
+        let mut register = index.register()?;
         let (mut beyond, mut changes_beyond) = (Vec::new(), Vec::new());
         let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
         let catalog = Catalog::read(&layout.log())?;
@@ -96,6 +99,7 @@ impl Reader {
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
         while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record()? {
             add_births(&mut mailboxes, &record.head);
+            record.head.facts.iter().for_each(|fact| register.apply(fact));
             beyond.extend(messages_of(lsn, &record.head));
             queued_beyond.extend(queued_of(lsn, &record.head));
             changes_beyond.extend(record.head.changes);
@@ -117,6 +121,7 @@ impl Reader {
             keyring,
             index,
             mailboxes,
+            register,
             beyond,
             changes_beyond,
             queued_beyond,
@@ -124,11 +129,16 @@ impl Reader {
         })
     }
 
+    /// Who is who.
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
     /// All mailboxes that ever received a message.
     pub fn mailboxes(&self) -> Vec<MailboxSummary> {
         self.mailboxes
             .iter()
-            .map(|(birth, used)| MailboxSummary { name: birth.name.clone(), used_bytes: *used })
+            .map(|(birth, used)| MailboxSummary { owner: birth.owner.clone(), used_bytes: *used })
             .collect()
     }
 
@@ -136,8 +146,9 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the index.
-    pub fn messages(&self, name: &MailboxName) -> Result<Vec<StoredMessage>, StoreError> {
-        let Some((birth, _)) = self.mailboxes.iter().find(|(birth, _)| birth.name == *name) else {
+    pub fn messages(&self, owner: &MailboxOwner) -> Result<Vec<StoredMessage>, StoreError> {
+        let Some((birth, _)) = self.mailboxes.iter().find(|(birth, _)| birth.owner == *owner)
+        else {
             return Ok(Vec::new());
         };
         let mut messages = self.index.messages(birth.id)?;
@@ -218,7 +229,7 @@ impl Reader {
             .iter()
             .find(|(birth, _)| birth.id == id)
             .ok_or_else(|| StoreError::NotFound(format!("there is no mailbox {id}")))?;
-        self.keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key)
+        self.keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key)
     }
 
     /// A record's frame, and its head and events.
@@ -251,6 +262,35 @@ fn stored(indexed: IndexedMessage) -> StoredMessage {
     }
 }
 
+/// Who is who in the store of a data folder, beside a daemon or without one; nobody where there is
+/// no store yet.
+///
+/// # Errors
+/// Damage, those of the file system.
+pub fn register(settings: &Settings) -> Result<Register, StoreError> {
+    let layout = Layout(settings);
+    if !durable::is_there(&layout.log())? {
+        return Ok(Register::default());
+    }
+    let _log_stays = compact::keep_files(&layout.log());
+    let catalog = Catalog::read(&layout.log())?;
+    let mut register = Register::default();
+    let mut from = Lsn(0);
+    if durable::is_there(&layout.index())? {
+        let index = Index::open_to_read(&layout.index())?;
+        // Of another version, it is made again from the log.
+        if index.is_of_this_version()? {
+            register = index.register()?;
+            from = index.cursor(Cursor::Indexed)?;
+        }
+    }
+    let mut scanner = Scanner::over(catalog.segments, from)?;
+    while let Some(LoggedRecord { record, .. }) = scanner.next_record()? {
+        record.head.facts.iter().for_each(|fact| register.apply(fact));
+    }
+    Ok(register)
+}
+
 /// Whether a data folder is there at all, for a clearer message than "no such file".
 pub fn exists(settings: &Settings) -> bool {
     fs::metadata(Layout(settings).index()).is_ok()
@@ -259,12 +299,14 @@ pub fn exists(settings: &Settings) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{EntityId, EntityKind};
 
     /// Two records have the key of a mailbox that was not durable yet when the second was made.
     #[test]
     fn a_mailbox_that_is_born_twice_is_one() {
-        let name = MailboxName { organization: "m-1".into(), user: "alice".into() };
-        let birth = NewMailbox { id: MailboxId::generate(), name, wrapped_key: "key".into() };
+        let entity = EntityId::generate(EntityKind::User);
+        let owner = MailboxOwner { organization: "m-1".into(), entity };
+        let birth = NewMailbox { id: MailboxId::generate(), owner, wrapped_key: "key".into() };
         let head = RecordHead { new_mailboxes: vec![birth.clone()], ..RecordHead::default() };
         let mut mailboxes = vec![(birth, 7)];
         add_births(&mut mailboxes, &head);

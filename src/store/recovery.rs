@@ -21,7 +21,7 @@ use super::mailbox::{Mailboxes, NewMailbox};
 use super::queued::QueuedMail;
 use super::segment::{Catalog, LoggedRecord, Scanner};
 use super::threads::spawn;
-use super::{Settings, StoreError, compact};
+use super::{Settings, StoreError, compact, durable};
 use crate::events::Lsn;
 use crate::events::sink::EventSink;
 
@@ -42,6 +42,9 @@ impl Recovered {
         settings: &Settings,
         events: &crate::events::Settings,
     ) -> Result<Self, StoreError> {
+        if durable::is_there(&layout.log())? {
+            Catalog::read(&layout.log())?.check_format()?;
+        }
         let mut index = Index::open(&layout.index())?;
         let indexed = index.cursor(Cursor::Indexed)?;
         let synced = index.cursor(Cursor::EventsSynced)?;
@@ -80,9 +83,9 @@ impl Recovered {
     ) -> Result<Mailboxes, StoreError> {
         let mailboxes = Mailboxes::default();
         for (birth, used_bytes) in self.index.mailboxes()? {
-            let NewMailbox { name, id, wrapped_key } = &birth;
+            let NewMailbox { owner, id, wrapped_key } = &birth;
             if mailboxes.is_empty()
-                && keyring.mailbox(&name.organization, *id, wrapped_key).is_err()
+                && keyring.mailbox(&owner.organization, *id, wrapped_key).is_err()
             {
                 return Err(another_key(&layout.master_key()));
             }

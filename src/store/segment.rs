@@ -14,7 +14,9 @@ use super::{StoreError, damaged};
 use crate::events::Lsn;
 
 /// The first bytes of every segment.
-pub(super) const MAGIC: &[u8; 8] = b"mwlog-1\n";
+pub(super) const MAGIC: &[u8; 8] = b"mwlog-2\n";
+/// What the files of all versions begin with; the format's number and a line end follow.
+const ANY_FORMAT: &[u8; 6] = b"mwlog-";
 /// Octets of a segment's frame before its payload.
 pub(super) const FRAME_HEADER: u64 = 8;
 /// How a segment's file name ends.
@@ -89,6 +91,17 @@ impl Catalog {
             listed = Self::list(dir);
         }
         listed
+    }
+
+    /// Whether the files are of the format that this version reads and writes. It is looked at before
+    /// anything is made anew for a log that cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherFormat`]; a file that is none of the log.
+    pub(super) fn check_format(&self) -> Result<(), StoreError> {
+        let Some(first) = self.segments.first() else { return Ok(()) };
+        let file = File::open(&first.path).map_err(StoreError::file(&first.path))?;
+        check_magic(first, &file)
     }
 
     fn list(dir: &Path) -> Result<Self, StoreError> {
@@ -322,9 +335,15 @@ fn check_magic(segment: &Segment, file: &File) -> Result<(), StoreError> {
         return Ok(());
     }
     file.read_exact_at(&mut magic, 0).map_err(StoreError::file(&segment.path))?;
-    match &magic == MAGIC {
-        true => Ok(()),
-        false => Err(damaged(&segment.path, 0, "it does not begin as a segment of this version")),
+    if &magic == MAGIC {
+        return Ok(());
+    }
+    match magic.strip_prefix(ANY_FORMAT) {
+        Some([format @ b'0'..=b'9', b'\n']) => {
+            let (path, format) = (segment.path.clone(), char::from(*format));
+            Err(StoreError::OtherFormat { path, format })
+        }
+        _ => Err(damaged(&segment.path, 0, "it does not begin as a file of the log does")),
     }
 }
 

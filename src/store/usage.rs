@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::mailbox::MailboxName;
+use super::mailbox::MailboxOwner;
 
 /// What may be used in a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum UsageExceeded {
 /// What was used, as a record holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Used {
-    pub(super) by: MailboxName,
+    pub(super) by: MailboxOwner,
     /// Days since the Unix epoch, in UTC.
     pub(super) day: u64,
     /// Outside the organization.
@@ -65,7 +65,7 @@ pub(super) struct Usage(Mutex<Day>);
 #[derive(Debug, Default)]
 struct Day {
     day: u64,
-    users: HashMap<MailboxName, Written>,
+    users: HashMap<MailboxOwner, Written>,
     organizations: HashMap<Arc<str>, u64>,
 }
 
@@ -89,7 +89,7 @@ impl Usage {
     /// Counts recipients, unless a limit is in the way.
     pub(super) fn take(
         self: &Arc<Self>,
-        by: &MailboxName,
+        by: &MailboxOwner,
         day: u64,
         written: Written,
         limits: UsageLimits,
@@ -170,6 +170,7 @@ impl Drop for UsageHold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{EntityId, EntityKind};
 
     const LIMITS: UsageLimits = UsageLimits { user: 10, organization: 15, inside: 4 };
 
@@ -177,8 +178,9 @@ mod tests {
         Written { outside, inside: 0 }
     }
 
-    fn name(user: &str) -> MailboxName {
-        MailboxName { organization: "m-1".into(), user: user.into() }
+    fn name(user: &str) -> MailboxOwner {
+        let entity = EntityId::of_first(EntityKind::User, "m-1", user);
+        MailboxOwner { organization: "m-1".into(), entity }
     }
 
     #[test]

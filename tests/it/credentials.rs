@@ -64,10 +64,12 @@ fn a_password_is_set_from_standard_input() {
     }
     let file = daemon.data().join("credentials.sqlite");
     let database = rusqlite::Connection::open(&file).expect("opens");
-    let mut rows = database.prepare("SELECT user, hash FROM password").expect("prepares");
+    let mut rows = database.prepare("SELECT entity, hash FROM password").expect("prepares");
     let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("queries");
     let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>().expect("reads");
-    assert_eq!(rows.iter().map(|row| &*row.0).collect::<Vec<_>>(), ["alice", "bob", "carol"]);
+    let mut owners: Vec<_> = ["alice", "bob", "carol"].map(|user| daemon.id(user)).into();
+    owners.sort();
+    assert_eq!(rows.iter().map(|row| &*row.0).collect::<Vec<_>>(), owners);
     let is_argon2id = |hash: &str| hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$");
     assert!(rows.iter().all(|row| is_argon2id(&row.1)), "{rows:?}");
 }
@@ -165,8 +167,9 @@ fn tokens_made_and_revoked_are_audited() {
     daemon.succeeds(&["token", "revoke", "alice", id]);
     let lines = audit(&daemon);
     assert_eq!(lines.iter().map(|line| &line["action"]).collect::<Vec<_>>(), ["create", "delete"]);
+    let id_of_alice = Value::from(daemon.id("alice"));
     for line in &lines {
-        assert_eq!((&line["user_id"], &line["name"]), (&"alice".into(), &"phone".into()));
+        assert_eq!((&line["user_id"], &line["name"]), (&id_of_alice, &"phone".into()));
         assert_eq!(line["user"], "alice@example.test");
         assert_eq!(line["expires_time"], made[0]["expiresAt"]);
         assert_eq!(line["scopes"], made[0]["scopes"]);
@@ -328,7 +331,7 @@ fn every_attempt_of_a_command_leaves_its_audit_line() {
         })
         .collect();
     assert_eq!(told, ["set", "weak-password", "unknown-user"]);
-    assert_eq!(lines[0]["user_id"], "alice");
+    assert_eq!(lines[0]["user_id"], daemon.id("alice"));
 
     refused(&daemon, &["token", "revoke", "alice", "none"]);
     refused(&daemon, &["token", "create", "nobody", "--name", "phone"]);
@@ -349,7 +352,8 @@ fn every_attempt_of_a_command_leaves_its_audit_line() {
     let actions: Vec<_> = by_command.iter().filter_map(|line| line["action"].as_str()).collect();
     assert_eq!(actions[..5], ["read_summary"; 5]);
     assert_eq!(actions[5..], ["read"; 2]);
-    assert!(by_command.iter().all(|line| line["owner_id"] == "alice"), "{lines:?}");
+    let id_of_alice = daemon.id("alice");
+    assert!(by_command.iter().all(|line| line["owner_id"] == id_of_alice), "{lines:?}");
     assert_eq!(
         (&by_command[5]["item_id"], &by_command[5]["folder_path"]),
         (&id.into(), &"INBOX".into())

@@ -29,6 +29,7 @@ fn a_full_disk_defers_submissions_and_doubles_nothing() {
     let remote = Remote::start(Manners::default());
     let sections = route("far.test", remote.address.port());
     let mut daemon = prepared(Setup { sections, ..Setup::default() });
+    daemon.introduce();
     let log = daemon.data().join("log/0000000000000000.log");
     // The first record is a message, the next ones find no room: its outcome, and more messages.
     daemon.launch(strace::with_fault("writev", &[log], "error=ENOSPC", "2..8"));
@@ -73,6 +74,7 @@ fn an_end_within_the_record_of_an_outcome_doubles_only_what_was_not_written() {
         let remote = Remote::start(Manners::default());
         let sections = route("far.test", remote.address.port());
         let mut daemon = prepared(Setup { sections, ..Setup::default() });
+        daemon.introduce();
         let files = ["log/0000000000000000.log", "events/email-events.jsonl"];
         let files = files.map(|file| daemon.data().join(file));
         // The first time is the message's own record.
@@ -223,11 +225,12 @@ fn a_message_that_cannot_be_read_bounces_without_it() {
     let daemon = started(&format!(
         "[queue]\nfirst_retry_s = 1\nlongest_retry_s = 1\nlifetime_s = 5\n{route}"
     ));
+    let log = daemon.data().join("log/0000000000000000.log");
+    let before = std::fs::metadata(&log).expect("is there").len();
     submit(&daemon, &[CAROL], &format!("damaged {}", "x".repeat(500)));
     waiting(&daemon, "451 4.7.1 later");
-    let log = daemon.data().join("log/0000000000000000.log");
     let log = std::fs::OpenOptions::new().write(true).open(log).expect("opens");
-    log.write_all_at(&[0; 64], 400).expect("writes into the first record");
+    log.write_all_at(&[0; 64], before + 400).expect("writes into the message's record");
     let report = delivered(&daemon, "alice", "Subject: Undelivered mail").replace("\r\n  ", " ");
     for expected in [
         "Final-Recipient: rfc822; carol@far.test\r\n",

@@ -3,6 +3,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -84,7 +85,7 @@ fn evaluate(main: &Path, what: &str) -> anyhow::Result<()> {
     let changed = main.with_file_name("org1.toml");
     fs::write(&changed, organization(1) + "[[user]]\nname = \"new\"\n")?;
     let started = Instant::now();
-    let again = config::load_again(main, [], &first.organizations)?;
+    let again = config::load_again(main, [], &first.organizations, &Arc::default())?;
     let took = started.elapsed();
     anyhow::ensure!(again.organizations.len() == first.organizations.len());
     row(&format!("reading one changed organization, {what}"), "100 ms", &ms(took));

@@ -6,8 +6,8 @@ use super::world::Place;
 use crate::cli::harmless::for_shell;
 use crate::cli::output;
 use crate::mail::on_one_line;
+use crate::store::Folder;
 use crate::store::reader::{Reader, StoredMessage};
-use crate::store::{Folder, MailboxName};
 
 /// The messages of a place by user and folder.
 pub(super) fn mailboxes(title: &str, place: &Place) -> anyhow::Result<()> {
@@ -52,8 +52,8 @@ pub(super) fn where_to_look(place: &Place) -> anyhow::Result<()> {
 }
 
 fn messages(reader: &Reader, place: &Place, user: &str) -> anyhow::Result<Vec<StoredMessage>> {
-    let organization = place.organization.id.as_str().into();
-    Ok(reader.messages(&MailboxName { organization, user: user.into() })?)
+    let owner = place.owner(user).with_context(|| format!("there is no user {user}"))?;
+    Ok(reader.messages(&owner)?)
 }
 
 fn subject(message: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use rustls::RootCertStore;
 
 use super::world::{HOSTNAME, Place, Running};
@@ -17,7 +17,7 @@ use crate::smtp::certificate_authorities;
 use crate::smtp::client::{
     Connection, Endpoint, Outcome, OutgoingTransaction, Timeouts, TlsDemand,
 };
-use crate::store::{CredentialStore, MailboxName};
+use crate::store::CredentialStore;
 
 /// Who submits, by name.
 const USER: &str = "alice";
@@ -126,8 +126,7 @@ fn authorities(place: &Place) -> anyhow::Result<RootCertStore> {
 fn give_password(place: &Place) -> anyhow::Result<Secret> {
     let password = Secret::new(format!("Demo-{}", TraceId::generate()));
     let hash = PasswordHash::of(&password)?;
-    let owner =
-        MailboxName { organization: place.organization.id.as_str().into(), user: USER.into() };
+    let owner = place.owner(USER).context("the demo's user is there")?;
     let credentials = CredentialStore::open(&place.store.data_dir)?;
     credentials.set_password(&owner, hash.as_str(), SystemClock.now())?;
     Ok(password)

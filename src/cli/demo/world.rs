@@ -17,7 +17,7 @@ use crate::directory::Organization;
 use crate::domains::{self, Purpose, Today};
 use crate::mail::Domain;
 use crate::store::reader::Reader;
-use crate::store::{DomainKeyFolder, Settings};
+use crate::store::{DomainKeyFolder, MailboxOwner, Settings};
 
 /// The name of the daemon that is shown.
 pub(super) const HOSTNAME: &str = "mx.example.test";
@@ -60,6 +60,15 @@ pub(super) struct Place {
     pub(super) config: PathBuf,
     pub(super) store: Settings,
     pub(super) organization: Arc<Organization>,
+}
+
+impl Place {
+    /// Whose a user's mailbox is; `None` if there is no user of that name.
+    pub(super) fn owner(&self, name: &str) -> Option<MailboxOwner> {
+        let user = self.organization.users.iter().find(|user| *user.name == *name)?;
+        let organization = (&self.organization.id).into();
+        Some(MailboxOwner { organization, entity: user.id.clone() })
+    }
 }
 
 /// A daemon that runs.

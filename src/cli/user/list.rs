@@ -1,7 +1,6 @@
 //! `mailweir user list`
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,9 +11,10 @@ use crate::clock::Timestamp;
 use crate::config::Configuration;
 use crate::daemon::control::{self, LockedUsers, Request};
 use crate::directory::{EntityState, Organization, User};
+use crate::id::EntityId;
 use crate::mail::Address;
 use crate::store::reader::Reader;
-use crate::store::{CredentialStore, MailboxName, StoreError, UserCredentials};
+use crate::store::{CredentialStore, MailboxOwner, StoreError, UserCredentials};
 
 /// Octets of a MB, as quotas count.
 const MB: u64 = 1024 * 1024;
@@ -34,6 +34,7 @@ pub(in crate::cli) struct ListArguments {
 struct UserLine<'a> {
     organization: &'a str,
     user: &'a str,
+    id: &'a EntityId,
     email: &'a Address,
     aliases: &'a [Address],
     state: &'static str,
@@ -53,7 +54,7 @@ struct UserLine<'a> {
 }
 
 pub(super) fn run(arguments: &ListArguments) -> anyhow::Result<()> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load_with_store()?;
     let known = Known::of(&configuration)?;
     let mut lines = Lines::to_stdout();
     for organization in configuration.directory.organizations() {
@@ -70,16 +71,16 @@ pub(super) fn run(arguments: &ListArguments) -> anyhow::Result<()> {
 
 /// What the data folder and the daemon know of users.
 struct Known {
-    used_bytes: HashMap<MailboxName, u64>,
-    credentials: HashMap<MailboxName, UserCredentials>,
-    locked: Option<HashSet<(String, String)>>,
+    used_bytes: HashMap<MailboxOwner, u64>,
+    credentials: HashMap<MailboxOwner, UserCredentials>,
+    locked: Option<HashSet<MailboxOwner>>,
 }
 
 impl Known {
     fn of(configuration: &Configuration) -> anyhow::Result<Self> {
         let used_bytes = match Reader::open(&configuration.store) {
             Ok(reader) => {
-                reader.mailboxes().into_iter().map(|it| (it.name, it.used_bytes)).collect()
+                reader.mailboxes().into_iter().map(|it| (it.owner, it.used_bytes)).collect()
             }
             // Nobody has had mail yet.
             Err(StoreError::NotFound(_)) => HashMap::new(),
@@ -98,27 +99,27 @@ impl Known {
 
     fn line<'a>(&self, organization: &'a Organization, user: &'a User) -> UserLine<'a> {
         let id = organization.id.as_str();
-        let name = MailboxName { organization: id.into(), user: Arc::clone(&user.name) };
-        let credentials = self.credentials.get(&name).copied().unwrap_or_default();
+        let owner = MailboxOwner { organization: id.into(), entity: user.id.clone() };
+        let credentials = self.credentials.get(&owner).copied().unwrap_or_default();
         let (state, remote) = match &user.state {
             EntityState::Enabled => ("enabled", None),
             EntityState::Disabled => ("disabled", None),
             EntityState::Remote(elsewhere) => ("remote", Some(elsewhere)),
         };
-        let asked_for = (id.to_owned(), user.name.to_string());
         UserLine {
             organization: &organization.alias,
             user: &user.name,
+            id: &user.id,
             email: &user.email,
             aliases: &user.aliases,
             state,
             remote,
             quota_mb: user.quota_mb,
-            used_bytes: self.used_bytes.get(&name).copied().unwrap_or_default(),
+            used_bytes: self.used_bytes.get(&owner).copied().unwrap_or_default(),
             password_set_at: credentials.password_set_at.map(Timestamp::as_millis),
             tokens: credentials.tokens,
             token_used_at: credentials.token_used_at.map(Timestamp::as_millis),
-            locked: self.locked.as_ref().map(|locked| locked.contains(&asked_for)),
+            locked: self.locked.as_ref().map(|locked| locked.contains(&owner)),
         }
     }
 }
@@ -144,6 +145,7 @@ impl UserLine<'_> {
         if let Some(at) = self.token_used_at {
             text.push_str(&format!(" (last used {})", Timestamp::from_millis(at)));
         }
+        text.push_str(&format!(", id {}", self.id));
         if self.locked == Some(true) {
             text.push_str(", locked for networks that failed to log in: user unlock lifts that");
         }

@@ -319,10 +319,12 @@ fn an_organization_is_read_again_when_a_file_that_it_names_changes() {
     let (scratch, _) = loaded("", &[GATEWAY, login]);
     std::thread::sleep(std::time::Duration::from_millis(2 * stamp::SETTLED_AFTER_MS as u64));
     let first = load(&scratch.main(), []).expect("loads").organizations;
-    let again = load_again(&scratch.main(), [], &first).expect("loads").organizations;
+    let again =
+        load_again(&scratch.main(), [], &first, &Arc::default()).expect("loads").organizations;
     assert!(Arc::ptr_eq(&first[0], &again[0]), "all is as it was");
     fs::write(scratch.0.path().join("secret"), "another\n").expect("writes");
-    let again = load_again(&scratch.main(), [], &first).expect("loads").organizations;
+    let again =
+        load_again(&scratch.main(), [], &first, &Arc::default()).expect("loads").organizations;
     let login = again[0].gateways[0].login.as_ref().expect("a login");
     assert_eq!(login.password.expose(), "another");
 }

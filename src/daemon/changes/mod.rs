@@ -126,8 +126,8 @@ impl Changes {
             if !now.iter().any(|config| config.organization.id == *id) {
                 let alias = &known.organization.alias;
                 self.in_force.push(format!(
-                    "organization {alias} is gone; its mail and passwords stay, for an organization \
-                     with this alias"
+                    "organization {alias} is gone; its mail and passwords stay, for when an organization \
+                     has this alias or its id {id} again"
                 ));
             }
         }

@@ -1,9 +1,11 @@
 //! What is another in an organization whose file was read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::listed;
 use crate::config::OrganizationConfig;
+use crate::id::EntityId;
 
 /// Every difference, in words; none where the file says what it said.
 pub(super) fn changes(before: &OrganizationConfig, now: &OrganizationConfig) -> Vec<String> {
@@ -48,15 +50,19 @@ fn members(before: &OrganizationConfig, now: &OrganizationConfig) -> Vec<String>
     let known = &before.organization;
     let organization = &now.organization;
     let users = (&*known.users, &*organization.users);
-    let mut changed = named(("users", Order::Idle), users, |user| &user.name);
+    let users = Entities::between(users, |user| (&user.id, &user.name));
     let groups = (&*known.groups, &*organization.groups);
-    changed.extend(named(("groups", Order::Idle), groups, |group| &group.name));
+    let groups = Entities::between(groups, |group| (&group.id, &group.name));
     let resources = (&*known.resources, &*organization.resources);
-    changed.extend(named(("resources", Order::Idle), resources, |it| &it.mailbox.name));
-    let is_there = |name: &str| organization.users.iter().any(|user| *user.name == *name);
-    if known.users.iter().any(|user| !is_there(&user.name)) {
+    let resources = Entities::between(resources, |it| (&it.mailbox.id, &it.mailbox.name));
+    let mut changed = users.told("users");
+    changed.extend(groups.told("groups"));
+    changed.extend(resources.told("resources"));
+    if !users.removed.is_empty() || !resources.removed.is_empty() {
         changed.push(
-            "mail and passwords of users who were removed stay, for users with their names".into(),
+            "mailboxes of those who were removed are closed, and stay: whoever gets one of their names \
+             is somebody else, and mailbox list tells the ids by which they can come back"
+                .into(),
         );
     }
     let mut users_with_other_rules: Vec<String> = Vec::new();
@@ -75,6 +81,54 @@ fn members(before: &OrganizationConfig, now: &OrganizationConfig) -> Vec<String>
         changed.push(format!("mailbox rules of {} changed", listed(&users_with_other_rules)));
     }
     changed
+}
+
+/// What became of users, groups or resources; a name is not who has it.
+#[derive(Default)]
+struct Entities {
+    added: Vec<String>,
+    renamed: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
+}
+
+impl Entities {
+    fn between<T: PartialEq>(
+        (before, now): (&[T], &[T]),
+        who: impl Fn(&T) -> (&EntityId, &Arc<str>),
+    ) -> Self {
+        let known: HashMap<_, _> = before.iter().map(|thing| (who(thing).0, thing)).collect();
+        let mut found = Self::default();
+        let mut present = HashSet::new();
+        for thing in now {
+            let (id, name) = who(thing);
+            present.insert(id);
+            match known.get(id) {
+                None => found.added.push(name.to_string()),
+                Some(known) if who(known).1 != name => {
+                    found.renamed.push(format!("{} to {name}", who(known).1));
+                }
+                Some(known) if *known != thing => found.changed.push(name.to_string()),
+                Some(_) => {}
+            }
+        }
+        let removed = before.iter().map(who).filter(|(id, _)| !present.contains(id));
+        found.removed = removed.map(|(_, name)| name.to_string()).collect();
+        found
+    }
+
+    fn told(&self, kind: &str) -> Vec<String> {
+        let Self { added, renamed, changed, removed } = self;
+        let mut told = Vec::new();
+        for (names, what) in
+            [(added, "added"), (renamed, "renamed"), (changed, "changed"), (removed, "removed")]
+        {
+            if !names.is_empty() {
+                told.push(format!("{kind} {what}: {}", listed(names)));
+            }
+        }
+        told
+    }
 }
 
 /// Whether it means something in which order things stand.

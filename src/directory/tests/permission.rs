@@ -30,8 +30,8 @@ fn right(user: &str, from: &[&str], sender: Option<&str>) -> Result<SendRight, D
     let directory = directory(with_permissions());
     let from: Vec<_> = from.iter().map(|text| address(text)).collect();
     let sender = sender.map(address);
-    let id = OrganizationId::of_alias("example");
-    directory.may_send(id.as_str(), user, &from, sender.as_ref())
+    let organization = OrganizationId::of_alias("example");
+    directory.may_send(organization.as_str(), &entity_id(user), &from, sender.as_ref())
 }
 
 fn own() -> Result<SendRight, Denied> {
@@ -74,19 +74,25 @@ fn everybody_may_send_as_themselves() {
     let reserved = "amazonjournaling@example.test";
     check("alice", reserved, Err(Denied::Nobody(address(reserved))));
     for nobody in ["carol", "sales", "nobody"] {
-        check(nobody, ALICE, Err(Denied::NoSuchUser(nobody.into())));
+        check(nobody, ALICE, Err(Denied::NoSuchUser(entity_id(nobody))));
     }
     assert_eq!(right("alice", &[], None), Err(Denied::NoAuthor));
-    let elsewhere = directory(with_permissions()).may_send("m-0", "alice", &[address(ALICE)], None);
-    assert_eq!(elsewhere, Err(Denied::NoSuchUser("alice".into())));
+    let elsewhere = directory(with_permissions());
+    let elsewhere = elsewhere.may_send("m-0", &entity_id("alice"), &[address(ALICE)], None);
+    assert_eq!(elsewhere, Err(Denied::NoSuchUser(entity_id("alice"))));
 }
 
 #[test]
 fn a_tag_is_ones_own_only_where_it_is_mail_for_one() {
     let organization = Organization { plus_addressing: false, ..with_permissions() };
-    let id = organization.id.clone();
+    let organization_id = organization.id.clone();
     let tagged = [address("alice+news@example.test")];
-    let right = directory(organization).may_send(id.as_str(), "alice", &tagged, None);
+    let right = directory(organization).may_send(
+        organization_id.as_str(),
+        &entity_id("alice"),
+        &tagged,
+        None,
+    );
     assert_eq!(right, Err(Denied::Nobody(tagged[0].clone())));
 }
 
@@ -155,9 +161,10 @@ fn every_author_counts() {
 #[test]
 fn a_reverse_path_is_null_or_of_somebody_the_user_may_send_for() {
     let directory = directory(with_permissions());
-    let id = OrganizationId::of_alias("example");
+    let organization = OrganizationId::of_alias("example");
     let check = |user: &str, path: ReversePath, expected: Result<(), Denied>| {
-        assert_eq!(directory.may_use_reverse_path(id.as_str(), user, &path), expected, "{path}");
+        let may = directory.may_use_reverse_path(organization.as_str(), &entity_id(user), &path);
+        assert_eq!(may, expected, "{path}");
     };
     let path = |text: &str| ReversePath::Address(address(text));
     check("bob", ReversePath::Null, Ok(()));
@@ -166,5 +173,5 @@ fn a_reverse_path_is_null_or_of_somebody_the_user_may_send_for() {
     check("bob", path(ROOM), Ok(()));
     check("bob", path(FRANK), not_granted("bob", FRANK).map(|_| ()));
     check("bob", path("b@else.test"), Err(Denied::ForeignDomain(address("b@else.test"))));
-    check("carol", ReversePath::Null, Err(Denied::NoSuchUser("carol".into())));
+    check("carol", ReversePath::Null, Err(Denied::NoSuchUser(entity_id("carol"))));
 }

@@ -4,13 +4,20 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::id::EntityId;
 
 const ORGANIZATION: &str = "m-5da3381ced335dc4845927223e1a23b7";
+const ALICE: &str = "0193a0c8-1d1c-7aa1-9f4e-3b1f6c1c0a11";
+const BOB: &str = "0193a0c8-1d1c-7aa1-9f4e-3b1f6c1c0b0b";
+
+fn entity(text: &str) -> EntityId {
+    text.parse().expect("an id")
+}
 
 fn occasion(organization: Option<&str>, user: Option<&str>) -> Occasion {
     let id = "01939e10-0000-7000-8000-000000000001".parse().expect("an id");
     let at = Timestamp::from_millis(1_795_235_486_123);
-    Occasion::new(at, id, organization.map(Arc::from), user.map(Arc::from))
+    Occasion::new(at, id, organization.map(Arc::from), user.map(entity))
 }
 
 fn encoded(line: impl Into<AuditLine>) -> Vec<u8> {
@@ -32,7 +39,7 @@ fn check(name: &str, line: impl Into<AuditLine>) {
 #[test]
 fn logins_have_their_golden_lines() {
     let ip = "192.0.2.7".parse().expect("an address");
-    let alice = || occasion(Some(ORGANIZATION), Some("alice"));
+    let alice = || occasion(Some(ORGANIZATION), Some(ALICE));
     let user = "alice@example.test";
     let token = Some("01939e10-0000-7000-8000-000000000002");
     check("authentication", Authentication::smtp(alice(), user, ip, Ok(()), token));
@@ -51,20 +58,20 @@ fn logins_have_their_golden_lines() {
 #[test]
 fn mailboxes_and_tokens_have_their_golden_lines() {
     let ip = "192.0.2.7".parse().expect("an address");
-    let alice = || occasion(Some(ORGANIZATION), Some("alice"));
+    let alice = || occasion(Some(ORGANIZATION), Some(ALICE));
     let delivery = occasion(Some(ORGANIZATION), None);
-    let delivered = MailboxAccess::delivered(delivery.clone(), Some(ip), "bob".into(), "INBOX");
+    let delivered = MailboxAccess::delivered(delivery.clone(), Some(ip), entity(BOB), "INBOX");
     check("mailbox-access.create", delivered);
-    let internal = MailboxAccess::delivered(delivery, None, "bob".into(), "JUNK_EMAIL");
+    let internal = MailboxAccess::delivered(delivery, None, entity(BOB), "JUNK_EMAIL");
     check("mailbox-access.internal", internal);
-    let full = MailboxAccess::without_room(occasion(Some(ORGANIZATION), None), ip, "bob".into());
+    let full = MailboxAccess::without_room(occasion(Some(ORGANIZATION), None), ip, entity(BOB));
     check("mailbox-access.full", full);
-    check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, "bob".into(), false));
+    check("mailbox-access.submit", MailboxAccess::submitted(alice(), ip, entity(BOB), false));
     let item = "01939e10-0000-7000-8000-000000000002".parse().expect("an id");
     let by_command = || occasion(Some(ORGANIZATION), None);
-    let read = MailboxAccess::read_by_command(by_command(), "bob".into(), item, Some("INBOX"));
+    let read = MailboxAccess::read_by_command(by_command(), entity(BOB), item, Some("INBOX"));
     check("mailbox-access.read", read);
-    let listed = MailboxAccess::listed_by_command(by_command(), "bob".into(), "INBOX");
+    let listed = MailboxAccess::listed_by_command(by_command(), entity(BOB), "INBOX");
     check("mailbox-access.list", listed);
     let failed = PersonalAccessToken::failed_by_command(
         alice(),

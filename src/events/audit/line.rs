@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::arn::{ArnSettings, OrganizationArn};
 use crate::clock::Timestamp;
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 
 /// Characters of a user name that are recorded; an address has fewer, an attacker may send more.
 const MAX_USER: usize = 320;
@@ -47,17 +47,17 @@ pub struct Occasion {
     at: Timestamp,
     request_id: TraceId,
     organization: Option<Arc<str>>,
-    user: Option<Arc<str>>,
+    user: Option<EntityId>,
 }
 
 impl Occasion {
     /// Something that happens under a trace id, in the organization of this id, if it is known,
-    /// and by the user of this name, if there is one.
+    /// and by the user of this id, if there is one.
     pub fn new(
         at: Timestamp,
         request_id: TraceId,
         organization: Option<Arc<str>>,
-        user: Option<Arc<str>>,
+        user: Option<EntityId>,
     ) -> Self {
         Self { at, request_id, organization, user }
     }
@@ -230,7 +230,7 @@ pub struct MailboxAccess {
     #[serde(skip_serializing_if = "Option::is_none")]
     source_ip: Option<IpAddr>,
     action: Action,
-    owner_id: Arc<str>,
+    owner_id: EntityId,
     object_type: &'static str,
     /// Absent where it is about a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,7 +246,7 @@ impl MailboxAccess {
     pub fn delivered(
         occasion: Occasion,
         source_ip: Option<IpAddr>,
-        owner: Arc<str>,
+        owner: EntityId,
         folder: &'static str,
     ) -> Self {
         Self {
@@ -263,7 +263,7 @@ impl MailboxAccess {
     }
 
     /// A message was to come into the owner's mailbox, which has no room for it.
-    pub fn without_room(occasion: Occasion, source_ip: IpAddr, owner: Arc<str>) -> Self {
+    pub fn without_room(occasion: Occasion, source_ip: IpAddr, owner: EntityId) -> Self {
         Self {
             protocol: Protocol::IncomingEmail,
             source_ip: Some(source_ip),
@@ -281,7 +281,7 @@ impl MailboxAccess {
     pub fn submitted(
         occasion: Occasion,
         source_ip: IpAddr,
-        owner: Arc<str>,
+        owner: EntityId,
         action_allowed: bool,
     ) -> Self {
         Self {
@@ -303,7 +303,7 @@ impl MailboxAccess {
     /// absent where there is no such message.
     pub fn read_by_command(
         occasion: Occasion,
-        owner: Arc<str>,
+        owner: EntityId,
         item: TraceId,
         folder: Option<&'static str>,
     ) -> Self {
@@ -321,7 +321,7 @@ impl MailboxAccess {
     }
 
     /// An administrator's command lists a folder of the owner's mailbox.
-    pub fn listed_by_command(occasion: Occasion, owner: Arc<str>, folder: &'static str) -> Self {
+    pub fn listed_by_command(occasion: Occasion, owner: EntityId, folder: &'static str) -> Self {
         Self {
             protocol: Protocol::CommandLine,
             source_ip: None,
@@ -466,9 +466,9 @@ struct Written<'a, T> {
     /// The user's organization; absent if a login names none of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_arn: Option<OrganizationArn<'a>>,
-    /// The name of the user who did it; absent if nobody is logged in.
+    /// The id of the user who did it; absent if nobody is logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
+    user_id: Option<&'a EntityId>,
     #[serde(flatten)]
     rest: &'a T,
 }
@@ -479,7 +479,7 @@ impl Occasion {
             event_timestamp: self.at,
             request_id: self.request_id,
             organization_arn: self.organization.as_deref().map(|id| arns.organization(id)),
-            user_id: self.user.as_deref(),
+            user_id: self.user.as_ref(),
             rest,
         };
         serde_json::to_writer(&mut *lines, &line)

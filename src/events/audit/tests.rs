@@ -1,14 +1,15 @@
 use std::time::Duration;
 
 use super::*;
-use crate::id::TraceId;
+use crate::id::{EntityId, EntityKind, TraceId};
 
 const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn line(at: Timestamp) -> AuditLine {
     let occasion = Occasion::new(at, TraceId::generate(), Some("m-1".into()), None);
-    MailboxAccess::delivered(occasion, None, "alice".into(), "INBOX").into()
+    let owner = EntityId::of_first(EntityKind::User, "m-1", "alice");
+    MailboxAccess::delivered(occasion, None, owner, "INBOX").into()
 }
 
 fn text(at: Timestamp) -> Vec<u8> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::directory::{Member, RemoteMember};
 use crate::heavy::Turn;
+use crate::id::EntityId;
 use crate::mail::{Address, ReversePath, Srs};
 use crate::pipeline::delivery::genuine;
 use crate::pipeline::delivery::onward::{self, SentOn, Target};
@@ -24,7 +25,7 @@ use crate::rules::Withheld;
 use crate::rules::mailbox::MailboxAction;
 use crate::smtp::reason::Reason;
 use crate::store::{
-    Folder, Keeper, MailboxHandle, MailboxName, Reservation, Store, StoreError, UsageHold,
+    Folder, Keeper, MailboxHandle, MailboxOwner, Reservation, Store, StoreError, UsageHold,
 };
 
 /// How full a mailbox is when its user is warned, in percent of its quota.
@@ -62,8 +63,7 @@ pub(in crate::pipeline) struct AdmittedShare {
 /// A mailbox without room, and the recipient that led to it.
 #[derive(Debug)]
 pub(in crate::pipeline) struct FullMember {
-    /// The user's or resource's name.
-    pub(in crate::pipeline) mailbox: Arc<str>,
+    pub(in crate::pipeline) id: EntityId,
     pub(in crate::pipeline) address: Address,
     pub(in crate::pipeline) recipient: Address,
 }
@@ -180,7 +180,7 @@ struct Admission<'a> {
     sorter: Sorter<'a>,
     shares: Vec<AdmittedShare>,
     /// The mailboxes and remote users that some way has led to.
-    seen: HashMap<MailboxName, Reach>,
+    seen: HashMap<MailboxOwner, Reach>,
     /// Those of them that send the message on, in the order in which they were reached.
     onward: Vec<Sender>,
     leaving: Vec<Outgoing>,
@@ -198,7 +198,7 @@ enum Reach {
 
 /// A mailbox or remote user that sends the message on.
 struct Sender {
-    name: MailboxName,
+    who: MailboxOwner,
     from: Address,
     /// The share that it has the message by.
     share: usize,
@@ -228,10 +228,10 @@ struct Undelivered {
 }
 
 impl Sender {
-    fn new(name: MailboxName, from: &Address, share: usize, targets: Vec<Target>) -> Self {
+    fn new(who: MailboxOwner, from: &Address, share: usize, targets: Vec<Target>) -> Self {
         let from = from.clone();
         Self {
-            name,
+            who,
             from,
             share,
             targets,
@@ -283,9 +283,10 @@ impl<'a> Admission<'a> {
         Ok(())
     }
 
-    fn name(&self, share: usize, user: Arc<str>) -> MailboxName {
+    /// Somebody of a share's organization.
+    fn one_of(&self, share: usize, id: &EntityId) -> MailboxOwner {
         let organization = (&self.shares[share].decided.organization.id).into();
-        MailboxName { organization, user }
+        MailboxOwner { organization, entity: id.clone() }
     }
 
     /// Delivers to a mailbox as its rules say, unless the message has been there. The first
@@ -297,8 +298,8 @@ impl<'a> Admission<'a> {
         came_for: &Addressee,
         folder: Folder,
     ) -> Result<(), StoreError> {
-        let name = self.name(share, Arc::clone(&member.mailbox));
-        if self.seen.contains_key(&name) {
+        let owner = self.one_of(share, &member.id);
+        if self.seen.contains_key(&owner) {
             return Ok(());
         }
         let sorted = self.sorter.sort(&self.shares[share].decided, member, came_for, folder);
@@ -308,7 +309,7 @@ impl<'a> Admission<'a> {
             expanded_from: came_for.expanded_from.clone(),
             folders: kept.into_iter().chain(copies).collect(),
         };
-        let mailbox = self.store.mailbox(&name)?;
+        let mailbox = self.store.mailbox(&owner)?;
         let size = self.size(share);
         let reach = if delivery.folders.is_empty() && !targets.is_empty() {
             Reach::Open
@@ -322,19 +323,19 @@ impl<'a> Admission<'a> {
             let ruled_at = ruled.is_some().then_some(self.shares[share].ruled.len());
             self.shares[share].ruled.extend(ruled);
             self.usage.extend(usage);
-            let mut sender = Sender::new(name.clone(), &member.address, share, targets);
+            let mut sender = Sender::new(owner.clone(), &member.address, share, targets);
             if reach == Reach::Open {
                 delivery.folders = vec![folder];
                 sender.fallback = Some(Fallback { delivery, ruled: ruled_at });
                 sender.keeper = Some(Keeper::Mailbox {
-                    user: Arc::clone(&member.mailbox),
+                    entity: member.id.clone(),
                     address: member.address.clone(),
                     folder,
                 });
             }
             self.goes_on(sender);
         }
-        self.seen.insert(name, reach);
+        self.seen.insert(owner, reach);
         Ok(())
     }
 
@@ -346,20 +347,20 @@ impl<'a> Admission<'a> {
         came_for: &Addressee,
         folder: Folder,
     ) {
-        let name = self.name(share, remote.address.key().into());
-        if self.seen.contains_key(&name) {
+        let user = self.one_of(share, &remote.id);
+        if self.seen.contains_key(&user) {
             return;
         }
         let reach = match self.sorter.route_on(&self.shares[share].decided, remote, came_for) {
             Ok(target) => {
-                let mut sender = Sender::new(name.clone(), &remote.address, share, vec![target]);
+                let mut sender = Sender::new(user.clone(), &remote.address, share, vec![target]);
                 sender.keeper = self.keeper_for_remote(remote, folder);
                 self.goes_on(sender);
                 Reach::Open
             }
             Err(withheld) => Reach::Not(reason_of(withheld)),
         };
-        self.seen.insert(name, reach);
+        self.seen.insert(user, reach);
     }
 
     /// Who keeps what a remote user's server refuses: usually its sender is told, and nobody here
@@ -400,18 +401,18 @@ impl<'a> Admission<'a> {
     /// settled first. Then every recipient is known to be reached or not.
     fn settle(&mut self) -> Result<(), StoreError> {
         for place in (0..self.onward.len()).rev() {
-            let Sender { name, fallback, further, leaves, share, .. } = &mut self.onward[place];
-            let (name, fallback, share) = (name.clone(), fallback.take(), *share);
-            if self.seen.get(&name) != Some(&Reach::Open) {
+            let Sender { who, fallback, further, leaves, share, .. } = &mut self.onward[place];
+            let (who, fallback, share) = (who.clone(), fallback.take(), *share);
+            if self.seen.get(&who) != Some(&Reach::Open) {
                 continue;
             }
             let is_taken = *leaves || further.clone().any(|further| self.is_taken(further));
             let reach = match fallback {
                 _ if is_taken => Reach::Has,
-                Some(fallback) => self.take_back(share, &name, &fallback)?,
+                Some(fallback) => self.take_back(share, &who, &fallback)?,
                 None => Reach::Not(Reason::TooManyHops),
             };
-            self.seen.insert(name, reach);
+            self.seen.insert(who, reach);
         }
         for share in 0..self.shares.len() {
             self.bounce_unreached(share);
@@ -436,19 +437,19 @@ impl<'a> Admission<'a> {
         share: usize,
         addressee: &'b Addressee,
     ) -> impl Iterator<Item = Option<Reach>> + 'b {
-        let members = addressee.members.iter().map(|member| Arc::clone(&member.mailbox));
-        let remote = addressee.remote.iter().map(|remote| remote.address.key().into());
-        members.chain(remote).map(move |user| self.seen.get(&self.name(share, user)).copied())
+        let members = addressee.members.iter().map(|member| &member.id);
+        let remote = addressee.remote.iter().map(|remote| &remote.id);
+        members.chain(remote).map(move |id| self.seen.get(&self.one_of(share, id)).copied())
     }
 
     /// Keeps in its mailbox what nobody takes to whom it was sent on.
     fn take_back(
         &mut self,
         share: usize,
-        name: &MailboxName,
+        owner: &MailboxOwner,
         fallback: &Fallback,
     ) -> Result<Reach, StoreError> {
-        let (mailbox, size) = (self.store.mailbox(name)?, self.size(share));
+        let (mailbox, size) = (self.store.mailbox(owner)?, self.size(share));
         let share = &mut self.shares[share];
         if !share.keep(self.mail, &mailbox, &fallback.delivery, size) {
             return Ok(Reach::Not(Reason::MailboxFull));
@@ -502,12 +503,12 @@ impl AdmittedShare {
         if !self.decided.recipients.iter().any(bounces) {
             return;
         }
-        let reached: HashSet<&str> =
-            self.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        let reached: HashSet<&EntityId> =
+            self.deliveries.iter().map(|delivery| &delivery.member.id).collect();
         for recipient in self.decided.recipients.iter_mut().filter(|it| bounces(it)) {
             if let Some(member) = recipient.addressee.only_mailbox()
                 && recipient.addressee.expanded_from.is_none()
-                && reached.contains(&*member.mailbox)
+                && reached.contains(&member.id)
             {
                 recipient.disposition = Disposition::ReachedAnyway;
             }
@@ -554,8 +555,7 @@ impl AdmittedShare {
 
     fn is_full(&mut self, member: &Member, came_for: &Address) {
         let (address, recipient) = (member.address.clone(), came_for.clone());
-        let mailbox = Arc::clone(&member.mailbox);
-        self.full.push(FullMember { mailbox, address, recipient });
+        self.full.push(FullMember { id: member.id.clone(), address, recipient });
     }
 }
 

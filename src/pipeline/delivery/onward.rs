@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::directory::{Directory, Organization, RemoteMember, ResolveError, Resolved};
-use crate::id::TraceId;
+use crate::id::{EntityId, EntityKind, TraceId};
 use crate::mail::{
     Address, Domain, DsnNotify, EnvelopeRecipient, FirstSender, RcptParameters, ReversePath, Srs,
 };
@@ -327,7 +327,9 @@ pub(in crate::pipeline) fn first_sender(
         // What was forwarded from one domain here to another here leads back through both.
         if !Srs::is_rewritten(&sender) || !directory.is_local(sender.domain()) {
             let address = address.clone();
-            let returned = RemoteMember { address, forward_to: sender };
+            // No user, but always the same for the same address; no name has an `@`.
+            let id = EntityId::of_first(EntityKind::User, organization.id.as_str(), &address.key());
+            let returned = RemoteMember { id, address, forward_to: sender };
             return Ok(Some(Resolved {
                 organization: Arc::clone(organization),
                 expanded_from: None,

@@ -21,7 +21,7 @@ use crate::rules::mailbox::{
     AppliedMailboxRule, Incoming, MAX_SECTION, MailboxOutcome, MailboxRules,
 };
 use crate::rules::{Withheld, may_go_on};
-use crate::store::{Folder, MailboxName, Store, UsageHold, Written};
+use crate::store::{Folder, MailboxOwner, Store, UsageHold, Written};
 
 /// Addresses that users' rules may send one message on to.
 const MAX_TARGETS: usize = 1000;
@@ -104,7 +104,7 @@ impl<'a> Sorter<'a> {
     ) -> Sorted {
         let policy = self.mail.snapshot.policies.get(&share.organization.id);
         let rules =
-            policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.mailbox)?)));
+            policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.name)?)));
         let Some((policy, rules)) = rules else { return Sorted::unruled(folder) };
         let usage = RefCell::new(Vec::new());
         let count = |target: &Target| {
@@ -171,7 +171,7 @@ impl<'a> Sorter<'a> {
         member: &Member,
     ) -> Result<UsageHold, Withheld> {
         let organization = (&share.organization.id).into();
-        let by = MailboxName { organization, user: Arc::clone(&member.mailbox) };
+        let by = MailboxOwner { organization, entity: member.id.clone() };
         let one = Written { outside: 1, inside: 0 };
         let hold = dispatch::count(policy, &by, one, self.mail.received_at, self.store);
         hold.map_err(|_| Withheld::Quota)
@@ -194,7 +194,7 @@ impl<'a> Sorter<'a> {
         let counted = inside.get_or_insert_with(|| self.submitted_to());
         let more: Vec<_> = resolved.addresses().filter(|it| !counted.contains(*it)).collect();
         let organization = Arc::clone(&login.organization);
-        let by = MailboxName { organization, user: Arc::clone(&login.user) };
+        let by = MailboxOwner { organization, entity: login.id.clone() };
         let written = Written { outside: 0, inside: more.len() as u64 };
         let hold = dispatch::count(policy, &by, written, self.mail.received_at, self.store);
         let hold = hold.map_err(|_| Withheld::Quota)?;

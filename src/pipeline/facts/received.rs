@@ -59,12 +59,15 @@ impl Received<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{EntityId, EntityKind};
     use crate::mail::Login;
 
     #[test]
     fn the_protocol_says_whether_the_client_used_tls_and_logged_in() {
         let tls = Some("TLSv1.3 TLS13_AES_256_GCM_SHA384".to_owned());
-        let login = Some(Login { organization: "m-1".into(), user: "alice".into(), token: None });
+        let id = EntityId::of_first(EntityKind::User, "m-1", "alice");
+        let (organization, user) = ("m-1".into(), "alice".into());
+        let login = Some(Login { organization, id, user, token: None });
         for (esmtp, tls, login, name) in [
             (false, None, None, "SMTP"),
             (true, None, None, "ESMTP"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::settings::Settings;
 use super::snapshot::Snapshot;
 use crate::directory::{Member, Organization, RemoteMember, ResolveError, Resolved};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, Peer, ReversePath};
 use crate::smtp::reason::Reason;
 
@@ -100,8 +100,8 @@ pub(in crate::pipeline) struct FullMailbox {
     pub(in crate::pipeline) organization: Arc<Organization>,
     pub(in crate::pipeline) trace_id: TraceId,
     pub(in crate::pipeline) address: Address,
-    /// The user's or resource's name.
-    pub(in crate::pipeline) mailbox: Arc<str>,
+    /// Whose mailbox it is.
+    pub(in crate::pipeline) id: EntityId,
 }
 
 impl Transaction {

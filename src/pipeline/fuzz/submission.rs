@@ -14,6 +14,7 @@ use crate::dns::ZoneResolver;
 use crate::domains::{DomainKeys, keys_of, make_keys, use_next_keys};
 use crate::fuzz::{assert_field, pieces, run, scratch, with_crlf};
 use crate::heavy::{Turn, Weight};
+use crate::id::{EntityId, EntityKind};
 use crate::mail::{
     Address, Domain, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer, RcptParameters,
     ReversePath,
@@ -77,8 +78,10 @@ fn begun(envelope: &str) -> Option<Submission> {
         "" => ReversePath::Null,
         text => ReversePath::Address(Address::parse(text).ok()?),
     };
+    let organization = OrganizationId::of_alias("example");
     let login = Login {
-        organization: (&OrganizationId::of_alias("example")).into(),
+        organization: (&organization).into(),
+        id: EntityId::of_first(EntityKind::User, organization.as_str(), "alice"),
         user: "alice".into(),
         token: None,
     };
@@ -203,7 +206,8 @@ fn assert_author(message: &Message<'_>) {
 }
 
 fn assert_signed(whole: &[u8]) {
-    let login = Login { organization: "".into(), user: "".into(), token: None };
+    let id = EntityId::of_first(EntityKind::User, "", "");
+    let login = Login { organization: "".into(), id, user: "".into(), token: None };
     let request = Request {
         message: whole,
         weight: Weight::of(whole),
@@ -271,7 +275,10 @@ fn snapshot() -> Snapshot {
 
 fn organization() -> Organization {
     let address = |text: &str| Address::parse(text).expect("an address");
+    let organization = OrganizationId::of_alias("example");
+    let id = |name: &str| EntityId::of_first(EntityKind::User, organization.as_str(), name);
     let user = |name: &str, aliases: &[&str]| User {
+        id: id(name),
         name: name.into(),
         email: address(&format!("{name}@{DOMAIN}")),
         aliases: aliases.iter().map(|alias| address(alias)).collect(),
@@ -286,7 +293,7 @@ fn organization() -> Organization {
         send_on_behalf: !send_as,
     };
     Organization {
-        id: OrganizationId::of_alias("example"),
+        id: organization.clone(),
         alias: "example".to_owned(),
         domains: vec![DOMAIN.parse().expect("a domain")],
         plus_addressing: false,
@@ -294,6 +301,7 @@ fn organization() -> Organization {
         reserved: address("journal@example.test"),
         users: vec![user("alice", &[OWN[1]]), user("bob", &[]), user("carol", &[])],
         groups: vec![Group {
+            id: id("team"),
             name: "team".into(),
             email: address(AS),
             aliases: Vec::new(),

@@ -19,7 +19,7 @@ use crate::pipeline::outbound::submission::{Composed, Submission, SubmittedRecip
 use crate::rules::{Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
-    Destination, MailboxName, Store, UsageExceeded, UsageHold, UsageLimits, Written,
+    Destination, MailboxOwner, Store, UsageExceeded, UsageHold, UsageLimits, Written,
 };
 
 /// A decided message: the outbound half, and the inbound transaction of the recipients here.
@@ -83,7 +83,7 @@ pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) 
 /// Counts recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox (3416).
 pub(in crate::pipeline) fn count(
     policy: &Policy,
-    by: &MailboxName,
+    by: &MailboxOwner,
     written: Written,
     at: Timestamp,
     store: &Store,
@@ -125,7 +125,7 @@ fn count_submitted(
     }
     written.inside = count_inside(&inside);
     let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
-    let by = MailboxName { organization: own.into(), user: Arc::clone(&submission.login.user) };
+    let by = MailboxOwner { organization: own.into(), entity: submission.login.id.clone() };
     match count(policy, &by, written, now, store) {
         Ok(hold) => Ok(Some(hold)),
         Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),

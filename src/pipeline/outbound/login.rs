@@ -21,12 +21,12 @@ use crate::directory::{
     AccessEffect, AccessProtocol, AccessRequest, Directory, EntityState, OrganizationId,
 };
 use crate::events::audit::{AccessControl, AuditLog, AuthFailure, Authentication, Occasion};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, Login, Peer, Secret};
 use crate::pipeline::facts::snapshot::Snapshot;
 use crate::smtp::handler::Credentials;
 use crate::smtp::reason::Reason;
-use crate::store::{CredentialStore, MailboxName};
+use crate::store::{CredentialStore, MailboxOwner};
 use throttle::{Account as ThrottledAccount, Throttle};
 
 /// Passwords verified at once, at most: each takes a processor and 19 MiB.
@@ -49,8 +49,8 @@ pub struct Logins {
 
 /// Whose login it is, as far as the name says it.
 struct Account {
-    /// Whose credentials to look for; a name that nobody has, if the login names nobody.
-    owner: MailboxName,
+    /// Whose login it is; absent if it names nobody.
+    user: Option<KnownUser>,
     /// The organization that the name belongs to by its domain, if it is one of ours.
     organization: Option<OrganizationId>,
     /// Why this account cannot log in, whatever the password is.
@@ -65,16 +65,18 @@ impl Account {
         let Some((organization, user)) = directory.user_for_login(user_name) else {
             let organization = directory.organization_for_login(user_name);
             return Self {
-                owner: MailboxName { organization: "".into(), user: "".into() },
+                user: None,
                 organization: organization.map(|organization| organization.id.clone()),
                 closed: Some(AuthFailure::UnknownUser),
                 is_granted: false,
-                throttled: throttle.account("", &nobodys_name(directory, user_name), client),
+                throttled: throttle.account(nobodys_name(directory, user_name), client),
             };
         };
         let id = organization.id.as_str();
+        let owner = MailboxOwner { organization: id.into(), entity: user.id.clone() };
         Self {
-            owner: MailboxName { organization: id.into(), user: Arc::clone(&user.name) },
+            throttled: throttle.account(&owner, client),
+            user: Some(KnownUser { owner, name: Arc::clone(&user.name) }),
             organization: Some(organization.id.clone()),
             closed: match user.state {
                 EntityState::Enabled => None,
@@ -82,14 +84,24 @@ impl Account {
                 EntityState::Remote(_) => Some(AuthFailure::RemoteUser),
             },
             is_granted: false,
-            throttled: throttle.account(id, &user.name, client),
         }
     }
 
-    /// The user's name, unless the login names nobody.
-    fn user(&self) -> Option<Arc<str>> {
-        Some(&self.owner.user).filter(|name| !name.is_empty()).cloned()
+    /// The user's id, unless the login names nobody.
+    fn id(&self) -> Option<EntityId> {
+        self.user.as_ref().map(|user| user.owner.entity.clone())
     }
+
+    /// Whose credentials to look for, unless the login names nobody.
+    fn owner(&self) -> Option<MailboxOwner> {
+        self.user.as_ref().map(|user| user.owner.clone())
+    }
+}
+
+/// A user whom a login names.
+struct KnownUser {
+    owner: MailboxOwner,
+    name: Arc<str>,
 }
 
 /// How a name that is nobody's is counted: in one spelling for all, and by the address that it
@@ -172,7 +184,7 @@ impl Logins {
         let Credentials { user_name, password } = credentials;
         let mut account = Account::of(&snapshot.directory, &user_name, peer.ip, &self.throttle());
         let organization = account.organization.as_ref().map(Arc::from);
-        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
+        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.id());
         // Asked before the password, so that nothing of what follows tells about it.
         account.is_granted = self.check_access(snapshot, &account, peer, &occasion);
         let proof = match is_token(password.expose()) {
@@ -185,11 +197,11 @@ impl Logins {
         proof
             .outcome
             .map_err(|failure| Denied::new(reason_of(failure), &user_name, failure.word()))?;
-        if !account.is_granted {
-            return Err(Denied::new(Reason::BadCredentials, &user_name, ACCESS_DENIED));
-        }
-        let MailboxName { organization, user } = account.owner;
-        Ok(Login { organization, user, token: proof.token })
+        let user = account.user.filter(|_| account.is_granted);
+        let denied = || Denied::new(Reason::BadCredentials, &user_name, ACCESS_DENIED);
+        let KnownUser { owner, name } = user.ok_or_else(denied)?;
+        let MailboxOwner { organization, entity: id } = owner;
+        Ok(Login { organization, id, user: name, token: proof.token })
     }
 
     /// A login from a network whose logins fail too often: its password is not looked at, but that
@@ -197,7 +209,7 @@ impl Logins {
     pub fn not_asked(&self, snapshot: &Snapshot, trace_id: TraceId, peer: &Peer, user_name: &str) {
         let account = Account::of(&snapshot.directory, user_name, peer.ip, &self.throttle());
         let organization = account.organization.as_ref().map(Arc::from);
-        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.user());
+        let occasion = Occasion::new(self.clock.now(), trace_id, organization, account.id());
         let outcome = Err(AuthFailure::TooManyFailures);
         let ip = peer.ip.to_canonical();
         self.audit.record(Authentication::smtp(occasion, user_name, ip, outcome, None));
@@ -218,10 +230,10 @@ impl Logins {
         if self.is_throttled(account) {
             return Proof::failed(AuthFailure::TooManyFailures);
         }
-        let (store, owner) = (Arc::clone(&self.credentials), account.owner.clone());
+        let (store, owner) = (Arc::clone(&self.credentials), account.owner());
         // The turn goes along, so that it ends with the work even if nobody waits for it, and
         // comes back, so that the failure is counted before the next one begins.
-        let work = move || (verify_password(&store, &owner, &password), turn);
+        let work = move || (verify_password(&store, owner.as_ref(), &password), turn);
         let (verified, turn) = match spawn_blocking(work).await {
             Ok((verified, turn)) => (verified, Some(turn)),
             Err(error) => (Err(unavailable(&error)), None),
@@ -240,10 +252,10 @@ impl Logins {
     /// A token cannot be guessed, and is looked up at once: it is not throttled, and one that has
     /// expired, in some forgotten device, locks nobody out.
     async fn by_token(&self, account: &Account, token: Secret) -> Proof {
-        let (store, owner) = (Arc::clone(&self.credentials), account.owner.clone());
+        let (store, owner) = (Arc::clone(&self.credentials), account.owner());
         let is_open = account.closed.is_none() && account.is_granted;
         let now = self.clock.now();
-        let work = move || verify_token(&store, &owner, &token, now, is_open);
+        let work = move || verify_token(&store, owner.as_ref(), &token, now, is_open);
         let verified = spawn_blocking(work).await.map_err(|error| unavailable(&error));
         let proof = verified.flatten().unwrap_or_else(Proof::failed);
         Proof { outcome: judged(account, proof.outcome), ..proof }
@@ -257,11 +269,11 @@ impl Logins {
         peer: &Peer,
         occasion: &Occasion,
     ) -> bool {
-        if account.owner.user.is_empty() {
+        let Some(user) = &account.user else {
             return false; // No rule is about nobody.
-        }
+        };
         let policy = account.organization.as_ref().and_then(|id| snapshot.policies.get(id));
-        let (protocol, user) = (AccessProtocol::Smtp, &*account.owner.user);
+        let (protocol, user) = (AccessProtocol::Smtp, &*user.name);
         let request = AccessRequest { protocol, ip: peer.ip, user };
         let decision = policy.map(|policy| policy.access.decide(&request));
         let is_granted =
@@ -274,23 +286,20 @@ impl Logins {
     }
 
     /// Forgets a user's failed logins; whether some network was kept from trying.
-    pub fn lift_throttle(&self, user: &MailboxName) -> bool {
-        self.throttle().lift(&user.organization, &user.user, self.clock.now())
+    pub fn lift_throttle(&self, user: &MailboxOwner) -> bool {
+        self.throttle().lift(user, self.clock.now())
     }
 
     /// The users of a directory whom some network is kept from.
-    pub fn throttled(&self, directory: &Directory) -> Vec<MailboxName> {
-        let organizations = directory.organizations();
-        let users = organizations.flat_map(|organization| {
-            let id = organization.id.as_str();
-            organization.users.iter().map(move |user| (id, &*user.name))
+    pub fn throttled(&self, directory: &Directory) -> Vec<MailboxOwner> {
+        let users = directory.organizations().flat_map(|organization| {
+            let id: Arc<str> = (&organization.id).into();
+            organization.users.iter().map(move |user| MailboxOwner {
+                organization: Arc::clone(&id),
+                entity: user.id.clone(),
+            })
         });
-        let throttled = self.throttle().throttled_of(users, self.clock.now());
-        let name = |(organization, user): (&str, &str)| MailboxName {
-            organization: organization.into(),
-            user: user.into(),
-        };
-        throttled.into_iter().map(name).collect()
+        self.throttle().throttled_of(users, self.clock.now())
     }
 
     fn is_throttled(&self, account: &Account) -> bool {
@@ -305,10 +314,11 @@ impl Logins {
 
 fn verify_password(
     store: &CredentialStore,
-    owner: &MailboxName,
+    owner: Option<&MailboxOwner>,
     password: &Secret,
 ) -> Result<(), AuthFailure> {
-    let kept = store.password_hash(owner).map_err(|error| unavailable(&error))?;
+    let kept = owner.map_or(Ok(None), |owner| store.password_hash(owner));
+    let kept = kept.map_err(|error| unavailable(&error))?;
     let is_known = kept.is_some();
     let hash = kept.map_or_else(PasswordHash::dummy, PasswordHash::from_phc);
     match (hash.verify(password), is_known) {
@@ -320,13 +330,14 @@ fn verify_password(
 
 fn verify_token(
     store: &CredentialStore,
-    owner: &MailboxName,
+    owner: Option<&MailboxOwner>,
     token: &Secret,
     now: Timestamp,
     is_open: bool,
 ) -> Result<Proof, AuthFailure> {
     let found = store.find_token(&token_hash(token)).map_err(|error| unavailable(&error))?;
-    let (_, token) = found.filter(|(name, _)| name == owner).ok_or(AuthFailure::UnknownToken)?;
+    let (_, token) =
+        found.filter(|(known, _)| Some(known) == owner).ok_or(AuthFailure::UnknownToken)?;
     let is_expired = token.expires_at.is_some_and(|end| now >= end);
     if !is_expired
         && is_open

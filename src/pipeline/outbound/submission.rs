@@ -70,13 +70,13 @@ impl Submission {
             return Err(Reason::ReservedAddress);
         }
         if let Err(denied) =
-            directory.may_use_reverse_path(&login.organization, &login.user, &reverse_path)
+            directory.may_use_reverse_path(&login.organization, &login.id, &reverse_path)
         {
             tracing::info!(%trace_id, user = %login.user, %denied, "MAIL is refused");
             return Err(Reason::SenderNotAllowed);
         }
         let (organization, user) = directory
-            .sender(&login.organization, &login.user)
+            .sender(&login.organization, &login.id)
             .map_err(|_| Reason::SenderNotAllowed)?;
         let (organization, email) = (Arc::clone(organization), user.email.clone());
         Ok(Self {
@@ -184,10 +184,10 @@ pub(in crate::pipeline) fn compose(
 impl Submission {
     /// Who says nothing of an author writes as the login's own address, which is put in.
     fn may_send(&self, authors: &[Address], sender: Option<&Address>) -> Result<SendRight, Reason> {
-        let Login { organization, user, .. } = &self.login;
+        let Login { organization, id, user, .. } = &self.login;
         let own = std::slice::from_ref(&self.email);
         let authors = if authors.is_empty() { own } else { authors };
-        let right = self.snapshot.directory.may_send(organization, user, authors, sender);
+        let right = self.snapshot.directory.may_send(organization, id, authors, sender);
         right.map_err(|denied| {
             tracing::info!(trace_id = %self.trace_id, user = %user, %denied, "a message is refused");
             Reason::SenderNotAllowed

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::events::audit::{MailboxAccess, Occasion};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Login, Peer};
 use crate::pipeline::delivery::admit::Admitted;
 use crate::pipeline::record::journal::Journaled;
@@ -18,17 +18,17 @@ pub(in crate::pipeline) fn accesses(message: &Journaled) -> Vec<MailboxAccess> {
     let deliveries = message.admitted.shares.iter().map(|share| share.deliveries.len());
     let mut accesses = Vec::with_capacity(deliveries.sum::<usize>() + 1);
     if let (Some(outgoing), Some(login)) = (&mail.outgoing, &mail.peer.login) {
-        let (organization, user) = ((&outgoing.organization.id).into(), Arc::clone(&login.user));
+        let organization = (&outgoing.organization.id).into();
         let (at, id) = (mail.received_at, outgoing.trace_id);
-        let occasion = Occasion::new(at, id, Some(organization), Some(Arc::clone(&user)));
-        accesses.push(MailboxAccess::submitted(occasion, ip, user, true));
+        let occasion = Occasion::new(at, id, Some(organization), Some(login.id.clone()));
+        accesses.push(MailboxAccess::submitted(occasion, ip, login.id.clone(), true));
     }
     for share in &message.admitted.shares {
         let organization = (&share.decided.organization.id).into();
         let (at, id) = (mail.received_at, share.decided.trace_id);
         let occasion = Occasion::new(at, id, Some(organization), None);
         accesses.extend(share.deliveries.iter().map(|delivery| {
-            let owner = Arc::clone(&delivery.member.mailbox);
+            let owner = delivery.member.id.clone();
             MailboxAccess::delivered(occasion.clone(), Some(ip), owner, delivery.folder.as_str())
         }));
     }
@@ -46,7 +46,7 @@ pub(in crate::pipeline) fn without_room(admitted: &Admitted) -> Vec<MailboxAcces
             let refused = NoRoom {
                 id: decided.trace_id,
                 organization: (&decided.organization.id).into(),
-                mailbox: Arc::clone(&full.mailbox),
+                owner: full.id.clone(),
             };
             accesses.push(refused.access(&mail.peer, mail.received_at));
         }
@@ -59,14 +59,14 @@ pub(in crate::pipeline) struct NoRoom {
     /// The organization's trace of the message.
     pub(in crate::pipeline) id: TraceId,
     pub(in crate::pipeline) organization: Arc<str>,
-    /// The user's or resource's name.
-    pub(in crate::pipeline) mailbox: Arc<str>,
+    /// Whose mailbox it is.
+    pub(in crate::pipeline) owner: EntityId,
 }
 
 impl NoRoom {
     pub(in crate::pipeline) fn access(self, peer: &Peer, at: Timestamp) -> MailboxAccess {
         let occasion = Occasion::new(at, self.id, Some(self.organization), None);
-        MailboxAccess::without_room(occasion, peer.ip.to_canonical(), self.mailbox)
+        MailboxAccess::without_room(occasion, peer.ip.to_canonical(), self.owner)
     }
 }
 
@@ -77,7 +77,7 @@ pub(in crate::pipeline) fn denied(
     login: &Login,
     at: Timestamp,
 ) -> MailboxAccess {
-    let (organization, user) = (Arc::clone(&login.organization), Arc::clone(&login.user));
-    let occasion = Occasion::new(at, id, Some(organization), Some(Arc::clone(&user)));
-    MailboxAccess::submitted(occasion, peer.ip.to_canonical(), user, false)
+    let organization = Arc::clone(&login.organization);
+    let occasion = Occasion::new(at, id, Some(organization), Some(login.id.clone()));
+    MailboxAccess::submitted(occasion, peer.ip.to_canonical(), login.id.clone(), false)
 }

@@ -319,8 +319,8 @@ fn bounce(address: &Address, reason: Reason) -> Event {
 fn is_told(full: &FullMailbox, shares: &[AdmittedShare]) -> bool {
     let mut shares = shares.iter().filter(|share| share.decided.trace_id == full.trace_id);
     shares.any(|share| {
-        share.deliveries.iter().any(|delivery| delivery.member.mailbox == full.mailbox)
-            || share.full.iter().any(|member| member.mailbox == full.mailbox)
+        share.deliveries.iter().any(|delivery| delivery.member.id == full.id)
+            || share.full.iter().any(|member| member.id == full.id)
     })
 }
 

@@ -2,7 +2,6 @@
 //! reverse-path and is never judged, ruled, journaled or bounced, so it cannot loop.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::directory::{OrganizationId, Resolved};
@@ -17,7 +16,7 @@ use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::snapshot::Snapshot;
 use crate::rules::{Authors, OutboundAction, Party};
 use crate::store::{
-    Authorship, Delivery, Destination, Folder, Mail, MailboxName, Purpose, QueueEntry, QueueFull,
+    Authorship, Delivery, Destination, Folder, Mail, MailboxOwner, Purpose, QueueEntry, QueueFull,
     Store, StoreError,
 };
 
@@ -219,14 +218,14 @@ fn deliver(
 ) -> Result<Vec<EventLine>, StoreError> {
     let mut events = Vec::new();
     for member in resolved.members.iter() {
-        let name = MailboxName {
+        let owner = MailboxOwner {
             organization: resolved.organization.id.as_str().into(),
-            user: Arc::clone(&member.mailbox),
+            entity: member.id.clone(),
         };
-        if mail.deliveries.iter().any(|delivery| delivery.room.mailbox().name() == &name) {
+        if mail.deliveries.iter().any(|delivery| delivery.room.mailbox().owner() == &owner) {
             continue;
         }
-        let Some(room) = store.mailbox(&name)?.reserve(size, member.quota_bytes) else {
+        let Some(room) = store.mailbox(&owner)?.reserve(size, member.quota_bytes) else {
             continue;
         };
         mail.deliveries.push(Delivery { room, folder: Folder::Inbox });

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::clock::Timestamp;
 use crate::directory::{Member, Organization, OrganizationId};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
 use crate::pipeline::delivery::admit::{Admitted, AdmittedShare};
@@ -346,8 +346,8 @@ impl Recipients {
                 None => otherwise(address, group),
             });
         };
-        let delivered: HashSet<&str> =
-            share.deliveries.iter().map(|delivery| &*delivery.member.mailbox).collect();
+        let delivered: HashSet<&EntityId> =
+            share.deliveries.iter().map(|delivery| &delivery.member.id).collect();
         let deleted: HashSet<&Address> = share.deleted().collect();
         for recipient in &share.decided.recipients {
             let is_dropped = match recipient.disposition {
@@ -357,7 +357,7 @@ impl Recipients {
             };
             let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
             for member in members.iter() {
-                let has_it = delivered.contains(&*member.mailbox);
+                let has_it = delivered.contains(&member.id);
                 if is_dropped || has_it || deleted.contains(&member.address) {
                     line(&member.address, expanded_from.as_ref());
                 }
@@ -431,7 +431,7 @@ fn reached_recipients(
         let is_sent_on = |from: &Address| share.sent_on.iter().any(|onward| onward.from == *from);
         let has_it = |member: &Member| {
             !is_sent_on(&member.address)
-                || share.deliveries.iter().any(|it| it.member.mailbox == member.mailbox)
+                || share.deliveries.iter().any(|it| it.member.id == member.id)
         };
         let outcome = match &**members {
             _ if expanded_from.is_some() => Outcome::Expanded,

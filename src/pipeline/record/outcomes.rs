@@ -13,7 +13,7 @@ use crate::directory::OrganizationId;
 use crate::domains::DomainKeys;
 use crate::events::{BouncedRecipient, Event, EventLine, MailboxDelivered, OutgoingBounced};
 use crate::heavy::{self, Turn, Weight};
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::pipeline::facts::outgoing::sent;
 use crate::pipeline::facts::snapshot::Snapshot;
@@ -29,7 +29,7 @@ use crate::pipeline::record::room;
 use crate::queue::{Ledger, Settlement};
 use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
-    Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxName, Purpose,
+    Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxOwner, Purpose,
     QueueChange, QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
     WithoutTls,
 };
@@ -129,10 +129,10 @@ impl Outcomes {
         original: &QueuedContent,
         commit: &mut Commit,
     ) {
-        if let Keeper::Mailbox { user, address, folder } = keeper
+        if let Keeper::Mailbox { entity, address, folder } = keeper
             && !original.content.is_empty()
         {
-            let place = KeptIn { user, address, folder: *folder };
+            let place = KeptIn { entity, address, folder: *folder };
             if let Some(kept) = place.keep(settlement, snapshot, original, &self.store) {
                 commit.events.push(kept.event);
                 let content = original.content.clone();
@@ -212,7 +212,7 @@ fn keeper(settlement: &Settlement) -> Option<&Keeper> {
 
 /// The mailbox that keeps a message after all.
 struct KeptIn<'a> {
-    user: &'a Arc<str>,
+    entity: &'a EntityId,
     address: &'a Address,
     folder: Folder,
 }
@@ -234,13 +234,13 @@ impl KeptIn<'_> {
     ) -> Option<Kept> {
         let QueuedMail { trace_id, entry, .. } = &settlement.mail;
         let resolved = snapshot.resolve(self.address).ok()?;
-        let member = resolved.members.iter().find(|member| member.mailbox == *self.user)?;
+        let member = resolved.members.iter().find(|member| member.id == *self.entity)?;
         let organization = Arc::clone(&entry.organization);
-        let name = MailboxName { organization, user: Arc::clone(self.user) };
+        let owner = MailboxOwner { organization, entity: self.entity.clone() };
         let mut prefix = format!("Return-Path: {}\r\n", entry.reverse_path).into_bytes();
         prefix.extend_from_slice(&original.prefix);
         let size = (prefix.len() + original.content.len()) as u64;
-        let mailbox = store.mailbox(&name).inspect_err(|error| {
+        let mailbox = store.mailbox(&owner).inspect_err(|error| {
             tracing::error!(%error, %trace_id, "a bounced message has no mailbox to be kept in");
         });
         let room = mailbox.ok()?.reserve(size, member.quota_bytes)?;

@@ -223,7 +223,7 @@ pub(in crate::pipeline) fn tell(
             .iter()
             .filter(|_| refused.is_none())
             .map(|delivery| ToldDelivery {
-                mailbox: &delivery.member.mailbox,
+                mailbox: &delivery.member.name,
                 folder: delivery.folder,
                 expanded_from: delivery.expanded_from.as_ref(),
             })
@@ -254,7 +254,7 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
     }
     let mut kept = HashSet::new();
     if !ways.is_empty() {
-        kept.extend(share.deliveries.iter().map(|delivery| &*delivery.member.mailbox));
+        kept.extend(share.deliveries.iter().map(|delivery| &delivery.member.id));
     }
     let mut told = Vec::with_capacity(share.decided.recipients.len());
     for recipient in &share.decided.recipients {
@@ -267,7 +267,7 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
                 sent_on_to.extend(ways.get(from).into_iter().flatten());
             }
         }
-        let is_kept = members.iter().any(|member| kept.contains(&*member.mailbox));
+        let is_kept = members.iter().any(|member| kept.contains(&member.id));
         told.push(ToldRecipient {
             address: &named.address,
             disposition: recipient.disposition,

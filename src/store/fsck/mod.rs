@@ -160,7 +160,7 @@ pub fn check(
 fn check_key(index: &Index, keyring: &Keyring, layout: &Layout<'_>) -> Result<(), StoreError> {
     let births = index.mailboxes()?;
     let opens = |birth: &NewMailbox| {
-        keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key).is_ok()
+        keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key).is_ok()
     };
     if births.is_empty() || births.iter().any(|(birth, _)| opens(birth)) {
         return Ok(());
@@ -272,7 +272,7 @@ impl Checker {
         if self.births.contains_key(&birth.id) {
             return; // Several commits may carry it.
         }
-        let key = self.keyring.mailbox(&birth.name.organization, birth.id, &birth.wrapped_key);
+        let key = self.keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key);
         match key {
             Ok(key) => {
                 self.report.mailboxes += 1;
@@ -280,7 +280,7 @@ impl Checker {
             }
             Err(error) => self
                 .report
-                .problem(format!("record {lsn}: the key of mailbox {}: {error}", birth.name)),
+                .problem(format!("record {lsn}: the key of mailbox {}: {error}", birth.owner)),
         }
     }
 

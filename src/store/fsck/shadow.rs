@@ -73,22 +73,25 @@ impl Shadow {
         }
         self.compare_messages(index, report)?;
         self.compare_queues(index, report)?;
+        if index.register()? != self.index.register()? {
+            report.problem("the index says otherwise than the log who is who".to_owned());
+        }
         let used = |index: &Index| -> Result<BTreeMap<_, _>, StoreError> {
             let mailboxes = index.mailboxes()?.into_iter();
-            Ok(mailboxes.map(|(birth, used)| (birth.id, (birth.name, used))).collect())
+            Ok(mailboxes.map(|(birth, used)| (birth.id, (birth.owner, used))).collect())
         };
         let (theirs, ours) = (used(index)?, used(&self.index)?);
-        for (id, (name, used)) in &ours {
+        for (id, (owner, used)) in &ours {
             match theirs.get(id) {
                 Some((_, theirs)) if theirs == used => {}
                 Some((_, theirs)) => report.problem(format!(
-                    "mailbox {name}: the index counts {theirs} octets, the log {used}"
+                    "mailbox {owner}: the index counts {theirs} octets, the log {used}"
                 )),
-                None => report.problem(format!("mailbox {name} is not in the index")),
+                None => report.problem(format!("mailbox {owner} is not in the index")),
             }
         }
-        for (name, _) in theirs.iter().filter(|(id, _)| !ours.contains_key(id)).map(|it| it.1) {
-            report.problem(format!("mailbox {name} is in the index alone"));
+        for (owner, _) in theirs.iter().filter(|(id, _)| !ours.contains_key(id)).map(|it| it.1) {
+            report.problem(format!("mailbox {owner} is in the index alone"));
         }
         Ok(())
     }

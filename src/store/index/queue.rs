@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::store::StoreError;
 use crate::store::entry::RecordHead;
-use crate::store::mailbox::MailboxName;
+use crate::store::mailbox::MailboxOwner;
 use crate::store::queued::{QueueChange, QueueEntry, QueueId, QueueState, QueuedMail};
 use crate::store::usage::Used;
 
@@ -33,18 +33,21 @@ impl Index {
     /// What users have used of late.
     pub(in crate::store) fn usage(&self) -> Result<Vec<Used>, StoreError> {
         let mut statement = self.0.prepare_cached(
-            "SELECT day, organization, user, recipients, inside FROM usage ORDER BY day",
+            "SELECT day, organization, entity, recipients, inside FROM usage ORDER BY day",
         )?;
-        let used = statement.query_map([], |row| {
-            let (organization, user): (String, String) = (row.get(1)?, row.get(2)?);
-            Ok(Used {
+        let mut rows = statement.query([])?;
+        let mut used = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (organization, entity): (String, String) = (row.get(1)?, row.get(2)?);
+            let entity = entity.parse().map_err(|_| unreadable("user id"))?;
+            used.push(Used {
                 day: row.get::<_, i64>(0)?.cast_unsigned(),
-                by: MailboxName { organization: organization.into(), user: user.into() },
+                by: MailboxOwner { organization: organization.into(), entity },
                 recipients: row.get::<_, i64>(3)?.cast_unsigned(),
                 inside: row.get::<_, i64>(4)?.cast_unsigned(),
-            })
-        })?;
-        Ok(used.collect::<Result<_, _>>()?)
+            });
+        }
+        Ok(used)
     }
 }
 
@@ -136,7 +139,7 @@ pub(super) fn count(transaction: &Transaction<'_>, used: &Used) -> Result<(), St
         .execute(params![
             used.day.cast_signed(),
             &*used.by.organization,
-            &*used.by.user,
+            used.by.entity.to_string(),
             used.recipients.cast_signed(),
             used.inside.cast_signed()
         ])?;

@@ -361,7 +361,7 @@ fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
     let ids: Vec<_> = (0..5).map(|_| MailboxId::generate()).collect();
     let birth = |number: usize| mailbox::NewMailbox {
         id: ids[number],
-        name: name(&format!("user{number}")),
+        owner: name(&format!("user{number}")),
         wrapped_key: "key".into(),
     };
     let born = |head: RecordHead, births: &[usize]| {
@@ -401,7 +401,7 @@ fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
 #[test]
 fn only_changes_that_a_pack_has_are_forgotten() {
     let id = MailboxId::generate();
-    let birth = mailbox::NewMailbox { id, name: name("alice"), wrapped_key: "key".into() };
+    let birth = mailbox::NewMailbox { id, owner: name("alice"), wrapped_key: "key".into() };
     let born = RecordHead { new_mailboxes: vec![birth], ..head_of(&[id], 10) };
     let change = |lsn: u64, to: Option<Folder>, size: u64| {
         let message = MessageRef { lsn: Lsn(lsn), blob: 0, mail: 0, mailbox: id };

@@ -70,7 +70,7 @@ impl Scratch {
     fn used_bytes(&self, user: &str) -> u64 {
         let reader = Reader::open(&self.settings).expect("opens");
         let mailboxes = reader.mailboxes();
-        mailboxes.iter().find(|mailbox| mailbox.name == name(user)).expect("is there").used_bytes
+        mailboxes.iter().find(|mailbox| mailbox.owner == name(user)).expect("is there").used_bytes
     }
 }
 

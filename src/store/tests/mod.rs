@@ -6,6 +6,7 @@ mod compaction;
 mod queue;
 mod races;
 mod reading;
+mod register;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -16,7 +17,7 @@ use super::reader::Reader;
 use super::*;
 use crate::clock::Timestamp;
 use crate::events::{Event, EventLine, Lsn, MailboxDelivered, Settings as EventSettings, sink};
-use crate::id::TraceId;
+use crate::id::{EntityId, EntityKind, TraceId};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 const QUOTA: u64 = 1 << 30;
@@ -86,8 +87,9 @@ impl Scratch {
     }
 }
 
-fn name(user: &str) -> MailboxName {
-    MailboxName { organization: "m-1".into(), user: user.into() }
+fn name(user: &str) -> MailboxOwner {
+    let entity = EntityId::of_first(EntityKind::User, "m-1", user);
+    MailboxOwner { organization: "m-1".into(), entity }
 }
 
 fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
@@ -291,13 +293,20 @@ async fn a_segment_without_our_magic_number_is_told_not_cut() {
     forget_index_and_events(&scratch.settings.data_dir);
     let segment = scratch.last_segment();
     let mut bytes = fs::read(&segment).expect("reads");
-    bytes[..8].copy_from_slice(b"mwlog-2\n");
-    fs::write(&segment, &bytes).expect("writes");
-    let error = Store::open(&scratch.settings, &crate::events::Settings::default())
-        .expect_err("another format")
-        .to_string();
-    assert!(error.contains("is damaged at byte 0"), "{error}");
-    assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+    for (magic, told) in [
+        (b"mwlog-1\n", "is of format 1, which another version of mailweir has written"),
+        (b"mwlog-9\n", "is of format 9, which another version of mailweir has written"),
+        (b"mwlog-2 ", "is damaged at byte 0"),
+        (b"\0\0\0\0\0\0\0\0", "is damaged at byte 0"),
+    ] {
+        bytes[..8].copy_from_slice(magic);
+        fs::write(&segment, &bytes).expect("writes");
+        let error = Store::open(&scratch.settings, &crate::events::Settings::default())
+            .expect_err("another format")
+            .to_string();
+        assert!(error.contains(told), "{error}");
+        assert_eq!(fs::read(&segment).expect("reads"), bytes, "nothing is cut off");
+    }
 }
 
 /// A damaged record that was acknowledged looks like a write that did not end, and must not be cut

@@ -185,39 +185,6 @@ async fn counted_recipients_are_durable_with_their_message() {
 }
 
 #[tokio::test]
-async fn an_index_that_counts_nobody_inside_is_taken_over() {
-    let scratch = Scratch::new();
-    let store = scratch.open();
-    let limits = UsageLimits { user: 10, organization: 100, inside: 5 };
-    let count = |store: &Store, outside, inside| {
-        store.count_recipients(&name("alice"), 20_000, Written { outside, inside }, limits)
-    };
-    let usage = vec![count(&store, 7, 0).expect("is free")];
-    store.commit(Commit { usage, ..commit_of(&store, &["bob"], "one") }).await.expect("commits");
-    store.close();
-    let data_dir = &scratch.settings.data_dir;
-    let index = rusqlite::Connection::open(data_dir.join("index.sqlite")).expect("opens");
-    index
-        .execute_batch("ALTER TABLE usage DROP COLUMN inside; PRAGMA user_version = 3;")
-        .expect("is as the version before made it");
-    index.close().expect("closes");
-    std::fs::write(data_dir.join("events/email-events.jsonl"), "").expect("empties");
-
-    for _ in 0..2 {
-        let store = scratch.open();
-        assert_eq!(count(&store, 4, 0).err(), Some(UsageExceeded::User));
-        drop(count(&store, 3, 5).expect("is free"));
-        store.close();
-        assert!(scratch.event_lines().is_empty(), "they are not told again");
-    }
-    let store = scratch.open();
-    let usage = vec![count(&store, 0, 5).expect("is free")];
-    store.commit(Commit { usage, ..commit_of(&store, &["bob"], "two") }).await.expect("commits");
-    store.close();
-    assert_eq!(count(&scratch.open(), 0, 1).err(), Some(UsageExceeded::Inside));
-}
-
-#[tokio::test]
 async fn a_token_stands_for_a_sender_until_it_is_too_old() {
     let scratch = Scratch::with_small_segments(1);
     let store = scratch.open();

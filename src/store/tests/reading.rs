@@ -10,7 +10,7 @@ impl Scratch {
     }
 
     /// Does `work` with an open store, and gives the index back as it was before.
-    async fn without_the_index(&self, work: impl AsyncFnOnce(&Store)) {
+    pub(super) async fn without_the_index(&self, work: impl AsyncFnOnce(&Store)) {
         let before: Vec<_> =
             self.index_files().into_iter().map(|path| (fs::read(&path).ok(), path)).collect();
         let store = self.open();
@@ -24,10 +24,10 @@ impl Scratch {
         }
     }
 
-    fn mailboxes(&self) -> Vec<(String, u64)> {
+    fn mailboxes(&self) -> Vec<(MailboxOwner, u64)> {
         let reader = Reader::open(&self.settings).expect("opens");
         let mailboxes = reader.mailboxes().into_iter();
-        mailboxes.map(|mailbox| (mailbox.name.user.to_string(), mailbox.used_bytes)).collect()
+        mailboxes.map(|mailbox| (mailbox.owner, mailbox.used_bytes)).collect()
     }
 }
 
@@ -43,7 +43,7 @@ async fn each_mailbox_has_what_the_index_does_not_know() {
             deliver(store, &["bob"], "to bob alone").await;
         })
         .await;
-    assert_eq!(scratch.mailboxes(), [("alice".into(), 6 + 9), ("bob".into(), 15)]);
+    assert_eq!(scratch.mailboxes(), [(name("alice"), 6 + 9), (name("bob"), 15)]);
     assert_eq!(scratch.contents("alice"), ["P: one", "P: second"]);
     assert_eq!(scratch.contents("bob"), ["P: to bob alone"]);
 }
@@ -89,5 +89,5 @@ async fn messages_are_where_the_log_says_and_not_the_index() {
     assert_eq!(found("alice"), [inbox("kept"), (Folder::DeletedItems, "P: moved".into())]);
     assert_eq!(found("bob"), [inbox("moved"), inbox("removed"), inbox("kept")]);
     let [alice, bob] = [8 + 10 + 7 - 10, 8 + 10 + 7];
-    assert_eq!(scratch.mailboxes(), [("alice".into(), alice), ("bob".into(), bob)]);
+    assert_eq!(scratch.mailboxes(), [(name("alice"), alice), (name("bob"), bob)]);
 }

@@ -153,6 +153,13 @@ impl Daemon {
         Self { dir, child: None, address }
     }
 
+    /// Starts the daemon and stops it, so that the next one knows everybody and writes no record at
+    /// its start.
+    pub fn introduce(&mut self) {
+        self.launch(Command::new(BINARY));
+        assert!(self.stop().success());
+    }
+
     /// Starts the daemon again on the same data, through `command` if that is not the daemon.
     pub fn launch(&mut self, command: Command) {
         assert!(self.launch_doomed(command), "the daemon ended: {}", self.log());
@@ -280,6 +287,14 @@ impl Daemon {
     }
 
     /// Gives a domain keys that sign, whether or not DNS here has their records.
+    /// The id of a user, by the user's name.
+    pub fn id(&self, user: &str) -> String {
+        let users = self.lists(&["user", "list"]);
+        let line = users.iter().find(|line| line["user"] == user);
+        let id = line.and_then(|line| line["id"].as_str());
+        id.unwrap_or_else(|| panic!("no {user} in {users:#?}")).to_owned()
+    }
+
     pub fn keys_that_sign(&self, domain: &str) -> String {
         self.succeeds(&["domain", "keys", domain]);
         self.succeeds(&["domain", "keys", domain, "--use-next", "--unseen"])

@@ -9,6 +9,7 @@ use crate::clock::ManualClock;
 use crate::directory::credential::new_token;
 use crate::directory::{AccessRule, AccessRules, Group, IndexedOrganization, Organization, User};
 use crate::events::audit::ArnSettings;
+use crate::id::{EntityId, EntityKind};
 use crate::mail::Address;
 use crate::pipeline::facts::settings::{RecipientQuotas, Settings};
 use crate::pipeline::facts::snapshot::Policy;
@@ -29,10 +30,15 @@ struct Scene {
     logins: Arc<Logins>,
 }
 
+/// The id of whoever has a name first in the organization.
+fn id(name: &str) -> EntityId {
+    EntityId::of_first(EntityKind::User, OrganizationId::of_alias("example").as_str(), name)
+}
+
 fn user(name: &str, state: EntityState) -> User {
     let address = |name: &str| Address::from_parts(name, "example.test").expect("an address");
     let (email, aliases) = (address(name), vec![address(&format!("{name}.alias"))]);
-    User { name: name.into(), email, aliases, state, quota_mb: 1 }
+    User { id: id(name), name: name.into(), email, aliases, state, quota_mb: 1 }
 }
 
 fn organization() -> Organization {
@@ -51,6 +57,7 @@ fn organization() -> Organization {
             user("dave", EntityState::Remote(address("dave@else.test"))),
         ],
         groups: vec![Group {
+            id: id("sales"),
             name: "sales".into(),
             email: address("sales@example.test"),
             aliases: vec![],
@@ -82,9 +89,9 @@ fn snapshot(access: AccessRules) -> Snapshot {
     Snapshot { version: 1, directory, policies, settings: Settings::default(), scanner: None }
 }
 
-fn owner(user: &str) -> MailboxName {
+fn owner(user: &str) -> MailboxOwner {
     let organization = OrganizationId::of_alias("example").as_str().into();
-    MailboxName { organization, user: user.into() }
+    MailboxOwner { organization, entity: id(user) }
 }
 
 impl Scene {
@@ -164,8 +171,8 @@ fn told<'a>(lines: &'a [Value], key: &str) -> Vec<&'a Value> {
 #[tokio::test]
 async fn the_right_password_lets_a_user_in_by_each_name() {
     let scene = Scene::new();
-    let MailboxName { organization, user } = owner("alice");
-    let login = Login { organization, user, token: None };
+    let MailboxOwner { organization, entity } = owner("alice");
+    let login = Login { organization, id: entity, user: "alice".into(), token: None };
     for name in [ALICE, "ALICE@Example.test", "alice.alias@example.test", "alice"] {
         assert_eq!(scene.login(name, RIGHT).await.as_ref(), Ok(&login), "{name}");
     }
@@ -174,7 +181,10 @@ async fn the_right_password_lets_a_user_in_by_each_name() {
     assert_eq!(lines[3]["user"], "alice");
     for line in &lines {
         assert_eq!(line["auth_successful"], true);
-        assert_eq!((&line["user_id"], &line["source_ip"]), (&"alice".into(), &"192.0.2.1".into()));
+        assert_eq!(
+            (&line["user_id"], &line["source_ip"]),
+            (&id("alice").to_string().into(), &"192.0.2.1".into())
+        );
         assert!(line.get("auth_failed_reason").is_none(), "{line}");
     }
 }

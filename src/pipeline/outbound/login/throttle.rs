@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ const WINDOW: Duration = Duration::from_secs(600);
 /// somebody would have to fail that often within ten minutes.
 const MAX_WINDOWS: usize = 65_536;
 
-/// An account and the client network that wants in: a name of any length in 64 bits, which nobody
-/// outside can foresee.
+/// An account and the client network that wants in: a user or a name of any length in 64 bits, which
+/// nobody outside can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Account {
-    name: u64,
+    whose: u64,
     network: IpNet,
 }
 
@@ -53,12 +53,9 @@ impl Window {
 
 impl Throttle {
     /// The account of a user, or of a name that is nobody's, as a client wants in.
-    pub(super) fn account(&self, organization: &str, user: &str, client: IpAddr) -> Account {
-        Account { name: self.name(organization, user), network: network_of(client.to_canonical()) }
-    }
-
-    fn name(&self, organization: &str, user: &str) -> u64 {
-        self.names.hash_one((organization, user))
+    pub(super) fn account(&self, whose: impl Hash, client: IpAddr) -> Account {
+        let (whose, network) = (self.names.hash_one(whose), network_of(client.to_canonical()));
+        Account { whose, network }
     }
 
     /// Whether the account has had its failures.
@@ -84,11 +81,11 @@ impl Throttle {
     }
 
     /// Forgets a user's failures, from wherever they came; whether some network was throttled.
-    pub(super) fn lift(&mut self, organization: &str, user: &str, now: Timestamp) -> bool {
-        let name = self.name(organization, user);
+    pub(super) fn lift(&mut self, whose: impl Hash, now: Timestamp) -> bool {
+        let whose = self.names.hash_one(whose);
         let mut was_throttled = false;
         self.windows.retain(|account, window| {
-            let is_meant = account.name == name;
+            let is_meant = account.whose == whose;
             was_throttled |= is_meant && window.is_open(now) && window.failures >= MAX_FAILURES;
             !is_meant
         });
@@ -96,22 +93,19 @@ impl Throttle {
     }
 
     /// Which of these accounts' users some network is kept from.
-    pub(super) fn throttled_of<'a>(
+    pub(super) fn throttled_of<T: Hash>(
         &self,
-        users: impl Iterator<Item = (&'a str, &'a str)>,
+        users: impl Iterator<Item = T>,
         now: Timestamp,
-    ) -> Vec<(&'a str, &'a str)> {
+    ) -> Vec<T> {
         let windows = self.windows.iter();
         let throttled = windows
             .filter(|(_, window)| window.is_open(now) && window.failures >= MAX_FAILURES)
-            .map(|(account, _)| account.name);
-        let names: HashSet<u64> = throttled.collect();
+            .map(|(account, _)| account.whose);
+        let throttled: HashSet<u64> = throttled.collect();
         let mut found = Vec::new();
-        if !names.is_empty() {
-            let is_throttled = |(organization, user): &(&str, &str)| {
-                names.contains(&self.name(organization, user))
-            };
-            found.extend(users.filter(is_throttled));
+        if !throttled.is_empty() {
+            found.extend(users.filter(|user| throttled.contains(&self.names.hash_one(user))));
         }
         found
     }
@@ -138,7 +132,7 @@ mod tests {
     const HERE: &str = "192.0.2.1";
 
     fn account(throttle: &Throttle, user: &str, client: &str) -> Account {
-        throttle.account("m-1", user, client.parse().expect("an address"))
+        throttle.account(("m-1", user), client.parse().expect("an address"))
     }
 
     #[test]
@@ -158,11 +152,11 @@ mod tests {
         let throttled = |throttle: &Throttle, now| throttle.throttled_of(users.into_iter(), now);
         assert_eq!(throttled(&throttle, at(10)), [("m-1", "alice")]);
         assert_eq!(throttled(&throttle, at(600)), [], "the window is over");
-        assert!(!throttle.lift("m-1", "bob", at(10)));
+        assert!(!throttle.lift(("m-1", "bob"), at(10)));
         assert!(throttle.is_throttled(guesser, at(10)));
-        assert!(throttle.lift("m-1", "alice", at(10)));
+        assert!(throttle.lift(("m-1", "alice"), at(10)));
         assert!(!throttle.is_throttled(guesser, at(10)));
-        assert!(!throttle.lift("m-1", "alice", at(10)));
+        assert!(!throttle.lift(("m-1", "alice"), at(10)));
     }
 
     fn at(seconds: u64) -> Timestamp {

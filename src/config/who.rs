@@ -1,0 +1,112 @@
+//! Who the entities of an organization file are: by the `id` that stands there; by the name, which
+//! somebody has already; by the name that somebody had, which `was` says; or somebody new.
+
+use std::collections::HashMap;
+
+use super::reader::Section;
+use crate::directory::OrganizationId;
+use crate::id::{EntityId, EntityKind};
+use crate::store::Register;
+
+/// The id of the organization in a file; `None` where neither `id` nor `alias` can be read.
+pub(super) fn organization(
+    root: &Section<'_>,
+    alias: Option<&str>,
+    register: &Register,
+) -> Option<OrganizationId> {
+    let was = root.text("was");
+    if let Some(text) = root.text("id") {
+        let id = OrganizationId::parse(&text);
+        if id.is_none() {
+            root.problem("id", format!("\"{text}\" is not m- and 32 hexadecimal digits"));
+        }
+        return id;
+    }
+    let alias = alias?;
+    let called =
+        |alias: &str| register.organization_called(alias).and_then(|id| OrganizationId::parse(id));
+    let known = called(alias).or_else(|| called(was.as_deref()?));
+    Some(known.unwrap_or_else(|| {
+        let first = OrganizationId::of_alias(alias);
+        // Whoever had the alias first has another now.
+        let is_taken = register.alias_of(first.as_str()).is_some();
+        if is_taken { OrganizationId::generate() } else { first }
+    }))
+}
+
+/// The entities of an organization that have an id so far.
+pub(super) struct Identities<'a> {
+    /// `None` if the file does not say it in a way that can be read.
+    organization: Option<&'a OrganizationId>,
+    register: &'a Register,
+    /// Where each id is claimed.
+    claimed: HashMap<EntityId, String>,
+}
+
+impl<'a> Identities<'a> {
+    pub(super) fn new(organization: Option<&'a OrganizationId>, register: &'a Register) -> Self {
+        Self { organization, register, claimed: HashMap::new() }
+    }
+
+    /// Who a section is about.
+    pub(super) fn of(&mut self, section: &Section<'_>, kind: EntityKind, name: &str) -> EntityId {
+        let stated: Option<EntityId> = section.parsed("id");
+        let was = section.text("was");
+        let id = match stated {
+            Some(id) => {
+                self.check(section, kind, &id);
+                id
+            }
+            None => self.known_or_new(section, kind, name, was.as_deref()),
+        };
+        let place = section.place_of("name");
+        if let Some(first) = self.claimed.insert(id.clone(), place) {
+            let key = if section.has("id") { "id" } else { "was" };
+            let message = format!("that is said of somebody else too, at {first}");
+            section.problem(key, message);
+        }
+        id
+    }
+
+    /// An id that stands in the file is of the right kind; who has had it before is this one.
+    fn check(&self, section: &Section<'_>, kind: EntityKind, id: &EntityId) {
+        let known = self.organization.and_then(|it| self.register.entity(it.as_str(), id));
+        match known {
+            Some(known) if known.kind != kind => {
+                let name = &known.name;
+                section.problem("id", format!("{id} is the id of {} {name}", known.kind));
+            }
+            _ if !id.is_for(kind) => {
+                section.problem("id", format!("{id} cannot be the id of a {kind}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn known_or_new(
+        &self,
+        section: &Section<'_>,
+        kind: EntityKind,
+        name: &str,
+        was: Option<&str>,
+    ) -> EntityId {
+        let Some(organization) = self.organization else { return EntityId::generate(kind) };
+        let organization = organization.as_str();
+        let called = |name: &str| {
+            let (id, known) = self.register.entity_called(organization, name)?;
+            (known.kind == kind).then(|| id.clone())
+        };
+        if let Some(id) = called(name).or_else(|| called(was?)) {
+            return id;
+        }
+        if let Some(was) = was
+            && self.register.alias_of(organization).is_some()
+        {
+            let message = format!("there is no {kind} \"{was}\", so \"{name}\" is somebody new");
+            section.warning("was", message);
+        }
+        let first = EntityId::of_first(kind, organization, name);
+        let is_taken = self.register.entity(organization, &first).is_some();
+        if is_taken { EntityId::generate(kind) } else { first }
+    }
+}
