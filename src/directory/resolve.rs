@@ -159,6 +159,31 @@ impl Directory {
         self.organizations.get(*self.ids.get(id)?).map(|indexed| &**indexed)
     }
 
+    /// Who has an address here: with a tag, and as postmaster, as mail for it goes.
+    pub fn entity_of(&self, address: &Address) -> Option<&EntityId> {
+        let indexed = self.of_domain(address.domain())?;
+        Some(match indexed.entity(indexed.find(address)?)? {
+            Found::Mailbox(user) => &user.id,
+            Found::Group(group) => &group.id,
+        })
+    }
+
+    /// The primary address of somebody of an organization.
+    pub fn email_of(&self, organization: &str, id: &EntityId) -> Option<&Address> {
+        Some(match self.organization(organization)?.identified(id)? {
+            Found::Mailbox(user) => &user.email,
+            Found::Group(group) => &group.email,
+        })
+    }
+
+    /// The mailbox of somebody of an organization; `None` if it is elsewhere, or takes no mail.
+    pub fn mailbox_of(&self, organization: &str, id: &EntityId) -> Option<Member> {
+        match self.organization(organization)?.identified(id)? {
+            Found::Mailbox(user) => Member::of(user),
+            Found::Group(_) => None,
+        }
+    }
+
     /// Whether a domain is some organization's.
     pub fn is_local(&self, domain: &Domain) -> bool {
         self.domains.contains_key(domain)

@@ -27,6 +27,7 @@ pub(super) fn mail(number: usize, destination: Destination, recipients: &[&str])
             recipients: recipients.iter().map(recipient).collect(),
             authorship: Authorship::default(),
             sender: None,
+            returns_to: None,
             token_domain: None,
             keeper: None,
         }),

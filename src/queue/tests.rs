@@ -234,6 +234,7 @@ impl Running {
             recipients,
             authorship: Authorship::default(),
             sender,
+            returns_to: None,
             token_domain: None,
             keeper: None,
         };

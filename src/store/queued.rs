@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Folder;
+use super::mailbox::MailboxOwner;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{EntityId, TraceId};
@@ -140,6 +141,10 @@ pub struct QueueEntry {
     /// Whose message it is, of the organization's users: who has sent it, or sends it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Address>,
+    /// Who had the reverse-path when the message came, if it was somebody here: its reports are for
+    /// nobody who has the address later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returns_to: Option<MailboxOwner>,
     /// The domain here under which a token stands for the reverse-path, which fits into no
     /// rewritten address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,8 +8,11 @@ use serde_json::Value;
 
 use crate::credentials::set_password;
 use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::remote::{Manners, Remote};
+use crate::support::sending;
 use crate::support::smtp::message;
 use crate::support::swaks::{Transcript, swaks};
+use crate::support::wait_for;
 
 const PASSWORD: &str = "Lemon-tree1";
 const LISTENER: &str = "[[listener]]\nname = \"submissions\"\nprotocol = \"submissions\"\n\
@@ -222,4 +225,51 @@ fn most_users_do_not_go_by_mistake() {
     let told = reload_with(&daemon, &many, "");
     assert!(told.contains("users removed: u0, u1, "), "{told}");
     assert!(mailbox_of(&daemon, &before)["closedAt"].is_u64());
+}
+
+/// A server that never takes mail keeps alice's message waiting, until her address is another's.
+fn waiting_message(users: &str) -> (Remote, Daemon) {
+    let busy = Remote::start(Manners { rcpt: |_, _| "450 4.2.1 busy", ..Manners::default() });
+    let sections = format!(
+        "[queue]\nfirst_retry_s = 3600\nlongest_retry_s = 3600\n{}",
+        sending::route("busy.test", busy.address.port())
+    );
+    let setup = Setup { sections, ..Setup::with(users) };
+    let mut daemon = sending::prepared(setup);
+    daemon.launch(Command::new(BINARY));
+    sending::submit(&daemon, &["bob@busy.test"], "waits");
+    sending::waiting(&daemon, "450 4.2.1 busy");
+    (busy, daemon)
+}
+
+#[test]
+fn a_report_is_for_who_sent_the_message_and_for_nobody_who_has_the_address_later() {
+    // Her address goes to bob, and she has another.
+    let (_busy, daemon) = waiting_message("");
+    write(&daemon, "name = \"bob\"\n", "name = \"bob\"\naliases = [\"alice@example.test\"]\n");
+    let told = reload_with(
+        &daemon,
+        "name = \"alice\"\naliases = [\"a.liddell@example.test\"]\n",
+        "name = \"alice\"\nemail = \"a.liddell@example.test\"\n",
+    );
+    assert!(told.contains("users changed: alice, bob\n"), "{told}");
+    daemon.succeeds(&["queue", "drop", "--to", "busy.test", "--bounce"]);
+    assert!(sending::delivered(&daemon, "alice", "busy.test").contains("a.liddell@example.test"));
+    assert_eq!(messages(&daemon, "bob"), 0);
+
+    // She is gone, and somebody else has name and address.
+    let (_busy, daemon) = waiting_message("");
+    let first = daemon.id("alice");
+    let alice = "[[user]]\nname = \"alice\"\naliases = [\"a.liddell@example.test\"]\n";
+    write(&daemon, "members = [\"alice\", ", "members = [");
+    reload_with(&daemon, alice, "");
+    reload_with(&daemon, "[[user]]\nname = \"bob\"\n", &(user("bob", "") + &user("alice", "")));
+    daemon.succeeds(&["queue", "drop", "--to", "busy.test", "--bounce"]);
+    wait_for("the outcome", || {
+        let log = daemon.log();
+        log.contains("nobody is told what came of a message: who sent it is no more").then_some(())
+    });
+    assert_eq!((messages(&daemon, "alice"), messages(&daemon, &first)), (0, 0));
+    let outcomes = sending::outcomes(&daemon, "waits", 1);
+    assert_eq!(outcomes, ["bounced bob@busy.test 5.7.1"], "it is recorded");
 }

@@ -12,7 +12,7 @@ use crate::mail::{
 use crate::pipeline::delivery::prefix;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{
-    Outgoing, OutgoingDisposition, OutgoingRecipient, authorship,
+    Outgoing, OutgoingDisposition, OutgoingRecipient, authorship, owner_of,
 };
 use crate::pipeline::facts::transaction::{Addressee, Share};
 use crate::pipeline::inbound::decide::DecidedShare;
@@ -253,6 +253,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
         organization: Arc::clone(&share.organization),
         email: from.clone(),
         authorship: authorship(&mail.headers),
+        returns_to: owner_of(&reverse_path, &mail.snapshot.directory),
         reverse_path,
         token_domain,
         keeper: None,

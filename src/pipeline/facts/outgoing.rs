@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::applied::rules_applied;
 use super::headers::Headers;
 use crate::clock::Timestamp;
-use crate::directory::Organization;
+use crate::directory::{Directory, Organization};
 use crate::events::{
     BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
     RuleApplied, RuleType,
@@ -16,7 +16,9 @@ use crate::id::TraceId;
 use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
 use crate::rules::{OutboundAction, Winner};
 use crate::smtp::reason::Reason;
-use crate::store::{Authorship, Destination, Keeper, Mail, Purpose, QueueEntry, UsageHold};
+use crate::store::{
+    Authorship, Destination, Keeper, Mail, MailboxOwner, Purpose, QueueEntry, UsageHold,
+};
 
 /// The outbound half of a submitted message: each recipient has one disposition.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(in crate::pipeline) struct Outgoing {
     pub(in crate::pipeline) email: Address,
     pub(in crate::pipeline) authorship: Authorship,
     pub(in crate::pipeline) reverse_path: ReversePath,
+    /// Who has the reverse-path, if it is somebody here.
+    pub(in crate::pipeline) returns_to: Option<MailboxOwner>,
     /// The domain under which a token stands for the reverse-path.
     pub(in crate::pipeline) token_domain: Option<Domain>,
     /// Who keeps it if it bounces.
@@ -41,6 +45,17 @@ pub(in crate::pipeline) struct Outgoing {
     pub(in crate::pipeline) objected_to: Option<String>,
     /// Recipients outside the organization, counted.
     pub(in crate::pipeline) usage: Option<UsageHold>,
+}
+
+/// Who has a reverse-path, if it is somebody here.
+pub(in crate::pipeline) fn owner_of(
+    reverse_path: &ReversePath,
+    directory: &Directory,
+) -> Option<MailboxOwner> {
+    let address = reverse_path.address()?;
+    let entity = directory.entity_of(address)?.clone();
+    let organization = (&directory.organization_of(address.domain())?.id).into();
+    Some(MailboxOwner { organization, entity })
 }
 
 /// Whether a user has submitted what leaves (guide 1576): what a mailbox or remote user sends on may
@@ -133,6 +148,7 @@ impl Outgoing {
             recipients: vec![recipient.clone()],
             authorship: self.authorship.clone(),
             sender: Some(self.email.clone()),
+            returns_to: self.returns_to.clone(),
             token_domain: self.token_domain.clone(),
             keeper: self.keeper.clone(),
         }

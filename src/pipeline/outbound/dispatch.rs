@@ -11,7 +11,7 @@ use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient};
 use crate::pipeline::facts::headers::Headers;
 use crate::pipeline::facts::outgoing::{
-    Outgoing, OutgoingDisposition, OutgoingRecipient, authorship,
+    Outgoing, OutgoingDisposition, OutgoingRecipient, authorship, owner_of,
 };
 use crate::pipeline::facts::snapshot::Policy;
 use crate::pipeline::facts::transaction::{Addressee, ExpansionLimit, Share, Transaction};
@@ -67,6 +67,7 @@ pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) 
         organization: submission.organization,
         email: submission.email,
         authorship: authorship(&headers),
+        returns_to: owner_of(&submission.reverse_path, directory),
         reverse_path: submission.reverse_path,
         token_domain: None,
         keeper: None,

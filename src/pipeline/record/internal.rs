@@ -127,6 +127,7 @@ impl Sending<'_> {
             }],
             authorship: self.about.clone(),
             sender: None,
+            returns_to: None,
             token_domain: None,
             keeper: None,
         }

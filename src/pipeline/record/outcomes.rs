@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use moka::sync::Cache;
 
 use crate::clock::Timestamp;
-use crate::directory::OrganizationId;
+use crate::directory::{Directory, OrganizationId};
 use crate::domains::DomainKeys;
 use crate::events::{BouncedRecipient, Event, EventLine, MailboxDelivered, OutgoingBounced};
 use crate::heavy::{self, Turn, Weight};
@@ -77,7 +77,8 @@ impl Ledger for Outcomes {
             without_tls: without_tls(settlement),
         });
         push_events(&mut commit.events, settlement);
-        let telling = Telling::about(settlement);
+        let snapshot = self.snapshot.load_full();
+        let telling = Telling::about(settlement, &snapshot.directory);
         let keeper = keeper(settlement);
         if !telling.is_empty() || keeper.is_some() {
             let read;
@@ -89,7 +90,6 @@ impl Ledger for Outcomes {
                 }
             };
             let weight = Weight::of(&original.content);
-            let snapshot = self.snapshot.load_full();
             let tell = |turn: &Turn| {
                 for mail in telling.compose(settlement, &snapshot, original) {
                     self.place(turn, mail, settlement, &snapshot, &mut commit);
@@ -101,7 +101,7 @@ impl Ledger for Outcomes {
             heavy::in_turn(weight, tell).await;
         }
         self.store.commit(commit).await?;
-        if self.snapshot.load().settings.logs_mail {
+        if snapshot.settings.logs_mail {
             mail_log::write_settlement(settlement);
         }
         Ok(())
@@ -233,9 +233,8 @@ impl KeptIn<'_> {
         store: &Store,
     ) -> Option<Kept> {
         let QueuedMail { trace_id, entry, .. } = &settlement.mail;
-        let resolved = snapshot.resolve(self.address).ok()?;
-        let member = resolved.members.iter().find(|member| member.id == *self.entity)?;
         let organization = Arc::clone(&entry.organization);
+        let member = snapshot.directory.mailbox_of(&organization, self.entity)?;
         let owner = MailboxOwner { organization, entity: self.entity.clone() };
         let mut prefix = format!("Return-Path: {}\r\n", entry.reverse_path).into_bytes();
         prefix.extend_from_slice(&original.prefix);
@@ -340,6 +339,20 @@ fn push_events(events: &mut Vec<EventLine>, settlement: &Settlement) {
     }
 }
 
+/// Where whoever had the reverse-path of a message is told of it now; `None` if that is nobody any
+/// more. Somebody elsewhere is who has the address.
+fn told_at<'a>(
+    entry: &'a QueueEntry,
+    path: &'a Address,
+    directory: &'a Directory,
+) -> Option<&'a Address> {
+    let Some(MailboxOwner { organization, entity }) = &entry.returns_to else { return Some(path) };
+    match directory.entity_of(path) == Some(entity) {
+        true => Some(path),
+        false => directory.email_of(organization, entity),
+    }
+}
+
 /// Who is to be told of what.
 struct Telling<'a> {
     /// Each group is one report.
@@ -350,14 +363,19 @@ struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    fn about(settlement: &'a Settlement) -> Self {
+    fn about(settlement: &'a Settlement, directory: &'a Directory) -> Self {
         let entry = &settlement.mail.entry;
         let nobody = Self { reports: Vec::new(), to: None, journal: None };
         match (&entry.purpose, &entry.reverse_path) {
-            (Purpose::Message, ReversePath::Address(to)) if settlement.is_told => {
+            (Purpose::Message, ReversePath::Address(path)) if settlement.is_told => {
                 let reports = reports(settlement).into_iter();
-                let reports = reports.filter(|report| !report.is_empty()).collect();
-                Self { reports, to: Some(to), journal: None }
+                let reports: Vec<_> = reports.filter(|report| !report.is_empty()).collect();
+                let to = told_at(entry, path, directory);
+                if to.is_none() && !reports.is_empty() {
+                    tracing::warn!(trace_id = %settlement.mail.trace_id, path = %path,
+                        "nobody is told what came of a message: who sent it is no more");
+                }
+                Self { reports: if to.is_some() { reports } else { Vec::new() }, to, journal: None }
             }
             (Purpose::JournalRecord { report_to }, _) => Self {
                 journal: settlement.failed.first().and_then(|(place, failure)| {

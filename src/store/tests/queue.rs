@@ -29,6 +29,7 @@ pub(super) fn entry(domain: &str, recipients: &[&str]) -> QueueEntry {
         recipients: recipients.iter().map(recipient).collect(),
         authorship: Authorship::default(),
         sender: None,
+        returns_to: None,
         token_domain: None,
         keeper: None,
     }
