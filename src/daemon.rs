@@ -44,7 +44,7 @@ pub use changes::Changes;
 pub use outbound::MailQueue;
 pub use trial::{
     MEANS_NOTHING_AS_HOST, Outlook, UNIT_USER, ask_resolver, look_around, means_something_outside,
-    try_out,
+    open_domain_keys, try_out,
 };
 
 /// Why the daemon does not start, or does not take a new configuration.

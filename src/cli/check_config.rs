@@ -124,8 +124,9 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
 fn examine(path: &Path) -> anyhow::Result<(Option<Configuration>, Vec<Problem>)> {
     let Examined { configuration, mut problems } = config::examine(path, environment());
     let Some(mut configuration) = configuration else { return Ok((None, problems)) };
-    if let Err(Problems(found)) = daemon::try_out(&configuration) {
-        problems.extend(found);
+    match daemon::try_out(&configuration) {
+        Ok(()) => problems.extend(daemon::open_domain_keys(&configuration)),
+        Err(Problems(found)) => problems.extend(found),
     }
     let outlook = daemon::look_around(&configuration);
     problems.extend(outlook.problems);

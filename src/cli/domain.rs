@@ -240,7 +240,9 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
         }
     }
     if keys.is_empty() {
-        return Err(anyhow!("{domain} has no keys yet: mailweir domain keys {domain}"));
+        let unsigned = domains::unsigned(&opened.configuration.store, [domain])?;
+        let unsigned = unsigned.first().map(ToString::to_string).unwrap_or_default();
+        return Err(anyhow!(unsigned));
     }
     let is_open =
         |finding: &&Finding| finding.record.required && finding.status != Status::Verified;

@@ -35,5 +35,8 @@ pub(super) fn run(arguments: &ReloadArguments) -> anyhow::Result<()> {
     for change in &changes.after_restart {
         output::line(&format!("only a restart changes {change}"))?;
     }
+    for warning in &answer.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     Ok(())
 }

@@ -48,15 +48,20 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
     })
 }
 
-/// What is wrong around the daemon, or hardly meant, without keeping it from its work.
-fn tell_findings(configuration: &Configuration) {
+/// Logs what is wrong around the daemon, or hardly meant, without keeping it from its work; all of
+/// that, for whoever asked.
+fn tell_findings(configuration: &Configuration) -> Vec<String> {
     let outlook = daemon::look_around(configuration);
+    let mut told = Vec::new();
     for problem in &outlook.problems {
         tracing::error!("{problem}");
+        told.push(problem.to_string());
     }
     for warning in configuration.warnings.iter().chain(&outlook.warnings) {
         tracing::warn!("{warning}");
+        told.push(warning.to_string());
     }
+    told
 }
 
 /// All or nothing: whatever is wrong is logged and told, and the old configuration goes on.
@@ -65,7 +70,7 @@ async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
     let reloaded = try_reload(daemon, arguments.clone()).await;
     notify(&[NotifyState::Ready]);
     match reloaded {
-        Ok(changes) => ReloadAnswer { changes, problem: None },
+        Ok((changes, warnings)) => ReloadAnswer { changes, warnings, problem: None },
         Err(error) => {
             let error = output::described(&error);
             tracing::error!("not reloaded, the old configuration goes on: {error}");
@@ -74,18 +79,22 @@ async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
     }
 }
 
-async fn try_reload(daemon: &Daemon, arguments: ConfigArgument) -> anyhow::Result<Changes> {
+/// What has changed, and what is to be told beside it.
+async fn try_reload(
+    daemon: &Daemon,
+    arguments: ConfigArgument,
+) -> anyhow::Result<(Changes, Vec<String>)> {
     let (known, register) = (daemon.organizations(), daemon.register());
     let read = move || {
         let configuration =
             config::load_again(&arguments.config, environment(), &known, &register)?;
         daemon::try_out(&configuration)?;
-        tell_findings(&configuration);
-        anyhow::Ok(configuration)
+        let told = tell_findings(&configuration);
+        anyhow::Ok((configuration, told))
     };
     // Files are read where nobody waits for it.
-    let configuration = tokio::task::spawn_blocking(read).await??;
-    Ok(daemon.reload(configuration).await?)
+    let (configuration, told) = tokio::task::spawn_blocking(read).await??;
+    Ok((daemon.reload(configuration).await?, told))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -30,7 +30,7 @@ pub use organization_file::check_name;
 pub use reader::Problem;
 
 use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
-use crate::mail::Gateway;
+use crate::mail::{Domain, Gateway};
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::store::{Register, StoreError};
@@ -187,6 +187,14 @@ pub struct OrganizationConfig {
     pub retention: Vec<store::FolderRetention>,
     /// How many users are to go, where it is most of them.
     pub removes_users: Option<u64>,
+}
+
+impl OrganizationConfig {
+    /// Where its file names one of its domains, as `file:line`; empty for another domain.
+    pub fn place_of(&self, domain: &Domain) -> String {
+        let place = self.claims.iter().find_map(|claim| claim.place_of(domain));
+        place.unwrap_or_default().to_owned()
+    }
 }
 
 /// Why a configuration cannot be used: all of it.

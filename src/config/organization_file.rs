@@ -58,6 +58,13 @@ pub(super) struct Claim {
     is_stated: bool,
 }
 
+impl Claim {
+    /// Where a domain is claimed, if this is its claim.
+    pub(super) fn place_of(&self, domain: &Domain) -> Option<&str> {
+        matches!(&self.what, Unique::Domain(claimed) if claimed == domain).then_some(&*self.place)
+    }
+}
+
 /// What the organizations read so far have taken, each with the place where it stands.
 #[derive(Debug, Default)]
 pub(super) struct Claims(HashMap<Unique, String>);

@@ -97,6 +97,10 @@ pub struct ReloadAnswer {
     /// What has changed; nothing where there is a problem.
     #[serde(flatten)]
     pub changes: Changes,
+    /// What is hardly meant in the new configuration, or wrong around it, without keeping the daemon
+    /// from its work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Why the old configuration goes on: all of the reasons, one a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -1,6 +1,7 @@
 //! What of a configuration only shows when it is used: files that it names, the certificate, the
 //! data folder, the resolver.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +13,22 @@ use super::private;
 use super::readers::{Access, Reading};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Configuration, Problem, Problems};
+use crate::directory::Organization;
 use crate::dns::{LookupError, RecordType, Resolver, Source};
+use crate::domains::{DomainKeys, Unsigned, unsigned};
 use crate::files::read_regular;
+use crate::mail::Domain;
 use crate::queue::pki;
 use crate::smtp::{ListenerSettings, Protocol, ServerCertificate, Tls};
-use crate::store::disk;
+use crate::store::{disk, domain_key_files};
 
 /// How long before a certificate's end its administrator is told.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Whom the unit runs the daemon as, and where it lets it write.
 pub const UNIT_USER: &str = "mailweir";
 const UNIT_DATA_DIR: &str = "/var/lib/mailweir";
+/// Domains without signatures that are told one by one; more are only counted.
+const UNSIGNED_NAMED: usize = 10;
 /// How long the resolver may take to answer a first question.
 const RESOLVER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,7 +82,14 @@ pub fn look_around(configuration: &Configuration) -> Outlook {
     found.certificate();
     found.data_folder();
     found.files();
+    found.signatures();
     outlook
+}
+
+/// Opens every key that signs mail, as the daemon does when it starts, and tells of the first that
+/// does not open.
+pub fn open_domain_keys(configuration: &Configuration) -> Option<Problem> {
+    tried("data_dir", &configuration.places, DomainKeys::try_out(&configuration.store))
 }
 
 /// Asks the resolver a first question: the mail exchangers of a domain, of which any answer will do,
@@ -250,6 +263,80 @@ impl Found<'_> {
                 self.problem(key, message);
             }
         }
+        for file in domain_key_files(&self.configuration.store).into_iter().flatten() {
+            if let Reading::Denied(why) = access.read(&file.path) {
+                let shown = file.path.display();
+                self.problem("data_dir", format!("{shown} cannot be read by the daemon: {why}"));
+            }
+        }
+    }
+
+    /// Domains whose mail leaves unsigned: those at which somebody has an address, and the one whose
+    /// keys sign what this host writes itself.
+    fn signatures(&mut self) {
+        let configuration = self.configuration;
+        let organizations = &configuration.organizations;
+        let mut in_use: HashSet<&Domain> = HashSet::new();
+        for config in organizations {
+            add_domains_in_use(&config.organization, &mut in_use);
+        }
+        let host = Domain::parse(&configuration.pipeline.hostname).ok();
+        let is_hosts = |domain: &Domain| host.as_ref().is_some_and(|host| host.is_within(domain));
+        let all = organizations.iter().flat_map(|config| &config.organization.domains);
+        let looked_at: Vec<&Domain> =
+            all.filter(|domain| in_use.contains(domain) || is_hosts(domain)).collect();
+        // A folder that cannot be listed is told by who makes something in it.
+        let Ok(mut found) = unsigned(&configuration.store, looked_at.iter().copied()) else {
+            return;
+        };
+        // The nearest domain above the host that has keys signs its mail.
+        let hosts: Vec<&Domain> = looked_at.into_iter().filter(|it| is_hosts(it)).collect();
+        let is_unsigned = |domain: &&Domain| found.iter().any(|it| it.domain() == *domain);
+        let is_host_unsigned = hosts.iter().all(is_unsigned);
+        let nearest = hosts.into_iter().max_by_key(|domain| domain.as_str().len());
+        let hosts_domain = nearest.filter(|_| is_host_unsigned).cloned();
+        found.retain(|it| {
+            in_use.contains(it.domain()) || hosts_domain.as_ref() == Some(it.domain())
+        });
+        self.tell_unsigned(&found, hosts_domain.as_ref());
+    }
+
+    fn tell_unsigned(&mut self, found: &[Unsigned], hosts_domain: Option<&Domain>) {
+        for unsigned in found.iter().take(UNSIGNED_NAMED) {
+            let domain = unsigned.domain();
+            let configuration = self.configuration;
+            let mut organizations = configuration.organizations.iter();
+            let of = organizations.find(|config| config.organization.domains.contains(domain));
+            let place = of.map_or_else(String::new, |config| config.place_of(domain));
+            let mut message = unsigned.to_string();
+            if hosts_domain == Some(domain) {
+                let host = &configuration.pipeline.hostname;
+                message.push_str(&format!(" (reports from postmaster@{host} need them too)"));
+            }
+            self.outlook.warnings.push(Problem { place, key: "domains".to_owned(), message });
+        }
+        if found.len() > UNSIGNED_NAMED {
+            let more = found.len() - UNSIGNED_NAMED;
+            let message = format!(
+                "mail of {more} more domains leaves unsigned as well: mailweir domain check DOMAIN \
+                 tells of each"
+            );
+            let (place, key) = (String::new(), "domains".to_owned());
+            self.outlook.warnings.push(Problem { place, key, message });
+        }
+    }
+}
+
+/// Adds the domains at which somebody in an organization has an address.
+fn add_domains_in_use<'a>(organization: &'a Organization, domains: &mut HashSet<&'a Domain>) {
+    let resources = organization.resources.iter().map(|resource| &resource.mailbox);
+    for mailbox in organization.users.iter().chain(resources) {
+        domains.insert(mailbox.email.domain());
+        domains.extend(mailbox.aliases.iter().map(|alias| alias.domain()));
+    }
+    for group in &organization.groups {
+        domains.insert(group.email.domain());
+        domains.extend(group.aliases.iter().map(|alias| alias.domain()));
     }
 }
 

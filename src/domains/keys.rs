@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::DomainKeyError;
 use crate::mail::Domain;
 use crate::msgauth::{KeyType, SelectedKey, Signer, SigningKey};
-use crate::store::{DomainKeyFolder, DomainKeyName, Settings};
+use crate::store::{DomainKeyFolder, DomainKeyName, Settings, domain_key_files};
 
 /// Begins all our selectors.
 const PREFIX: &str = "mw";
@@ -57,10 +57,10 @@ impl ManagedKey {
 
 /// A name with the parts of its selector.
 #[derive(Clone, Debug)]
-struct Named {
+pub(super) struct Named {
     generation: u32,
-    key_type: KeyType,
-    name: DomainKeyName,
+    pub(super) key_type: KeyType,
+    pub(super) name: DomainKeyName,
 }
 
 impl Named {
@@ -75,7 +75,7 @@ impl Named {
     }
 
     /// `None` for a selector that is not of our making.
-    fn parse(name: DomainKeyName) -> Option<Self> {
+    pub(super) fn parse(name: DomainKeyName) -> Option<Self> {
         let rest = name.selector.strip_prefix(PREFIX)?;
         let (number, key_type) = match (rest.strip_suffix('r'), rest.strip_suffix('e')) {
             (Some(number), _) => (number, KeyType::Rsa),
@@ -98,7 +98,7 @@ impl Named {
 
 /// The names of one domain's keys.
 #[derive(Debug, Default)]
-struct Generations(Vec<Named>);
+pub(super) struct Generations(pub(super) Vec<Named>);
 
 impl Generations {
     fn read(folder: &DomainKeyFolder, domain: &Domain) -> Result<Self, DomainKeyError> {
@@ -114,7 +114,7 @@ impl Generations {
 
     /// The key of a type that signs: the newest in use. A rotation that was cut off may have left
     /// the types at different generations.
-    fn signs(&self, key_type: KeyType) -> Option<&Named> {
+    pub(super) fn signs(&self, key_type: KeyType) -> Option<&Named> {
         let candidates = self.0.iter().filter(|it| it.key_type == key_type && !it.name.is_next);
         candidates.max_by_key(|named| named.generation)
     }
@@ -243,6 +243,19 @@ impl DomainKeys {
         let keys = Self { folder, current: ArcSwap::default(), seen: Mutex::default() };
         keys.refresh()?;
         Ok(keys)
+    }
+
+    /// Whether [`DomainKeys::load`] would open all that are there; nothing is made for it.
+    ///
+    /// # Errors
+    /// [`DomainKeyError`] for the first that does not open.
+    pub fn try_out(settings: &Settings) -> Result<(), DomainKeyError> {
+        if domain_key_files(settings)?.is_empty() {
+            return Ok(());
+        }
+        let folder = DomainKeyFolder::open_known(settings)?;
+        let keys = Self { folder, current: ArcSwap::default(), seen: Mutex::default() };
+        keys.refresh().map(drop)
     }
 
     /// Where the keys are.

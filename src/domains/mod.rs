@@ -6,6 +6,7 @@ mod keys;
 mod names;
 mod records;
 mod today;
+mod unsigned;
 mod watch;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use check::{Cutover, Finding, Host, Status, check};
 pub use keys::{DomainKeys, ManagedKey, Stage, keys_of, make_keys, rotate_keys, use_next_keys};
 pub use records::{DnsRecord, MTA_STS_MAX_AGE, Purpose, mta_sts_policy, records, zone_file};
 pub use today::Today;
+pub use unsigned::{Unsigned, unsigned};
 pub use watch::CurrentResolver;
 
 use crate::msgauth::KeyError;

@@ -6,11 +6,13 @@
 //! alone tell whether anything is new.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::keys::Keyring;
 use super::layout::Layout;
 use super::{Settings, StoreError, durable};
+use crate::clock::Timestamp;
 use crate::mail::Domain;
 
 /// Marks a key that is not in use yet. No domain contains an underscore.
@@ -53,6 +55,53 @@ impl DomainKeyName {
     }
 }
 
+/// The files of a data folder that hold such keys, by the keys' names, sorted. This needs no master
+/// key, and opens none of them.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn domain_key_files(settings: &Settings) -> Result<Vec<DomainKeyFile>, StoreError> {
+    let dir = Layout(settings).domain_keys();
+    let mut files = Vec::new();
+    for name in names_in(&dir)? {
+        let path = dir.join(name.file_name());
+        files.push(DomainKeyFile { name, path });
+    }
+    Ok(files)
+}
+
+/// A file that holds such a key.
+#[derive(Debug)]
+pub struct DomainKeyFile {
+    /// The key's name.
+    pub name: DomainKeyName,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl DomainKeyFile {
+    /// When the key was made, as far as the file says so: it is written once, and only renamed when
+    /// the key is taken into use.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        let seconds = fs::metadata(&self.path).ok()?.mtime();
+        u64::try_from(seconds).ok().map(|seconds| Timestamp::from_millis(seconds * 1000))
+    }
+}
+
+fn names_in(dir: &Path) -> Result<Vec<DomainKeyName>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(StoreError::file(dir))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(StoreError::file(dir))?.file_name();
+        names.extend(name.to_str().and_then(DomainKeyName::parse));
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// The folder of these keys.
 #[derive(Debug)]
 pub struct DomainKeyFolder {
@@ -72,22 +121,22 @@ impl DomainKeyFolder {
         Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), keyring })
     }
 
+    /// The same where a master key is there already; none is made.
+    ///
+    /// # Errors
+    /// A master key that is not there, cannot be read or is another folder's.
+    pub fn open_known(settings: &Settings) -> Result<Self, StoreError> {
+        let layout = Layout(settings);
+        let keyring = layout.known_keyring()?;
+        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), keyring })
+    }
+
     /// The names of all keys, sorted.
     ///
     /// # Errors
     /// A folder that cannot be read.
     pub fn list(&self) -> Result<Vec<DomainKeyName>, StoreError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(StoreError::file(&self.dir))?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(StoreError::file(&self.dir))?.file_name();
-            names.extend(name.to_str().and_then(DomainKeyName::parse));
-        }
-        names.sort();
-        Ok(names)
+        names_in(&self.dir)
     }
 
     /// Opens a key.
@@ -159,7 +208,7 @@ impl DomainKeyFolder {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::store::backup;

@@ -46,7 +46,7 @@ pub use backlog::{Claimant, QueueBound, QueueBounds, QueueClaim, QueueFull, Queu
 pub use credentials::{
     CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials,
 };
-pub use domain_keys::{DomainKeyFolder, DomainKeyName};
+pub use domain_keys::{DomainKeyFile, DomainKeyFolder, DomainKeyName, domain_key_files};
 pub use door::Store;
 pub use durable::{create_file, is_there, link_new};
 pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};

@@ -13,6 +13,14 @@ fn checked(daemon: &Daemon) -> (String, Option<i32>) {
     (text(&output.stderr) + &text(&output.stdout), output.status.code())
 }
 
+/// Gives the domains of the usual organization keys that sign, so that nothing is told of those.
+fn with_keys(daemon: Daemon) -> Daemon {
+    for domain in ["example.test", "example.org"] {
+        daemon.keys_that_sign(domain);
+    }
+    daemon
+}
+
 /// A pair for these names with these days left, below the daemon's folder.
 fn certificate(daemon: &Daemon, names: &[&str], days_left: i64) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -33,7 +41,7 @@ const TLS: &str = "[tls]\ncertificate = \"mx.pem\"\nprivate_key = \"mx.key\"\n";
 
 #[test]
 fn a_certificate_is_for_the_host_and_for_today() {
-    let mut daemon = Setup { sections: TLS.into(), ..Setup::default() }.prepare();
+    let mut daemon = with_keys(Setup { sections: TLS.into(), ..Setup::default() }.prepare());
     for (names, days_left, expected, status) in [
         (["mx.example.test"].as_slice(), 60, " is fine\n", 0),
         (&["*.example.test"], 60, " is fine\n", 0),
@@ -88,7 +96,7 @@ fn a_data_folder_that_cannot_be_made_is_told() {
 fn a_disk_with_too_little_room_is_told() {
     let with = |floor: u64| {
         let sections = format!("[store]\nmin_free_bytes = {floor}\n");
-        checked(&Setup { sections, ..Setup::default() }.prepare())
+        checked(&with_keys(Setup { sections, ..Setup::default() }.prepare()))
     };
     let (told, status) = with(1 << 50);
     assert!(told.contains("store.min_free_bytes: "), "{told}");
@@ -105,6 +113,7 @@ fn a_key_that_the_daemon_cannot_read_is_told() {
     let key = daemon.path("master.key");
     fs::write(&key, "0123456789abcdef".repeat(4) + "\n").expect("writes");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("closes");
+    let daemon = with_keys(daemon);
     assert!(checked(&daemon).0.contains(" is fine"), "{}", checked(&daemon).0);
 
     let is_root = rustix::process::geteuid().is_root();
@@ -124,7 +133,7 @@ fn a_key_that_the_daemon_cannot_read_is_told() {
 /// Nobody has mail yet, so nothing would fail to open; later everything would.
 #[test]
 fn another_master_key_is_told_before_anybody_has_mail() {
-    let mut daemon = Setup::default().start();
+    let mut daemon = with_keys(Setup::default().start());
     daemon.stop();
     let key = daemon.data().join("keys/master.key");
     let right = fs::read(&key).expect("reads");
@@ -214,8 +223,70 @@ fn groups_that_reach_nobody_are_no_reason_to_say_fine() {
     let groups = "[[group]]\nname = \"one\"\nmembers = [\"two\"]\n\
                   [[group]]\nname = \"two\"\nmembers = [\"one\"]\n\
                   [[group]]\nname = \"gone\"\nmembers = [\"carol\"]\n";
-    let (told, status) = checked(&Setup::with(groups).prepare());
+    let (told, status) = checked(&with_keys(Setup::with(groups).prepare()));
     assert_eq!(status, Some(0), "{told}");
     assert_eq!(told.matches("members: lead to nobody who takes mail").count(), 3, "{told}");
     assert!(told.contains("can be used, with 3 warnings") && !told.contains("is fine"), "{told}");
+}
+
+/// Mail that leaves unsigned is told wherever an administrator looks: by the check, in the log, and
+/// by a reload.
+#[test]
+fn domains_without_keys_are_told() {
+    let second = "alias = \"two\"\ndomains = [\"two.test\", \"unused.test\"]\n\
+                  [[user]]\nname = \"u\"\n";
+    let setup = Setup { more_organizations: vec![second.into()], ..Setup::default() };
+    let mut daemon = setup.prepare();
+    let no_keys = |domain: &str| {
+        format!(
+            "domains: {domain} has no DKIM keys, so its mail leaves unsigned: mailweir domain keys \
+             {domain} makes them"
+        )
+    };
+    let host = " (reports from postmaster@mx.example.test need them too)";
+    let (told, status) = checked(&daemon);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains(&format!("org.toml:3: {}{host}\n", no_keys("example.test"))), "{told}");
+    assert!(told.contains(&format!("org.toml:3: {}\n", no_keys("example.org"))), "{told}");
+    assert!(told.contains(&format!("org0.toml:2: {}\n", no_keys("two.test"))), "{told}");
+    assert!(!told.contains("unused.test"), "nobody has an address there: {told}");
+    assert!(told.contains("can be used, with 3 warnings"), "{told}");
+    assert!(!daemon.data().exists(), "who looks makes nothing");
+
+    daemon.keys_that_sign("example.test");
+    daemon.succeeds(&["domain", "keys", "two.test"]);
+    daemon.launch(Command::new(BINARY));
+    let log = daemon.log();
+    let unpublished = "the DKIM keys of two.test have waited for their DNS records since ";
+    assert_eq!(log.matches(unpublished).count(), 1, "{log}");
+    assert_eq!(log.matches("example.org has no DKIM keys").count(), 1, "{log}");
+    assert!(!log.contains("example.test has no DKIM keys"), "{log}");
+    let reloaded = daemon.command(&["reload"]);
+    let told = text(&reloaded.stderr);
+    assert!(told.contains("example.org has no DKIM keys") && told.contains(unpublished), "{told}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&daemon.command(&["reload", "--json"]).stdout).expect("JSON");
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2), "{json}");
+
+    daemon.keys_that_sign("example.org");
+    daemon.succeeds(&["domain", "keys", "two.test", "--use-next", "--unseen"]);
+    let reloaded = daemon.command(&["reload"]);
+    assert_eq!(text(&reloaded.stderr), "", "all of them sign");
+}
+
+/// A key that does not open keeps the daemon from starting, so the check does not call it fine.
+#[test]
+fn a_domain_key_that_does_not_open_is_told() {
+    let mut daemon = with_keys(Setup::default().prepare());
+    assert!(checked(&daemon).0.contains(" is fine"), "{}", checked(&daemon).0);
+    let file = daemon.data().join("keys/dkim/mw1r.example.test");
+    let right = fs::read(&file).expect("reads");
+    fs::write(&file, "00\n").expect("writes");
+    let (told, status) = checked(&daemon);
+    let expected = "mw1r.example.test does not open with this master key";
+    assert!(told.contains("data_dir: ") && told.contains(expected), "{told}");
+    assert_eq!(status, Some(78));
+    assert!(!daemon.launch_doomed(Command::new(BINARY)), "it does not start either");
+    fs::write(&file, right).expect("writes");
+    assert!(checked(&daemon).0.contains(" is fine"), "{}", checked(&daemon).0);
 }
