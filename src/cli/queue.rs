@@ -110,10 +110,15 @@ pub(super) fn run(command: &QueueCommand) -> anyhow::Result<()> {
 /// What waits, and what for. The daemon is asked first, so that nothing it says is about an entry
 /// that came later.
 fn queue(config: &ConfigArgument) -> anyhow::Result<(Vec<QueuedMail>, States)> {
-    let store = config.load()?.store;
-    let states = States::ask(&store.data_dir);
+    let configuration = config.load()?;
+    let store = configuration.store;
+    let states = States::ask(&store.data_dir, configuration.queue.paused);
     Ok((Reader::open(&store)?.queue()?, states))
 }
+
+/// What is said below a list of what waits while nothing is tried.
+const PAUSED: &str = "the queue is paused: nothing leaves before paused is false under [queue] in the \
+                      main file, and mailweir reload";
 
 fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let (queue, states) = queue(&arguments.config)?;
@@ -134,6 +139,9 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         0 => nothing_waits(to, queue.len()),
         count => entries(count),
     })?;
+    if states.is_paused {
+        output::line(PAUSED)?;
+    }
     Ok(())
 }
 
@@ -166,6 +174,9 @@ fn summary(arguments: &SummaryArguments) -> anyhow::Result<()> {
     }
     if destinations.is_empty() {
         output::line("the queue is empty")?;
+    }
+    if states.is_paused {
+        output::line(PAUSED)?;
     }
     Ok(())
 }
@@ -258,6 +269,9 @@ fn tell(
     }
     if !counts.is_empty() {
         output::line(&counts.join(", "))?;
+    }
+    if answer.paused {
+        output::line(PAUSED)?;
     }
     Ok(())
 }

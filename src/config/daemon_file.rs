@@ -114,6 +114,7 @@ fn places(root: &Section<'_>) -> Places {
         ("dns.zone_file", "dns", "zone_file"),
         ("dns.servers", "dns", "servers"),
         ("queue.ca_file", "queue", "ca_file"),
+        ("queue.paused", "queue", "paused"),
         ("tls.certificate", "tls", "certificate"),
         ("tls.private_key", "tls", "private_key"),
         ("store.master_key_file", "store", "master_key_file"),

@@ -57,6 +57,7 @@ pub(super) fn schedule(queue: &Section<'_>) -> Schedule {
         queue.number(key, 1..=max).and_then(|it| usize::try_from(it).ok()).unwrap_or(default)
     };
     let schedule = Schedule {
+        paused: queue.bool("paused").unwrap_or(default.paused),
         lifetime: seconds("lifetime_s", 30 * DAY_S, default.lifetime),
         delay_warning: seconds("delay_warning_s", 30 * DAY_S, default.delay_warning),
         first_retry: seconds("first_retry_s", DAY_S, default.first_retry),

@@ -130,6 +130,9 @@ pub struct Answer {
     pub in_flight: Vec<QueueId>,
     /// Entries that are not in the queue.
     pub missed: Vec<QueueId>,
+    /// Whether the whole queue is paused, so that nothing of it is tried.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -263,15 +266,18 @@ pub fn ask<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> io::Resul
 
 async fn retry(wanted: &Wanted, queue: &MailQueue) -> Answer {
     let Hurried { tried, waiting, in_flight, missed } = queue.retry(wanted).await;
-    Answer { done: tried, waiting, in_flight, missed, problem: None }
+    let paused = queue.is_paused();
+    Answer { done: tried, waiting, in_flight, missed, paused, problem: None }
 }
 
 async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue, by: &str) -> Answer {
     match queue.give_up(wanted, is_told).await {
         Ok(GivenUp { done, in_flight, missed }) => {
             let count = done.len();
-            let entries = listed(&done);
-            tracing::info!(by, count, entries, is_told, "the administrator has dropped mail");
+            if count > 0 {
+                let entries = listed(&done);
+                tracing::info!(by, count, entries, is_told, "the administrator has dropped mail");
+            }
             Answer { done, in_flight, missed, ..Answer::default() }
         }
         Err(error) => {
@@ -290,10 +296,11 @@ fn listed(ids: &[QueueId]) -> String {
 
 /// What each entry waits for; there may be many.
 async fn state(queue: &Arc<MailQueue>) -> Answer {
+    let paused = queue.is_paused();
     let queue = Arc::clone(queue);
     let told = tokio::task::spawn_blocking(move || queue.waits_for()).await;
     match told {
-        Ok(waiting) => Answer { waiting, ..Answer::default() },
+        Ok(waiting) => Answer { waiting, paused, ..Answer::default() },
         Err(error) => Answer { problem: Some(error.to_string()), ..Answer::default() },
     }
 }

@@ -82,6 +82,7 @@ pub fn look_around(configuration: &Configuration) -> Outlook {
     found.certificate();
     found.data_folder();
     found.files();
+    found.queue();
     found.signatures();
     outlook
 }
@@ -268,6 +269,15 @@ impl Found<'_> {
                 let shown = file.path.display();
                 self.problem("data_dir", format!("{shown} cannot be read by the daemon: {why}"));
             }
+        }
+    }
+
+    /// A pause is meant for a while, and is easily forgotten.
+    fn queue(&mut self) {
+        if self.configuration.queue.paused {
+            let message = "the queue is paused, so no mail leaves: once it may, write paused = false, \
+                           and mailweir reload";
+            self.warning("queue.paused", message.to_owned());
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// `[queue]`: when and how hard mail is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Nothing is tried: an operator wants to look at what waits before it leaves.
+    pub paused: bool,
     /// After so long a recipient that was not reached bounces (RFC 5321 §4.5.4.1: 4 to 5 days at
     /// least).
     pub lifetime: Duration,
@@ -29,6 +31,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            paused: false,
             lifetime: Duration::from_secs(5 * 24 * 3600),
             delay_warning: Duration::from_secs(4 * 3600),
             first_retry: Duration::from_secs(5 * 60),

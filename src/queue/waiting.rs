@@ -24,6 +24,8 @@ const BROUGHT_FORWARD: usize = 2;
 /// Everything that is in the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    /// Nothing is taken.
+    is_paused: bool,
     limits: Limits,
     relays: Relays,
     /// What is not being sent.
@@ -88,6 +90,7 @@ pub(super) enum Found<T> {
 impl Waiting {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
+            is_paused: false,
             limits,
             relays: Relays::default(),
             mails: HashMap::new(),
@@ -101,6 +104,11 @@ impl Waiting {
             held: BTreeMap::new(),
             resting: BTreeSet::new(),
         }
+    }
+
+    /// Has everything wait that is not being sent, or lets it go on.
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
     }
 
     /// Allows so many connections from now on; those beyond end with the entry that they carry.
@@ -250,6 +258,9 @@ impl Waiting {
 
     /// The next entry whose time has come, of the lane whose turn it is, with a new connection.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<(Lane, QueuedMail)> {
+        if self.is_paused {
+            return None;
+        }
         self.promote(now);
         while let Some(lane) = self.pop_turn() {
             let class = self.class(&lane);
@@ -274,9 +285,12 @@ impl Waiting {
         None
     }
 
-    /// Another entry for a connection that is open, unless its lane has too many, is on hold, or
-    /// keeps others from their share.
+    /// Another entry for a connection that is open, unless everything waits, or its lane has too
+    /// many, is on hold, or keeps others from their share.
     pub(super) fn take_more(&mut self, lane: &Lane, now: Timestamp) -> Option<QueuedMail> {
+        if self.is_paused {
+            return None;
+        }
         self.promote(now);
         let class = self.class(lane);
         let most = self.limits.of_lane(class);
@@ -368,6 +382,9 @@ impl Waiting {
 
     /// When something may be taken next, if it is not due already.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if self.is_paused {
+            return None;
+        }
         let mail = self.due.first().map(|(at, _)| *at);
         let lane = self.held.first_key_value().map(|((at, _), ())| *at);
         let sender = self.resting.first().map(|(at, ..)| *at);

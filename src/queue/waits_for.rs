@@ -11,6 +11,8 @@ use crate::store::QueueId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum WaitsFor {
+    /// The end of the pause of the whole queue.
+    Paused,
     /// The time of its next attempt.
     NextAttempt {
         /// When that is.
@@ -96,6 +98,7 @@ impl WaitsFor {
     /// The word for it.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Paused => "paused",
             Self::NextAttempt { .. } => "next-attempt",
             Self::Connection { .. } => "connection",
             Self::DestinationDown { .. } => "destination-down",
@@ -112,7 +115,11 @@ impl WaitsFor {
             Self::NextAttempt { until }
             | Self::DestinationDown { until }
             | Self::SenderTurnedAway { until } => Some(*until),
-            Self::Connection { .. } | Self::Memory | Self::InFlight | Self::Restart => None,
+            Self::Paused
+            | Self::Connection { .. }
+            | Self::Memory
+            | Self::InFlight
+            | Self::Restart => None,
         }
     }
 }
@@ -120,6 +127,7 @@ impl WaitsFor {
 impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Paused => f.write_str("waits, because the queue is paused (queue.paused)"),
             Self::NextAttempt { until } => write!(f, "next attempt {until}"),
             Self::Connection { share } => f.write_str(share.text()),
             Self::DestinationDown { until } => {

@@ -176,8 +176,10 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
         clock: Arc<dyn Clock>,
         chance: Chance,
     ) -> Arc<Self> {
+        let mut waiting = Waiting::new(Limits::of(&settings));
+        waiting.pause(settings.paused);
         Arc::new(Self {
-            waiting: Mutex::new(Waiting::new(Limits::of(&settings))),
+            waiting: Mutex::new(waiting),
             changed: Notify::new(),
             rounds: Mutex::new(None),
             courier,
@@ -194,9 +196,15 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
     /// `in_flight_bytes` of before: until it has ended, the old and the new may both be full.
     pub fn reload(&self, settings: Settings) {
         self.waiting().set_limits(Limits::of(&settings));
+        self.waiting().pause(settings.paused);
         let terms = self.terms.load().changed_to(settings);
         self.terms.store(Arc::new(terms));
         self.changed.notify_one();
+    }
+
+    /// Whether everything waits that is not being sent.
+    pub fn is_paused(&self) -> bool {
+        self.terms.load().settings.paused
     }
 
     /// Leads mail to these servers from now on; a connection that is open ends with its entry.
@@ -394,6 +402,11 @@ impl<C: Courier, L: Ledger> Queue<C, L> {
             None => {
                 sending.note(Stage::Memory);
                 let room = memory.room(mail.size, lane, class).await;
+                if self.is_paused() {
+                    // Nothing has begun yet; it has its turn when the queue goes on.
+                    self.waiting().add(mail);
+                    return open;
+                }
                 sending.note(Stage::Attempt);
                 room
             }

@@ -1,13 +1,14 @@
 //! What an operator is told of mail that waits, and what comes of a word on it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{BINARY, Daemon, Setup, text};
 use crate::support::refusing_port;
 use crate::support::remote::{Manners, Remote};
-use crate::support::sending::{outcomes, queue, route, started, submit};
+use crate::support::sending::{outcomes, prepared, queue, route, started, submit};
 use crate::support::wait_for;
 
 /// Nothing is tried twice by itself.
@@ -198,4 +199,77 @@ fn what_waits_for_a_destination_that_is_back_goes_at_once() {
         assert_eq!(outcomes(&daemon, recipient, 1), [format!("sent {recipient}")]);
     }
     assert!(queue(&daemon).is_empty());
+}
+
+/// A queue that was restored, or moved here, can be looked at before anything of it leaves.
+#[test]
+fn nothing_leaves_a_paused_queue_until_a_reload_lets_it_go() {
+    let far = Remote::start(Manners::default());
+    let with =
+        |paused: bool| format!("[queue]\npaused = {paused}\n{}", route("*", far.address.port()));
+    let setup = |paused| Setup { sections: with(paused), ..Setup::default() };
+    let mut daemon = prepared(setup(true));
+    let rewrite = |daemon: &Daemon, paused: bool| {
+        let text = std::fs::read_to_string(daemon.config()).expect("reads");
+        std::fs::write(daemon.config(), text.replace(&with(!paused), &with(paused)))
+            .expect("writes");
+    };
+    let checked = daemon.command(&["check-config"]);
+    assert!(text(&checked.stderr).contains("queue.paused: the queue is paused, so no mail leaves"));
+    daemon.launch(Command::new(BINARY));
+    assert_eq!(daemon.log().matches("the queue is paused").count(), 1, "{}", daemon.log());
+    let told = daemon.succeeds(&["queue", "list"]);
+    assert!(told.starts_with("the queue is empty\nthe queue is paused"), "{told}");
+    submit(&daemon, &["a@one.test", "b@two.test", "bob@example.test"], "held");
+    assert_eq!(daemon.folders("bob", "held"), ["INBOX"], "what stays here never waits");
+    assert_eq!(reasons(&daemon), is(&[("paused", 2)]));
+
+    // Hurried, it waits; dropped, it is gone, and its sender's report is no mail that leaves.
+    let told = daemon.succeeds(&["queue", "retry", "--all"]);
+    assert!(told.contains("is due, and waits, because the queue is paused"), "{told}");
+    assert!(told.contains("2 due but waiting\nthe queue is paused: nothing leaves"), "{told}");
+    assert_eq!(asked(&daemon, &["retry", "--all"])["paused"], true);
+    daemon.succeeds(&["queue", "drop", "--to", "b@two.test", "--bounce"]);
+    let all = outcomes(&daemon, "held", 2);
+    assert_eq!(all, ["sent bob@example.test", "bounced b@two.test 5.7.1"]);
+    assert_eq!(daemon.mailbox("alice").len(), 1, "her report");
+
+    // Neither a restart nor another reload lets anything go.
+    daemon.stop();
+    let told = daemon.succeeds(&["queue", "list"]);
+    assert!(
+        told.contains("no daemon is running") && told.contains("the queue is paused"),
+        "{told}"
+    );
+    daemon.launch(Command::new(BINARY));
+    assert!(text(&daemon.command(&["reload"]).stderr).contains("the queue is paused"));
+    assert_eq!(reasons(&daemon), is(&[("paused", 1)]));
+    assert_eq!(far.connections(), 0, "nobody was spoken to");
+
+    rewrite(&daemon, false);
+    let told = daemon.succeeds(&["reload"]);
+    assert!(
+        told.contains("reloaded: queue.paused\nreloaded: the queue goes on: mail leaves"),
+        "{told}"
+    );
+    wait_for("the rest to leave", || queue(&daemon).is_empty().then_some(()));
+    let taken: Vec<_> = far.taken().into_iter().map(|taken| taken.recipient).collect();
+    assert_eq!(taken, ["a@one.test"]);
+
+    // And back: what comes from then on waits.
+    rewrite(&daemon, true);
+    let told = daemon.succeeds(&["reload"]);
+    assert!(told.contains("reloaded: the queue is paused: no mail leaves"), "{told}");
+    submit(&daemon, &["c@one.test"], "later");
+    assert_eq!(reasons(&daemon), is(&[("paused", 1)]));
+    assert_eq!(far.taken().len(), 1);
+}
+
+/// What did not happen leaves no line.
+#[test]
+fn nothing_that_is_dropped_is_not_logged() {
+    let daemon = started("");
+    assert!(!daemon.command(&["queue", "drop", "1.0.0.0"]).status.success());
+    daemon.succeeds(&["queue", "drop", "--to", "nobody.test"]);
+    assert!(!daemon.log().contains("has dropped mail"), "{}", daemon.log());
 }

@@ -13,10 +13,16 @@ use crate::queue::WaitsFor;
 use crate::store::{Purpose, QueueId, QueuedMail, SettledOutcome};
 
 /// What entries wait for, as the daemon says.
-pub(super) enum States {
-    Known(HashMap<QueueId, WaitsFor>),
-    /// It cannot be asked, and why.
-    Unknown(String),
+pub(super) struct States {
+    known: Known,
+    /// Whether the whole queue is paused; without a daemon, whether the configuration says so.
+    pub(super) is_paused: bool,
+}
+
+enum Known {
+    Entries(HashMap<QueueId, WaitsFor>),
+    /// The daemon cannot be asked, and why.
+    Nothing(String),
 }
 
 /// What an entry waits for, as it is printed.
@@ -32,21 +38,25 @@ pub(super) struct State {
 }
 
 impl States {
-    pub(super) fn ask(data_dir: &Path) -> Self {
+    /// Asks the daemon of a data folder. `would_pause` says whether the next one to start would
+    /// begin with a pause.
+    pub(super) fn ask(data_dir: &Path, would_pause: bool) -> Self {
         match control::ask::<Answer>(data_dir, &Request::QueueState) {
-            Ok(Answer { problem: Some(problem), .. }) => Self::Unknown(problem),
-            Ok(answer) => {
-                let entries = answer.waiting.into_iter();
-                Self::Known(entries.map(|entry| (entry.id, entry.waits_for)).collect())
+            Ok(Answer { problem: Some(problem), paused, .. }) => {
+                Self { known: Known::Nothing(problem), is_paused: paused }
             }
-            Err(error) => Self::Unknown(error.to_string()),
+            Ok(Answer { waiting, paused, .. }) => {
+                let entries = waiting.into_iter().map(|entry| (entry.id, entry.waits_for));
+                Self { known: Known::Entries(entries.collect()), is_paused: paused }
+            }
+            Err(error) => Self { known: Known::Nothing(error.to_string()), is_paused: would_pause },
         }
     }
 
     pub(super) fn of(&self, id: QueueId) -> State {
-        let states = match self {
-            Self::Known(states) => states,
-            Self::Unknown(why) => {
+        let states = match &self.known {
+            Known::Entries(states) => states,
+            Known::Nothing(why) => {
                 return State { reason: "no-daemon", until: None, text: why.clone() };
             }
         };

@@ -102,9 +102,11 @@ impl<'a> Summed<'a> {
             self.octets,
             rounded(age)
         );
-        for (reason, words) in
-            [("in-flight", "being sent"), ("connection", "waiting for a free connection")]
-        {
+        for (reason, words) in [
+            ("in-flight", "being sent"),
+            ("connection", "waiting for a free connection"),
+            ("paused", "waiting, because the queue is paused"),
+        ] {
             if let Some(count) = self.waits_for.get(reason) {
                 line += &format!(", {count} {words}");
             }

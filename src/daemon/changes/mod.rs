@@ -82,6 +82,11 @@ impl Changes {
                 self.in_force.extend(before.keys.differing(&now.keys, prefix));
             }
         }
+        match (before.queue.paused, now.queue.paused) {
+            (false, true) => self.in_force.push("the queue is paused: no mail leaves".to_owned()),
+            (true, false) => self.in_force.push("the queue goes on: mail leaves".to_owned()),
+            (true, true) | (false, false) => {}
+        }
         let mut routes = Vec::new();
         for (domain, route) in &now.routes.fixed {
             if before.routes.fixed.get(domain) != Some(route) {

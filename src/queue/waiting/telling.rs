@@ -51,6 +51,9 @@ impl Waiting {
             });
         }
         let mail = self.mails.get(&id)?;
+        if self.is_paused {
+            return Some(WaitsFor::Paused);
+        }
         let next_attempt = mail.state.next_attempt;
         if self.due.contains(&(next_attempt, id)) {
             return Some(WaitsFor::NextAttempt { until: next_attempt });

@@ -63,6 +63,33 @@ fn take(waiting: &mut Waiting, now: Timestamp) -> Option<String> {
 }
 
 #[test]
+fn nothing_is_taken_during_a_pause_and_everything_after_it() {
+    let mut waiting = Waiting::new(limits(200, 2));
+    waiting.add(mail(1, "one.test", NOW));
+    let (lane, _) = waiting.take(NOW).expect("before the pause");
+    waiting.add(mail(2, "one.test", NOW));
+    waiting.add(mail(3, "two.test", NOW));
+    waiting.add(mail(4, "two.test", at(60)));
+    waiting.pause(true);
+    for now in [NOW, at(3600)] {
+        assert_eq!(take(&mut waiting, now), None);
+        assert_eq!(waiting.take_more(&lane, now), None, "nor over a connection that is open");
+    }
+    assert_eq!(waiting.next_due(), None, "there is no moment to wake up for");
+    let waits_for = |waiting: &mut Waiting, number| waiting.waits_for(id(number), at(3600));
+    assert_eq!(waits_for(&mut waiting, 1), Some(WaitsFor::InFlight));
+    for number in 2..=4 {
+        assert_eq!(waits_for(&mut waiting, number), Some(WaitsFor::Paused));
+    }
+    assert_eq!(waiting.hurry(&[id(4)], NOW), [(id(4), Found::Waiting(()))]);
+    assert!(matches!(waiting.remove(id(3)), Found::Waiting(_)), "an operator may drop");
+    waiting.close(&lane);
+
+    waiting.pause(false);
+    assert_eq!(all(&mut waiting, NOW), ["4.0.0.0", "2.0.0.0"], "what was hurried is due");
+}
+
+#[test]
 fn destinations_take_turns_within_their_connections() {
     let mut waiting = Waiting::new(limits(200, 2));
     for number in 1..=4 {
