@@ -159,7 +159,6 @@ struct Opened {
 impl Opened {
     fn of(configuration: &Configuration) -> Result<Self, StartError> {
         let data_dir = &configuration.store.data_dir;
-        private::tell_wide(data_dir);
         let resolver = dns::Configured::new(&configuration.dns, Path::new(RESOLVER_BASE))?;
         let hostname = Domain::parse(&configuration.pipeline.hostname)?;
         let store = Store::open(&configuration.store, &configuration.events)?;

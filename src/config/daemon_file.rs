@@ -90,7 +90,12 @@ pub(super) fn read(
     configuration.organizations = organizations(&root, path, known, &register, reader);
     root.finish();
     warnings::own_routes(&root, &configuration.organizations);
-    warnings::open_key(&root, &configuration.store);
+    if let Some(key) = &configuration.store.master_key_file {
+        warnings::open_secret(&root.section("store"), "master_key_file", key);
+    }
+    if let Some(tls) = &configuration.tls {
+        warnings::open_secret(&root.section("tls"), "private_key", &tls.private_key);
+    }
     let organizations = &configuration.organizations;
     let all = organizations.iter().map(|config| Arc::clone(&config.indexed)).collect();
     match Directory::new(all) {

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use super::reader::{Section, relative_to};
 use super::stamp::Stamps;
 use super::tree::Place;
+use super::warnings;
 use crate::files::open_regular;
 use crate::mail::{Gateway, GatewayHost, GatewayLogin, Secret};
 use crate::pipeline::Extension;
@@ -87,6 +88,9 @@ pub(super) fn login(
         section.problem("user_name", format!("{bad:?} is empty, or has a control character"));
     }
     let password = named_file(section, "password_file", path, stamps, password);
+    if let Some(file) = section.text("password_file") {
+        warnings::open_secret(section, "password_file", &relative_to(path, file));
+    }
     match (section.has("user_name"), section.has("password_file")) {
         (true, false) => section.problem("user_name", "needs a password_file beside it"),
         (false, true) => section.problem("password_file", "needs a user_name beside it"),

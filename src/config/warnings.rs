@@ -1,7 +1,7 @@
 //! What is valid, but hardly meant: told by `check-config` and at the start, and nothing more.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
@@ -10,10 +10,10 @@ use super::hints;
 use super::mailbox_rules::MailboxRulesByUser;
 use super::reader::{Reader, Section};
 use crate::directory::{Directory, EntityState, IndexedOrganization, ResolveError};
+use crate::files::open_to_everybody;
 use crate::journal;
 use crate::mail::{Address, Domain};
 use crate::rules::{Action, Party, Pattern, Rule, RuleSet};
-use crate::store;
 
 /// The sections of the main file that variables of the environment reach.
 const SECTIONS: [&str; 13] = [
@@ -53,15 +53,10 @@ pub(super) fn own_routes(root: &Section<'_>, organizations: &[Arc<OrganizationCo
     }
 }
 
-/// A master key that everybody on the machine can read.
-pub(super) fn open_key(root: &Section<'_>, store: &store::Settings) {
-    let Some(path) = &store.master_key_file else { return };
-    // One that is not there is told by who opens it.
-    let Ok(metadata) = std::fs::metadata(path) else { return };
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o007 != 0 {
-        let message = format!("{} is open to everybody (mode {mode:04o})", path.display());
-        root.section("store").warning("master_key_file", message);
+/// A key or password that everybody on the machine can read, or put another in the place of.
+pub(super) fn open_secret(section: &Section<'_>, key: &str, file: &Path) {
+    if let Some(message) = open_to_everybody(file) {
+        section.warning(key, message);
     }
 }
 

@@ -5,32 +5,33 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::{Others, rights_of_others};
+
 /// Files that are named; more are only counted.
 const NAMED: usize = 5;
 /// Files that are looked at: a start must not take long.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// Tells of a data folder that others may enter, and of files in it that others may read.
-pub(super) fn tell_wide(data_dir: &Path) {
-    let wide = wide(data_dir);
-    for path in wide.iter().take(NAMED) {
-        tracing::warn!(path = %path.display(),
-            "others than the daemon's user have rights to it; chmod go= takes them away");
-    }
-    if wide.len() > NAMED {
-        tracing::warn!(files = wide.len() - NAMED, "others have rights to more files there");
-    }
-}
-
-/// The folder and what is in it, as far as others have rights to it. Links are nobody's.
-fn wide(data_dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// What there is to tell of a data folder that others may enter, and of files in it that others may
+/// read: keys, passwords' hashes, mail, events. Links are nobody's.
+pub(super) fn rights_in(data_dir: &Path) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut more = 0;
     walk(data_dir, |path, metadata| {
-        if !metadata.is_symlink() && metadata.mode() & 0o077 != 0 {
-            found.push(path.to_owned());
+        if metadata.is_symlink() {
+            return;
+        }
+        match rights_of_others(path, metadata.mode(), Others::GroupAndEverybody) {
+            Some(message) if told.len() < NAMED => told.push(message),
+            Some(_) => more += 1,
+            None => {}
         }
     });
-    found
+    if more > 0 {
+        let shown = data_dir.display();
+        told.push(format!("{more} more files there: chmod -R go= {shown} is for all of them"));
+    }
+    told
 }
 
 /// Shows the folder and what is in it, as far as a start can wait for it.
@@ -102,12 +103,27 @@ mod tests {
         set(&inside, 0o700);
         set(&file, 0o600);
         std::os::unix::fs::symlink("/nowhere", dir.path().join("link")).expect("links");
-        assert!(wide(dir.path()).is_empty());
+        assert!(rights_in(dir.path()).is_empty());
+        let told = |path: &Path, mode: &str| {
+            let shown = path.display();
+            format!(
+                "others than its owner have rights to {shown} (mode {mode}): chmod go= {shown} takes \
+                 them away"
+            )
+        };
         set(&file, 0o640);
-        assert_eq!(wide(dir.path()), std::slice::from_ref(&file));
+        assert_eq!(rights_in(dir.path()), [told(&file, "0640")]);
         set(dir.path(), 0o711);
-        assert_eq!(wide(dir.path()), [dir.path().to_owned(), file]);
-        assert!(wide(&dir.path().join("none")).is_empty());
+        assert_eq!(rights_in(dir.path()), [told(dir.path(), "0711"), told(&file, "0640")]);
+        assert!(rights_in(&dir.path().join("none")).is_empty());
+        for number in 0..NAMED {
+            let more = inside.join(format!("more-{number}"));
+            fs::write(&more, "").expect("writes");
+            set(&more, 0o644);
+        }
+        let all = rights_in(dir.path());
+        assert_eq!(all.len(), NAMED + 1, "{all:?}");
+        assert!(all[NAMED].starts_with("2 more files there: chmod -R go= "), "{all:?}");
     }
 
     /// Only root can give files away.

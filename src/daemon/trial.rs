@@ -206,6 +206,9 @@ impl Found<'_> {
         }
         self.room(&nearest);
         self.owners();
+        for message in private::rights_in(data_dir) {
+            self.warning("data_dir", message);
+        }
     }
 
     /// With less room than stays free, every message would be deferred from the first on.

@@ -34,7 +34,9 @@ fn certificate(daemon: &Daemon, names: &[&str], days_left: i64) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let made = parameters.self_signed(&key).expect("signs");
     fs::write(daemon.path("mx.pem"), made.pem()).expect("writes");
-    fs::write(daemon.path("mx.key"), key.serialize_pem()).expect("writes");
+    let file = daemon.path("mx.key");
+    fs::write(&file, key.serialize_pem()).expect("writes");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("closes");
 }
 
 const TLS: &str = "[tls]\ncertificate = \"mx.pem\"\nprivate_key = \"mx.key\"\n";

@@ -145,18 +145,45 @@ fn a_route_for_a_domain_of_ones_own_is_told() {
 }
 
 #[test]
-fn a_master_key_that_is_open_to_everybody_is_told() {
+fn a_secret_that_is_open_to_everybody_is_told() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = tempfile::tempdir().expect("a folder");
-    let key = dir.path().join("master.key");
-    fs::write(&key, "0".repeat(64)).expect("writes");
-    let main = format!("{MAIN}[store]\nmaster_key_file = \"{}\"\n", key.display());
-    for (mode, is_told) in [(0o644, true), (0o600, false), (0o440, false)] {
-        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("sets the mode");
-        let told = warned(&main, ORGANIZATION, &[]);
-        assert_eq!(told.len(), usize::from(is_told), "{mode:o}: {told:?}");
-        assert!(told.iter().all(|it| it.ends_with("is open to everybody (mode 0644)")), "{told:?}");
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("sets the mode");
+    };
+    set(dir.path(), 0o755);
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "0".repeat(64)).expect("writes");
+    let shown = secret.display();
+    let master = format!("{MAIN}[store]\nmaster_key_file = \"{shown}\"\n");
+    let tls = format!("{MAIN}[tls]\ncertificate = \"mx.pem\"\nprivate_key = \"{shown}\"\n");
+    let login = format!("user_name = \"u\"\npassword_file = \"{shown}\"\n");
+    let route = format!("{MAIN}[[queue_route]]\ndomain = \"*\"\nhost = \"127.0.0.1\"\n{login}");
+    let gateway = format!(
+        "{ORGANIZATION}[[smtp_gateway]]\nname = \"g\"\naddress = \"127.0.0.1\"\nport = 25\n{login}"
+    );
+    let everybody = format!(
+        "everybody on this machine has rights to {shown} (mode 0644): chmod o= {shown} takes them \
+         away"
+    );
+    let everybody = everybody.replace(&format!("{}/", dir.path().display()), "");
+    for (main, organization, place) in [
+        (master.as_str(), ORGANIZATION, "main.toml:5: store.master_key_file"),
+        (tls.as_str(), ORGANIZATION, "main.toml:6: tls.private_key"),
+        (route.as_str(), ORGANIZATION, "main.toml:8: queue_route[0].password_file"),
+        (MAIN, gateway.as_str(), "org.toml:10: smtp_gateway[0].password_file"),
+    ] {
+        for (mode, is_told) in [(0o644, true), (0o600, false), (0o440, false)] {
+            set(&secret, mode);
+            let told = warned(main, organization, &[]);
+            let told: Vec<_> = told
+                .iter()
+                .map(|it| it.replace(&format!("{}/", dir.path().display()), ""))
+                .collect();
+            let expected = is_told.then(|| format!("{place}: {everybody}"));
+            assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{place} {mode:o}");
+        }
     }
 }
 
