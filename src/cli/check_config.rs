@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{DEFAULT_CONFIG, environment, output, runtime};
 use crate::config::{self, Configuration, Examined, Problem, Problems};
-use crate::daemon;
+use crate::daemon::{self, Outlook};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckConfigArguments {
@@ -28,6 +28,8 @@ struct Summary<'a> {
     ok: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<JsonProblem<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<JsonProblem<'a>>,
     listeners: Vec<&'a str>,
     organizations: Vec<OrganizationSummary<'a>>,
 }
@@ -85,7 +87,8 @@ impl<'a> JsonProblem<'a> {
 
 pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     let path = arguments.file.as_ref().unwrap_or(&arguments.config);
-    let (configuration, problems) = examine(path)?;
+    let Found { configuration, outlook } = examine(path)?;
+    let Outlook { problems, warnings, notes } = outlook;
     let configuration = match configuration {
         Some(configuration) if problems.is_empty() => configuration,
         _ => {
@@ -96,14 +99,19 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
             return Err(Problems(problems).into());
         }
     };
-    let summary = summary(&configuration);
+    let mut summary = summary(&configuration);
     if arguments.json {
+        summary.warnings = warnings.iter().map(JsonProblem::of).collect();
+        summary.notes = notes.iter().map(JsonProblem::of).collect();
         return output::json(&summary);
     }
-    for warning in &configuration.warnings {
+    for warning in &warnings {
         output::note(&format!("warning: {warning}"));
     }
-    let verdict = match configuration.warnings.len() {
+    for note in &notes {
+        output::note(&format!("note: {note}"));
+    }
+    let verdict = match warnings.len() {
         0 => "is fine".to_owned(),
         count => format!("can be used, with {}", output::counted(count as u64, "warning")),
     };
@@ -120,19 +128,29 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A configuration, and all that there is to tell of it.
+struct Found {
+    configuration: Option<Configuration>,
+    outlook: Outlook,
+}
+
 /// Reads the files, and tries out what they name; a mistake in one hides none in another.
-fn examine(path: &Path) -> anyhow::Result<(Option<Configuration>, Vec<Problem>)> {
+fn examine(path: &Path) -> anyhow::Result<Found> {
     let Examined { configuration, mut problems } = config::examine(path, environment());
-    let Some(mut configuration) = configuration else { return Ok((None, problems)) };
+    let Some(configuration) = configuration else {
+        let outlook = Outlook { problems, ..Outlook::default() };
+        return Ok(Found { configuration: None, outlook });
+    };
     match daemon::try_out(&configuration) {
         Ok(()) => problems.extend(daemon::open_domain_keys(&configuration)),
         Err(Problems(found)) => problems.extend(found),
     }
-    let outlook = daemon::look_around(&configuration);
-    problems.extend(outlook.problems);
-    configuration.warnings.extend(outlook.warnings);
+    let around = daemon::look_around(&configuration);
+    problems.extend(around.problems);
     problems.extend(runtime()?.block_on(daemon::ask_resolver(&configuration)));
-    Ok((Some(configuration), problems))
+    let warnings = configuration.warnings.iter().cloned().chain(around.warnings).collect();
+    let outlook = Outlook { problems, warnings, notes: around.notes };
+    Ok(Found { configuration: Some(configuration), outlook })
 }
 
 fn summary(configuration: &Configuration) -> Summary<'_> {
@@ -154,7 +172,8 @@ fn summary(configuration: &Configuration) -> Summary<'_> {
     });
     Summary {
         ok: true,
-        warnings: configuration.warnings.iter().map(JsonProblem::of).collect(),
+        warnings: Vec::new(),
+        notes: Vec::new(),
         listeners: configuration.listeners.iter().map(|listener| &*listener.name).collect(),
         organizations: organizations.collect(),
     }

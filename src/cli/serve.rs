@@ -61,6 +61,9 @@ fn tell_findings(configuration: &Configuration) -> Vec<String> {
         tracing::warn!("{warning}");
         told.push(warning.to_string());
     }
+    for note in &outlook.notes {
+        tracing::info!("{note}");
+    }
     told
 }
 

@@ -27,6 +27,8 @@ const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Whom the unit runs the daemon as, and where it lets it write.
 pub const UNIT_USER: &str = "mailweir";
 const UNIT_DATA_DIR: &str = "/var/lib/mailweir";
+/// Names of users in several organizations that are told one by one; more are only counted.
+const SHARED_NAMED: usize = 10;
 /// Domains without signatures that are told one by one; more are only counted.
 const UNSIGNED_NAMED: usize = 10;
 /// How long the resolver may take to answer a first question.
@@ -39,6 +41,8 @@ pub struct Outlook {
     pub problems: Vec<Problem>,
     /// Nothing is wrong yet.
     pub warnings: Vec<Problem>,
+    /// What is as it should be, and worth a look: it may not be what was meant.
+    pub notes: Vec<Problem>,
 }
 
 /// Everything without which the daemon does not start: zone file, certificate, key, certificate
@@ -84,6 +88,7 @@ pub fn look_around(configuration: &Configuration) -> Outlook {
     found.files();
     found.queue();
     found.signatures();
+    found.namesakes();
     outlook
 }
 
@@ -136,6 +141,11 @@ impl Found<'_> {
     fn warning(&mut self, key: &str, message: String) {
         let place = self.configuration.places.of(key);
         self.outlook.warnings.push(Problem { place, key: key.to_owned(), message });
+    }
+
+    fn note(&mut self, key: &str, message: String) {
+        let place = self.configuration.places.of(key);
+        self.outlook.notes.push(Problem { place, key: key.to_owned(), message });
     }
 
     /// Other servers look the name up, and many refuse mail from one that means nothing to them.
@@ -203,6 +213,10 @@ impl Found<'_> {
         } else if let Err(why) = Access::of_daemon(data_dir).write_in(&nearest) {
             let what = if nearest == *data_dir { "written to" } else { "made" };
             self.problem("data_dir", format!("{shown} cannot be {what}: {why}"));
+        } else if nearest != *data_dir {
+            // A name that is mistyped looks like a daemon without mail and passwords.
+            let what = "the first start makes it, with a new master key, and without mail or passwords";
+            self.note("data_dir", format!("{shown} is not there yet: {what}"));
         }
         self.room(&nearest);
         self.owners();
@@ -336,6 +350,29 @@ impl Found<'_> {
             );
             let (place, key) = (String::new(), "domains".to_owned());
             self.outlook.warnings.push(Problem { place, key, message });
+        }
+    }
+}
+
+impl Found<'_> {
+    /// Users of different organizations with one name, which logs nobody in.
+    fn namesakes(&mut self) {
+        let shared = self.configuration.directory.shared_names();
+        for (name, aliases) in shared.iter().take(SHARED_NAMED) {
+            let organizations = match aliases.as_slice() {
+                [first, second] => format!("{first} and {second}"),
+                [first, second, more @ ..] => format!("{first}, {second} and {} more", more.len()),
+                _ => continue,
+            };
+            let message = format!(
+                "{name} is a user's name in {organizations}: they log in with their addresses, the name \
+                 alone logs nobody in"
+            );
+            self.note("organization", message);
+        }
+        if shared.len() > SHARED_NAMED {
+            let more = shared.len() - SHARED_NAMED;
+            self.note("organization", format!("so are {more} more names"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From an address to mailboxes, here and elsewhere.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::expansion::{Expansion, Expansions, Member, NotExpanded, RemoteMember};
@@ -92,6 +92,8 @@ pub struct IndexedOrganization {
     /// By name.
     names: HashMap<Arc<str>, Entity>,
     entities: HashMap<EntityId, Entity>,
+    /// The names of users in lower case, of those that have capitals.
+    lowered: HashSet<Box<str>>,
     /// Places of permissions, by their owner's name.
     permissions: HashMap<Arc<str>, Vec<usize>>,
     /// What groups come to, once somebody has written to them.
@@ -237,6 +239,11 @@ impl Directory {
         self.of_domain(domain).map(|indexed| &indexed.organization)
     }
 
+    /// Whether an address is somebody's, who may be disabled; with a tag too, where there are tags.
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.of_domain(address.domain()).is_some_and(|indexed| indexed.find(address).is_some())
+    }
+
     /// The mailboxes and remote users behind an address: its own, or those of a group's members,
     /// nested groups opened, each once, disabled ones left out.
     ///
@@ -280,17 +287,23 @@ impl Resolved {
 /// A login's name: [`Directory::resolve`] is for mail, this for people.
 impl Directory {
     /// The user whom a login names by an address of the user's own, exactly; or by the bare name,
-    /// where there is only one organization to which it can belong. Groups and resources have no
-    /// password, and nobody logs in with a tag or as postmaster.
+    /// where only one organization has a user of that name, however it is capitalized: a name that
+    /// may mean two logs nobody in, so that nobody gets into a namesake's account by a password that
+    /// happens to be the same. Groups and resources have no password, and nobody logs in with a tag
+    /// or as postmaster.
     pub fn user_for_login(&self, name: &str) -> Option<(&Arc<Organization>, &User)> {
         let by_address = || {
             let address = Address::parse(name).ok()?;
             let indexed = self.of_domain(address.domain())?;
             Some((indexed, *indexed.addresses.get(address.key().as_str())?))
         };
-        let by_name = || match self.organizations.as_slice() {
-            [indexed] => Some((indexed, *indexed.names.get(name)?)),
-            _ => None,
+        let by_name = || {
+            let lowered = name.to_lowercase();
+            let mut having = self.organizations.iter().filter(|it| it.has_user_called(&lowered));
+            match (having.next(), having.next()) {
+                (Some(indexed), None) => Some((indexed, *indexed.names.get(name)?)),
+                _ => None,
+            }
         };
         let (indexed, entity) = by_address().or_else(by_name)?;
         match entity {
@@ -303,6 +316,40 @@ impl Directory {
     pub fn organization_for_login(&self, name: &str) -> Option<&Arc<Organization>> {
         let domain = Domain::parse(name.rsplit_once('@')?.1).ok()?;
         self.of_domain(&domain).map(|indexed| &indexed.organization)
+    }
+
+    /// Whether another organization than this one has a user of that name, so that the bare name logs
+    /// nobody in.
+    pub fn has_namesake(&self, organization: &OrganizationId, name: &str) -> bool {
+        let lowered = name.to_lowercase();
+        let mut others = self.organizations.iter();
+        others.any(|it| it.organization.id != *organization && it.has_user_called(&lowered))
+    }
+
+    /// The names, in lower case, that users of several organizations have, each with the aliases of
+    /// these organizations. Takes time linear in the number of users.
+    pub fn shared_names(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut first: HashMap<String, &str> = HashMap::new();
+        let mut shared: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        if self.organizations.len() < 2 {
+            return shared;
+        }
+        for organization in self.organizations() {
+            let alias = organization.alias.as_str();
+            for user in &organization.users {
+                let name = user.name.to_lowercase();
+                let known = *first.entry(name.clone()).or_insert(alias);
+                let aliases =
+                    if known == alias { continue } else { shared.entry(name).or_default() };
+                if aliases.is_empty() {
+                    aliases.push(known);
+                }
+                if aliases.last() != Some(&alias) {
+                    aliases.push(alias);
+                }
+            }
+        }
+        shared
     }
 
     fn of_domain(&self, domain: &Domain) -> Option<&Arc<IndexedOrganization>> {
@@ -336,12 +383,17 @@ impl IndexedOrganization {
             addresses: HashMap::new(),
             names: HashMap::new(),
             entities: HashMap::new(),
+            lowered: HashSet::new(),
             permissions: HashMap::new(),
             expansions: Expansions::default(),
         };
         for (place, user) in organization.users.iter().enumerate() {
             indexed.add(Entity::User(place), &user.name, &user.email, &user.aliases, conflicts);
             indexed.identify(Entity::User(place), &user.id, conflicts);
+            let lowered = user.name.to_lowercase();
+            if *lowered != *user.name {
+                indexed.lowered.insert(lowered.into());
+            }
         }
         for (place, resource) in organization.resources.iter().enumerate() {
             let user = &resource.mailbox;
@@ -455,6 +507,11 @@ impl IndexedOrganization {
         matches!(local_part, "postmaster" | "abuse")
             .then(|| self.names.get(&self.organization.postmaster).copied())
             .flatten()
+    }
+
+    /// Whether it has a user whose name is this one in lower case.
+    fn has_user_called(&self, lowered: &str) -> bool {
+        matches!(self.names.get(lowered), Some(Entity::User(_))) || self.lowered.contains(lowered)
     }
 
     /// The user, resource or group of that name.

@@ -210,17 +210,50 @@ fn a_login_names_a_user_exactly() {
     for nobody in ["sales@example.test", "room@example.test", "alice@other.test", "", "@"] {
         check(&one, nobody, None);
     }
-    let second = Organization {
+    let domains = vec![Domain::parse("other.test").expect("a domain")];
+    let mut second = Organization {
         alias: "other".into(),
         id: OrganizationId::of_alias("other"),
-        domains: vec![Domain::parse("other.test").expect("a domain")],
+        domains,
         ..organization()
     };
+    // bob and carol are users of the first alone, zoe of the second; alice and sales of both, the
+    // one as a user with another capital, the other as a user and a group.
+    second.users.retain(|user| &*user.name == "alice");
+    for name in ["Zoe", "sales"] {
+        second.users.push(User { name: name.into(), ..second.users[0].clone() });
+    }
+    second.users[0].name = "Alice".into();
+    for user in &mut second.users {
+        let local_part = user.name.to_lowercase();
+        user.email = Address::from_parts(&local_part, "other.test").expect("an address");
+        user.aliases.clear();
+    }
+    second.groups.clear();
+    second.resources.clear();
+    second.permissions.clear();
     let both = [organization(), second].map(Arc::new).map(IndexedOrganization::new);
     let both = both.into_iter().map(|indexed| indexed.expect("no conflicts within")).collect();
     let two = Directory::new(both).expect("no conflicts between");
     check(&two, "alice@example.test", Some("alice"));
-    check(&two, "alice", None);
+    for shared in ["alice", "Alice", "ALICE"] {
+        check(&two, shared, None);
+    }
+    check(&two, "Alice@other.test", Some("Alice"));
+    check(&two, "bob", Some("bob"));
+    check(&two, "Zoe", Some("Zoe"));
+    check(&two, "zoe", None);
+    check(&two, "sales", Some("sales"));
+    let shared = two.shared_names();
+    assert_eq!(
+        shared.into_iter().collect::<Vec<_>>(),
+        [("alice".to_owned(), vec!["example", "other"])]
+    );
+    let first = OrganizationId::of_alias("example");
+    for (name, has_one) in [("alice", true), ("Alice", true), ("bob", false), ("zoe", true)] {
+        assert_eq!(two.has_namesake(&first, name), has_one, "{name}");
+    }
+    assert!(one.shared_names().is_empty());
     let domains = ["eve@example.test", "eve@other.test", "eve@else.test", "eve"];
     let found = domains.map(|name| two.organization_for_login(name).map(|it| it.alias.as_str()));
     assert_eq!(found, [Some("example"), Some("other"), None, None]);

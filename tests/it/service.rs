@@ -172,11 +172,58 @@ fn a_reload_says_what_becomes_of_the_mail_of_who_is_gone() {
     assert!(told.contains("users removed: carl\n"), "{told}");
     assert!(told.contains("mailboxes of those who were removed are closed, and stay"), "{told}");
     let text = text.replace("alias = \"example\"", "alias = \"other\"");
-    fs::write(&file, text).expect("writes");
+    fs::write(&file, &text).expect("writes");
     let told = daemon.succeeds(&["reload"]);
     let stays = "organization example is gone; its mail and passwords stay, for when an organization \
                  has this alias or its id m-";
     assert!(told.contains(stays), "{told}");
+    assert!(!told.contains("refused"), "everybody's addresses are there: {told}");
+
+    // Resources, groups and addresses: where their mail is, and what becomes of more of it.
+    let without = |text: &str, begin: &str| {
+        let start = text.find(begin).expect("is there");
+        let end = text[start + 2..].find("\n[[").map_or(text.len(), |end| start + 2 + end + 1);
+        text[..start].to_owned() + &text[end..]
+    };
+    let text = without(&text, "[[resource]]").replace(", \"room\"]", "]");
+    fs::write(&file, &text).expect("writes");
+    let told = daemon.succeeds(&["reload"]);
+    assert!(told.contains("resources removed: room\n"), "{told}");
+    assert!(told.contains("mailboxes of those who were removed are closed, and stay"), "{told}");
+    let refused =
+        "mail for room@example.test is refused from now on, since nobody has the address\n";
+    assert!(told.contains(refused), "{told}");
+    let text = text.replace("aliases = [\"verkauf@example.org\"]\n", "");
+    fs::write(&file, &text).expect("writes");
+    let told = daemon.succeeds(&["reload"]);
+    assert!(told.contains("mail for verkauf@example.org is refused from now on"), "{told}");
+    let text = text.replace(", \"example.org\"]", "]").replace("\"sales\"", "\"team\"");
+    fs::write(&file, &text).expect("writes");
+    let told = daemon.succeeds(&["reload"]);
+    assert!(told.contains("groups removed: sales\n"), "{told}");
+    assert!(told.contains("mail for sales@example.test is refused from now on"), "{told}");
+    swaks(&daemon, BOB, "sales@example.test", "x", &[]).refused("550 5.1.1", "unknown-user");
+}
+
+/// A second organization may have users of the same names, whose bare names then log nobody in.
+#[test]
+fn a_reload_and_the_check_tell_of_namesakes() {
+    let second = |name: &str| {
+        format!("alias = \"other\"\ndomains = [\"other.test\"]\n[[user]]\nname = \"{name}\"\n")
+    };
+    let setup = Setup { more_organizations: vec![second("zoe")], ..Setup::default() };
+    let daemon = setup.start();
+    assert!(!text(&daemon.command(&["check-config"]).stderr).contains("note: "));
+    fs::write(daemon.path("org0.toml"), second("Alice")).expect("writes");
+    let note = "organization: alice is a user's name in example and other: they log in with their \
+                addresses";
+    let checked = daemon.command(&["check-config"]);
+    assert!(text(&checked.stderr).contains(&format!("note: {note}")), "{}", text(&checked.stderr));
+    let told = daemon.succeeds(&["reload"]);
+    let both = "organization other: Alice: another organization has a user of this name, so both log \
+                in with their addresses from now on, and the name alone logs nobody in\n";
+    assert!(told.contains(both), "{told}");
+    assert!(!daemon.succeeds(&["reload"]).contains("log in with"), "once");
 }
 
 /// What keeps a listener from its address, and what would let it.

@@ -1,5 +1,6 @@
 //! What a reload changes, in words.
 
+mod aftermath;
 mod contents;
 mod organization;
 
@@ -49,7 +50,7 @@ impl Changes {
         if beside.has_new_domain_keys {
             changes.in_force.push("the keys of mail domains".to_owned());
         }
-        changes.organizations(&before.organizations, &now.organizations);
+        changes.organizations(before, now);
         changes
     }
 
@@ -106,34 +107,44 @@ impl Changes {
         }
     }
 
-    fn organizations(
-        &mut self,
-        before: &[Arc<OrganizationConfig>],
-        now: &[Arc<OrganizationConfig>],
-    ) {
+    fn organizations(&mut self, before: &Configuration, now: &Configuration) {
+        let directory = &now.directory;
+        let before = &before.organizations;
+        let now = &now.organizations;
         for config in now {
-            let id = &config.organization.id;
-            let alias = &config.organization.alias;
-            let known = before.iter().find(|known| known.organization.id == *id);
+            let organization = &config.organization;
+            let alias = &organization.alias;
+            let known = before.iter().find(|known| known.organization.id == organization.id);
+            let mut told = Vec::new();
             match known {
-                None => self.in_force.push(format!("organization {alias} is new")),
+                None => {
+                    self.in_force.push(format!("organization {alias} is new"));
+                    told.extend(aftermath::of_logins(None, organization, directory));
+                }
                 // A file that looks as it did is not read again.
                 Some(known) if Arc::ptr_eq(known, config) => {}
                 Some(known) => {
-                    let changed = organization::changes(known, config);
-                    let told = changed.iter().map(|what| format!("organization {alias}: {what}"));
-                    self.in_force.extend(told);
+                    let known_members = &known.organization;
+                    told.extend(organization::changes(known, config));
+                    told.extend(aftermath::of_addresses(known_members, directory));
+                    told.extend(aftermath::of_logins(Some(known_members), organization, directory));
                 }
             }
+            let told = told.iter().map(|what| format!("organization {alias}: {what}"));
+            self.in_force.extend(told);
         }
         for known in before {
-            let id = &known.organization.id;
-            if !now.iter().any(|config| config.organization.id == *id) {
-                let alias = &known.organization.alias;
+            let organization = &known.organization;
+            if !now.iter().any(|config| config.organization.id == organization.id) {
+                let alias = &organization.alias;
+                let id = &organization.id;
                 self.in_force.push(format!(
                     "organization {alias} is gone; its mail and passwords stay, for when an organization \
                      has this alias or its id {id} again"
                 ));
+                let refused = aftermath::of_addresses(organization, directory);
+                self.in_force
+                    .extend(refused.map(|refused| format!("organization {alias}: {refused}")));
             }
         }
         let order = |configs: &[Arc<OrganizationConfig>]| -> Vec<String> {

@@ -167,7 +167,7 @@ impl Logins {
 
     /// Who has these credentials, if the organization's access control rules let that user in
     /// over SMTP from the peer's address. The user name is one of a user's addresses, or the bare
-    /// name where there is one organization.
+    /// name where one organization alone has a user of that name.
     ///
     /// Dropped while it waits, it has told the peer nothing, and verifies to its end.
     ///
