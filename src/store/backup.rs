@@ -16,7 +16,7 @@ use super::credentials::{CREDENTIALS_FILE, CredentialStore};
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
 use super::layout::{DOMAIN_KEYS, Layout, lock_folder};
-use super::segment::{Catalog, Scanned, Scanner};
+use super::segment::{Catalog, Scanned, Scanner, first_damage};
 use super::{Settings, StoreError, durable};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::events::{Lsn, sink};
@@ -113,7 +113,7 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
 ///
 /// # Errors
 /// [`StoreError::InTheWay`] if the data folder holds a store already; [`StoreError::Locked`] if a
-/// daemon has it; [`StoreError::Damaged`] if the backup is not what was written;
+/// daemon has it; [`StoreError::Damaged`] and [`StoreError::Altered`] if the backup is not what was written;
 /// [`StoreError::Key`] if the master key that is there is another one; those of the file system, after which the data folder can be removed.
 pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreError> {
     let layout = Layout(settings);
@@ -137,8 +137,9 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     }
     for file in &manifest.files {
         let path = backup.join(&file.path);
-        if summed(&path, &file.path)? != *file {
-            return Err(super::damaged(&path, file.bytes, "it is not what the manifest says"));
+        let found = summed(&path, &file.path)?;
+        if found != *file {
+            return Err(altered(&path, file.bytes, found.bytes));
         }
     }
     durable::create_dir(&settings.data_dir)?;
@@ -150,6 +151,19 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     }
     layout.bind_to_check(&manifest.key_check)?;
     Ok(manifest)
+}
+
+/// What is wrong with a file that is not as the manifest says: a file of the log is damaged at its
+/// first record that is not whole; nothing marks places in the others.
+fn altered(path: &Path, expected_bytes: u64, found_bytes: u64) -> StoreError {
+    if let Some(damage) = first_damage(path) {
+        return damage;
+    }
+    let problem = match found_bytes == expected_bytes {
+        true => "it is as long, and says something else".to_owned(),
+        false => format!("it has {found_bytes} octets where there were {expected_bytes}"),
+    };
+    StoreError::Altered { path: path.into(), problem }
 }
 
 fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {

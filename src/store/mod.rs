@@ -100,6 +100,14 @@ pub enum StoreError {
         /// The number of its format.
         format: char,
     },
+    /// A file of a backup is not what was written, and nothing says where in it.
+    #[error("{path} is not what the manifest says: {problem}")]
+    Altered {
+        /// Which file.
+        path: PathBuf,
+        /// What is another.
+        problem: String,
+    },
     /// A sync failed earlier; nothing more is taken until a restart has looked at the log.
     #[error("an earlier sync failed, the store takes nothing until it is restarted")]
     Poisoned,

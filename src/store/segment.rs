@@ -327,6 +327,22 @@ impl Current {
     }
 }
 
+/// The first place in a file of the log at which there is no whole record; `None` for another file,
+/// and for one whose records are all whole.
+pub(super) fn first_damage(path: &Path) -> Option<StoreError> {
+    let whole_to_its_end = || {
+        let Some(segment) = Segment::read(path.into())? else { return Ok(()) };
+        let mut scanner = Scanner::over(vec![segment], Lsn(0))?;
+        while let Some(scanned) = scanner.next()? {
+            if let Scanned::Torn { path, offset, .. } = scanned {
+                return Err(damaged(&path, offset, "the record that begins there is not whole"));
+            }
+        }
+        Ok(())
+    };
+    whole_to_its_end().err()
+}
+
 /// A file of a foreign or later format holds no frames: taken for a torn end, all of it would be
 /// cut off. One that ends within the magic number is what a crash leaves of a new segment.
 fn check_magic(segment: &Segment, file: &File) -> Result<(), StoreError> {

@@ -236,6 +236,20 @@ async fn a_backup_made_under_load_has_all_that_was_acknowledged_before_it() {
     assert_eq!((report.problems.len(), report.records_to_index, report.events_to_write), (0, 0, 0));
 }
 
+/// Where the record begins that has an octet of a segment.
+fn record_around(segment: &[u8], at: usize) -> usize {
+    // Behind the magic number, each after its length and checksum.
+    let mut start = 8;
+    loop {
+        let length: [u8; 4] = segment[start..start + 4].try_into().expect("four octets");
+        let end = start + 8 + u32::from_le_bytes(length) as usize;
+        if at < end {
+            return start;
+        }
+        start = end;
+    }
+}
+
 #[tokio::test]
 async fn only_a_whole_backup_is_restored_and_only_where_nothing_is() {
     let scratch = Scratch::filled().await;
@@ -255,11 +269,29 @@ async fn only_a_whole_backup_is_restored_and_only_where_nothing_is() {
     for file in &manifest.files {
         let path = copy.join(&file.path);
         let whole = fs::read(&path).expect("reads");
-        fs::write(&path, &whole[..whole.len() / 2]).expect("writes");
-        let error = restore(&copy, &other.settings).expect_err("cut").to_string();
-        assert!(error.contains("not what the manifest says"), "{error}");
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let middle = whole.len() / 2;
+        let half = &whole[..middle];
+        let mut flipped = whole.clone();
+        flipped[middle] ^= 1;
+        let length = format!("it has {} octets where there were {}", half.len(), whole.len());
+        for (damaged, problem) in
+            [(half, length.as_str()), (&flipped, "it is as long, and says something else")]
+        {
+            fs::write(&path, damaged).expect("writes");
+            let error = restore(&copy, &other.settings).expect_err("is damaged").to_string();
+            let expected = match is_log {
+                true => format!(
+                    "is damaged at byte {}: the record that begins there is not whole",
+                    record_around(&whole, middle)
+                ),
+                false => format!("is not what the manifest says: {problem}"),
+            };
+            assert_eq!(error, format!("{} {expected}", path.display()));
+        }
         fs::write(&path, whole).expect("writes");
     }
+    assert!(!other.path("log").exists(), "all of it is checked before anything is written");
     restore(&copy, &other.settings).expect("whole again");
     let outward = Scratch::new();
     let path = copy.join("manifest.json");
@@ -267,7 +299,13 @@ async fn only_a_whole_backup_is_restored_and_only_where_nothing_is() {
     fs::write(&path, text).expect("writes");
     assert!(matches!(restore(&copy, &outward.settings), Err(StoreError::Damaged { .. })));
     fs::remove_file(&path).expect("removes");
-    assert!(matches!(restore(&copy, &outward.settings), Err(StoreError::NotFound(_))));
+    for (folder, what) in
+        [(copy.clone(), "is not a whole backup"), (copy.join("none"), "is not there")]
+    {
+        let error = restore(&folder, &outward.settings).expect_err("no backup");
+        assert!(matches!(error, StoreError::NotFound(_)), "{error:?}");
+        assert_eq!(error.to_string(), format!("{} {what}", folder.display()));
+    }
 }
 
 #[tokio::test]
