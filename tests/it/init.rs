@@ -198,8 +198,20 @@ fn without_a_terminal_what_is_missing_is_named() {
 #[test]
 fn on_a_terminal_what_is_missing_is_asked_for() {
     let daemon = nothing();
+    let (told, is_success) =
+        on_a_terminal(&daemon, "", b"localhost\n\nada@else.test\nada@example.test\nyes\n");
+    assert!(is_success, "{told}");
+    assert!(told.contains("The domain of the mail [example.test]: "), "{told}");
+    assert!(told.contains("The administrator's address [admin@example.test]: "), "{told}");
+    assert!(told.contains("\"localhost\" means nothing to other servers"), "{told}");
+    assert!(told.contains("ada@else.test must be an address at example.test"), "{told}");
+    assert!(told.contains("ada@example.test's password, which is not shown again: "), "{told}");
+}
+
+/// Runs `init` on a terminal, on which this is typed.
+fn on_a_terminal(daemon: &Daemon, more: &str, typed: &[u8]) -> (String, bool) {
     let line = format!(
-        "{BINARY} init --hostname {HOST} --config {} --data-dir {}",
+        "{BINARY} init --hostname {HOST} --config {} --data-dir {} {more}",
         daemon.config().display(),
         daemon.data().display()
     );
@@ -211,15 +223,52 @@ fn on_a_terminal_what_is_missing_is_asked_for() {
         .spawn()
         .expect("script is part of Debian's base");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(b"localhost\n\nada@else.test\nada@example.test\n").expect("writes");
+    stdin.write_all(typed).expect("writes");
     let output = child.wait_with_output().expect("ends");
-    let told = text(&output.stdout);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("The domain of the mail [example.test]: "), "{told}");
-    assert!(told.contains("The administrator's address [admin@example.test]: "), "{told}");
-    assert!(told.contains("\"localhost\" means nothing to other servers"), "{told}");
-    assert!(told.contains("ada@else.test must be an address at example.test"), "{told}");
-    assert!(told.contains("ada@example.test's password, which is not shown again: "), "{told}");
+    (text(&output.stdout), output.status.success())
+}
+
+/// Who has given all answers may still have meant other places.
+#[test]
+fn on_a_terminal_it_is_told_what_is_written_where_before_it_is() {
+    let daemon = nothing();
+    let answers = format!("--domain example.test --admin {ADMIN}");
+    let (told, is_success) = on_a_terminal(&daemon, &answers, b"no\n");
+    assert!(!is_success && told.contains("nothing is written"), "{told}");
+    for path in [daemon.config(), organization(&daemon), daemon.data()] {
+        assert!(told.contains(&format!("\n  {}\r\n", path.display())), "{told}");
+        assert!(!path.exists(), "{}", path.display());
+    }
+    let (told, is_success) = on_a_terminal(&daemon, &format!("{answers} --yes"), b"");
+    assert!(is_success && !told.contains("Go on [yes]"), "{told}");
+}
+
+/// Where nothing is made, no new folder is left for it either.
+#[test]
+fn what_fails_leaves_no_folder() {
+    let daemon = nothing();
+    let inside = daemon.path("new/etc/mailweir.toml");
+    let data = daemon.path("data").display().to_string();
+    let arguments = [&["init", "--data-dir", &data, "--ask-password"], &ANSWERS[..]].concat();
+    let run = |arguments: &[&str], password: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).arg("--config").arg(&inside).stdin(Stdio::piped());
+        command.env("MAILWEIR__DNS__ZONE_FILE", daemon.path("demo.zone"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(password.as_bytes()).expect("writes");
+        drop(stdin);
+        child.wait().expect("ends").success()
+    };
+    assert!(!run(&arguments, "weak\n"));
+    assert!(!daemon.path("new").exists() && !daemon.data().exists());
+    fs::create_dir(daemon.path("new")).expect("makes");
+    assert!(!run(&arguments, "weak\n"));
+    let left = fs::read_dir(daemon.path("new")).expect("was there before").count();
+    assert_eq!(left, 0, "what was made for it alone");
+    assert!(run(&arguments, "Lemon-tree1\n"));
+    assert!(inside.exists());
 }
 
 #[test]

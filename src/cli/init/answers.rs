@@ -76,6 +76,30 @@ impl Answers {
     }
 }
 
+/// Whether whoever sits at the terminal agrees to what is about to be made. Without a terminal, who
+/// has given all the answers has agreed.
+pub(super) fn agreed(plan: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    agrees(plan, &mut io::stdin().lock(), &mut io::stderr().lock())
+}
+
+fn agrees(plan: &str, input: &mut impl BufRead, output: &mut impl Write) -> anyhow::Result<bool> {
+    for line in plan.lines() {
+        writeln!(output, "{}", harmless(line))?;
+    }
+    Terminal { input, output }.ask("Go on", Some("yes".to_owned()), yes_or_no)
+}
+
+fn yes_or_no(text: &str) -> Result<bool, &'static str> {
+    match text.to_lowercase().as_str() {
+        "yes" | "y" => Ok(true),
+        "no" | "n" => Ok(false),
+        _ => Err("write yes or no"),
+    }
+}
+
 /// Whoever answers questions.
 struct Terminal<'a, R, W> {
     input: &'a mut R,
@@ -176,6 +200,27 @@ mod tests {
         let answers = Answers::ask(&arguments, &mut input.as_bytes(), &mut output);
         let told = String::from_utf8(output).expect("text");
         (answers.map_err(|error| format!("{error:#}")), told)
+    }
+
+    #[test]
+    fn whoever_sits_there_agrees_or_not() {
+        let plan = "This writes\n  /etc/a\u{7}.toml\n";
+        for (input, expected) in [
+            ("\n", Some(true)),
+            ("Yes\n", Some(true)),
+            ("maybe\ny\n", Some(true)),
+            ("no\n", Some(false)),
+            ("N\n", Some(false)),
+            ("", None),
+        ] {
+            let mut output = Vec::new();
+            let answer = agrees(plan, &mut input.as_bytes(), &mut output).ok();
+            assert_eq!(answer, expected, "{input:?}");
+            let told = String::from_utf8(output).expect("text");
+            assert!(told.starts_with("This writes\n  /etc/a"), "{told}");
+            assert!(told.contains("\nGo on [yes]: ") && !told.contains('\u{7}'), "{told}");
+            assert_eq!(told.contains("write yes or no"), input.starts_with("maybe"), "{told}");
+        }
     }
 
     #[test]

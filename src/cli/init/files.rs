@@ -22,6 +22,8 @@ const WRITE_BY_OTHERS: u32 = 0o022;
 /// Both files, written and synced, but not in place. Dropped, they are gone.
 pub(super) struct Staged {
     dir: PathBuf,
+    /// Folders that were not there, the innermost first.
+    new_folders: Vec<PathBuf>,
     main: Placing,
     organization: Placing,
 }
@@ -46,7 +48,10 @@ impl Staged {
         let placing = |to: &Path| Placing { from: dir.join(name_of(to)), to: to.to_owned() };
         let main_text = main_file(answers, data_dir, &name_of(organization).to_string_lossy())?;
         let organization_text = organization_file(answers);
-        let staged = Self { main: placing(main), organization: placing(organization), dir };
+        let new_folders = parent.ancestors().take_while(|folder| !folder.exists());
+        let new_folders = new_folders.map(Path::to_owned).collect();
+        let staged =
+            Self { main: placing(main), organization: placing(organization), dir, new_folders };
         // One that is there already, from a run that was cut off, is as good as this one.
         staged.organization.free_for(&organization_text)?;
         staged.main.free_for(&main_text)?;
@@ -93,6 +98,10 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         self.remove();
+        for folder in &self.new_folders {
+            // Where the files are in place it is not empty, and stays.
+            drop(fs::remove_dir(folder));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod next;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use serde::Serialize;
 
 use super::domain;
@@ -47,6 +48,9 @@ pub(super) struct InitArguments {
     /// The configuration file to write; the organization's file is written beside it
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    /// Do not ask on a terminal whether what will be written is meant
+    #[arg(long)]
+    yes: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -75,6 +79,9 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let answers = Answers::complete(arguments)?;
     let organization = main.with_file_name(format!("{}.toml", answers.domain));
     files::check_no_passwords(&data_dir, &organization)?;
+    if !arguments.yes && !answers::agreed(&plan(&main, &organization, &data_dir))? {
+        bail!("nothing is written");
+    }
     let staged = Staged::write(&main, &organization, &data_dir, &answers, daemon.as_ref())?;
     let configuration = configuration_of(&staged)?;
     let found = FoundUser::find(&configuration, &answers.admin.to_string())?;
@@ -127,6 +134,17 @@ pub(super) fn run(arguments: &InitArguments) -> anyhow::Result<()> {
         output::line(&format!("{}. {step}", number + 1))?;
     }
     Ok(())
+}
+
+/// What is about to be made, for whoever may have meant other places.
+fn plan(main: &Path, organization: &Path, data_dir: &Path) -> String {
+    format!(
+        "This writes\n  {}\n  {}\nand makes keys and a password in\n  {}\n(--config and --data-dir \
+         name other places)\n",
+        main.display(),
+        organization.display(),
+        data_dir.display()
+    )
 }
 
 /// The files as the daemon would read them: whatever is wrong with the answers shows here, before
