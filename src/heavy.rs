@@ -299,6 +299,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::soon::PATIENCE;
 
     const LIGHT: Weight = Weight { is_heavy: false, octets: 0, owner: Owner::Ourselves };
     const HEAVY: Weight = Weight { is_heavy: true, octets: 0, owner: Owner::Ourselves };
@@ -360,11 +361,11 @@ mod tests {
         let runtime = runtime().expect("starts");
         runtime.block_on(async {
             let (others, went_on) = mpsc::channel();
-            let heavy = tokio::spawn(in_turn(HEAVY, move |_| went_on.recv()));
+            let heavy = tokio::spawn(in_turn(HEAVY, move |_| went_on.recv_timeout(PATIENCE)));
             tokio::spawn(async move { others.send(()) });
             heavy.await.expect("ends").expect("others went on");
             let (others, went_on) = mpsc::channel();
-            let completed = async move |_: &Turn| went_on.recv();
+            let completed = async move |_: &Turn| went_on.recv_timeout(PATIENCE);
             let heavy = tokio::spawn(complete_in_turn(HEAVY, completed));
             tokio::spawn(async move { others.send(()) });
             heavy.await.expect("ends").expect("others went on");

@@ -10,6 +10,8 @@ mod fuzz;
 pub mod heavy;
 pub mod id;
 pub mod memory;
+#[cfg(test)]
+mod soon;
 
 pub mod mail;
 

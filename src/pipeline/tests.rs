@@ -2,6 +2,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::events::audit::Occasion;
 use crate::id::{EntityId, EntityKind};
+use crate::soon::soon;
 
 /// Whoever is told of in a turn holds it as long as the disk hangs, and this does not end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -23,11 +24,12 @@ async fn a_hanging_disk_of_the_audit_logs_stops_no_heavy_work() {
     }
     // Often, so that all of them have come to it meanwhile.
     for _ in 0..1000 {
-        heavy::in_turn(heavy, |_: &Turn| tokio::task::yield_now()).await.await;
+        let turn = heavy::in_turn(heavy, |_: &Turn| tokio::task::yield_now());
+        soon("a turn beside the disk that hangs", turn).await.await;
     }
     assert!(waiting.iter().all(|task| !task.is_finished()), "the disk hangs");
     drop(disk);
     for task in waiting {
-        task.await.expect("ends");
+        soon("the end of who waited for the disk", task).await.expect("ends");
     }
 }

@@ -383,7 +383,7 @@ async fn an_outcome_that_cannot_be_recorded_is_recorded_later_and_nothing_is_sen
     bench.failures.store(3, Relaxed);
     let mut running = bench.run();
     running.add("far.test", &["bob", "carol"], "hello").await;
-    running.attempts.recv().await.expect("an attempt");
+    soon(running.attempts.recv()).await.expect("an attempt");
     for _ in 0..3 {
         soon(running.failed.recv()).await.expect("a failure");
         tokio::time::pause();
@@ -406,7 +406,7 @@ async fn an_outcome_that_was_not_recorded_before_the_end_is_found_again_by_the_n
     bench.failures.store(usize::MAX, Relaxed);
     let mut running = bench.run();
     running.add("far.test", &["bob"], "hello").await;
-    running.attempts.recv().await.expect("an attempt");
+    soon(running.attempts.recv()).await.expect("an attempt");
     tokio::time::pause();
     running.stop().await;
     tokio::time::resume();

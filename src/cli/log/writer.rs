@@ -242,6 +242,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::soon::received;
 
     /// Tells each write, and ends it when it is let, with what it is told.
     struct Watched {
@@ -274,12 +275,12 @@ mod tests {
         let (log, writes, lets_on) = watched();
         // The first is being written, and these come meanwhile.
         log.0.take(b"first\n", false);
-        assert_eq!(writes.recv().expect("a write"), "first\n");
+        assert_eq!(received("a write", &writes), "first\n");
         for line in ["one\n", "two\n", "three\n"] {
             log.0.take(line.as_bytes(), false);
         }
         lets_on.send(ALL).expect("waits");
-        assert_eq!(writes.recv().expect("a write"), "one\ntwo\nthree\n");
+        assert_eq!(received("a write", &writes), "one\ntwo\nthree\n");
         drop(lets_on);
     }
 
@@ -311,7 +312,7 @@ mod tests {
         let (log, writes, lets_on) = watched();
         let line = [&[b'x'; 1023][..], b"\n"].concat();
         log.0.take(b"first\n", true);
-        assert_eq!(writes.recv().expect("a write"), "first\n");
+        assert_eq!(received("a write", &writes), "first\n");
         // One has waited, for a while; now none does.
         assert!(log.0.lines().is_stuck);
         let places = MOST_WAITING / line.len();
@@ -320,7 +321,7 @@ mod tests {
         }
         assert_eq!(log.0.lines().lost, 3);
         lets_on.send(ALL).expect("waits");
-        assert_eq!(writes.recv().expect("a write").len(), MOST_WAITING);
+        assert_eq!(received("a write", &writes).len(), MOST_WAITING);
         lets_on.send(ALL).expect("waits");
         drop(lets_on);
         log.0.take(b"last\n", true);
@@ -352,26 +353,26 @@ mod tests {
             (Err(ErrorKind::Interrupted.into()), "e\n"),
             (Ok(2), "e\n"),
         ] {
-            assert_eq!(writes.recv().expect("a write"), expected);
+            assert_eq!(received("a write", &writes), expected);
             lets_on.send(outcome).expect("waits");
         }
         log.0.take(b"two\nthree\n", false);
-        assert_eq!(writes.recv().expect("a write"), "two\nthree\n");
+        assert_eq!(received("a write", &writes), "two\nthree\n");
         lets_on.send(Ok(1)).expect("waits");
-        assert_eq!(writes.recv().expect("a write"), "wo\nthree\n");
+        assert_eq!(received("a write", &writes), "wo\nthree\n");
         lets_on.send(Err(ErrorKind::StorageFull.into())).expect("waits");
         log.0.take(b"four\n", false);
-        assert_eq!(writes.recv().expect("a write"), "\n", "the line that was cut has an end");
+        assert_eq!(received("a write", &writes), "\n", "the line that was cut has an end");
         assert_eq!(log.0.lines().lost, 2);
         drop(lets_on);
-        assert_eq!(writes.recv().expect("a write"), "four\n");
+        assert_eq!(received("a write", &writes), "four\n");
     }
 
     #[test]
     fn the_end_does_not_wait_for_ever() {
         let (log, writes, lets_on) = watched();
         log.0.take(b"first\n", false);
-        assert_eq!(writes.recv().expect("a write"), "first\n");
+        assert_eq!(received("a write", &writes), "first\n");
         log.0.take(b"second\n", false);
         drop(log);
         drop(lets_on);

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::id::{EntityId, EntityKind, TraceId};
+use crate::soon::done;
 
 const MORNING: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -62,8 +63,11 @@ fn no_line_of_a_flood_is_lost() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = opened(dir.path());
     let lines = (0..FLOOD).map(|number| line(MORNING.plus(Duration::from_millis(number))));
-    log.record_all(lines.collect());
-    drop(log);
+    let lines: Vec<_> = lines.collect();
+    done("the end of the flood", move || {
+        log.record_all(lines);
+        drop(log);
+    });
     let written = moments(&dir.path().join("mailbox-access.jsonl"));
     let expected: Vec<_> = (0..FLOOD).map(|number| MORNING.as_millis() + number).collect();
     assert!(written == expected, "{} of {FLOOD}", written.len());
@@ -89,12 +93,15 @@ fn no_line_of_a_flood_of_tasks_is_lost() {
                 })
             })
             .collect();
-        runtime.block_on(async {
-            for task in tasks {
-                task.await.expect("ends");
-            }
+        done("the end of the tasks", move || {
+            runtime.block_on(async {
+                for task in tasks {
+                    task.await.expect("ends");
+                }
+            });
         });
-        drop(std::sync::Arc::into_inner(log).expect("nobody else has it"));
+        let log = std::sync::Arc::into_inner(log).expect("nobody else has it");
+        done("the end of the log", move || drop(log));
         let written = moments(&dir.path().join("mailbox-access.jsonl"));
         assert_eq!(written.len(), TASKS * WAITING);
     }

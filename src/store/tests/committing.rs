@@ -10,6 +10,7 @@ use super::*;
 use crate::events::sink::EventSink;
 use crate::heavy::Turn;
 use crate::id::MailboxId;
+use crate::soon::{answered, done, joined, soon};
 use crate::store::backlog::Backlog;
 use crate::store::codec::{encode, encode_changes};
 use crate::store::committer::{Committer, Followers, LARGE_INDEX_LAG, MAX_INDEX_LAG, Request};
@@ -60,11 +61,11 @@ fn batches(octets: &[usize]) -> Vec<Vec<u64>> {
     };
     drop(requests);
     for thread in recovered.expect("recovers").start_writing(ties).expect("starts") {
-        thread.join().expect("ends");
+        joined("the end of a thread of the store", thread);
     }
     let catalog = Catalog::read(&layout.log()).expect("lists");
     for (answer, octets) in answers.into_iter().zip(octets) {
-        let lsn = answer.blocking_recv().expect("answers").expect("commits");
+        let lsn = answered("the committer's answer", answer).expect("commits");
         let record = catalog.frame(lsn).and_then(|frame| frame.record()).expect("reads");
         let sealed = *octets as u64 + TAG;
         assert_eq!(record.head.blobs[0].length, sealed, "the answer is another commit's");
@@ -130,7 +131,8 @@ impl DataFolder {
             ask.try_send(request).expect("has room");
         }
         drop(ask);
-        self.committer(events, lag).run(asked);
+        let committer = self.committer(events, lag);
+        done("the committer's end", move || committer.run(asked));
     }
 
     fn committer(&self, events: &str, lag: &Arc<Lag>) -> Committer {
@@ -171,7 +173,7 @@ fn mail_is_deferred_while_the_index_is_too_far_behind() {
         lag.add_unindexed(unindexed);
         let (request, answer) = folder.request();
         folder.serve("events", &lag, vec![request]);
-        let outcome = answer.blocking_recv().expect("answers");
+        let outcome = answered("the committer's answer", answer);
         assert_eq!(outcome.is_ok(), is_taken, "{unindexed}: {outcome:?}");
         assert_eq!(folder.count("events"), usize::from(is_taken));
         assert_eq!(lag.unindexed(), unindexed + usize::from(is_taken));
@@ -201,7 +203,7 @@ fn while_the_index_is_behind_records_for_many_mailboxes_wait_and_small_ones_go_o
         ask.blocking_send(request).expect("is served");
         answer
     };
-    let committed = |answer: committer::Answer| answer.blocking_recv().expect("answers");
+    let committed = |answer: committer::Answer| answered("the committer's answer", answer);
     let mut waiting = send(wide());
     let small = committed(send(folder.request())).expect("commits");
     assert!(waiting.try_recv().is_err(), "the large one waits");
@@ -220,7 +222,7 @@ fn while_the_index_is_behind_records_for_many_mailboxes_wait_and_small_ones_go_o
     let last = send(wide());
     drop(ask);
     committed(last).expect("commits");
-    serving.join().expect("ends");
+    joined("the committer's end", serving);
 }
 
 #[test]
@@ -260,7 +262,8 @@ fn what_is_indexed_is_no_longer_behind() {
     let is_closing = Arc::new(AtomicBool::new(false));
     let index = Index::open(&path).expect("opens");
     lag.set_stuck(true);
-    Indexer::new(index, Arc::clone(&lag), committer.downgrade(), is_closing).run(&indexed);
+    let indexer = Indexer::new(index, Arc::clone(&lag), committer.downgrade(), is_closing);
+    done("the indexer's end", move || indexer.run(&indexed));
     assert!(matches!(asked.try_recv(), Ok(Request::Indexed)), "who waits for it learns of it");
     assert_eq!(lag.unindexed(), 0);
     assert!(!lag.is_stuck());
@@ -289,11 +292,11 @@ async fn an_index_that_cannot_be_written_is_told_until_it_can() {
     let (seen, is_closing) = (Arc::clone(&lag), Arc::new(AtomicBool::new(false)));
     let indexer = Indexer::new(indexer, seen, to_committer, is_closing);
     let indexing = std::thread::spawn(move || indexer.run(&indexed));
-    let told = tokio::time::timeout(std::time::Duration::from_secs(30), asked.recv()).await;
-    assert!(matches!(told, Ok(Some(Request::Indexed))), "{told:?}");
+    let told = soon("the indexer's word", asked.recv()).await;
+    assert!(matches!(told, Some(Request::Indexed)), "{told:?}");
     assert!(lag.is_stuck());
     other.execute_batch("ALTER TABLE away RENAME TO cursor").expect("renames");
-    indexing.join().expect("ends");
+    joined("the indexer's end", indexing);
     assert!(!lag.is_stuck());
     assert_eq!(lag.unindexed(), 0);
 }

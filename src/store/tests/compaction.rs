@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::soon::{done, joined};
 use crate::store::compact::{self, Compacted, Compactor};
 use crate::store::index::Index;
 use crate::store::segment::{Catalog, Segment};
@@ -198,7 +199,7 @@ async fn expired_events_and_stories_leave_the_log_and_messages_do_not() {
 
 #[tokio::test]
 async fn nothing_is_replaced_under_a_reader() {
-    let scratch = Scratch::with_small_segments(1);
+    let scratch = Arc::new(Scratch::with_small_segments(1));
     let store = scratch.open();
     for text in ["one", "two", "three"] {
         deliver(&store, &["alice"], text).await;
@@ -206,20 +207,21 @@ async fn nothing_is_replaced_under_a_reader() {
     store.close();
     let reader = Reader::open(&scratch.settings).expect("opens");
     let messages = reader.messages(&name("alice")).expect("lists");
-    std::thread::scope(|scope| {
-        let compaction = scope.spawn(|| scratch.compact(now().plus(DAY)).len());
-        // The first pack is ready, and waits for the reader to go.
-        let ready = scratch.settings.data_dir.join("log/0000000000000000.pack.new");
-        while !ready.exists() || fs::metadata(&ready).expect("is there").len() < 70 {
+    let compacted = Arc::clone(&scratch);
+    let compaction = std::thread::spawn(move || compacted.compact(now().plus(DAY)).len());
+    // The first pack is ready, and waits for the reader to go.
+    let ready = scratch.settings.data_dir.join("log/0000000000000000.pack.new");
+    done("the first pack", move || {
+        while !fs::metadata(&ready).is_ok_and(|ready| ready.len() >= 70) {
             std::thread::yield_now();
         }
-        for message in &messages {
-            reader.read(message).expect("reads");
-        }
-        assert!(!compaction.is_finished());
-        drop(reader);
-        assert_eq!(compaction.join().expect("ends"), 3);
     });
+    for message in &messages {
+        reader.read(message).expect("reads");
+    }
+    assert!(!compaction.is_finished());
+    drop(reader);
+    assert_eq!(joined("the end of the compaction", compaction), 3);
 }
 
 #[tokio::test]

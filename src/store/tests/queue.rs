@@ -4,6 +4,7 @@ use super::*;
 use crate::mail::{
     Address, EnvelopeRecipient, FirstSender, MailParameters, RcptParameters, ReversePath,
 };
+use crate::soon::soon;
 
 impl Scratch {
     fn queue(&self) -> Vec<QueuedMail> {
@@ -44,6 +45,11 @@ async fn queue(store: &Store, users: &[&str], text: &str) {
     store.commit(commit).await.expect("commits");
 }
 
+/// The next entry that the committer tells the queue of.
+async fn next(feed: &mut QueueFeed) -> QueuedMail {
+    soon("an entry of the queue", feed.new.recv()).await.expect("the store is open")
+}
+
 async fn change(store: &Store, entry: QueueId, state: Option<QueueState>) {
     let queue_changes = vec![QueueChange { entry, state, at: NOW, without_tls: vec![] }];
     store.commit(Commit { queue_changes, ..Commit::default() }).await.expect("commits");
@@ -69,8 +75,8 @@ async fn an_entry_waits_across_restarts_until_it_is_gone() {
     assert!(store.take_queue().is_none(), "there is one queue");
     assert!(feed.waiting.is_empty());
     queue(&store, &["alice"], "one").await;
-    let far = feed.new.recv().await.expect("comes");
-    let near = feed.new.recv().await.expect("comes");
+    let far = next(&mut feed).await;
+    let near = next(&mut feed).await;
     assert_eq!(far.entry.recipients.len(), 2);
     assert_eq!(near.entry.destination.to_string(), "near.test");
     let content = store.read_queued(near.id).expect("reads");
@@ -102,8 +108,8 @@ async fn a_reader_sees_what_the_index_does_not_have_yet() {
     let store = scratch.open();
     let mut feed = store.take_queue().expect("the queue");
     queue(&store, &[], "one").await;
-    let (far, near) = (feed.new.recv().await, feed.new.recv().await);
-    let (far, near) = (far.expect("comes"), near.expect("comes"));
+    let far = next(&mut feed).await;
+    let near = next(&mut feed).await;
     assert_eq!(scratch.queue(), [far.clone(), near.clone()]);
     change(&store, far.id, None).await;
     change(&store, near.id, Some(attempted(&[]))).await;
@@ -121,7 +127,7 @@ async fn compaction_drops_what_has_left_and_keeps_what_waits() {
     for number in 0..4 {
         queue(&store, &[], &format!("{number} {body}")).await;
         for _ in 0..2 {
-            queued.push(feed.new.recv().await.expect("comes"));
+            queued.push(next(&mut feed).await);
         }
     }
     // Of 0 and 2 all is gone, of 1 a part; 3 was tried twice, the second time as a record says that
@@ -136,7 +142,7 @@ async fn compaction_drops_what_has_left_and_keeps_what_waits() {
     let tried = QueueChange { entry: queued[6].id, state, at: NOW, without_tls: Vec::new() };
     beside.queue_changes.push(tried);
     store.commit(beside).await.expect("commits");
-    let beside = feed.new.recv().await.expect("comes");
+    let beside = next(&mut feed).await;
     change(&store, beside.id, None).await;
     deliver(&store, &["alice"], "the open segment").await;
     store.close();
@@ -199,7 +205,7 @@ async fn a_token_stands_for_a_sender_until_it_is_too_old() {
     commit.first_sender = Some(address("bounce-1@lists.test"));
     store.commit(commit).await.expect("commits");
     queue(&store, &["alice"], "two").await;
-    let mail = feed.new.recv().await.expect("comes");
+    let mail = next(&mut feed).await;
     let token = store.read_queued(mail.id).expect("reads").token.expect("has one");
     let srs = store.sender_rewriting(token.domain());
     let place = match srs.reverse(&token, NOW) {

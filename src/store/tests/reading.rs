@@ -48,6 +48,27 @@ async fn each_mailbox_has_what_the_index_does_not_know() {
     assert_eq!(scratch.contents("bob"), ["P: to bob alone"]);
 }
 
+/// Who follows the event file has lines of records that came after the reader was opened.
+#[tokio::test]
+async fn a_record_that_came_after_the_reader_was_opened_is_read() {
+    let mut scratch = Scratch::new();
+    scratch.settings.segment_bytes = 1; // A segment for each commit.
+    let store = scratch.open();
+    deliver(&store, &["alice"], "before").await;
+    let reader = Reader::open(&scratch.settings).expect("opens");
+    let mut later = Vec::new();
+    for text in ["in a segment that it knows, or in the next", "in one that came later"] {
+        later.push(store.commit(commit_of(&store, &["alice"], text)).await.expect("commits"));
+    }
+    for lsn in &later {
+        let contents = reader.contents(*lsn).expect("is there");
+        assert_eq!((contents.messages.len(), contents.stories.len()), (1, 1), "{lsn}");
+    }
+    let beyond = reader.contents(Lsn(u64::MAX / 2)).map(drop);
+    assert!(matches!(beyond, Err(StoreError::NotFound(_))), "{beyond:?}");
+    store.close();
+}
+
 /// The first message of alice goes to another folder, and is not where it would be moved a second
 /// time; her second is removed; bob has the same two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
