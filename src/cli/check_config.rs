@@ -148,7 +148,10 @@ fn examine(path: &Path) -> anyhow::Result<Found> {
     let around = daemon::look_around(&configuration);
     problems.extend(around.problems);
     problems.extend(runtime()?.block_on(daemon::ask_resolver(&configuration)));
-    let warnings = configuration.warnings.iter().cloned().chain(around.warnings).collect();
+    let mut warnings = configuration.warnings.clone();
+    warnings.extend(around.warnings);
+    Problem::sort(&mut problems);
+    Problem::sort(&mut warnings);
     let outlook = Outlook { problems, warnings, notes: around.notes };
     Ok(Found { configuration: Some(configuration), outlook })
 }

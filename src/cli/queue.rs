@@ -23,8 +23,11 @@ pub(super) enum QueueCommand {
     /// What waits for each destination: messages, octets, age, last failure, next attempt
     Summary(SummaryArguments),
     /// Try entries now
+    // What other mail servers call it.
+    #[command(aliases = ["flush", "run", "deliver"])]
     Retry(RetryArguments),
     /// Give entries up
+    #[command(aliases = ["delete", "remove", "rm"])]
     Drop(DropArguments),
 }
 

@@ -1,7 +1,7 @@
 //! Takes values out of sections and remembers every problem on the way.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -28,6 +28,32 @@ impl fmt::Display for Problem {
             write!(f, "{part}: ")?;
         }
         f.write_str(&self.message)
+    }
+}
+
+impl Problem {
+    /// The file, and the line in it; what is in no line stands before all lines.
+    fn file_and_line(&self) -> (&str, u64) {
+        let numbered = self.place.rsplit_once(':');
+        let line = numbered.and_then(|(file, line)| Some((file, line.parse().ok()?)));
+        line.unwrap_or((&self.place, 0))
+    }
+
+    /// Puts problems into the order in which somebody mends them: file by file, as they were come
+    /// upon, and line by line.
+    pub fn sort(problems: &mut [Self]) {
+        let mut ranks: HashMap<String, usize> = HashMap::new();
+        for problem in &*problems {
+            let rank = ranks.len();
+            let (file, _) = problem.file_and_line();
+            if !ranks.contains_key(file) {
+                ranks.insert(file.to_owned(), rank);
+            }
+        }
+        problems.sort_by_key(|problem| {
+            let (file, line) = problem.file_and_line();
+            (ranks.get(file).copied(), line)
+        });
     }
 }
 
@@ -67,7 +93,10 @@ impl Reader {
         let mut told = HashSet::new();
         let mut problems = self.problems.into_inner();
         problems.retain(|problem| told.insert(problem.to_string()));
-        (problems, self.warnings.into_inner())
+        Problem::sort(&mut problems);
+        let mut warnings = self.warnings.into_inner();
+        Problem::sort(&mut warnings);
+        (problems, warnings)
     }
 
     /// Notes what is valid, but hardly meant.

@@ -40,8 +40,13 @@ const MAIN: &str = "hostname = \"mx.example.test\"\n[[organization]]\nfile = \"o
 const ORGANIZATION: &str =
     "alias = \"example\"\ndomains = [\"example.test\"]\n[[user]]\nname = \"alice\"\n";
 
+/// In whichever order.
 fn check(main: &str, organization: &str, expected: &[&str]) {
-    assert_eq!(Scratch::new(main, organization).problems(&[]), expected);
+    let mut problems = Scratch::new(main, organization).problems(&[]);
+    let mut expected = expected.to_vec();
+    problems.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(problems, expected);
 }
 
 const BROKEN_MAIN: &str = "hostname = \"bad name\"\n\
@@ -95,13 +100,12 @@ const BROKEN_ORGANIZATION: &str = "alias = \"example\"\n\
 
 #[test]
 fn every_problem_of_all_files_is_found_in_one_run() {
-    check(
-        BROKEN_MAIN,
-        BROKEN_ORGANIZATION,
-        &[
+    let problems = Scratch::new(BROKEN_MAIN, BROKEN_ORGANIZATION).problems(&[]);
+    assert_eq!(
+        problems,
+        [
             "main.toml:1: hostname: \"bad name\": \"bad name\" is not a valid domain name",
-            "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
-            "main.toml:12: limits.errors: expected a number, found a text",
+            "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
             "main.toml:5: listener[0].protocol: \"smtp\" is not one of mx, submission, \
              submissions, did you mean \"mx\"?",
             "main.toml:6: listener[0].bind: \"localhost\": is not an IP address and a port, \
@@ -109,18 +113,20 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "main.toml:7: listener[0].proxy_protocol_from[1]: \"10.0.0.0/40\": is not a network, \
              such as 192.0.2.0/24 or 2001:db8::/32, nor an IP address",
             "main.toml:9: tls.certificate: needs a private_key beside it",
-            "main.toml:15: dns.zone_file: cannot stand beside servers: answers come from one of them",
+            "main.toml:11: limits.recipients: 0 is not between 1 and 100000",
+            "main.toml:12: limits.errors: expected a number, found a text",
             "main.toml:14: dns.servers: is empty; leave it out for the system's servers",
-            "main.toml:17: spam.scanner: \"clamav\" is not one of rspamd, spamd",
+            "main.toml:15: dns.zone_file: cannot stand beside servers: answers come from one of them",
             "main.toml:16: spam.address: is missing",
+            "main.toml:17: spam.scanner: \"clamav\" is not one of rspamd, spamd",
             "main.toml:19: log.level: \"lo=ud=er\": error parsing level filter: expected one of \"off\", \
              \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
+            "org.toml:3: plus_addressing: expected true or false, found a number: write \
+             plus_addressing = true",
             "org.toml:6: user[0].email: alice@other.test is in no domain of the organization",
             "org.toml:7: user[0].quota_mb: 51201 is not between 1 and 51200",
             "org.toml:9: user[1].name: \"alice\" is taken, at org.toml:5",
             "org.toml:12: group[0].members: there is no user, resource or group \"nobody\"",
-            "org.toml:3: plus_addressing: expected true or false, found a number: write \
-             plus_addressing = true",
             "org.toml:15: inbound_rule[0].action: \"DELETE\" is not one of DROP, BOUNCE, \
              MOVE_TO_JUNK, DEFAULT, BYPASS_SPAM_CHECK, did you mean \"DROP\"?",
             "org.toml:16: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a pattern; \
@@ -128,9 +134,42 @@ fn every_problem_of_all_files_is_found_in_one_run() {
             "org.toml:20: inbound_rule[1].action: RUN_LAMBDA is not supported by this version",
             "org.toml:25: outbound_rule[0].action: \"MOVE_TO_JUNK\" is not one of DEFAULT, DROP, \
              BOUNCE, ROUTE_TO_SMTP_GATEWAY",
-            "main.toml:2: hostnam: unknown key, did you mean \"hostname\"?",
         ],
     );
+}
+
+/// File by file, and line by line, whatever has found them in which order.
+#[test]
+fn problems_stand_in_the_order_in_which_they_are_mended() {
+    let problem = |place: &str| Problem {
+        place: place.to_owned(),
+        key: String::new(),
+        message: String::new(),
+    };
+    let places = [
+        "a.toml:10",
+        "environment X",
+        "b.toml:2",
+        "a.toml:9",
+        "",
+        "b.toml",
+        "a.toml:100",
+        "b.toml:1",
+    ];
+    let mut problems = places.map(problem);
+    Problem::sort(&mut problems);
+    let sorted = problems.map(|problem| problem.place);
+    let expected = [
+        "a.toml:9",
+        "a.toml:10",
+        "a.toml:100",
+        "environment X",
+        "b.toml",
+        "b.toml:1",
+        "b.toml:2",
+        "",
+    ];
+    assert_eq!(sorted, expected);
 }
 
 #[test]
@@ -186,6 +225,8 @@ fn one_problem_hides_no_other() {
         let problems = Scratch::new(MAIN, &organization).problems(&[]);
         let expected = [
             first,
+            "org.toml:4: bogus: unknown key",
+            "org.toml:5: dmarc_enforcement: expected true or false, found a number",
             "org.toml:6: journaling.journaling_address: is missing",
             "org.toml:6: journaling.report_address: is missing",
             "org.toml:11: inbound_rule[0].action: \"EXPLODE\" is not one of DROP, BOUNCE, \
@@ -193,8 +234,6 @@ fn one_problem_hides_no_other() {
             "org.toml:12: inbound_rule[0].senders[0]: \"a+b@x.test\": \"+\" is not valid in a \
              pattern; write a@x.test",
             "org.toml:14: outbound_rule[0].name: is missing",
-            "org.toml:5: dmarc_enforcement: expected true or false, found a number",
-            "org.toml:4: bogus: unknown key",
         ];
         assert_eq!(problems, expected);
     };

@@ -215,7 +215,11 @@ impl Found<'_> {
             self.problem("data_dir", format!("{shown} cannot be {what}: {why}"));
         } else if nearest != *data_dir {
             // A name that is mistyped looks like a daemon without mail and passwords.
-            let what = "the first start makes it, with a new master key, and without mail or passwords";
+            let key = match self.configuration.store.master_key_file {
+                None => ", with a new master key",
+                Some(_) => "",
+            };
+            let what = format!("the first start makes it, without mail or passwords{key}");
             self.note("data_dir", format!("{shown} is not there yet: {what}"));
         }
         self.room(&nearest);
@@ -352,9 +356,7 @@ impl Found<'_> {
             self.outlook.warnings.push(Problem { place, key, message });
         }
     }
-}
 
-impl Found<'_> {
     /// Users of different organizations with one name, which logs nobody in.
     fn namesakes(&mut self) {
         let shared = self.configuration.directory.shared_names();

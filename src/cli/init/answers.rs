@@ -149,7 +149,7 @@ pub(super) fn mail_domain(text: &str) -> Result<Domain, String> {
 }
 
 fn outside(text: &str, problem: &str) -> Result<Domain, String> {
-    let domain = Domain::from_str(text).map_err(|error| format!("\"{text}\": {error}"))?;
+    let domain = Domain::from_str(text).map_err(|error| error.to_string())?;
     match means_something_outside(domain.as_str()) {
         true => Ok(domain),
         false => Err(format!("\"{text}\" {problem}")),

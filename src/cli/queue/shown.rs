@@ -192,6 +192,10 @@ impl<'a> Shown<'a> {
             ("next attempt", self.next_attempt.to_string()),
             ("last failure", self.last_failure.unwrap_or("(none)").to_owned()),
         ] {
+            // The state is that it waits for this.
+            if name == "next attempt" && self.waits_for.reason == "next-attempt" {
+                continue;
+            }
             output::line(&format!("{name:<21} {value}"))?;
         }
         for settled in &self.settled {
