@@ -511,6 +511,44 @@ async fn messages_that_are_sent_at_once_have_so_much_room_also_after_a_reload() 
     running.stop().await;
 }
 
+/// Also what has a connection already, and waits for room in memory or for its turn on it.
+#[tokio::test]
+async fn a_pause_holds_all_that_has_not_begun() {
+    const MIB: u64 = 1024 * 1024;
+    let bench = Bench::new(&[&[Answer::Never]]);
+    bench.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let mut running = bench.run();
+    let settings = |paused| Settings { paused, in_flight_bytes: MIB, ..Settings::default() };
+    running.queue.reload(settings(false));
+    let large = "x".repeat(700 * 1024);
+    running.add("a.test", &["bob"], &large).await;
+    soon(running.attempts.recv()).await.expect("an attempt");
+    running.add("b.test", &["bob"], &large).await;
+    running.add("a.test", &["carol"], "for the same connection").await;
+    settled_down(&running).await;
+    running.queue.reload(settings(true));
+    bench.gate.add_permits(3);
+    running.told().await;
+    let all_wait = async {
+        let is_paused = |it: &WaitingEntry| it.waits_for == WaitsFor::Paused;
+        loop {
+            let waiting = running.queue.waits_for();
+            if waiting.len() == 2 && waiting.iter().all(is_paused) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(all_wait).await;
+    settled_down(&running).await;
+    assert!(running.attempts.try_recv().is_err(), "nothing begins");
+    running.queue.reload(settings(false));
+    for _ in 0..2 {
+        running.told().await;
+    }
+    running.stop().await;
+}
+
 /// What comes of it may be a report, which has the message in it.
 #[tokio::test]
 async fn a_message_keeps_its_room_until_what_came_of_it_is_recorded() {

@@ -94,6 +94,24 @@ fn a_data_folder_that_cannot_be_made_is_told() {
     assert_eq!(status, Some(78));
 }
 
+/// A name that is mistyped would begin anew, without mail and passwords.
+#[test]
+fn a_data_folder_that_is_not_there_yet_is_noted() {
+    let mut daemon = Setup::default().prepare();
+    let note = format!(
+        "note: {}:1: data_dir: {} is not there yet: the first start makes it, without mail or \
+         passwords, with a new master key",
+        daemon.config().display(),
+        daemon.data().display()
+    );
+    let (told, status) = checked(&daemon);
+    assert!(told.contains(&note), "{told}");
+    assert_eq!(status, Some(0), "nothing is wrong with it");
+    daemon.launch(Command::new(BINARY));
+    assert!(daemon.log().contains("is not there yet: the first start makes it"));
+    assert!(!checked(&daemon).0.contains("note: "), "it is there");
+}
+
 #[test]
 fn a_disk_with_too_little_room_is_told() {
     let with = |floor: u64| {
