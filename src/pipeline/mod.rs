@@ -56,6 +56,7 @@ use record::bounces::Bounces;
 use record::commit::{self, Change};
 use record::internal::Outlets;
 use record::mail_log::MailLog;
+use record::postmasters::Postmasters;
 use record::{claim, journal};
 use refusals::RefusalLog;
 
@@ -72,6 +73,8 @@ pub struct Pipeline {
     bounces: Bounces,
     /// Reports that client networks have caused.
     reports: Bounces,
+    /// What nobody may be told of but a postmaster.
+    postmasters: Postmasters,
     clock: Arc<dyn Clock>,
 }
 
@@ -117,6 +120,7 @@ impl Pipeline {
             refusals,
             bounces: Bounces::default(),
             reports: Bounces::default(),
+            postmasters: Postmasters::default(),
             clock,
         }
     }
@@ -229,8 +233,14 @@ impl Pipeline {
             self.audit.record_all(accesses);
             return Err(rejection);
         }
-        let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await?;
-        let Ready { change, accesses, log } = ready;
+        let mut without_room = Vec::new();
+        if admitted.is_partly_unheard() {
+            without_room = accesses::without_room(&admitted);
+        }
+        let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await;
+        let Ready { change, accesses, log } = ready.inspect_err(|_| {
+            self.audit.record_all(without_room);
+        })?;
         let committed = change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
         tell(log, accesses, &self.audit, weight).await;
         drop(way);
@@ -242,7 +252,7 @@ impl Pipeline {
         let Admitted { mail, leaving, .. } = &mut admitted;
         sign::sign(turn, mail, leaving, &self.domain_keys).map_err(unsigned)?;
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
-        let mut journaled = journal::journal(admitted, outlets);
+        let mut journaled = journal::journal(admitted, outlets, &self.postmasters)?;
         let room = claim::claim(&mut journaled, &self.store, &self.reports)?;
         let accesses = accesses::accesses(&journaled);
         let log = MailLog::of(&journaled);

@@ -120,8 +120,8 @@ reasons! {
     /// More bounces of forwarded mail than are led back in an hour, from this network or to this
     /// sender.
     TooManyBounces = "too-many-bounces", 450, "4.7.1", "Too many bounces of forwarded mail, try again later";
-    /// The mailbox has reached its quota, and the grace has not ended; or it has since RCPT, and the
-    /// message may be reported to nobody, so that it is deferred for all recipients.
+    /// The mailbox has reached its quota, and the grace has not ended; or it has since RCPT, or is a
+    /// group member's, nobody may be told of the message, and the postmaster has no room for it.
     MailboxFullGrace = "mailbox-full-grace", 452, "4.2.2", "Mailbox full, try again later";
     // The message.
     /// Larger than the limit.

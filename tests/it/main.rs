@@ -32,6 +32,7 @@ mod logins;
 mod long_lines;
 mod mail_log;
 mod mailbox_rules;
+mod nothing_vanishes;
 mod organizations;
 mod outbound;
 mod overload;

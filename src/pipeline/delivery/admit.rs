@@ -58,6 +58,15 @@ pub(in crate::pipeline) struct AdmittedShare {
     pub(in crate::pipeline) ruled: Vec<Ruled>,
     /// To whom mailboxes and remote users send it on.
     pub(in crate::pipeline) sent_on: Vec<SentOn>,
+    /// Who does not get it without anybody being told, so that the postmaster is.
+    pub(in crate::pipeline) unheard: Vec<Unheard>,
+}
+
+/// An address that a message does not come to, and why.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Unheard {
+    pub(in crate::pipeline) address: Address,
+    pub(in crate::pipeline) reason: Reason,
 }
 
 /// A mailbox without room, and the recipient that led to it.
@@ -111,10 +120,16 @@ impl Admitted {
         self.shares.iter().map(|share| share.deliveries.len()).sum()
     }
 
+    /// Whether the postmaster has to hear of somebody who does not get it.
+    pub(in crate::pipeline) fn is_partly_unheard(&self) -> bool {
+        self.shares.iter().any(|share| !share.unheard.is_empty())
+    }
+
     /// Why the message is deferred for all of its recipients: the mailbox of one has filled up since
     /// RCPT, others would get it, and nobody may be told of the one. At the next try that one is
     /// refused where its client learns of it, at RCPT, and the others get it. A group's members who
-    /// are full keep it from nobody: a group is not refused at RCPT for one of them.
+    /// are full keep it from nobody: a group is not refused at RCPT for one of them, and the
+    /// postmaster gets what they have no room for.
     pub(in crate::pipeline) fn deferral(&self) -> Option<Reason> {
         if !self.mail.is_never_reported() || self.refusal().is_some() {
             return None;
@@ -207,6 +222,8 @@ struct Sender {
     fallback: Option<Fallback>,
     /// Who keeps it if it comes back from elsewhere.
     keeper: Option<Keeper>,
+    /// Whether the message is in its mailbox.
+    keeps_it: bool,
     /// The shares that it went on as.
     further: Range<usize>,
     /// Whether it has left for somebody elsewhere.
@@ -223,6 +240,8 @@ struct Fallback {
 /// What a mailbox may keep, and where.
 struct Undelivered {
     member: Member,
+    /// The recipient that led to it.
+    recipient: Address,
     expanded_from: Option<Address>,
     folders: Vec<Folder>,
 }
@@ -237,6 +256,7 @@ impl Sender {
             targets,
             fallback: None,
             keeper: None,
+            keeps_it: false,
             further: 0..0,
             leaves: false,
         }
@@ -268,6 +288,7 @@ impl<'a> Admission<'a> {
             full: vec![],
             ruled: vec![],
             sent_on: vec![],
+            unheard: vec![],
         });
         let share = self.shares.len() - 1;
         for DecidedRecipient { addressee, disposition, .. } in &recipients {
@@ -306,6 +327,7 @@ impl<'a> Admission<'a> {
         let Sorted { folder: kept, copies, targets, ruled, usage } = sorted;
         let mut delivery = Undelivered {
             member: member.clone(),
+            recipient: came_for.recipient.address.clone(),
             expanded_from: came_for.expanded_from.clone(),
             folders: kept.into_iter().chain(copies).collect(),
         };
@@ -316,7 +338,7 @@ impl<'a> Admission<'a> {
         } else if self.shares[share].keep(self.mail, &mailbox, &delivery, size) {
             Reach::Has
         } else {
-            self.shares[share].is_full(member, &came_for.recipient.address);
+            self.shares[share].is_full(&delivery);
             Reach::Not(Reason::MailboxFull)
         };
         if !matches!(reach, Reach::Not(_)) {
@@ -324,6 +346,7 @@ impl<'a> Admission<'a> {
             self.shares[share].ruled.extend(ruled);
             self.usage.extend(usage);
             let mut sender = Sender::new(owner.clone(), &member.address, share, targets);
+            sender.keeps_it = reach == Reach::Has;
             if reach == Reach::Open {
                 delivery.folders = vec![folder];
                 sender.fallback = Some(Fallback { delivery, ruled: ruled_at });
@@ -410,15 +433,46 @@ impl<'a> Admission<'a> {
             let reach = match fallback {
                 _ if is_taken => Reach::Has,
                 Some(fallback) => self.take_back(share, &who, &fallback)?,
-                None => Reach::Not(Reason::TooManyHops),
+                None => Reach::Not(self.why_not_taken(self.onward[place].further.clone())),
             };
+            self.onward[place].keeps_it = reach == Reach::Has && !is_taken;
             self.seen.insert(who, reach);
         }
         for share in 0..self.shares.len() {
             self.bounce_unreached(share);
             self.shares[share].keep_quiet_of_reached();
         }
+        self.note_unheard();
         Ok(())
+    }
+
+    /// Why nobody has taken what went on as these shares.
+    fn why_not_taken(&self, further: Range<usize>) -> Reason {
+        for share in further {
+            for recipient in &self.shares[share].decided.recipients {
+                let mut reaches = self.reaches(share, &recipient.addressee);
+                if reaches.any(|reach| reach == Some(Reach::Not(Reason::MailboxFull))) {
+                    return Reason::MailboxFull;
+                }
+            }
+        }
+        Reason::TooManyHops
+    }
+
+    /// Notes who does not get the message and of whom nobody is told: where no report may be sent,
+    /// and where it was sent on by somebody who does not keep it, because the sender knows nothing
+    /// of those to whom it goes on.
+    fn note_unheard(&mut self) {
+        let mut are_heard = vec![!self.mail.is_never_reported(); self.shares.len()];
+        for sender in &self.onward {
+            let has_bounced = matches!(self.seen.get(&sender.who), Some(Reach::Not(_)));
+            for share in sender.further.clone() {
+                are_heard[share] = sender.keeps_it || has_bounced;
+            }
+        }
+        for (share, _) in self.shares.iter_mut().zip(are_heard).filter(|(_, is_heard)| !is_heard) {
+            share.unheard = share.missing(self.mail);
+        }
     }
 
     /// Whether a share that the message went on as has reached somebody.
@@ -452,6 +506,7 @@ impl<'a> Admission<'a> {
         let (mailbox, size) = (self.store.mailbox(owner)?, self.size(share));
         let share = &mut self.shares[share];
         if !share.keep(self.mail, &mailbox, &fallback.delivery, size) {
+            share.is_full(&fallback.delivery);
             return Ok(Reach::Not(Reason::MailboxFull));
         }
         if let Some(ruled) = fallback.ruled.and_then(|place| share.ruled.get_mut(place)) {
@@ -524,7 +579,7 @@ impl AdmittedShare {
         delivery: &Undelivered,
         size: u64,
     ) -> bool {
-        let Undelivered { member, expanded_from, folders } = delivery;
+        let Undelivered { member, expanded_from, folders, .. } = delivery;
         let came_for = self.decided.forwarders.is_empty();
         let mut copy = 0;
         for folder in folders {
@@ -553,9 +608,39 @@ impl AdmittedShare {
         true
     }
 
-    fn is_full(&mut self, member: &Member, came_for: &Address) {
-        let (address, recipient) = (member.address.clone(), came_for.clone());
-        self.full.push(FullMember { id: member.id.clone(), address, recipient });
+    fn is_full(&mut self, delivery: &Undelivered) {
+        let Undelivered { member, recipient, .. } = delivery;
+        self.full.push(FullMember {
+            id: member.id.clone(),
+            address: member.address.clone(),
+            recipient: recipient.clone(),
+        });
+    }
+
+    /// Who does not get a message that they would have in INBOX, though no rule and no policy says
+    /// so. Spam is worth nobody's trouble, nor is a bounce on its way back.
+    fn missing(&self, mail: &Judged) -> Vec<Unheard> {
+        let bounced = self.bounced();
+        if bounced.is_empty() {
+            return Vec::new();
+        }
+        let mut wanting = HashSet::new();
+        for recipient in self.decided.recipients.iter().filter(|it| it.basis.leads_to_inbox()) {
+            wanting.insert(&recipient.addressee.recipient.address);
+        }
+        for full in &self.full {
+            if wanting.contains(&full.recipient) {
+                wanting.insert(&full.address);
+            }
+        }
+        let mut missing = Vec::new();
+        for (address, reason) in bounced {
+            let is_meant = matches!(reason, Reason::DmarcReject | Reason::OutboundRuleBounce);
+            if wanting.contains(address) && !is_meant && !mail.is_led_back(address) {
+                missing.push(Unheard { address: address.clone(), reason });
+            }
+        }
+        missing
     }
 }
 

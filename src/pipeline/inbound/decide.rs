@@ -100,6 +100,15 @@ impl Basis {
             Self::Dmarc => None,
         }
     }
+
+    /// Whether it delivers, and not as spam.
+    pub(in crate::pipeline) fn leads_to_inbox(&self) -> bool {
+        match self {
+            Self::Rule(rule) => rule.action == InboundAction::BypassSpamCheck,
+            Self::Spam { because, .. } => *because == SpamBasis::NotSpam,
+            Self::Dmarc => false,
+        }
+    }
 }
 
 /// Decides for every recipient.

@@ -46,6 +46,10 @@ pub(in crate::pipeline) fn claim(
             Some(_) | None => true,
         });
     }
+    // Nobody else would hear of what it is about.
+    if beside.iter().any(|placed| placed.is_needed && placed.mails.is_empty()) {
+        return Err(Reason::MailboxFullGrace);
+    }
     beside.retain(|placed| !placed.mails.is_empty());
     let room = match claims.is_empty() {
         true => None,

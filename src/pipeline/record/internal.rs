@@ -45,6 +45,8 @@ pub(in crate::pipeline) struct Placed {
     /// Its content; `None` if that is the original, around which it stands.
     pub(in crate::pipeline) own: Option<Vec<u8>>,
     pub(in crate::pipeline) events: Vec<EventLine>,
+    /// Whether the message that it is about waits at its sender's until there is room for this.
+    pub(in crate::pipeline) is_needed: bool,
 }
 
 /// Why internal mail has no place.
@@ -194,7 +196,7 @@ pub(in crate::pipeline) fn place(
     // Only who delivers a message at last tells its path (RFC 5321 §4.4).
     let path = format!("Return-Path: <>\r\n{received}");
     let mut kept = mail_with([path.as_bytes(), &before].concat(), Vec::new());
-    let mut placed = Placed { mails: Vec::new(), own, events: Vec::new() };
+    let mut placed = Placed { mails: Vec::new(), own, events: Vec::new(), is_needed: false };
     let content_length = placed.own.as_ref().map_or(about.original.len(), Vec::len);
     let size = (kept.prefix.len() + content_length + suffix.len()) as u64;
     for resolved in &here {

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Member, Organization, OrganizationId};
 use crate::id::{EntityId, TraceId};
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
-use crate::mail::{Address, Addressees, EnvelopeRecipient, ReversePath, body_offset};
+use crate::mail::{Address, Addressees, DsnReturn, EnvelopeRecipient, ReversePath, body_offset};
 use crate::pipeline::delivery::admit::{Admitted, AdmittedShare};
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition, authorship};
@@ -17,6 +17,7 @@ use crate::pipeline::record::internal::{
     self, About, Content, InternalMail, Outlets, Placed, Sending,
 };
 use crate::pipeline::record::notice::Letterhead;
+use crate::pipeline::record::postmasters::{self, Postmasters};
 use crate::pipeline::record::report::{
     DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants,
 };
@@ -39,8 +40,15 @@ pub(in crate::pipeline) struct Journaled {
 }
 
 /// Composes and places what goes beside an accepted message. What finds no place is logged and
-/// told to the report address; it never holds up the message.
-pub(in crate::pipeline) fn journal(admitted: Admitted, outlets: Outlets<'_>) -> Journaled {
+/// told to the report address; it holds up the message only where nobody else would hear of it.
+///
+/// # Errors
+/// A mailbox is full, nobody may be told, and the postmaster has no room for it either.
+pub(in crate::pipeline) fn journal(
+    admitted: Admitted,
+    outlets: Outlets<'_>,
+    postmasters: &Postmasters,
+) -> Result<Journaled, Reason> {
     let mut beside =
         Beside { mail: &admitted.mail, outlets, placed: Vec::new(), journal_room: None };
     let initiated = admitted.shares.iter().map(|share| beside.record_of(share, &admitted));
@@ -53,8 +61,11 @@ pub(in crate::pipeline) fn journal(admitted: Admitted, outlets: Outlets<'_>) -> 
     }
     beside.bounce(&admitted.shares);
     beside.confirm(&admitted.shares);
+    for share in admitted.shares.iter().filter(|share| !share.unheard.is_empty()) {
+        beside.tell_postmaster(share, postmasters)?;
+    }
     let Beside { placed, journal_room, .. } = beside;
-    Journaled { admitted, initiated, outgoing_initiated, beside: placed, journal_room }
+    Ok(Journaled { admitted, initiated, outgoing_initiated, beside: placed, journal_room })
 }
 
 struct Beside<'a> {
@@ -248,6 +259,47 @@ impl<'a> Beside<'a> {
         let bounced = bounced.filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
         recipients.extend(bounced.map(|(it, reason)| failed(&it.address, Some(it), reason, at)));
         self.report(recipients, shares);
+    }
+
+    /// Gives the postmaster what somebody does not get of whom nobody else is told: as Internet
+    /// mail does with what bounces and may not be reported. Where the postmaster has no room either,
+    /// the client keeps the message and comes again.
+    fn tell_postmaster(
+        &mut self,
+        share: &AdmittedShare,
+        postmasters: &Postmasters,
+    ) -> Result<(), Reason> {
+        let organization = &share.decided.organization;
+        let to = postmasters::address(organization).ok_or(Reason::MailboxFullGrace)?;
+        if !postmasters.count(organization.id.as_str()) {
+            return Err(Reason::MailboxFullGrace);
+        }
+        let at = self.mail.received_at;
+        let recipients =
+            share.unheard.iter().map(|it| failed(&it.address, None, it.reason, at)).collect();
+        let id = TraceId::generate();
+        let report = StatusReport {
+            id,
+            hostname: &self.mail.snapshot.settings.hostname,
+            at,
+            to: &to,
+            envid: self.mail.parameters.envid.as_deref(),
+            arrived_at: at,
+            ret: Some(DsnReturn::Full),
+            original: Original(&[&self.mail.content]),
+            recipients,
+        };
+        let content = Content::Own(report.compose());
+        let mail = InternalMail { id, to, content };
+        self.place(mail, &organization.id, Purpose::Report).map_err(|problem| {
+            tracing::warn!(trace_id = %share.decided.trace_id, %problem,
+                "a message is deferred: nobody may be told of a full mailbox but the postmaster");
+            Reason::MailboxFullGrace
+        })?;
+        if let Some(placed) = self.placed.last_mut() {
+            placed.is_needed = true;
+        }
+        Ok(())
     }
 
     /// Tells the sender who asked for it whom the message has reached here (RFC 3461 §5.2.3, §5.2.7),

@@ -9,6 +9,7 @@ pub(super) mod journal;
 pub(super) mod mail_log;
 pub(super) mod notice;
 pub mod outcomes;
+pub(super) mod postmasters;
 pub mod refusals;
 pub(super) mod report;
 pub(super) mod room;

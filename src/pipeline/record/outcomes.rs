@@ -2,11 +2,8 @@
 //! change, made durable in one step.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 
 use crate::clock::Timestamp;
 use crate::directory::{Directory, OrganizationId};
@@ -22,6 +19,7 @@ use crate::pipeline::record::internal::{
 };
 use crate::pipeline::record::mail_log;
 use crate::pipeline::record::notice::Letterhead;
+use crate::pipeline::record::postmasters::{self, Postmasters};
 use crate::pipeline::record::report::{
     DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants,
 };
@@ -34,10 +32,6 @@ use crate::store::{
     WithoutTls,
 };
 
-/// Bounced messages that nobody else has, which an organization's postmaster gets in an hour:
-/// strangers cause them.
-const MAX_FOR_POSTMASTER: usize = 100;
-
 /// How much is kept of why a message left in plain text, in characters: a line or two.
 const MAX_PROBLEM: usize = 300;
 
@@ -46,8 +40,8 @@ pub struct Outcomes {
     store: Arc<Store>,
     domain_keys: Arc<DomainKeys>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What postmasters have got in an hour, by organization.
-    for_postmasters: Cache<Arc<str>, Arc<AtomicUsize>>,
+    /// Bounced messages that nobody else has.
+    postmasters: Postmasters,
 }
 
 impl Outcomes {
@@ -57,9 +51,7 @@ impl Outcomes {
         domain_keys: Arc<DomainKeys>,
         snapshot: Arc<ArcSwap<Snapshot>>,
     ) -> Self {
-        let window = Duration::from_secs(60 * 60);
-        let for_postmasters = Cache::builder().max_capacity(10_000).time_to_live(window).build();
-        Self { store, domain_keys, snapshot, for_postmasters }
+        Self { store, domain_keys, snapshot, postmasters: Postmasters::default() }
     }
 }
 
@@ -140,7 +132,7 @@ impl Outcomes {
                 return;
             }
         }
-        if !self.has_postmaster_room(&settlement.mail.entry.organization) {
+        if !self.postmasters.count(&settlement.mail.entry.organization) {
             tracing::warn!(trace_id = %settlement.mail.trace_id,
                 "a bounced message is not kept: the postmaster has had enough of them this hour");
             return;
@@ -148,12 +140,6 @@ impl Outcomes {
         if let Some(mail) = for_postmaster(settlement, snapshot, original) {
             self.place(turn, mail, settlement, snapshot, commit);
         }
-    }
-
-    /// Whether the postmaster of an organization gets another message that nobody else has.
-    fn has_postmaster_room(&self, organization: &Arc<str>) -> bool {
-        let count = self.for_postmasters.get_with(Arc::clone(organization), Arc::default);
-        count.fetch_add(1, Ordering::Relaxed) < MAX_FOR_POSTMASTER
     }
 
     /// What finds no place is logged; it never holds up the outcome.
@@ -173,7 +159,7 @@ impl Outcomes {
         let about = About { snapshot, at: settlement.at, original: &[] };
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
         match internal::place(mail, sending, about, outlets) {
-            Ok(Placed { mut mails, own, events }) => {
+            Ok(Placed { mut mails, own, events, .. }) => {
                 mails.retain(|mail| {
                     let has_room =
                         room::has_room_for_report(mail, &snapshot.settings, &self.store, |_| true);
@@ -271,8 +257,7 @@ fn for_postmaster(
     let QueuedMail { entry, queued_at, .. } = &settlement.mail;
     let mut organizations = snapshot.directory.organizations();
     let organization = organizations.find(|known| known.id.as_str() == &*entry.organization)?;
-    let domain = organization.domains.first()?;
-    let to = Address::from_parts("postmaster", domain.as_str()).ok()?;
+    let to = postmasters::address(organization)?;
     let failures = settlement.failed.iter().filter_map(|(place, failure)| {
         Some(failed(recipient(entry, *place)?, failure, Outcome::Failed, settlement))
     });
