@@ -21,6 +21,12 @@ impl TraceId {
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// No id that is made from this moment on, in milliseconds since 1970, sorts before this one.
+    pub fn first_since(millis: u64) -> Self {
+        // The first 48 bits of a UUIDv7 are its time.
+        Self(Uuid::from_u128(u128::from(millis) << 80))
+    }
 }
 
 impl fmt::Display for TraceId {

@@ -4,22 +4,20 @@ mod words;
 
 use serde_json::Value;
 
-use self::words::{basis, disposition, matching, outbound, own_reason, passed_over, went_on};
+use self::words::{
+    basis, disposition, matching, outbound, own_reason, passed_over, signed, transport, went_on,
+};
 use super::trace::{Joined, Relation, Trace, Waiting, at, list};
 use crate::clock::Timestamp;
-use crate::store::WithoutTls;
+use crate::pipeline::TransportOutcome;
 
 /// Tells a trace's story.
 pub(super) fn tell(trace: &Trace) -> String {
     let mut text = Text(format!("trace {}\n", trace.trace_id));
-    if let Some(story) = &trace.story {
-        text.arrival(trace, story);
-        if !trace.is_sent_on() {
-            text.verdicts(story);
-        }
-        text.decisions(story);
-        text.mailboxes(story, &trace.joined);
-        text.outcome(story);
+    match &trace.story {
+        Some(story) if trace.about().is_some() => text.own_mail(story),
+        Some(story) => text.message(trace, story),
+        None => {}
     }
     for refusal in &trace.refusals {
         text.line(&format!(
@@ -28,9 +26,7 @@ pub(super) fn tell(trace: &Trace) -> String {
         ));
     }
     trace.waiting.iter().for_each(|waiting| text.waiting(waiting));
-    for WithoutTls { recipient, server, problem } in &trace.without_tls {
-        text.line(&format!("{recipient}: in plain text to {server}, {problem}"));
-    }
+    trace.transport.iter().for_each(|outcome| text.transport(outcome));
     for joined in &trace.joined {
         text.joined(joined);
     }
@@ -100,9 +96,15 @@ pub(super) fn became(trace: &Trace, address: &str) -> Option<String> {
     match kept.as_slice() {
         [] => {}
         [one] => return Some(one.clone()),
-        [..] => return decided,
+        [..] if trace.about().is_none() => return decided,
+        [..] => return Some(format!("delivered to {} mailboxes", kept.len())),
     }
-    decided.or_else(|| trace.waiting.first().map(waits))
+    let is_for = |outcome: &&TransportOutcome| {
+        let mut recipients = outcome.recipients.iter();
+        recipients.any(|it| it.to_string().eq_ignore_ascii_case(address))
+    };
+    let carried = trace.transport.iter().find(is_for).map(transport);
+    decided.or(carried).or_else(|| trace.waiting.first().map(waits))
 }
 
 fn waits(waiting: &Waiting) -> String {
@@ -111,6 +113,9 @@ fn waits(waiting: &Waiting) -> String {
         None => "waits to leave".to_owned(),
     }
 }
+
+/// Recipients who are named where a server said the same of many.
+const SERVED_TOGETHER: usize = 10;
 
 struct Text(String);
 
@@ -124,6 +129,59 @@ impl Text {
         self.0.push_str("  ");
         self.0.push_str(line);
         self.0.push('\n');
+    }
+
+    /// Of a message: how it came, what was found and decided, and what became of it here.
+    fn message(&mut self, trace: &Trace, story: &Value) {
+        self.arrival(trace, story);
+        if !trace.is_sent_on() {
+            self.verdicts(story);
+        }
+        self.decisions(story);
+        self.signatures(trace, story);
+        self.mailboxes(story, &trace.joined);
+        self.outcome(story);
+    }
+
+    /// Of mail that Mailweir made itself.
+    fn own_mail(&mut self, story: &Value) {
+        let to = at(story, "/to");
+        let what = match at(story, "/ownMail") {
+            "journalRecord" => "a journal record",
+            "notice" => "a notice",
+            _ => "a report",
+        };
+        self.line(&format!("{what} of ours to {to}"));
+        if let Some(signatures) = story.get("signatures") {
+            self.line(&signed(signatures));
+        }
+    }
+
+    /// Who has signed what leaves, and who has not, and why.
+    fn signatures(&mut self, trace: &Trace, story: &Value) {
+        let mut recipients = list(story, "/outboundRecipients");
+        if !recipients.any(|recipient| recipient.pointer("/disposition/queue").is_some()) {
+            return;
+        }
+        let mut is_told = false;
+        for signatures in list(story, "/signatures") {
+            is_told = true;
+            self.line(&signed(signatures));
+        }
+        if !is_told && trace.is_sent_on() {
+            self.line("not signed here: it is sent on with the signatures that it came with");
+        }
+    }
+
+    /// What a server said of recipients.
+    fn transport(&mut self, outcome: &TransportOutcome) {
+        let mut recipients = outcome.recipients.iter().map(ToString::to_string);
+        let mut named: Vec<_> = recipients.by_ref().take(SERVED_TOGETHER).collect();
+        let more = recipients.count();
+        if more > 0 {
+            named.push(format!("and {more} more"));
+        }
+        self.line(&format!("{}: {}", named.join(", "), transport(outcome)));
     }
 
     fn arrival(&mut self, trace: &Trace, story: &Value) {
@@ -315,6 +373,10 @@ impl Text {
         if !journaled.is_empty() {
             self.line(&format!("journal record to {journaled}"));
         }
+        let problem = at(story, "/notJournaled");
+        if !problem.is_empty() {
+            self.line(&format!("no journal record: {problem}"));
+        }
         let refused = at(story, "/refused");
         if !refused.is_empty() {
             let place = at(story, "/refusedFor");
@@ -337,14 +399,19 @@ impl Text {
     }
 
     fn joined(&mut self, joined: &Joined) {
-        let Joined { relation, trace_id, to, .. } = joined;
+        let Joined { relation, trace_id, to, became } = joined;
         let to = to.join(", ");
+        let became = became.iter().map(|it| format!(": {it}")).collect::<String>();
         let line = match relation {
             Relation::Outbound => format!("submitted in trace {trace_id}"),
             Relation::Inbound => format!("received here in trace {trace_id} for {to}"),
             Relation::SentOnFrom => format!("sent on from trace {trace_id}"),
-            Relation::Report => format!("reported to {to} in trace {trace_id}"),
-            Relation::About => format!("reports on trace {trace_id}"),
+            Relation::Report => format!("reported to {to} in trace {trace_id}{became}"),
+            Relation::Notice => format!("notice to {to} in trace {trace_id}{became}"),
+            Relation::JournalRecord => {
+                format!("journal record to {to} in trace {trace_id}{became}")
+            }
+            Relation::About => format!("about trace {trace_id}"),
             Relation::SentOn => return, // The story has told it.
         };
         self.line(&line);

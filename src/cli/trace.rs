@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::pipeline::TransportOutcome;
 use crate::pipeline::refusals::RefusalLine;
-use crate::store::{QueuedMail, WithoutTls};
+use crate::store::QueuedMail;
 
 /// A trace: its events in order, and what they were decided from.
 #[derive(Debug, Serialize)]
@@ -23,12 +24,13 @@ pub(super) struct Trace {
     /// What of it waits in the queue.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) waiting: Vec<Waiting>,
-    /// For whom it left in plain text although the server offers TLS, and why.
+    /// What servers said of it, those who took it and those who did not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) without_tls: Vec<WithoutTls>,
-    /// Reports that came of it, as its records have them.
+    pub(super) transport: Vec<TransportOutcome>,
+    /// The traces that its records have beside it: mail of our own that is about it, and what it was
+    /// sent on from.
     #[serde(skip)]
-    pub(super) reports: Vec<Report>,
+    pub(super) beside: Vec<String>,
 }
 
 /// An entry of the queue, which is tried again.
@@ -43,13 +45,6 @@ pub(super) struct Waiting {
     pub(super) last_failure: Option<String>,
 }
 
-/// A delivery status notification.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) trace_id: String,
-    pub(super) to: Vec<String>,
-}
-
 /// A trace that belongs to another.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +54,7 @@ pub(super) struct Joined {
     /// For whom it is, as far as that is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) to: Vec<String>,
-    /// What became of it there, if it was sent on.
+    /// What became of it there, if it was sent on or is mail of our own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) became: Option<String>,
 }
@@ -78,7 +73,11 @@ pub(super) enum Relation {
     SentOnFrom,
     /// A delivery status notification that came of this.
     Report,
-    /// What this notification reports on.
+    /// A notice that came of this.
+    Notice,
+    /// A journal record of this.
+    JournalRecord,
+    /// What this mail of our own is about.
     About,
 }
 
@@ -92,8 +91,8 @@ impl Trace {
             refusals: Vec::new(),
             joined: Vec::new(),
             waiting: Vec::new(),
-            without_tls: Vec::new(),
-            reports: Vec::new(),
+            transport: Vec::new(),
+            beside: Vec::new(),
         }
     }
 
@@ -114,9 +113,28 @@ impl Trace {
         self.has("ORGANIZATION_EMAIL_RECEIVED")
     }
 
-    /// Whether it is mail that Mailweir made itself, of which there is no story.
-    pub(super) fn is_ours(&self) -> bool {
-        self.story.is_none() && self.is_delivered_only()
+    /// The trace that it is about, if it is mail that Mailweir made itself.
+    pub(super) fn about(&self) -> Option<&str> {
+        self.own()?.get("about")?.as_str()
+    }
+
+    /// What mail that Mailweir made itself is to the trace that it is about.
+    pub(super) fn relation_to_that(&self) -> Relation {
+        match self.own().map(|own| at(own, "/ownMail")) {
+            Some("journalRecord") => Relation::JournalRecord,
+            Some("notice") => Relation::Notice,
+            _ => Relation::Report,
+        }
+    }
+
+    /// For whom mail that Mailweir made itself is.
+    pub(super) fn own_recipient(&self) -> Option<&str> {
+        self.own()?.get("to")?.as_str()
+    }
+
+    /// Its story, if it is mail that Mailweir made itself.
+    fn own(&self) -> Option<&Value> {
+        self.story.as_ref().filter(|story| story.get("ownMail").is_some())
     }
 
     /// Whether nothing is told but where it was delivered.
@@ -142,11 +160,6 @@ impl Trace {
 
     fn has(&self, name: &str) -> bool {
         self.events.iter().any(|event| at(event, "/event/eventName") == name)
-    }
-
-    /// Of the envelope.
-    pub(super) fn reverse_path(&self) -> Option<&str> {
-        self.story.as_ref()?.pointer("/reversePath")?.as_str()
     }
 
     /// Whom the first event names, which is that of its arrival.

@@ -20,12 +20,15 @@ use arc_swap::ArcSwap;
 pub use conversation::{MailTransaction, Relayed};
 pub use facts::extensions::{Extension, Extensions, NotAnExtension};
 pub use facts::settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
+pub use facts::signatures::Signatures;
 pub use facts::snapshot;
 pub use facts::transaction::Transaction;
 pub use outbound::submission::Submission;
 pub use outbound::{attachments, login};
 pub use record::commit::Committed;
 pub use record::mail_log::TARGET as MAIL_LOG;
+pub use record::own_mail::{OwnMail, OwnMailKind};
+pub use record::transport::{TransportOutcome, TransportResult, TransportStory};
 pub use record::{outcomes, refusals};
 
 use crate::clock::Clock;

@@ -127,7 +127,6 @@ impl Ledger for Recorder {
             entry: settlement.mail.id,
             state: settlement.state.clone(),
             at: settlement.at,
-            without_tls: vec![],
         };
         self.store.commit(Commit { queue_changes: vec![change], ..Commit::default() }).await?;
         self.told.send(settlement.clone()).ok();

@@ -107,7 +107,9 @@ fn encode_start(
 /// Seals a commit's contents and frames it.
 pub(super) fn encode(_: &Turn, commit: Commit, keyring: &Keyring) -> Result<Encoded, StoreError> {
     let mut encoder = Encoder::new(keyring);
-    encoder.head.events_at = commit.events.first().map(|event| event.event_timestamp);
+    let stories_at = || commit.queue_changes.first().filter(|_| !commit.stories.is_empty());
+    let events_at = commit.events.first().map(|event| event.event_timestamp);
+    encoder.head.events_at = events_at.or_else(|| Some(stories_at()?.at));
     encoder.head.stories = commit.stories;
     encoder.head.queue_changes = commit.queue_changes;
     encoder.head.first_sender = commit.first_sender.map(|address| KeptSender {

@@ -137,6 +137,10 @@ pub struct Story {
     pub trace_id: TraceId,
     /// The pipeline's own words, as JSON.
     pub told: Box<RawValue>,
+    /// Whether the index lists it, because no event leads to it: it is of mail of our own that
+    /// leaves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_listed: bool,
 }
 
 /// The head of a durable record: everything but events and sealed bytes. Its fields say where in
@@ -166,7 +170,7 @@ pub(super) struct RecordHead {
     /// may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) first_sender: Option<KeptSender>,
-    /// The events' time, for the file's rotation; absent without events.
+    /// The time of its events, for the file's rotation, or of its stories; absent without either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) events_at: Option<Timestamp>,
 }
@@ -176,7 +180,7 @@ impl RecordHead {
     /// entries and changes, and one at least. A record of 20,000 deliveries is a record as any
     /// other, and as much work as 20,000 of them.
     pub(super) fn rows(&self) -> usize {
-        let mut rows = self.new_mailboxes.len() + self.facts.len();
+        let mut rows = self.new_mailboxes.len() + self.facts.len() + self.listed().count();
         rows += self.changes.len() + self.queue_changes.len();
         for mail in self.blobs.iter().flat_map(|blob| &blob.mails) {
             rows += mail.deliveries.len();
@@ -185,10 +189,15 @@ impl RecordHead {
         rows.max(1)
     }
 
-    /// What the index needs of it, which may wait for its turn: neither stories nor the keys of
-    /// deliveries.
+    /// The stories that the index lists.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Story> {
+        self.stories.iter().filter(|story| story.is_listed)
+    }
+
+    /// What the index needs of it, which may wait for its turn: neither stories that it does not
+    /// list nor the keys of deliveries.
     pub(super) fn for_the_index(mut self) -> Self {
-        self.stories = Vec::new();
+        self.stories.retain(|story| story.is_listed);
         for mail in self.blobs.iter_mut().flat_map(|blob| &mut blob.mails) {
             mail.deliveries.iter_mut().for_each(|delivery| delivery.wrapped_key = String::new());
         }

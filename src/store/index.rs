@@ -70,6 +70,10 @@ const SCHEMA: &str = "
         at INTEGER NOT NULL, size INTEGER NOT NULL,
         PRIMARY KEY (lsn, blob, mail, entry)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS listed (
+        trace_id TEXT NOT NULL, lsn INTEGER NOT NULL,
+        PRIMARY KEY (trace_id, lsn)
+    ) WITHOUT ROWID;
 ";
 /// Raised with every change of the schema; an index of another version is built again.
 const VERSION: i64 = 5;
@@ -159,7 +163,7 @@ impl Index {
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
                  DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS gone;
                  DROP TABLE IF EXISTS usage; DROP TABLE IF EXISTS organization;
-                 DROP TABLE IF EXISTS entity;",
+                 DROP TABLE IF EXISTS entity; DROP TABLE IF EXISTS listed;",
             )?;
             connection.execute_batch(SCHEMA)?;
             // Last, so that half a schema is made again. A full disk keeps no store from opening.
@@ -314,6 +318,23 @@ impl Index {
         })
     }
 
+    /// The records that have a story of this trace to which no event leads.
+    pub(super) fn listed(&self, trace_id: TraceId) -> Result<Vec<Lsn>, StoreError> {
+        let mut statement =
+            self.0.prepare_cached("SELECT lsn FROM listed WHERE trace_id = ?1 ORDER BY lsn")?;
+        let records = statement.query_map([trace_id.to_string()], |row| {
+            Ok(Lsn(row.get::<_, i64>(0)?.cast_unsigned()))
+        })?;
+        Ok(records.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets the stories of traces that began before a moment.
+    pub(super) fn forget_listed(&mut self, before: Timestamp) -> Result<(), StoreError> {
+        let first = TraceId::first_since(before.as_millis()).to_string();
+        self.0.execute("DELETE FROM listed WHERE trace_id < ?1", [first])?;
+        Ok(())
+    }
+
     /// Forgets changes that are worked into a pack.
     pub(super) fn forget_changes(
         &mut self,
@@ -461,6 +482,11 @@ fn apply_record(
     }
     for change in &head.queue_changes {
         apply_queue_change(transaction, lsn, change)?;
+    }
+    for story in head.listed() {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO listed VALUES (?1, ?2)")?
+            .execute(params![story.trace_id.to_string(), lsn.0.cast_signed()])?;
     }
     head.usage.iter().try_for_each(|used| count(transaction, used))
 }

@@ -90,6 +90,7 @@ impl Keeper {
             let (files, before, after) = (compacted.files, compacted.before, compacted.after);
             tracing::info!(files, before, after, "log compacted");
         }
+        index.forget_listed(now.minus(self.event_retention))?;
         expired
     }
 

@@ -55,7 +55,7 @@ pub use mailbox::{MailboxHandle, MailboxOwner, Reservation};
 pub use memo::Memo;
 pub use queued::{
     Authorship, Destination, Keeper, Purpose, QueueChange, QueueEntry, QueueFeed, QueueId,
-    QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome, WithoutTls,
+    QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome,
 };
 pub use register::{Declared, DeclaredEntity, Fact, Register, Registered};
 pub use settings::Settings;

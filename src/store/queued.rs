@@ -254,21 +254,6 @@ pub struct QueueChange {
     pub state: Option<QueueState>,
     /// When.
     pub at: Timestamp,
-    /// Those whose message left in plain text although their server offers TLS.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub without_tls: Vec<WithoutTls>,
-}
-
-/// A message that left in plain text although the server offers TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WithoutTls {
-    /// For whom.
-    pub recipient: Address,
-    /// The server that took it.
-    pub server: String,
-    /// Why; short, since each record of the entry repeats it.
-    pub problem: String,
 }
 
 /// An entry that waits.

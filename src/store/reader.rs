@@ -11,7 +11,7 @@ use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
 use super::keys::Keyring;
 use super::layout::Layout;
 use super::mailbox::{MailboxOwner, NewMailbox};
-use super::queued::{QueueChange, QueuedMail, WithoutTls};
+use super::queued::{QueueChange, QueuedMail};
 use super::register::Register;
 use super::segment::{Catalog, LoggedRecord, Scanner, StoredFrame};
 use super::{Settings, StoreError};
@@ -52,8 +52,6 @@ pub struct RecordContents {
     pub messages: Vec<StoredMessage>,
     /// What it put into the queue.
     pub queued: Vec<QueuedMail>,
-    /// Those whose message left in plain text although their server offers TLS.
-    pub without_tls: Vec<WithoutTls>,
 }
 
 /// An open store, for reading.
@@ -74,6 +72,8 @@ pub struct Reader {
     /// The same of the queue.
     queued_beyond: Vec<QueuedMail>,
     queue_changes_beyond: Vec<QueueChange>,
+    /// The traces of stories that the index is to list, and where they stand.
+    listed_beyond: Vec<(TraceId, Lsn)>,
 }
 
 impl Reader {
@@ -94,6 +94,7 @@ impl Reader {
         let mut register = index.register()?;
         let (mut beyond, mut changes_beyond) = (Vec::new(), Vec::new());
         let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
+        let mut listed_beyond = Vec::new();
         let catalog = Catalog::read(&layout.log())?;
         let from = index.cursor(Cursor::Indexed)?;
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
@@ -102,6 +103,7 @@ impl Reader {
             record.head.facts.iter().for_each(|fact| register.apply(fact));
             beyond.extend(messages_of(lsn, &record.head));
             queued_beyond.extend(queued_of(lsn, &record.head));
+            listed_beyond.extend(record.head.listed().map(|story| (story.trace_id, lsn)));
             changes_beyond.extend(record.head.changes);
             queue_changes_beyond.extend(record.head.queue_changes);
         }
@@ -126,6 +128,7 @@ impl Reader {
             changes_beyond,
             queued_beyond,
             queue_changes_beyond,
+            listed_beyond,
         })
     }
 
@@ -209,6 +212,18 @@ impl Reader {
         Ok(queued)
     }
 
+    /// The durable records that have a story of this trace to which no event leads, oldest first:
+    /// of mail of our own that leaves.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn listed(&self, trace_id: TraceId) -> Result<Vec<Lsn>, StoreError> {
+        let mut records = self.index.listed(trace_id)?;
+        let beyond = self.listed_beyond.iter().filter(|(id, _)| *id == trace_id);
+        records.extend(beyond.map(|(_, lsn)| *lsn));
+        Ok(records)
+    }
+
     /// What a durable record holds beside its events.
     ///
     /// # Errors
@@ -218,7 +233,6 @@ impl Reader {
         Ok(RecordContents {
             messages: messages_of(lsn, &head).into_iter().map(stored).collect(),
             queued: queued_of(lsn, &head),
-            without_tls: head.queue_changes.into_iter().flat_map(|it| it.without_tls).collect(),
             stories: head.stories,
         })
     }

@@ -68,13 +68,15 @@ fn accepted_messages_and_their_outcomes_are_lines() {
     send(&daemon, &["bob@example.test"], "one");
     let told = lines(&daemon, 2);
     let size = "size=";
-    check(&told, "accepted", &["from=<carol@good.test>", "ip=127.0.0.1", "recipients=1", size]);
+    let id = "message_id=\"<one@good.test>\"";
+    check(&told, "accepted", &["from=<carol@good.test>", "ip=127.0.0.1", "recipients=1", size, id]);
+    assert!(!told[0].contains("user="), "{told:#?}");
     let from = "from=<carol@good.test>";
     check(&told, "delivered", &[from, "to=bob@example.test", size, "folder=INBOX"]);
 
     send(&daemon, &["alice@example.test", "bob@example.test"], "two");
     let told = lines(&daemon, 5);
-    check(&told, "dropped", &[from, "to=alice@example.test", size]);
+    check(&told, "dropped", &[from, "to=alice@example.test", size, "rule=\"no\""]);
 
     // A redirect is sent on and not delivered, a remote user is not delivered to either.
     send(&daemon, &["red@example.test", "dave@example.test"], "three");
@@ -95,6 +97,7 @@ fn accepted_messages_and_their_outcomes_are_lines() {
             "to=dave@far.test",
             "remote=\"127.0.0.1\"",
             "reply=\"250 2.0.0 taken\"",
+            "tls=\"none\"",
         ],
     );
     let of_red = told.iter().filter(|line| line.contains("to=red@example.test"));
@@ -102,9 +105,11 @@ fn accepted_messages_and_their_outcomes_are_lines() {
 
     submit(&daemon, &["nobody@far.test", "busy@far.test", "x@down.test"], "four");
     // Accepted, three queued, three outcomes, and a report that is not a message that came.
-    let told = lines(&daemon, 18);
+    let told = lines(&daemon, 19);
     let from = "from=<alice@example.test>";
-    check(&told, "accepted", &[from, "recipients=3"]);
+    check(&told, "accepted", &[from, "recipients=3", "user=alice@example.test"]);
+    let report = ["what=\"report\"", "about=", "to=alice@example.test", "folder=INBOX"];
+    check(&told, "delivered", &report);
     check(&told, "bounced", &[from, "to=nobody@far.test", "failure=\"550 5.1.1 no such "]);
     check(&told, "deferred", &["to=busy@far.test", "failure=\"450 4.2.1 busy", "next_attempt=20"]);
     check(&told, "deferred", &["to=x@down.test", "failure=\"4.4.1 cannot connect"]);
@@ -113,10 +118,42 @@ fn accepted_messages_and_their_outcomes_are_lines() {
 
     daemon.succeeds(&["queue", "drop", "--to", "busy@far.test"]);
     daemon.succeeds(&["queue", "drop", "--to", "down.test", "--bounce"]);
-    let told = lines(&daemon, 20);
+    let told = lines(&daemon, 22);
     check(&told, "dropped by the administrator", &["to=busy@far.test"]);
     check(&told, "bounced by the administrator", &["to=x@down.test", "failure=\"5.7.1 given up"]);
     assert!(queue(&daemon).is_empty());
+}
+
+#[test]
+fn a_line_says_why_mail_is_junk_or_gone() {
+    let remote = Remote::start(Manners::default());
+    let organization = rule("junk", "MOVE_TO_JUNK", "good.test", "alice@example.test")
+        + "[journaling]\njournaling_address = \"archive@example.test\"\n\
+           report_address = \"admin@example.test\"\n"
+        + &["MOVE", "DELETE"].map(|action| {
+            let folder = if action == "MOVE" { "folder = \"JUNK_EMAIL\"\n" } else { "" };
+            format!(
+                "[[user]]\nname = \"{action}\"\n[[user.mailbox_rule]]\nname = \"own {action}\"\n\
+                 action = \"{action}\"\n{folder}"
+            )
+        }).concat();
+    let daemon = daemon("", &organization, &remote);
+    let gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
+    let to = ["alice@example.test", "move@example.test", "delete@example.test"];
+    send(&daemon, &to, "one");
+    let told = lines(&daemon, 5);
+    let junk = "folder=JUNK_EMAIL";
+    check(&told, "delivered", &["to=alice@example.test", junk, "rule=\"junk\""]);
+    check(&told, "delivered", &["to=MOVE@example.test", junk, "rule=\"own MOVE\""]);
+    check(&told, "dropped", &["to=DELETE@example.test", "rule=\"own DELETE\""]);
+    let record = ["what=\"journal record\"", "about=", "to=archive@example.test", "folder=INBOX"];
+    check(&told, "delivered", &record);
+    let mut client = Client::connect(daemon.address());
+    client.envelope(CAROL, &["bob@example.test"]);
+    let spam = [message(CAROL, "two"), format!("{gtube}\r\n").into_bytes()].concat();
+    assert!(client.data(&spam).starts_with("250"));
+    let told = lines(&daemon, 8);
+    check(&told, "delivered", &["to=bob@example.test", junk, "reason=\"spam-verdict\""]);
 }
 
 /// Also where a line says in words why something is refused.

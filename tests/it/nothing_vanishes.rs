@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::daemon::{BINARY, Daemon, Setup, text};
+use crate::support::daemon::{BINARY, Daemon, Setup, text, zone_of_senders_here};
 use crate::support::sending::{ALICE, Submitter, prepared, queue, route};
 use crate::support::smtp::{Client, message};
 use crate::support::wait_for;
@@ -320,4 +320,20 @@ fn a_postmaster_without_room_defers_what_nobody_else_may_be_told_of() {
     client.envelope("bob@good.test", &["crowd@example.test"]);
     assert!(client.data(&message("bob@good.test", "told")).starts_with("250"));
     assert_eq!(daemon.folders("alice", "told"), ["INBOX"]);
+}
+
+/// Whoever writes from here may be told, but has no room for it.
+#[test]
+fn a_sender_without_room_for_the_report_leaves_it_to_the_postmaster() {
+    let group = "[[user]]\nname = \"tiny\"\nquota_mb = 1\n\
+                 [[group]]\nname = \"crowd\"\nmembers = [\"alice\", \"tiny\"]\n";
+    let daemon = Setup { zone: zone_of_senders_here(), ..Setup::with(group) }.start();
+    fill(&daemon, &["tiny@example.test".to_owned(), "small@example.test".to_owned()]);
+    let mut client = daemon.client();
+    client.envelope("small@example.test", &["crowd@example.test"]);
+    assert!(client.data(&message("x@example.org", "half")).starts_with("250"));
+    assert_eq!(daemon.folders("alice", "half"), ["INBOX"]);
+    assert!(daemon.folders("small", "Undelivered mail").is_empty());
+    let reports = texts(&daemon, "admin");
+    assert!(reports.iter().any(|it| it.contains("rfc822; tiny@example.test\r\n")), "{reports:?}");
 }

@@ -213,23 +213,23 @@ fn a_trace_tells_that_old_suites_led_to_plain_text() {
         let events = told(&daemon, subject, "OUTGOING_EMAIL_SENT");
         let id = events.iter().find_map(|event| event["messageId"].as_str()).expect("an id");
         let trace = daemon.succeeds(&["events", "trace", id]);
-        let why = "carol@far.test: in plain text to 127.0.0.1, the TLS handshake failed: no TLS \
-                   version and cipher suite in common, the server may know only old ones: ";
+        let why = "in plain text because the TLS handshake failed: no TLS version and cipher \
+                   suite in common, the server may know only old ones: ";
         assert_eq!(trace.contains(why), is_plain, "{subject}: {trace}");
         let lines = daemon.succeeds(&["events", "trace", "--json", id]);
         let traces = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
-        let told: Vec<serde_json::Value> = traces
-            .filter_map(|trace: serde_json::Value| trace.get("withoutTls").cloned())
-            .collect();
+        let told: Vec<serde_json::Value> =
+            traces.filter_map(|trace: serde_json::Value| trace.get("transport").cloned()).collect();
+        assert_eq!(told.len(), 1, "{lines}");
+        assert_eq!(told[0][0]["recipients"][0], "carol@far.test");
+        assert_eq!(told[0][0]["server"], "127.0.0.1");
+        assert_eq!(told[0][0]["noTls"].is_string(), is_plain, "{lines}");
+        assert_eq!(told[0][0]["tls"].is_string(), !is_plain, "{lines}");
         if is_plain {
-            assert_eq!(told.len(), 1, "{lines}");
-            assert_eq!(told[0][0]["recipient"], "carol@far.test");
-            assert_eq!(told[0][0]["server"], "127.0.0.1");
             let log = daemon.log();
             let sent = log.lines().find(|line| line.contains(" sent ")).expect("a line");
             assert!(sent.contains("no_tls=\"the TLS handshake failed: no TLS version"), "{sent}");
         } else {
-            assert!(told.is_empty(), "{lines}");
             assert!(server.log().contains("TLS connection established"), "{}", server.log());
         }
     }

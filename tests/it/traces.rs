@@ -94,7 +94,165 @@ fn a_bounce_is_told_with_the_report_that_came_of_it() {
         assert_eq!(traces(&daemon, id).len(), 4, "the same story from the report on");
     }
     let text = daemon.succeeds(&["events", "trace", &out]);
-    assert!(text.contains(&format!("  reported to {ALICE} in trace {by_server}\n")), "{text}");
+    let reported = "delivered to INBOX of alice@example.test";
+    let port = far.address().port();
+    for expected in [
+        format!("  reported to {ALICE} in trace {by_server}: {reported}\n"),
+        format!("  nobody@far.test: bounced, 127.0.0.1 (127.0.0.1:{port}), RCPT: 550 5.1.1 "),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
+}
+
+#[test]
+fn what_left_is_told_with_who_took_it_and_who_signed_it() {
+    let far = far();
+    let port = far.address().port();
+    let forward = "[[user]]\nname = \"dave\"\nremote = \"dave@far.test\"\n";
+    let daemon = daemon(forward, port);
+    let check = |daemon: &Daemon, recipient: &str, parts: &[&str]| {
+        logged(daemon, &[": sent trace_id=", &format!(" to={recipient} ")]);
+        let mut found = traces(daemon, recipient).into_iter();
+        let found = found.find(|trace| trace["transport"].is_array()).expect("an outcome");
+        let outcome = &found["transport"][0];
+        assert_eq!(outcome["recipients"], serde_json::json!([recipient]));
+        assert_eq!((&outcome["result"], &outcome["server"]), (&"sent".into(), &"127.0.0.1".into()));
+        assert_eq!(outcome["address"], format!("127.0.0.1:{port}"));
+        let reply = outcome["reply"].as_str().expect("a reply");
+        assert!(reply.starts_with("250 2.0.0 Accepted "), "{reply}");
+        let tls = outcome["tls"].as_str().expect("TLS");
+        assert!(tls.starts_with("TLSv1.3 "), "{tls}");
+        let text = daemon.succeeds(&["events", "trace", recipient]);
+        let sent = format!("  {recipient}: sent to 127.0.0.1 (127.0.0.1:{port}), {tls}: {reply}\n");
+        for expected in [&[sent.as_str()], parts].concat() {
+            assert!(text.contains(expected), "no {expected} in\n{text}");
+        }
+        let log = daemon.log();
+        let is_it = |line: &&str| line.contains(": sent trace_id=") && line.contains(recipient);
+        let line = log.lines().find(is_it).expect("a line");
+        assert!(line.contains(&format!(" tls=\"{tls}\"")), "{line}");
+    };
+    submit(&daemon, CAROL, "signed", &[]).accepted();
+    check(&daemon, CAROL, &["  signed by example.test (selector mw1r, mw1e)\n"]);
+    let mut client = Client::connect(daemon.address());
+    client.envelope(CAROL, &["dave@example.test"]);
+    assert!(client.data(&message(CAROL, "sent on")).starts_with("250"));
+    check(&daemon, "dave@far.test", &["  not signed here: it is sent on with the signatures"]);
+
+    let mut waiting = crate::outbound::prepared_with_waiting_keys(port);
+    waiting.launch(std::process::Command::new(crate::support::daemon::BINARY));
+    submit(&waiting, CAROL, "unsigned", &[]).accepted();
+    check(&waiting, CAROL, &["  not signed by example.test, which has no keys that sign "]);
+}
+
+/// The id in a line of the log with all this in it, once there is one.
+fn logged(daemon: &Daemon, parts: &[&str]) -> String {
+    let line = wait_for(&format!("{parts:?} in the log"), || {
+        let log = daemon.log();
+        let mut lines = log.lines();
+        lines.find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+    });
+    let id = line.split("trace_id=").nth(1).and_then(|rest| rest.split(' ').next());
+    id.expect("an id").to_owned()
+}
+
+#[test]
+fn a_journal_record_that_fails_is_told_by_its_id_and_by_the_message() {
+    let far = far();
+    let journaling = "[journaling]\njournaling_address = \"vault@far.test\"\n\
+                      report_address = \"admin@example.test\"\n";
+    let daemon = daemon(journaling, far.address().port());
+    let mut client = Client::connect(daemon.address());
+    client.envelope(CAROL, &[BOB]);
+    assert!(client.data(&message(CAROL, "journaled")).starts_with("250"));
+    let record = logged(&daemon, &[" bounced ", "what=\"journal record\""]);
+    let notice = logged(&daemon, &[" delivered ", "what=\"report\"", &format!("about={record}")]);
+    let told = delivered(&daemon, "admin", "Journal record not delivered");
+    assert!(told.contains(&format!("Record: {record}\r\n")), "{told}");
+    let first = trace_with(&daemon, "ORGANIZATION_EMAIL_RECEIVED", "subject", "journaled");
+    for id in [&first, &record, &notice] {
+        let found = traces(&daemon, id);
+        assert_eq!(found.len(), 3, "{id}: {found:#?}");
+        check_joined(&found[0], &first, &[("journalRecord", &record)]);
+        check_joined(&found[1], &record, &[("about", &first), ("notice", &notice)]);
+        check_joined(&found[2], &notice, &[("about", &record)]);
+        assert_eq!(found[1]["transport"][0]["result"], "bounced");
+        assert_eq!(found[1]["transport"][0]["recipients"][0], "vault@far.test");
+        let became = found[0]["joined"][0]["became"].as_str().expect("a text");
+        assert!(became.starts_with("bounced, 127.0.0.1 ("), "{became}");
+        assert!(became.contains(", RCPT: 550 5.1.1 "), "{became}");
+    }
+    let text = daemon.succeeds(&["events", "trace", "<journaled@good.test>"]);
+    let expected = format!("  journal record to vault@far.test in trace {record}: bounced, ");
+    assert!(text.contains(&expected), "no {expected} in\n{text}");
+    assert!(text.contains("  a journal record of ours to vault@far.test\n"), "{text}");
+}
+
+/// Also where the record is kept here, and where there is none.
+#[test]
+fn a_message_tells_what_became_of_its_journal_record() {
+    let with = |address: &str| {
+        Setup::with(&format!(
+            "[journaling]\njournaling_address = \"{address}\"\n\
+             report_address = \"admin@example.test\"\n"
+        ))
+    };
+    let send = |daemon: &Daemon| {
+        let mut client = daemon.client();
+        client.envelope("bob@good.test", &[ALICE]);
+        assert!(client.data(&message("bob@good.test", "journaled")).starts_with("250"));
+        daemon.succeeds(&["events", "trace", "<journaled@good.test>"])
+    };
+    let kept = with("archive@example.test").start();
+    let text = send(&kept);
+    let record =
+        logged(&kept, &[" delivered ", "what=\"journal record\"", "to=archive@example.test"]);
+    let became = "delivered to INBOX of archive@example.test";
+    let expected =
+        format!("  journal record to archive@example.test in trace {record}: {became}\n");
+    assert!(text.contains(&expected), "no {expected} in\n{text}");
+    let first = trace_with(&kept, "ORGANIZATION_EMAIL_RECEIVED", "subject", "journaled");
+    check_joined(&traces(&kept, &record)[1], &record, &[("about", &first)]);
+
+    let other = "alias = \"other\"\ndomains = [\"other.test\"]\n[[user]]\nname = \"eve\"\n";
+    let more_organizations = vec![other.to_owned()];
+    let none = Setup { more_organizations, ..with("nobody@other.test") }.start();
+    let text = send(&none);
+    for expected in
+        ["  no journal record: nobody@other.test is not", "  notice to admin@example.test"]
+    {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+}
+
+#[test]
+fn a_report_on_what_was_sent_on_is_told_by_its_id() {
+    let far = far();
+    let forward = "[[user]]\nname = \"dave\"\nremote = \"nobody@far.test\"\n";
+    let daemon = daemon(forward, far.address().port());
+    let mut client = Client::connect(daemon.address());
+    client.envelope(CAROL, &["dave@example.test"]);
+    assert!(client.data(&message(CAROL, "in vain")).starts_with("250"));
+    let report = logged(&daemon, &[" sent ", "what=\"report\"", "to=carol@far.test"]);
+    let first = trace_with(&daemon, "ORGANIZATION_EMAIL_RECEIVED", "subject", "in vain");
+    for id in [&first, &report] {
+        let found = traces(&daemon, id);
+        let [_, onward, third] = found.as_slice() else { panic!("{id}: {found:#?}") };
+        let onward_id = onward["traceId"].as_str().expect("an id");
+        check_joined(&found[0], &first, &[("sentOn", onward_id)]);
+        check_joined(onward, onward_id, &[("sentOnFrom", &first), ("report", &report)]);
+        check_joined(third, &report, &[("about", onward_id)]);
+        assert_eq!(third["transport"][0]["result"], "sent");
+        assert_eq!(third["story"]["signatures"]["domain"], "example.test");
+    }
+    let text = daemon.succeeds(&["events", "trace", &report]);
+    for expected in [
+        "  a report of ours to carol@far.test\n".to_owned(),
+        "  signed by example.test (selector mw1r, mw1e)\n".to_owned(),
+        format!("  reported to carol@far.test in trace {report}: sent to 127.0.0.1 ("),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
 }
 
 #[test]
@@ -123,9 +281,11 @@ fn a_report_that_leaves_is_told_by_the_message_it_is_about() {
     delivered(&far, "carol", "Undelivered mail");
     let id = trace_with(&daemon, "ORGANIZATION_EMAIL_RECEIVED", "subject", "half refused");
     let found = traces(&daemon, &id);
-    assert_eq!(found.len(), 1, "a report that leaves has no events: {found:#?}");
+    assert_eq!(found.len(), 2, "{found:#?}");
     assert_eq!(found[0]["joined"][0]["relation"], "report");
     assert_eq!(found[0]["joined"][0]["to"], serde_json::json!([CAROL]));
+    let report = found[0]["joined"][0]["traceId"].as_str().expect("an id");
+    assert_eq!(traces(&daemon, report), found, "the same from the report on");
 }
 
 #[test]

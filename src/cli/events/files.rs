@@ -25,8 +25,6 @@ pub(super) struct EventFiles(Vec<PathBuf>);
 pub(super) struct Wanted {
     /// Those with one of these Message-IDs, angle brackets included.
     pub(super) message_ids: HashSet<String>,
-    /// Those of these durable records.
-    pub(super) records: HashSet<Lsn>,
 }
 
 /// As much of a line as tells whether it is wanted.
@@ -79,7 +77,7 @@ impl EventFiles {
     /// The ids of the traces that have a wanted event.
     pub(super) fn with(&self, wanted: &Wanted) -> anyhow::Result<BTreeSet<String>> {
         let mut traces = BTreeSet::new();
-        if wanted.message_ids.is_empty() && wanted.records.is_empty() {
+        if wanted.message_ids.is_empty() {
             return Ok(traces);
         }
         for path in &self.0 {
@@ -127,13 +125,7 @@ impl EventFiles {
 
 impl Wanted {
     fn has(&self, glance: &Glance<'_>) -> bool {
-        let record = || glance.event_id.parse::<EventId>().is_ok_and(|id| self.is_of(id.lsn));
         glance.event.message_id.as_deref().is_some_and(|id| self.message_ids.contains(id))
-            || record()
-    }
-
-    fn is_of(&self, record: Lsn) -> bool {
-        self.records.contains(&record)
     }
 }
 

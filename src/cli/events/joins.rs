@@ -17,13 +17,7 @@ pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) ->
             .find(|other| other.trace_id == trace_id)
             .and_then(|other| story::became(other, to)),
     });
-    let reports = of.reports.iter().map(|report| Joined {
-        relation: Relation::Report,
-        trace_id: report.trace_id.clone(),
-        to: report.to.clone(),
-        became: None,
-    });
-    let mut joined: Vec<_> = sent_on.chain(reports).collect();
+    let mut joined: Vec<_> = sent_on.collect();
     // What is sent on leaves as if it were submitted, but it is half of nothing.
     let goes_on = |trace: &Trace| others.iter().any(|other| sends_on(other, trace));
     for other in &others {
@@ -35,17 +29,25 @@ pub(super) fn joined<'a>(of: &Trace, others: impl Iterator<Item = &'a Trace>) ->
             Relation::Outbound => !goes_on(other) && !sends_on(of, other),
             _ => true,
         });
-        joined.extend(relation.map(|relation| Joined {
-            relation,
-            trace_id: other.trace_id.clone(),
-            to: match relation {
-                Relation::Inbound => other.recipients(),
-                _ => Vec::new(),
-            },
-            became: None,
-        }));
+        joined.extend(relation.map(|relation| joined_by(relation, other)));
     }
     joined.sort_by(|one, two| one.trace_id.cmp(&two.trace_id));
+    joined
+}
+
+fn joined_by(relation: Relation, other: &Trace) -> Joined {
+    let mut joined =
+        Joined { relation, trace_id: other.trace_id.clone(), to: Vec::new(), became: None };
+    match relation {
+        Relation::Inbound => joined.to = other.recipients(),
+        Relation::Report | Relation::Notice | Relation::JournalRecord => {
+            if let Some(to) = other.own_recipient() {
+                joined.to.push(to.to_owned());
+                joined.became = story::became(other, to);
+            }
+        }
+        Relation::Outbound | Relation::SentOn | Relation::SentOnFrom | Relation::About => {}
+    }
     joined
 }
 
@@ -56,14 +58,14 @@ pub(super) fn belong_together(one: &Trace, two: &Trace) -> bool {
 
 /// What `other` is to `of`, unless `of` says so itself.
 fn relation(of: &Trace, other: &Trace) -> Option<Relation> {
-    let sends_on = |one: &Trace, two: &Trace| one.sent_on().any(|(id, _)| id == two.trace_id);
-    let reports =
-        |one: &Trace, two: &Trace| one.reports.iter().any(|report| report.trace_id == two.trace_id);
     if sends_on(other, of) {
         return Some(Relation::SentOnFrom);
     }
-    if reports(other, of) {
+    if of.about() == Some(other.trace_id.as_str()) {
         return Some(Relation::About);
+    }
+    if other.about() == Some(of.trace_id.as_str()) {
+        return Some(other.relation_to_that());
     }
     let message_id = of.message_id();
     if message_id.is_none() || message_id != other.message_id() {
@@ -84,7 +86,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::trace::Report;
 
     fn trace(id: &str, name: &str, event: serde_json::Value) -> Trace {
         let mut trace = Trace::new(id);
@@ -139,23 +140,35 @@ mod tests {
     }
 
     #[test]
-    fn reports_and_what_is_sent_on_are_joined_both_ways() {
+    fn mail_of_our_own_and_what_is_sent_on_are_joined_both_ways() {
         let mut first =
             trace("1", "ORGANIZATION_EMAIL_RECEIVED", json!({ "messageId": "<a@x.test>" }));
         first.story = Some(json!({ "sentOn": [
             { "from": "bob@x.test", "to": "bob@y.test", "trace": "2" },
             { "from": "bob@x.test", "to": "eve@z.test", "trace": "9" } ] }));
-        first.reports = vec![Report { trace_id: "3".into(), to: vec!["ann@q.test".into()] }];
         let on = trace("2", "OUTGOING_EMAIL_SENT", json!({ "messageId": "<a@x.test>" }));
-        let report = trace("3", "MAILBOX_EMAIL_DELIVERED", json!({}));
-        let all = [&first, &on, &report];
+        let own = |id: &str, what: &str, about: &str| {
+            let mut own = Trace::new(id);
+            own.story = Some(json!({ "ownMail": what, "about": about, "to": "ann@q.test" }));
+            own
+        };
+        let report = own("3", "report", "1");
+        let record = own("4", "journalRecord", "1");
+        let notice = own("5", "notice", "4");
+        let all = [&first, &on, &report, &record, &notice];
+        let ann: &[&str] = &["ann@q.test"];
         let expected: &[(Relation, &str, &[&str])] = &[
             (Relation::SentOn, "2", &["bob@y.test"]),
-            (Relation::Report, "3", &["ann@q.test"]),
+            (Relation::Report, "3", ann),
+            (Relation::JournalRecord, "4", ann),
             (Relation::SentOn, "9", &["eve@z.test"]),
         ];
         check(&first, &all, expected);
         check(&on, &all, &[(Relation::SentOnFrom, "1", &[])]);
         check(&report, &all, &[(Relation::About, "1", &[])]);
+        check(&record, &all, &[(Relation::About, "1", &[]), (Relation::Notice, "5", ann)]);
+        check(&notice, &all, &[(Relation::About, "4", &[])]);
+        assert!(belong_together(&first, &record) && belong_together(&notice, &record));
+        assert!(!belong_together(&notice, &first) && !belong_together(&report, &record));
     }
 }

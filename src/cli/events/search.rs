@@ -9,19 +9,19 @@ use super::joins::{belong_together, joined};
 use super::read_lines;
 use anyhow::Context;
 
-use crate::cli::trace::{Report, Trace, Waiting};
+use crate::cli::trace::{Trace, Waiting};
 use crate::events::{EventId, Lsn};
+use crate::id::TraceId;
+use crate::pipeline::TransportStory;
 use crate::pipeline::refusals::{self, RefusalLine};
-use crate::store::reader::{self, Reader, RecordContents, StoredMessage};
-use crate::store::{Purpose, QueuedMail, Settings, Story};
+use crate::store::reader::{self, Reader, RecordContents};
+use crate::store::{Settings, Story};
 
 /// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
 /// Message-ID again does so after it was used first.
 const MAX_JOINED: usize = 100;
 /// Stories of submissions that are read for a Message-ID that no event has: the newest.
 const MAX_STORIES: usize = 10_000;
-/// What is larger is no report: at most 1 MiB of the message is returned in one.
-const MAX_REPORT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// What an id means.
 pub(super) struct Found {
@@ -41,6 +41,12 @@ pub(super) fn find(settings: &Settings, id: &str, limit: usize) -> anyhow::Resul
     let mut ids = files.mentioning(id)?;
     if let (true, Some(reader)) = (ids.is_empty(), &reader) {
         ids = submitted_with(reader, &files, id)?;
+        // Mail of our own that leaves has no event at all.
+        if let Ok(trace_id) = id.parse::<TraceId>()
+            && !reader.listed(trace_id)?.is_empty()
+        {
+            ids.insert(trace_id.to_string());
+        }
         // What a mailbox sends on has no event before its outcome.
         let mut queue = reader.queue()?.into_iter();
         ids.extend(queue.find_map(|mail| {
@@ -86,10 +92,11 @@ fn submitted_with(
     Ok(found)
 }
 
+/// What a trace's decision was made from, or what mail of our own is; not what servers said of it.
 fn story_of(trace_id: &str, contents: &RecordContents) -> Option<Value> {
-    let mut stories = contents.stories.iter();
-    let own = stories.find(|story| story.trace_id.to_string() == trace_id);
-    serde_json::from_str(own?.told.get()).ok()
+    let own = contents.stories.iter().filter(|story| story.trace_id.to_string() == trace_id);
+    let mut told = own.filter_map(|story| serde_json::from_str::<Value>(story.told.get()).ok());
+    told.find(|told| told.get("transport").is_none())
 }
 
 struct Search {
@@ -184,11 +191,9 @@ impl Search {
         let mut wanted = Wanted::default();
         for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
             named.extend(trace.sent_on().map(|(id, _)| id.to_owned()));
-            named.extend(trace.reports.iter().map(|report| report.trace_id.clone()));
+            named.extend(trace.about().map(str::to_owned));
+            named.extend(trace.beside.iter().cloned());
             wanted.message_ids.extend(trace.message_id().map(str::to_owned));
-            if trace.is_ours() {
-                wanted.records.extend(records(trace));
-            }
         }
         named.extend(self.files.with(&wanted)?);
         let mut seen = HashSet::new();
@@ -215,72 +220,39 @@ fn records(trace: &Trace) -> BTreeSet<Lsn> {
     ids.filter_map(|id| id.parse::<EventId>().ok()).map(|id| id.lsn).collect()
 }
 
-/// Events lead to durable records, which have the story and the reports. What has left the log is
-/// not told.
+/// Events lead to durable records, the index does where there are none, and what servers said leads
+/// to the record of what was sent: these have the story, and what belongs to it. What has left the
+/// log is not told.
 fn look_up(reader: &Reader, trace: &mut Trace) {
-    for record in records(trace) {
-        let Ok(contents) = reader.contents(record) else { continue };
+    let mut places = records(trace);
+    let listed = trace.trace_id.parse::<TraceId>().ok().map(|id| reader.listed(id));
+    places.extend(listed.and_then(Result::ok).unwrap_or_default());
+    let mut seen = BTreeSet::new();
+    while let Some(record) = places.pop_first() {
+        let is_new = seen.insert(record);
+        let Some(contents) = is_new.then(|| reader.contents(record).ok()).flatten() else {
+            continue;
+        };
         trace.story = trace.story.take().or_else(|| story_of(&trace.trace_id, &contents));
-        trace.without_tls.extend(contents.without_tls.iter().cloned());
-        if reports_are_its(trace, &contents) {
-            trace.reports.extend(reports_in(reader, trace, &contents));
+        for told in &contents.stories {
+            if told.trace_id.to_string() != trace.trace_id {
+                note_beside(trace, told);
+            } else if let Ok(story) = serde_json::from_str::<TransportStory>(told.told.get()) {
+                trace.transport.extend(story.transport);
+                places.insert(story.entry.record());
+            }
         }
     }
 }
 
-/// A report that is made when a message comes is on what was submitted, else on what was received,
-/// never on what is sent on of it; later ones are on the trace that has an event beside them.
-fn reports_are_its(trace: &Trace, contents: &RecordContents) -> bool {
-    let told = |story: &Story| {
-        let mut trace = Trace::new(&story.trace_id.to_string());
-        trace.story = serde_json::from_str(story.told.get()).ok();
-        trace
-    };
-    let stories: Vec<_> = contents.stories.iter().map(told).collect();
-    if stories.is_empty() {
-        return !trace.is_ours();
+/// Notes another trace of a record that says that it belongs to this one.
+fn note_beside(trace: &mut Trace, told: &Story) {
+    let mut other = Trace::new(&told.trace_id.to_string());
+    other.story = serde_json::from_str(told.told.get()).ok();
+    let is_about_it = other.about() == Some(trace.trace_id.as_str());
+    if is_about_it || other.sent_on().any(|(onward, _)| onward == trace.trace_id) {
+        trace.beside.push(other.trace_id);
     }
-    let goes_on = |id: &str| stories.iter().any(|it| it.sent_on().any(|(other, _)| other == id));
-    let mut first = stories.iter().filter(|story| !goes_on(&story.trace_id));
-    let submitted = first.clone().find(|story| story.leaves());
-    match submitted {
-        Some(submitted) => submitted.trace_id == trace.trace_id,
-        None => first.any(|story| story.trace_id == trace.trace_id),
-    }
-}
-
-fn reports_in(reader: &Reader, trace: &Trace, contents: &RecordContents) -> Vec<Report> {
-    let is_own_mail =
-        |message: &&StoredMessage| contents.stories.iter().all(|it| it.trace_id != message.id);
-    let delivered = contents.messages.iter().filter(is_own_mail);
-    let delivered = delivered.filter_map(|message| report_to(reader, message));
-    let reverse_path = trace.reverse_path();
-    let leaving = contents.queued.iter().filter(|mail| {
-        mail.entry.purpose == Purpose::Report
-            && recipients(mail).any(|to| Some(to.as_str()) == reverse_path)
-    });
-    let leaving = leaving
-        .map(|mail| Report { trace_id: mail.trace_id.to_string(), to: recipients(mail).collect() });
-    delivered.chain(leaving).collect()
-}
-
-fn recipients(mail: &QueuedMail) -> impl Iterator<Item = String> {
-    mail.entry.recipients.iter().map(|recipient| recipient.address.to_string())
-}
-
-/// A message as a report, if it is one (RFC 6522, RFC 3464).
-fn report_to(reader: &Reader, message: &StoredMessage) -> Option<Report> {
-    if message.size > MAX_REPORT_BYTES {
-        return None;
-    }
-    let bytes = reader.read(message).ok()?;
-    let parsed = mail_parser::MessageParser::new().parse_headers(&bytes)?;
-    let kind = parsed.content_type()?.attribute("report-type")?;
-    let to = parsed.to().and_then(|to| to.first()).and_then(|to| to.address());
-    kind.eq_ignore_ascii_case("delivery-status").then(|| Report {
-        trace_id: message.id.to_string(),
-        to: to.into_iter().map(str::to_owned).collect(),
-    })
 }
 
 fn refusals_of(

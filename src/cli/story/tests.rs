@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::pipeline::TransportStory;
 
 fn told(story: Value, joined: Vec<Joined>) -> String {
     tell(&Trace { story: Some(story), joined, ..Trace::new("1") })
@@ -136,11 +137,93 @@ fn what_belongs_to_a_trace_is_told() {
         (Relation::Inbound, "bob@x.test", "received here in trace 2 for bob@x.test"),
         (Relation::SentOnFrom, "", "sent on from trace 2"),
         (Relation::Report, "ann@x.test", "reported to ann@x.test in trace 2"),
-        (Relation::About, "", "reports on trace 2"),
+        (Relation::Notice, "ann@x.test", "notice to ann@x.test in trace 2"),
+        (Relation::JournalRecord, "ann@x.test", "journal record to ann@x.test in trace 2"),
+        (Relation::About, "", "about trace 2"),
     ] {
         let to = Some(to.to_owned()).filter(|to| !to.is_empty()).into_iter().collect();
         let told =
             told(json!({}), vec![Joined { relation, trace_id: "2".into(), to, became: None }]);
         assert!(told.contains(&format!("\n  {expected}\n")), "no {expected} in\n{told}");
     }
+}
+
+#[test]
+fn who_took_it_and_who_did_not_is_told() {
+    let server = r#""server":"mx.far.test","address":"192.0.2.25:25""#;
+    let bob = r#""at":1,"recipients":["bob@far.test"]"#;
+    let many: Vec<_> = (0..12).map(|number| format!("\"u{number}@far.test\"")).collect();
+    let many = format!(r#""at":1,"recipients":[{}]"#, many.join(","));
+    let told_of = |fields: &str| {
+        let story = format!(r#"{{"entry":"1f40.0.0.0","transport":[{{{fields}}}]}}"#);
+        let TransportStory { transport, .. } = serde_json::from_str(&story).expect("reads");
+        tell(&Trace { transport, ..Trace::new("1") })
+    };
+    for (fields, expected) in [
+        (
+            format!(r#"{bob},"result":"sent",{server},"reply":"250 2.0.0 4X","tls":"TLSv1.3 A""#),
+            "bob@far.test: sent to mx.far.test (192.0.2.25:25), TLSv1.3 A: 250 2.0.0 4X",
+        ),
+        (
+            format!(r#"{bob},"result":"sent",{server},"reply":"250 4X""#),
+            "bob@far.test: sent to mx.far.test (192.0.2.25:25), no TLS: 250 4X",
+        ),
+        (
+            format!(r#"{bob},"result":"sent",{server},"reply":"250 4X","noTls":"it is old""#),
+            "sent to mx.far.test (192.0.2.25:25), in plain text because it is old: 250 4X",
+        ),
+        (
+            format!(r#"{bob},"result":"bounced",{server},"reply":"550 5.1.1 no","stage":"rcpt""#),
+            "bob@far.test: bounced, mx.far.test (192.0.2.25:25), RCPT: 550 5.1.1 no",
+        ),
+        (
+            format!(r#"{bob},"result":"bounced","reply":"5.1.2 no such domain""#),
+            "bob@far.test: bounced: 5.1.2 no such domain",
+        ),
+        (
+            format!(r#"{bob},"result":"givenUp","reply":"5.7.1 given up""#),
+            "bob@far.test: taken out of the queue: 5.7.1 given up",
+        ),
+        (
+            format!(r#"{many},"result":"sent",{server},"reply":"250 4X""#),
+            "u8@far.test, u9@far.test, and 2 more: sent to mx.far.test (192.0.2.25:25), no TLS",
+        ),
+    ] {
+        let told = told_of(&fields);
+        assert!(told.contains(expected), "no {expected} in\n{told}");
+    }
+}
+
+#[test]
+fn who_signed_what_leaves_is_told_and_why_nobody_did() {
+    let queued = json!([{ "address": "x@far.test",
+                          "disposition": { "queue": { "domain": "far.test" } } }]);
+    let submitted = |story: Value, user: &str| {
+        let mut story = story;
+        story["submittedAt"] = 1.into();
+        story["peer"] = json!({ "login": { "user": user } });
+        told(story, vec![])
+    };
+    let by = |selectors: Value| json!([{ "domain": "x.test", "selectors": selectors }]);
+    let signed = json!({ "outboundRecipients": queued, "signatures": by(json!(["mw1r", "mw1e"])) });
+    let signed = submitted(signed, "bob");
+    assert!(signed.contains("\n  signed by x.test (selector mw1r, mw1e)\n"), "{signed}");
+    let unsigned = json!({ "outboundRecipients": queued, "signatures": by(json!([])) });
+    let unsigned = submitted(unsigned, "bob");
+    assert!(unsigned.contains("\n  not signed by x.test, which has no keys"), "{unsigned}");
+    let sent_on = submitted(json!({ "outboundRecipients": queued }), "");
+    assert!(sent_on.contains("\n  not signed here: it is sent on with"), "{sent_on}");
+    let here = json!([{ "address": "x@x.test", "disposition": "here" }]);
+    let here = submitted(json!({ "outboundRecipients": here }), "bob");
+    assert!(!here.contains("signed"), "{here}");
+}
+
+#[test]
+fn mail_of_our_own_is_told_as_what_it_is() {
+    let own = json!({ "ownMail": "journalRecord", "about": "1", "to": "vault@far.test",
+                      "signatures": { "domain": "x.test", "selectors": ["mw1r"] } });
+    let told = told(own, vec![]);
+    let expected = "trace 1\n  a journal record of ours to vault@far.test\n  signed by x.test";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(!told.contains("DMARC") && !told.contains("organization"), "{told}");
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::trace::{at, list};
+use crate::pipeline::{TransportOutcome, TransportResult};
 
 /// Of a recipient whose mailbox or remote user has sent it on.
 pub(super) fn went_on(recipient: &Value) -> Option<String> {
@@ -18,6 +19,41 @@ pub(super) fn went_on(recipient: &Value) -> Option<String> {
         true => format!("sent on to {first}{others}, not kept here"),
         false => format!("delivered to {folder}, and sent on to {first}{others}"),
     })
+}
+
+/// Who has signed, as `signatures` tells it of a domain.
+pub(super) fn signed(signatures: &Value) -> String {
+    let domain = at(signatures, "/domain");
+    let selectors: Vec<_> = list(signatures, "/selectors").filter_map(Value::as_str).collect();
+    if selectors.is_empty() {
+        return format!(
+            "not signed by {domain}, which has no keys that sign (mailweir domain check {domain})"
+        );
+    }
+    format!("signed by {domain} (selector {})", selectors.join(", "))
+}
+
+/// What a server said of a recipient.
+pub(super) fn transport(outcome: &TransportOutcome) -> String {
+    let TransportOutcome { result, server, address, reply, stage, tls, no_tls, .. } = outcome;
+    let server = match (server, address) {
+        (Some(name), Some(address)) => format!("{name} ({address})"),
+        (Some(name), None) => name.clone(),
+        (None, _) => String::new(),
+    };
+    match (result, stage) {
+        (TransportResult::Sent, _) => {
+            let how = match (tls, no_tls) {
+                (Some(tls), _) => tls.clone(),
+                (None, Some(problem)) => format!("in plain text because {problem}"),
+                (None, None) => "no TLS".to_owned(),
+            };
+            format!("sent to {server}, {how}: {reply}")
+        }
+        (TransportResult::Bounced, Some(stage)) => format!("bounced, {server}, {stage}: {reply}"),
+        (TransportResult::Bounced, None) => format!("bounced: {reply}"),
+        (TransportResult::GivenUp, _) => format!("taken out of the queue: {reply}"),
+    }
 }
 
 pub(super) fn disposition(value: &Value) -> String {

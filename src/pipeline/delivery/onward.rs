@@ -260,6 +260,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
         parameters: mail.parameters.clone(),
         recipients: Vec::new(),
         prefix: prefix::onward_prefix(mail, share, from, store.delivery_marks()),
+        signatures: Vec::new(),
         added: Vec::new(),
         objected_to: None,
         usage: None,

@@ -8,6 +8,7 @@ pub(super) mod outgoing;
 pub(super) mod received;
 pub(super) mod rejection;
 pub(super) mod settings;
+pub(super) mod signatures;
 pub mod snapshot;
 pub(super) mod transaction;
 pub(super) mod verdicts;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::applied::rules_applied;
 use super::headers::Headers;
+use super::signatures::Signatures;
 use crate::clock::Timestamp;
 use crate::directory::{Directory, Organization};
 use crate::events::{
@@ -39,6 +40,8 @@ pub(in crate::pipeline) struct Outgoing {
     pub(in crate::pipeline) recipients: Vec<OutgoingRecipient>,
     /// The fields put on top of what leaves.
     pub(in crate::pipeline) prefix: Vec<u8>,
+    /// Those of its authors' domains in the prefix; of what was sent on as it came, none.
+    pub(in crate::pipeline) signatures: Vec<Signatures>,
     /// Fields that the message lacked.
     pub(in crate::pipeline) added: Vec<u8>,
     /// The part of the message for which nobody gets it, if it is for one.

@@ -75,6 +75,7 @@ pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) 
         recipients,
         prefix: Vec::new(),
         added,
+        signatures: Vec::new(),
         objected_to,
         usage: quota.ok().flatten(),
     };

@@ -7,6 +7,7 @@ use crate::msgauth::SignError;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::Outgoing;
 use crate::pipeline::facts::received::Received;
+use crate::pipeline::facts::signatures::Signatures;
 
 /// Makes the fields on top of a submitted message that leaves, also from a mailbox that sends
 /// it on: `Received`, then the signatures of each author's domain over everything below them, if it
@@ -31,11 +32,17 @@ pub(in crate::pipeline) fn sign(
     let id = outgoing.trace_id;
     let mut prefix = Received { peer, name: None, hostname, id, recipient: None }.at(at);
     for domain in author_domains(&mail.headers.authors) {
-        if let Some(signer) = keys.signer_for(domain) {
-            prefix.push_str(&signer.sign(turn, &[&outgoing.added, &mail.content], at)?);
-        }
+        let Some(signer) = keys.signer_for(domain) else {
+            outgoing.signatures.push(Signatures::missing(domain.as_str()));
+            continue;
+        };
+        prefix.push_str(&signer.sign(turn, &[&outgoing.added, &mail.content], at)?);
+        outgoing.signatures.push(Signatures::by(&signer));
     }
     outgoing.prefix = [prefix.as_bytes(), &outgoing.added].concat();
-    leaving.iter_mut().for_each(|onward| onward.prefix.extend_from_slice(&outgoing.prefix));
+    for onward in leaving {
+        onward.prefix.extend_from_slice(&outgoing.prefix);
+        onward.signatures.clone_from(&outgoing.signatures);
+    }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::IsSubmitted;
 use crate::pipeline::facts::rejection::Rejection;
 use crate::pipeline::facts::transaction::FullMailbox;
-use crate::pipeline::record::journal::Journaled;
+use crate::pipeline::record::journal::{Initiated, Journaled};
 use crate::pipeline::record::story;
 use crate::smtp::reason::Reason;
 use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
@@ -69,14 +69,16 @@ fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, C
     let trace_ids = outbound.chain(came_for.map(|share| share.decided.trace_id)).collect();
     let mut commit = Commit { usage, queue_room, ..Commit::default() };
     if let Some(outgoing) = &outgoing {
-        let to = outgoing_initiated.as_ref();
-        commit.stories.push(story::tell_outgoing(&mail, outgoing, to, None));
+        let record = outgoing_initiated.as_ref();
+        commit.stories.push(story::tell_outgoing(&mail, outgoing, record, None));
         let (events, at) = (&mut commit.events, mail.received_at);
+        let to = record.and_then(Initiated::to);
         outgoing.push_events(events, IsSubmitted::Yes, at, to.map(initiation), None);
     }
     for (share, initiated) in shares.iter().zip(&initiated) {
         commit.stories.push(story::tell(&mail, share, initiated.as_ref(), None));
-        push_events(&mut commit.events, &mail, share, initiated.as_ref(), Outcome::Accepted);
+        let to = initiated.as_ref().and_then(Initiated::to);
+        push_events(&mut commit.events, &mail, share, to, Outcome::Accepted);
     }
     let full = mail.full.iter().filter(|full| !is_told(full, &shares));
     push_full(&mut commit.events, full, mail.received_at);
@@ -97,6 +99,7 @@ fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, C
     }
     let (mut around, mut own) = (Vec::new(), Vec::new());
     for placed in beside {
+        commit.stories.push(placed.story());
         commit.events.extend(placed.events);
         match placed.own {
             None => around.extend(placed.mails),

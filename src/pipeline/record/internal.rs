@@ -13,17 +13,20 @@ use crate::journal::Wrapping;
 use crate::mail::{Address, EnvelopeRecipient, MailParameters, RcptParameters, ReversePath};
 use crate::pipeline::delivery::onward;
 use crate::pipeline::facts::judged::Judged;
+use crate::pipeline::facts::signatures::Signatures;
 use crate::pipeline::facts::snapshot::Snapshot;
+use crate::pipeline::record::own_mail::{OwnMail, OwnMailKind};
 use crate::rules::{Authors, OutboundAction, Party};
 use crate::store::{
     Authorship, Delivery, Destination, Folder, Mail, MailboxOwner, Purpose, QueueEntry, QueueFull,
-    Store, StoreError,
+    Store, StoreError, Story,
 };
 
 /// A composed message and where it goes.
 #[derive(Debug)]
 pub(in crate::pipeline) struct InternalMail {
     pub(in crate::pipeline) id: TraceId,
+    pub(in crate::pipeline) kind: OwnMailKind,
     pub(in crate::pipeline) to: Address,
     pub(in crate::pipeline) content: Content,
 }
@@ -40,6 +43,9 @@ pub(in crate::pipeline) enum Content {
 /// Internal mail, ready for the commit.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Placed {
+    pub(in crate::pipeline) id: TraceId,
+    /// What it is, and which message it is about.
+    pub(in crate::pipeline) told: OwnMail,
     /// What stays here, and what leaves.
     pub(in crate::pipeline) mails: Vec<Mail>,
     /// Its content; `None` if that is the original, around which it stands.
@@ -75,6 +81,28 @@ pub(in crate::pipeline) struct Sending<'a> {
     pub(in crate::pipeline) purpose: Purpose,
     /// Of the message that it is about, for whoever is told that it could not be delivered.
     pub(in crate::pipeline) about: Authorship,
+    /// The trace of that message.
+    pub(in crate::pipeline) about_trace: TraceId,
+}
+
+impl Placed {
+    /// Whether some of it leaves.
+    fn leaves(&self) -> bool {
+        self.mails.iter().any(|mail| !mail.queued.is_empty())
+    }
+
+    /// The mailboxes that have it, as the events say: whose, and the folder.
+    pub(in crate::pipeline) fn deliveries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.events.iter().filter_map(|line| match &line.event {
+            Event::MailboxDelivered(delivered) => Some((&*delivered.recipient, &*delivered.folder)),
+            _ => None,
+        })
+    }
+
+    /// What its trace is told from.
+    pub(in crate::pipeline) fn story(&self) -> Story {
+        self.told.story(self.id, self.leaves())
+    }
 }
 
 impl Sending<'_> {
@@ -170,10 +198,18 @@ pub(in crate::pipeline) fn place(
 ) -> Result<Placed, Unplaced> {
     let (snapshot, store) = (about.snapshot, outlets.store);
     let Ways { here, elsewhere } = ways(&mail.to, &sending, about, store)?;
+    // A sender whose address we have rewritten is told by the address that it stands for.
+    let to = elsewhere.first().unwrap_or(&mail.to).clone();
     let queued: Vec<QueueEntry> =
         elsewhere.into_iter().map(|to| sending.entry(to, snapshot)).collect();
     let leaves = !queued.is_empty();
     let signature = leaves.then(|| signature(&mail, &sending, about, outlets));
+    let told = OwnMail {
+        own_mail: mail.kind,
+        about: sending.about_trace,
+        to,
+        signatures: signature.as_ref().map(|it| it.told.clone()),
+    };
     let received = format!(
         "Received: by {} (mailweir) id {};\r\n\t{} (UTC)\r\n",
         snapshot.settings.hostname,
@@ -196,7 +232,8 @@ pub(in crate::pipeline) fn place(
     // Only who delivers a message at last tells its path (RFC 5321 §4.4).
     let path = format!("Return-Path: <>\r\n{received}");
     let mut kept = mail_with([path.as_bytes(), &before].concat(), Vec::new());
-    let mut placed = Placed { mails: Vec::new(), own, events: Vec::new(), is_needed: false };
+    let mut placed =
+        Placed { id, told, mails: Vec::new(), own, events: Vec::new(), is_needed: false };
     let content_length = placed.own.as_ref().map_or(about.original.len(), Vec::len);
     let size = (kept.prefix.len() + content_length + suffix.len()) as u64;
     for resolved in &here {
@@ -206,7 +243,7 @@ pub(in crate::pipeline) fn place(
         placed.mails.push(kept);
     }
     if let Some(signature) = signature {
-        let prefix = [received.as_bytes(), &signature, &before].concat();
+        let prefix = [received.as_bytes(), &signature.fields, &before].concat();
         placed.mails.push(mail_with(prefix, queued));
     }
     if placed.mails.is_empty() { Err(Unplaced::Full(mail.to)) } else { Ok(placed) }
@@ -245,14 +282,20 @@ fn deliver(
     Ok(events)
 }
 
-/// The signatures of internal mail; none if nobody has keys, or if it cannot be signed: a report
-/// that a server may take for forged is better than none.
+/// The signatures of internal mail, and what is told of them.
+struct Signature {
+    fields: Vec<u8>,
+    told: Signatures,
+}
+
+/// Signs internal mail; not if nobody has keys, or if it cannot be signed: a report that a server
+/// may take for forged is better than none.
 fn signature(
     mail: &InternalMail,
     sending: &Sending<'_>,
     about: About<'_>,
     outlets: Outlets<'_>,
-) -> Vec<u8> {
+) -> Signature {
     let organizations = about.snapshot.directory.organizations();
     let domains = organizations
         .filter(|organization| organization.id == *sending.organization)
@@ -260,16 +303,17 @@ fn signature(
         .collect::<Vec<_>>();
     let author = sending.author(about.snapshot);
     let signer = outlets.keys.signer_of_our_own_mail(author, &domains);
-    let Some(signer) = signer else { return Vec::new() };
+    let unsigned = || Signature { fields: Vec::new(), told: Signatures::missing(author) };
+    let Some(signer) = signer else { return unsigned() };
     let parts: [&[u8]; 3] = match &mail.content {
         Content::Own(content) => [content, &[], &[]],
         Content::Around(Wrapping { before, after }) => [before, about.original, after],
     };
     match signer.sign(outlets.turn, &parts, about.at) {
-        Ok(fields) => fields.into_bytes(),
+        Ok(fields) => Signature { fields: fields.into_bytes(), told: Signatures::by(&signer) },
         Err(error) => {
             tracing::error!(%error, id = %mail.id, "mail of our own leaves unsigned");
-            Vec::new()
+            unsigned()
         }
     }
 }

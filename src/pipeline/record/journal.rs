@@ -17,6 +17,7 @@ use crate::pipeline::record::internal::{
     self, About, Content, InternalMail, Outlets, Placed, Sending,
 };
 use crate::pipeline::record::notice::Letterhead;
+use crate::pipeline::record::own_mail::OwnMailKind;
 use crate::pipeline::record::postmasters::{self, Postmasters};
 use crate::pipeline::record::report::{
     DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants,
@@ -29,14 +30,41 @@ use crate::store::{Authorship, Purpose, QueueHold};
 #[derive(Debug)]
 pub(in crate::pipeline) struct Journaled {
     pub(in crate::pipeline) admitted: Admitted,
-    /// Where each share's journal record goes, in the shares' order.
-    pub(in crate::pipeline) initiated: Vec<Option<Address>>,
-    /// Where the record of a submitted message goes.
-    pub(in crate::pipeline) outgoing_initiated: Option<Address>,
+    /// Each share's journal record, in the shares' order.
+    pub(in crate::pipeline) initiated: Vec<Option<Initiated>>,
+    /// The record of a submitted message.
+    pub(in crate::pipeline) outgoing_initiated: Option<Initiated>,
     /// Journal records, notices, DSNs.
     pub(in crate::pipeline) beside: Vec<Placed>,
     /// The queue's room for the records.
     pub(in crate::pipeline) journal_room: Option<QueueHold>,
+}
+
+/// What became of a message's journal record.
+#[derive(Debug)]
+pub(in crate::pipeline) enum Initiated {
+    /// It goes there.
+    To(Address),
+    /// There is none, and the report address is told why.
+    Not(String),
+}
+
+impl Initiated {
+    /// Where it goes.
+    pub(in crate::pipeline) fn to(&self) -> Option<&Address> {
+        match self {
+            Self::To(address) => Some(address),
+            Self::Not(_) => None,
+        }
+    }
+
+    /// Why there is none.
+    pub(in crate::pipeline) fn problem(&self) -> Option<&str> {
+        match self {
+            Self::To(_) => None,
+            Self::Not(problem) => Some(problem),
+        }
+    }
 }
 
 /// Composes and places what goes beside an accepted message. What finds no place is logged and
@@ -59,10 +87,15 @@ pub(in crate::pipeline) fn journal(
     for share in &admitted.shares {
         beside.warn_users(share);
     }
-    beside.bounce(&admitted.shares);
+    beside.bounce(&admitted.shares, postmasters)?;
     beside.confirm(&admitted.shares);
     for share in admitted.shares.iter().filter(|share| !share.unheard.is_empty()) {
-        beside.tell_postmaster(share, postmasters)?;
+        let decided = &share.decided;
+        let about = (&*decided.organization, decided.trace_id);
+        let unheard = share.unheard.iter();
+        let at = admitted.mail.received_at;
+        let unheard = unheard.map(|it| failed(&it.address, None, it.reason, at)).collect();
+        beside.tell_postmaster(about, unheard, postmasters)?;
     }
     let Beside { placed, journal_room, .. } = beside;
     Ok(Journaled { admitted, initiated, outgoing_initiated, beside: placed, journal_room })
@@ -80,10 +113,12 @@ impl<'a> Beside<'a> {
         Letterhead { hostname: &self.mail.snapshot.settings.hostname, at: self.mail.received_at }
     }
 
+    /// Places mail of our own about the message that this trace tells of.
     fn place(
         &mut self,
         mail: InternalMail,
         organization: &OrganizationId,
+        about_trace: TraceId,
         purpose: Purpose,
     ) -> Result<(), internal::Unplaced> {
         let is_record = matches!(purpose, Purpose::JournalRecord { .. });
@@ -91,7 +126,7 @@ impl<'a> Beside<'a> {
             true => authorship(&self.mail.headers),
             false => Authorship::default(),
         };
-        let sending = Sending { organization, purpose, about };
+        let sending = Sending { organization, purpose, about, about_trace };
         let placed = internal::place(mail, sending, About::message(self.mail), self.outlets)?;
         // Reports have theirs when it is known whether the message is accepted.
         for record in placed.mails.iter().filter(|_| is_record) {
@@ -106,7 +141,7 @@ impl<'a> Beside<'a> {
     /// One record for a message that is for a user of an organization, however many it is for and
     /// on whatever ways, also if a rule discards it (guide 7280, 7306): with the organization's
     /// first share. A message from a user of the same organization has its record as an outgoing one.
-    fn record_of(&mut self, share: &AdmittedShare, admitted: &Admitted) -> Option<Address> {
+    fn record_of(&mut self, share: &AdmittedShare, admitted: &Admitted) -> Option<Initiated> {
         let id = &share.decided.organization.id;
         let settings = self.settings_of(id)?;
         let outgoing = self.mail.outgoing.as_deref();
@@ -130,7 +165,11 @@ impl<'a> Beside<'a> {
 
     /// One record for a message that a user sends, whoever gets it, also if a rule discards it; none
     /// if it bounces for all.
-    fn record_of_outgoing(&mut self, outgoing: &Outgoing, admitted: &Admitted) -> Option<Address> {
+    fn record_of_outgoing(
+        &mut self,
+        outgoing: &Outgoing,
+        admitted: &Admitted,
+    ) -> Option<Initiated> {
         let settings = self.settings_of(&outgoing.organization.id)?;
         let content = &self.mail.content;
         let section = content.get(..body_offset(content)).unwrap_or_default();
@@ -169,21 +208,23 @@ impl<'a> Beside<'a> {
         organization: &OrganizationId,
         trace_id: TraceId,
         recipients: Recipients,
-    ) -> Option<Address> {
+    ) -> Option<Initiated> {
         if recipients.lines.is_empty() {
             return None;
         }
         let id = TraceId::generate();
         let content = Content::Around(self.compose(id, settings, recipients.lines));
         let to = settings.journaling_address.clone();
-        let record = InternalMail { id, to: to.clone(), content };
+        let kind = OwnMailKind::JournalRecord;
+        let record = InternalMail { id, kind, to: to.clone(), content };
         let purpose = Purpose::JournalRecord { report_to: settings.report_address.clone() };
-        if let Err(problem) = self.place(record, organization, purpose) {
+        if let Err(problem) = self.place(record, organization, trace_id, purpose) {
             tracing::warn!(%trace_id, %problem, "no journal record");
-            self.report_failure(settings, organization, trace_id, &problem.to_string());
-            return None;
+            let problem = problem.to_string();
+            self.report_failure(settings, organization, trace_id, &problem);
+            return Some(Initiated::Not(problem));
         }
-        Some(to)
+        Some(Initiated::To(to))
     }
 
     fn compose(
@@ -232,7 +273,7 @@ impl<'a> Beside<'a> {
             problem,
             &facts,
         );
-        if let Err(problem) = self.place(notice, organization, Purpose::Report) {
+        if let Err(problem) = self.place(notice, organization, trace_id, Purpose::Report) {
             tracing::error!(%trace_id, %problem,
                 "the journaling failure cannot be reported");
         }
@@ -244,21 +285,33 @@ impl<'a> Beside<'a> {
             let used = delivery.room.mailbox().used_bytes();
             let notice = self.letterhead().nearly_full(&member.address, used, member.quota_bytes);
             let organization = &share.decided.organization.id;
-            if let Err(problem) = self.place(notice, organization, Purpose::Report) {
+            let about = share.decided.trace_id;
+            if let Err(problem) = self.place(notice, organization, about, Purpose::Report) {
                 tracing::warn!(%problem, "the user cannot be warned of a nearly full mailbox");
             }
         }
     }
 
-    /// Tells the sender of the recipients that bounced.
-    fn bounce(&mut self, shares: &[AdmittedShare]) {
+    /// Tells the sender of the recipients that bounced; the postmaster, where the sender is somebody
+    /// here whose own mailbox is full.
+    fn bounce(
+        &mut self,
+        shares: &[AdmittedShare],
+        postmasters: &Postmasters,
+    ) -> Result<(), Reason> {
         let (outgoing, at) = (self.mail.outgoing.as_deref(), self.mail.received_at);
         let mut recipients: Vec<_> =
             shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
         let bounced = outgoing.into_iter().flat_map(Outgoing::bounced);
         let bounced = bounced.filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
         recipients.extend(bounced.map(|(it, reason)| failed(&it.address, Some(it), reason, at)));
-        self.report(recipients, shares);
+        let Some(about) = self.reported_by(shares).filter(|_| !recipients.is_empty()) else {
+            return Ok(());
+        };
+        if self.report(recipients.clone(), about) {
+            return Ok(());
+        }
+        self.tell_postmaster(about, recipients, postmasters)
     }
 
     /// Gives the postmaster what somebody does not get of whom nobody else is told: as Internet
@@ -266,17 +319,15 @@ impl<'a> Beside<'a> {
     /// the client keeps the message and comes again.
     fn tell_postmaster(
         &mut self,
-        share: &AdmittedShare,
+        (organization, about): (&Organization, TraceId),
+        recipients: Vec<ReportedRecipient>,
         postmasters: &Postmasters,
     ) -> Result<(), Reason> {
-        let organization = &share.decided.organization;
         let to = postmasters::address(organization).ok_or(Reason::MailboxFullGrace)?;
         if !postmasters.count(organization.id.as_str()) {
             return Err(Reason::MailboxFullGrace);
         }
         let at = self.mail.received_at;
-        let recipients =
-            share.unheard.iter().map(|it| failed(&it.address, None, it.reason, at)).collect();
         let id = TraceId::generate();
         let report = StatusReport {
             id,
@@ -290,9 +341,9 @@ impl<'a> Beside<'a> {
             recipients,
         };
         let content = Content::Own(report.compose());
-        let mail = InternalMail { id, to, content };
-        self.place(mail, &organization.id, Purpose::Report).map_err(|problem| {
-            tracing::warn!(trace_id = %share.decided.trace_id, %problem,
+        let mail = InternalMail { id, kind: OwnMailKind::Report, to, content };
+        self.place(mail, &organization.id, about, Purpose::Report).map_err(|problem| {
+            tracing::warn!(trace_id = %about, %problem,
                 "a message is deferred: nobody may be told of a full mailbox but the postmaster");
             Reason::MailboxFullGrace
         })?;
@@ -308,20 +359,35 @@ impl<'a> Beside<'a> {
         let at = self.mail.received_at;
         if self.mail.is_sender_proven() {
             let reached = shares.iter().flat_map(|share| reached_recipients(share, at));
-            self.report(reached.collect(), shares);
+            let reached: Vec<_> = reached.collect();
+            if let Some(about) = self.reported_by(shares).filter(|_| !reached.is_empty()) {
+                self.report(reached, about);
+            }
         }
     }
 
+    /// By whom the sender is told, and of which trace.
+    fn reported_by<'b>(&self, shares: &'b [AdmittedShare]) -> Option<(&'b Organization, TraceId)>
+    where
+        'a: 'b,
+    {
+        if let Some(outgoing) = self.mail.outgoing.as_deref() {
+            return Some((&*outgoing.organization, outgoing.trace_id));
+        }
+        let first = &shares.first()?.decided;
+        Some((&*first.organization, first.trace_id))
+    }
+
     /// Reports to the sender, once for all these recipients; never to a null reverse-path (RFC 5321
-    /// §6.1), nor to an author who may be forged.
-    fn report(&mut self, recipients: Vec<ReportedRecipient>, shares: &[AdmittedShare]) {
-        let ReversePath::Address(to) = &self.mail.reverse_path else { return };
-        let outgoing = self.mail.outgoing.as_deref();
-        let own = outgoing.map(|outgoing| &outgoing.organization);
-        let first = || shares.first().map(|share| &share.decided.organization);
-        let Some(organization) = own.or_else(first) else { return };
-        if recipients.is_empty() || !self.mail.may_tell_sender() {
-            return;
+    /// §6.1), nor to an author who may be forged. False if the report finds no place.
+    fn report(
+        &mut self,
+        recipients: Vec<ReportedRecipient>,
+        (organization, about): (&Organization, TraceId),
+    ) -> bool {
+        let ReversePath::Address(to) = &self.mail.reverse_path else { return true };
+        if !self.mail.may_tell_sender() {
+            return true;
         }
         let at = self.mail.received_at;
         let id = TraceId::generate();
@@ -338,10 +404,12 @@ impl<'a> Beside<'a> {
         };
         let organization = &organization.id;
         let content = Content::Own(report.compose());
-        let bounce = InternalMail { id, to: to.clone(), content };
-        if let Err(problem) = self.place(bounce, organization, Purpose::Report) {
+        let bounce = InternalMail { id, kind: OwnMailKind::Report, to: to.clone(), content };
+        let placed = self.place(bounce, organization, about, Purpose::Report);
+        if let Err(problem) = &placed {
             tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
         }
+        placed.is_ok()
     }
 }
 

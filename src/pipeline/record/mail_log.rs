@@ -2,16 +2,23 @@
 //! outcome. It is written when that is durable. What peers say is escaped, so that it can neither
 //! end a line nor hide in it.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::field::display;
 
 use crate::id::TraceId;
 use crate::mail::{Address, ReversePath};
 use crate::pipeline::delivery::admit::AdmittedShare;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition};
-use crate::pipeline::inbound::decide::Disposition;
+use crate::pipeline::inbound::decide::{Basis, Disposition, SpamBasis};
+use crate::pipeline::record::internal::Placed;
 use crate::pipeline::record::journal::Journaled;
+use crate::pipeline::record::own_mail::OwnMailKind;
 use crate::queue::Settlement;
+use crate::rules::mailbox::{AppliedMailboxRule, MailboxAction};
 use crate::smtp::reason::Reason;
 use crate::store::{Destination, Folder, Purpose, QueuedMail};
 
@@ -24,6 +31,8 @@ pub(in crate::pipeline) struct MailLog {
     reverse_path: ReversePath,
     size: usize,
     lines: Vec<Line>,
+    /// Of journal records, reports and notices that stay here.
+    beside: Vec<OwnDelivery>,
 }
 
 #[derive(Debug)]
@@ -34,12 +43,80 @@ struct Line {
 
 #[derive(Debug)]
 enum What {
-    Accepted { ip: IpAddr, recipients: usize },
-    Delivered { to: Address, folder: Folder },
+    Accepted { ip: IpAddr, recipients: usize, user: Option<Address>, message_id: Option<String> },
+    Delivered { to: Address, folder: Folder, because: Because },
     SentOn { to: Address, onward: Address, onward_trace_id: TraceId },
     Queued { to: Address, destination: Destination },
-    Dropped { to: Address },
+    Dropped { to: Address, because: Because },
     Bounced { to: Address, reason: Reason },
+}
+
+/// Why a message is dropped, or goes to JUNK_EMAIL: one of them, or neither for what needs no reason.
+#[derive(Clone, Debug, Default)]
+struct Because {
+    /// The rule's name.
+    rule: Option<Arc<str>>,
+    reason: Option<&'static str>,
+}
+
+impl Because {
+    fn rule(name: &Arc<str>) -> Self {
+        Self { rule: Some(Arc::clone(name)), reason: None }
+    }
+
+    fn of(basis: &Basis) -> Self {
+        let reason = match basis {
+            Basis::Rule(rule) => return Self::rule(&rule.name),
+            Basis::Spam { because: SpamBasis::NotSpam, .. } => None,
+            Basis::Spam { because: SpamBasis::SpamVerdict, .. } => Some("spam-verdict"),
+            Basis::Spam { because: SpamBasis::DmarcQuarantine, .. } => Some("dmarc-quarantine"),
+            Basis::Dmarc => Some("dmarc-reject"),
+        };
+        Self { rule: None, reason }
+    }
+
+    /// The rule's name as the log has it.
+    fn rule_name(&self) -> Option<String> {
+        self.rule.as_ref().map(harmless)
+    }
+}
+
+/// Mail of our own, or what was sent on and is kept after all, in a mailbox here.
+#[derive(Debug)]
+pub(in crate::pipeline) struct OwnDelivery {
+    trace_id: TraceId,
+    what: &'static str,
+    /// The trace of what it is about.
+    about: Option<TraceId>,
+    to: String,
+    folder: String,
+}
+
+impl OwnDelivery {
+    /// Where mail of our own is.
+    pub(in crate::pipeline) fn of(placed: &Placed) -> impl Iterator<Item = Self> {
+        placed.deliveries().map(move |(to, folder)| Self {
+            trace_id: placed.id,
+            what: kind(placed.told.own_mail),
+            about: Some(placed.told.about),
+            to: to.to_owned(),
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// That a mailbox keeps what it has sent on in vain.
+    pub(in crate::pipeline) fn kept(trace_id: TraceId, to: &Address, folder: Folder) -> Self {
+        let what = purpose(&Purpose::Message);
+        Self { trace_id, what, about: None, to: to.to_string(), folder: folder.to_string() }
+    }
+
+    /// Writes its line.
+    pub(in crate::pipeline) fn write(&self) {
+        let Self { trace_id, what, about, to, folder } = self;
+        let about = about.map(display);
+        let to = Harmless(to);
+        tracing::info!(target: TARGET, %trace_id, what, about, %to, %folder, "delivered");
+    }
 }
 
 impl MailLog {
@@ -54,17 +131,23 @@ impl MailLog {
             reverse_path: mail.reverse_path.clone(),
             size: mail.content.len(),
             lines: Vec::with_capacity(2),
+            beside: message.beside.iter().flat_map(OwnDelivery::of).collect(),
         };
         let ip = mail.peer.ip.to_canonical();
+        let message_id = &mail.headers.message_id;
         if let Some(outgoing) = &mail.outgoing {
             let recipients = outgoing.recipients.len();
-            log.add(outgoing.trace_id, What::Accepted { ip, recipients });
+            let user = Some(outgoing.email.clone());
+            let message_id = message_id.clone();
+            log.add(outgoing.trace_id, What::Accepted { ip, recipients, user, message_id });
             log.add_outgoing(outgoing);
         }
         for share in &admitted.shares {
             if mail.outgoing.is_none() && share.decided.forwarders.is_empty() {
                 let recipients = share.decided.recipients.len();
-                log.add(share.decided.trace_id, What::Accepted { ip, recipients });
+                let message_id = message_id.clone();
+                let accepted = What::Accepted { ip, recipients, user: None, message_id };
+                log.add(share.decided.trace_id, accepted);
             }
             log.add_share(share);
         }
@@ -80,9 +163,15 @@ impl MailLog {
 
     fn add_share(&mut self, share: &AdmittedShare) {
         let trace_id = share.decided.trace_id;
+        let mut why_junk = WhyJunk(None);
         for delivery in share.deliveries.iter().filter(|delivery| delivery.copy == 0) {
             let to = delivery.member.address.clone();
-            self.add(trace_id, What::Delivered { to, folder: delivery.folder });
+            let folder = delivery.folder;
+            let because = match folder {
+                Folder::JunkEmail => why_junk.of(&to, share),
+                _ => Because::default(),
+            };
+            self.add(trace_id, What::Delivered { to, folder, because });
         }
         for on in &share.sent_on {
             let to = on.from.clone();
@@ -92,8 +181,12 @@ impl MailLog {
         for recipient in &share.decided.recipients {
             if recipient.disposition == Disposition::Drop {
                 let to = recipient.addressee.recipient.address.clone();
-                self.add(trace_id, What::Dropped { to });
+                self.add(trace_id, What::Dropped { to, because: Because::of(&recipient.basis) });
             }
+        }
+        for (mailbox, rule) in deleted(share) {
+            let to = mailbox.clone();
+            self.add(trace_id, What::Dropped { to, because: Because::rule(rule) });
         }
         for (to, reason) in share.bounced() {
             self.add(trace_id, What::Bounced { to: to.clone(), reason });
@@ -109,7 +202,11 @@ impl MailLog {
                 OutgoingDisposition::Queue(destination) => {
                     What::Queued { to, destination: destination.clone() }
                 }
-                OutgoingDisposition::Drop => What::Dropped { to },
+                OutgoingDisposition::Drop => {
+                    let rule = recipient.rule.as_ref();
+                    let because = rule.map(|rule| Because::rule(&rule.name));
+                    What::Dropped { to, because: because.unwrap_or_default() }
+                }
                 OutgoingDisposition::Bounce(reason) => What::Bounced { to, reason: *reason },
             };
             self.add(outgoing.trace_id, what);
@@ -122,14 +219,18 @@ impl MailLog {
         let size = self.size;
         for Line { trace_id, what } in &self.lines {
             match what {
-                What::Accepted { ip, recipients } => {
-                    tracing::info!(target: TARGET, %trace_id, %from, %ip, recipients, size,
-                        "accepted");
+                What::Accepted { ip, recipients, user, message_id } => {
+                    let user = user.as_ref().map(|user| display(Harmless(user)));
+                    let message_id = message_id.as_ref().map(harmless);
+                    tracing::info!(target: TARGET, %trace_id, %from, %ip, recipients, size, user,
+                        message_id, "accepted");
                 }
-                What::Delivered { to, folder } => {
+                What::Delivered { to, folder, because } => {
                     let to = Harmless(to);
-                    tracing::info!(target: TARGET, %trace_id, %from, %to, size, %folder,
-                        "delivered");
+                    let rule = because.rule_name();
+                    let reason = because.reason;
+                    tracing::info!(target: TARGET, %trace_id, %from, %to, size, %folder, rule,
+                        reason, "delivered");
                 }
                 What::SentOn { to, onward, onward_trace_id } => {
                     let to = Harmless(to);
@@ -143,9 +244,12 @@ impl MailLog {
                     tracing::info!(target: TARGET, %trace_id, %from, %to, size, destination,
                         "queued");
                 }
-                What::Dropped { to } => {
+                What::Dropped { to, because } => {
                     let to = Harmless(to);
-                    tracing::info!(target: TARGET, %trace_id, %from, %to, size, "dropped");
+                    let rule = because.rule_name();
+                    let reason = because.reason;
+                    tracing::info!(target: TARGET, %trace_id, %from, %to, size, rule, reason,
+                        "dropped");
                 }
                 What::Bounced { to, reason } => {
                     let to = Harmless(to);
@@ -155,15 +259,68 @@ impl MailLog {
                 }
             }
         }
+        self.beside.iter().for_each(OwnDelivery::write);
+    }
+}
+
+/// The mailboxes that have nothing of a share's message because a rule of theirs deletes it, and the
+/// rule's name.
+fn deleted(share: &AdmittedShare) -> Vec<(&Address, &Arc<str>)> {
+    let mut deleted = Vec::new();
+    for ruled in &share.ruled {
+        let mut rules = ruled.applied.iter();
+        if let Some(rule) = rules.find(|rule| rule.action == MailboxAction::Delete) {
+            deleted.push((&ruled.mailbox, &rule.name));
+        }
+    }
+    if !deleted.is_empty() {
+        // A rule before it may have copied it.
+        let deliveries = share.deliveries.iter();
+        let having: HashSet<&Address> = deliveries.map(|it| &it.member.address).collect();
+        deleted.retain(|(mailbox, _)| !having.contains(mailbox));
+    }
+    deleted
+}
+
+/// Why mailboxes have a share's message in JUNK_EMAIL; looked up when it is first asked.
+struct WhyJunk<'a>(Option<HashMap<&'a Address, Because>>);
+
+impl<'a> WhyJunk<'a> {
+    fn of(&mut self, mailbox: &Address, share: &'a AdmittedShare) -> Because {
+        let known = self.0.get_or_insert_with(|| Self::known(share));
+        known.get(mailbox).cloned().unwrap_or_default()
+    }
+
+    fn known(share: &'a AdmittedShare) -> HashMap<&'a Address, Because> {
+        let mut known = HashMap::new();
+        for recipient in &share.decided.recipients {
+            if recipient.disposition == Disposition::Deliver(Folder::JunkEmail) {
+                for member in recipient.addressee.members.iter() {
+                    known.entry(&member.address).or_insert_with(|| Because::of(&recipient.basis));
+                }
+            }
+        }
+        for ruled in &share.ruled {
+            let moves =
+                |rule: &&AppliedMailboxRule| rule.action.target_folder() == Some(Folder::JunkEmail);
+            if let Some(rule) = ruled.applied.iter().rfind(moves) {
+                known.insert(&ruled.mailbox, Because::rule(&rule.name));
+            }
+        }
+        known
     }
 }
 
 /// Writes what came of an attempt, or of an operator's word, for each recipient; those that wait on
-/// are one line.
-pub(in crate::pipeline) fn write_settlement(settlement: &Settlement) {
-    if !is_on() {
-        return;
+/// are one line. Then what of it is `delivered` here.
+pub(in crate::pipeline) fn write_settlement(settlement: &Settlement, delivered: &[OwnDelivery]) {
+    if is_on() {
+        write_outcomes(settlement);
+        delivered.iter().for_each(OwnDelivery::write);
     }
+}
+
+fn write_outcomes(settlement: &Settlement) {
     let mail = &settlement.mail;
     let QueuedMail { id, trace_id, entry, size, .. } = mail;
     let what = purpose(&entry.purpose);
@@ -175,9 +332,10 @@ pub(in crate::pipeline) fn write_settlement(settlement: &Settlement) {
         let remote = harmless(&receipt.remote);
         let ip = receipt.address.ip();
         let reply = harmless(&receipt.reply);
+        let tls = receipt.tls.as_deref().unwrap_or("none");
         let no_tls = receipt.no_tls.as_ref().map(harmless);
         tracing::info!(target: TARGET, %trace_id, what, %id, %from, %to, size, destination, remote,
-            %ip, reply, no_tls, "sent");
+            %ip, reply, tls, no_tls, "sent");
     }
     for (place, failure) in &settlement.failed {
         let Some(to) = address(*place) else { continue };
@@ -200,6 +358,13 @@ pub(in crate::pipeline) fn write_settlement(settlement: &Settlement) {
     let next_attempt = state.next_attempt;
     tracing::info!(target: TARGET, %trace_id, what, %id, %from, %to, recipients, size, destination,
         failure, %next_attempt, "deferred");
+}
+
+fn kind(kind: OwnMailKind) -> &'static str {
+    match kind {
+        OwnMailKind::Report | OwnMailKind::Notice => "report",
+        OwnMailKind::JournalRecord => "journal record",
+    }
 }
 
 fn purpose(purpose: &Purpose) -> &'static str {

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::id::TraceId;
 use crate::mail::{Address, address_on_one_line, on_one_line};
 use crate::pipeline::record::internal::{Content, InternalMail};
+use crate::pipeline::record::own_mail::OwnMailKind;
 
 /// From whom and when internal mail comes.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,8 @@ impl Letterhead<'_> {
         let id = TraceId::generate();
         let mut content = Vec::new();
         self.message(id, to, subject).text_body(text).serialize(&mut content);
-        InternalMail { id, to: to.clone(), content: Content::Own(content) }
+        let kind = OwnMailKind::Notice;
+        InternalMail { id, kind, to: to.clone(), content: Content::Own(content) }
     }
 
     /// The warning to a user whose mailbox is nearly full.

@@ -14,26 +14,22 @@ use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::pipeline::facts::outgoing::sent;
 use crate::pipeline::facts::snapshot::Snapshot;
-use crate::pipeline::record::internal::{
-    self, About, Content, InternalMail, Outlets, Placed, Sending,
-};
-use crate::pipeline::record::mail_log;
+use crate::pipeline::record::internal::{self, About, Content, InternalMail, Outlets, Sending};
+use crate::pipeline::record::mail_log::{self, OwnDelivery};
 use crate::pipeline::record::notice::Letterhead;
+use crate::pipeline::record::own_mail::OwnMailKind;
 use crate::pipeline::record::postmasters::{self, Postmasters};
 use crate::pipeline::record::report::{
     DecidedBy, Original, Outcome, ReportedRecipient, StatusReport, wants,
 };
 use crate::pipeline::record::room;
+use crate::pipeline::record::transport;
 use crate::queue::{Ledger, Settlement};
 use crate::smtp::client::{Failure, Receipt};
 use crate::store::{
     Authorship, Blob, Commit, Delivery, Destination, Folder, Keeper, Mail, MailboxOwner, Purpose,
     QueueChange, QueueEntry, QueuedContent, QueuedMail, SettledOutcome, Store, StoreError,
-    WithoutTls,
 };
-
-/// How much is kept of why a message left in plain text, in characters: a line or two.
-const MAX_PROBLEM: usize = 300;
 
 /// Makes outcomes durable.
 pub struct Outcomes {
@@ -66,12 +62,13 @@ impl Ledger for Outcomes {
             entry: settlement.mail.id,
             state: settlement.state.clone(),
             at: settlement.at,
-            without_tls: without_tls(settlement),
         });
+        commit.stories.extend(transport::story(settlement));
         push_events(&mut commit.events, settlement);
         let snapshot = self.snapshot.load_full();
         let telling = Telling::about(settlement, &snapshot.directory);
         let keeper = keeper(settlement);
+        let mut delivered = Vec::new();
         if !telling.is_empty() || keeper.is_some() {
             let read;
             let original = match content {
@@ -83,21 +80,28 @@ impl Ledger for Outcomes {
             };
             let weight = Weight::of(&original.content);
             let tell = |turn: &Turn| {
+                let mut changes = Changes { commit: &mut commit, delivered: &mut delivered };
                 for mail in telling.compose(settlement, &snapshot, original) {
-                    self.place(turn, mail, settlement, &snapshot, &mut commit);
+                    self.place(turn, mail, settlement, &snapshot, &mut changes);
                 }
                 if let Some(keeper) = keeper {
-                    self.keep(turn, keeper, settlement, &snapshot, original, &mut commit);
+                    self.keep(turn, keeper, settlement, &snapshot, original, &mut changes);
                 }
             };
             heavy::in_turn(weight, tell).await;
         }
         self.store.commit(commit).await?;
         if snapshot.settings.logs_mail {
-            mail_log::write_settlement(settlement);
+            mail_log::write_settlement(settlement, &delivered);
         }
         Ok(())
     }
+}
+
+/// What an outcome changes beside the entry, and which of it is in mailboxes here, for the log.
+struct Changes<'a> {
+    commit: &'a mut Commit,
+    delivered: &'a mut Vec<OwnDelivery>,
 }
 
 impl Outcomes {
@@ -119,16 +123,18 @@ impl Outcomes {
         settlement: &Settlement,
         snapshot: &Snapshot,
         original: &QueuedContent,
-        commit: &mut Commit,
+        changes: &mut Changes<'_>,
     ) {
         if let Keeper::Mailbox { entity, address, folder } = keeper
             && !original.content.is_empty()
         {
             let place = KeptIn { entity, address, folder: *folder };
             if let Some(kept) = place.keep(settlement, snapshot, original, &self.store) {
-                commit.events.push(kept.event);
+                let trace_id = settlement.mail.trace_id;
+                changes.delivered.push(OwnDelivery::kept(trace_id, address, *folder));
+                changes.commit.events.push(kept.event);
                 let content = original.content.clone();
-                commit.blobs.push(Blob { content, mails: vec![kept.mail] });
+                changes.commit.blobs.push(Blob { content, mails: vec![kept.mail] });
                 return;
             }
         }
@@ -138,7 +144,7 @@ impl Outcomes {
             return;
         }
         if let Some(mail) = for_postmaster(settlement, snapshot, original) {
-            self.place(turn, mail, settlement, snapshot, commit);
+            self.place(turn, mail, settlement, snapshot, changes);
         }
     }
 
@@ -149,18 +155,22 @@ impl Outcomes {
         mail: InternalMail,
         settlement: &Settlement,
         snapshot: &Snapshot,
-        commit: &mut Commit,
+        changes: &mut Changes<'_>,
     ) {
         let Some(organization) = OrganizationId::parse(&settlement.mail.entry.organization) else {
             return;
         };
-        let (organization, about) = (&organization, Authorship::default());
-        let sending = Sending { organization, purpose: Purpose::Report, about };
+        let sending = Sending {
+            organization: &organization,
+            purpose: Purpose::Report,
+            about: Authorship::default(),
+            about_trace: settlement.mail.trace_id,
+        };
         let about = About { snapshot, at: settlement.at, original: &[] };
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
         match internal::place(mail, sending, about, outlets) {
-            Ok(Placed { mut mails, own, events, .. }) => {
-                mails.retain(|mail| {
+            Ok(mut placed) => {
+                placed.mails.retain(|mail| {
                     let has_room =
                         room::has_room_for_report(mail, &snapshot.settings, &self.store, |_| true);
                     if !has_room {
@@ -169,11 +179,15 @@ impl Outcomes {
                     }
                     has_room
                 });
-                commit.events.extend(events);
-                let content = own.unwrap_or_default();
-                if !mails.is_empty() {
-                    commit.blobs.push(Blob { content, mails });
+                if placed.mails.is_empty() {
+                    return;
                 }
+                changes.delivered.extend(OwnDelivery::of(&placed));
+                let commit = &mut *changes.commit;
+                commit.stories.push(placed.story());
+                commit.events.extend(placed.events);
+                let content = placed.own.unwrap_or_default();
+                commit.blobs.push(Blob { content, mails: placed.mails });
             }
             Err(problem) => {
                 tracing::warn!(trace_id = %settlement.mail.trace_id, %problem,
@@ -275,23 +289,7 @@ fn for_postmaster(
         recipients: failures.collect(),
     };
     let content = Content::Own(report.compose());
-    Some(InternalMail { id, to, content })
-}
-
-/// Whose message left in plain text although the server offers TLS, for its trace.
-fn without_tls(settlement: &Settlement) -> Vec<WithoutTls> {
-    let mut without = Vec::new();
-    for (place, receipt) in &settlement.sent {
-        let recipient = recipient(&settlement.mail.entry, *place);
-        if let (Some(recipient), Some(problem)) = (recipient, &receipt.no_tls) {
-            without.push(WithoutTls {
-                recipient: recipient.address.clone(),
-                server: receipt.remote.clone(),
-                problem: problem.chars().take(MAX_PROBLEM).collect(),
-            });
-        }
-    }
-    without
+    Some(InternalMail { id, kind: OwnMailKind::Report, to, content })
 }
 
 fn recipient(entry: &QueueEntry, place: usize) -> Option<&EnvelopeRecipient> {
@@ -407,7 +405,8 @@ impl<'a> Telling<'a> {
                 recipients,
             };
             let content = Content::Own(report.compose());
-            mails.push(InternalMail { id, to: to.clone(), content });
+            let kind = OwnMailKind::Report;
+            mails.push(InternalMail { id, kind, to: to.clone(), content });
         }
         if let Some((report_to, journaling_address, problem)) = self.journal {
             let letterhead = Letterhead { hostname, at: settlement.at };

@@ -16,9 +16,11 @@ use crate::pipeline::facts::headers::Headers;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use crate::pipeline::facts::rejection::Rejection;
+use crate::pipeline::facts::signatures::Signatures;
 use crate::pipeline::facts::transaction::Addressee;
 use crate::pipeline::facts::verdicts::Proof;
 use crate::pipeline::inbound::decide::{Basis, Disposition};
+use crate::pipeline::record::journal::Initiated;
 use crate::rules::{InboundAction, OutboundAction, Winner, Withheld};
 use crate::scan::ScanOutcome;
 use crate::store::{Folder, Story};
@@ -55,6 +57,9 @@ struct Told<'a> {
     sent_on: Vec<ToldSentOn<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     journaled_to: Option<&'a Address>,
+    /// Why there is no journal record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_journaled: Option<&'a str>,
     /// The reason word, if the message was refused in session.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
@@ -131,8 +136,14 @@ struct ToldOutgoing<'a> {
     #[serde(skip_serializing_if = "<[Address]>::is_empty")]
     authors: &'a [Address],
     outbound_recipients: Vec<ToldOutboundRecipient<'a>>,
+    /// Absent where nothing leaves, or it leaves as it came.
+    #[serde(skip_serializing_if = "<[Signatures]>::is_empty")]
+    signatures: &'a [Signatures],
     #[serde(skip_serializing_if = "Option::is_none")]
     journaled_to: Option<&'a Address>,
+    /// Why there is no journal record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_journaled: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,
     /// The line or part of the message that is the reason, if one is.
@@ -163,7 +174,7 @@ impl<'a> ToldOutboundRecipient<'a> {
 pub(in crate::pipeline) fn tell_outgoing(
     mail: &Judged,
     outgoing: &Outgoing,
-    journaled_to: Option<&Address>,
+    record: Option<&Initiated>,
     refused: Option<&Rejection>,
 ) -> Story {
     let told = ToldOutgoing {
@@ -176,7 +187,9 @@ pub(in crate::pipeline) fn tell_outgoing(
         headers: &mail.headers,
         authors: several(&mail.headers),
         outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
-        journaled_to,
+        signatures: &outgoing.signatures,
+        journaled_to: record.and_then(Initiated::to),
+        not_journaled: record.and_then(Initiated::problem),
         refused: refused.map(|rejection| rejection.reason.word()),
         refused_for: refused.and_then(|rejection| rejection.place.as_deref()),
     };
@@ -194,14 +207,14 @@ fn several(headers: &Headers) -> &[Address] {
 fn story(trace_id: TraceId, told: &impl Serialize) -> Story {
     let told = serde_json::value::to_raw_value(told)
         .expect("a story has only strings, numbers, lists and structs, which all serialize");
-    Story { trace_id, told }
+    Story { trace_id, told, is_listed: false }
 }
 
 /// Tells a share's story.
 pub(in crate::pipeline) fn tell(
     mail: &Judged,
     share: &AdmittedShare,
-    journaled_to: Option<&Address>,
+    record: Option<&Initiated>,
     refused: Option<&'static str>,
 ) -> Story {
     let told = Told {
@@ -240,7 +253,8 @@ pub(in crate::pipeline) fn tell(
                 rule: rule.as_ref(),
             })
             .collect(),
-        journaled_to,
+        journaled_to: record.and_then(Initiated::to),
+        not_journaled: record.and_then(Initiated::problem),
         refused,
     };
     story(share.decided.trace_id, &told)

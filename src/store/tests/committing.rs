@@ -317,7 +317,7 @@ fn head_of(mailboxes: &[MailboxId], size: u64) -> RecordHead {
         queued: None,
     };
     let blobs = vec![SealedBlob { length: 1, mails: vec![mail] }];
-    let stories = vec![Story { trace_id: TraceId::generate(), told: raw(&serde_json::json!(1)) }];
+    let stories = vec![story(TraceId::generate(), &serde_json::json!(1))];
     RecordHead { blobs, stories, ..RecordHead::default() }
 }
 

@@ -116,9 +116,13 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
     Commit {
         blobs: vec![Blob { content: text.as_bytes().to_vec(), mails: vec![mail] }],
         events: vec![event],
-        stories: vec![Story { trace_id: id, told: raw(&serde_json::json!({ "text": text })) }],
+        stories: vec![story(id, &serde_json::json!({ "text": text }))],
         ..Commit::default()
     }
+}
+
+fn story(trace_id: TraceId, told: &serde_json::Value) -> Story {
+    Story { trace_id, told: raw(told), is_listed: false }
 }
 
 fn raw(value: &serde_json::Value) -> Box<serde_json::value::RawValue> {

@@ -51,7 +51,7 @@ async fn next(feed: &mut QueueFeed) -> QueuedMail {
 }
 
 async fn change(store: &Store, entry: QueueId, state: Option<QueueState>) {
-    let queue_changes = vec![QueueChange { entry, state, at: NOW, without_tls: vec![] }];
+    let queue_changes = vec![QueueChange { entry, state, at: NOW }];
     store.commit(Commit { queue_changes, ..Commit::default() }).await.expect("commits");
 }
 
@@ -139,7 +139,7 @@ async fn compaction_drops_what_has_left_and_keeps_what_waits() {
     let mut beside = commit_of(&store, &[], &body);
     beside.blobs[0].mails[0].queued = vec![entry("far.test", &["a"])];
     let state = Some(attempted(&[0]));
-    let tried = QueueChange { entry: queued[6].id, state, at: NOW, without_tls: Vec::new() };
+    let tried = QueueChange { entry: queued[6].id, state, at: NOW };
     beside.queue_changes.push(tried);
     store.commit(beside).await.expect("commits");
     let beside = next(&mut feed).await;
@@ -231,4 +231,59 @@ async fn a_token_stands_for_a_sender_until_it_is_too_old() {
     let store = scratch.open();
     assert_eq!(kept(&store), None);
     store.close();
+}
+
+/// What servers said of mail of our own has no event that leads to it.
+#[tokio::test]
+async fn stories_that_the_index_lists_are_kept_as_long_as_events() {
+    let scratch = Scratch::with_small_segments(15_000);
+    let store = scratch.open();
+    let mut feed = store.take_queue().expect("the queue");
+    let id = TraceId::generate();
+    let listed = |told: &str| Story { is_listed: true, ..story(id, &serde_json::json!(told)) };
+    let mut commit = commit_of(&store, &[], &"x".repeat(10_000));
+    commit.events.clear();
+    commit.blobs[0].mails[0].id = id;
+    commit.blobs[0].mails[0].queued = vec![entry("far.test", &["bob"])];
+    commit.stories = vec![listed("a report"), story(TraceId::generate(), &serde_json::json!(1))];
+    store.commit(commit).await.expect("commits");
+    let mail = feed.new.recv().await.expect("comes");
+    let queue_changes = vec![QueueChange { entry: mail.id, state: None, at: NOW }];
+    let stories = vec![listed("its server has it")];
+    store.commit(Commit { queue_changes, stories, ..Commit::default() }).await.expect("commits");
+    let told = || {
+        let reader = Reader::open(&scratch.settings).expect("opens");
+        let records = reader.listed(id).expect("lists").into_iter();
+        let contents = records.filter_map(|record| reader.contents(record).ok());
+        let own = contents.flat_map(|it| it.stories).filter(|story| story.trace_id == id);
+        own.map(|story| story.told.get().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["\"a report\"", "\"its server has it\""];
+    assert_eq!(told(), expected, "before the index has them, or after");
+    deliver(&store, &["alice"], &"y".repeat(5000)).await;
+    deliver(&store, &["alice"], "the open segment").await;
+    store.close();
+    assert_eq!(told(), expected);
+    let before = NOW.minus(std::time::Duration::from_secs(1));
+    assert!(!scratch.compact(before).is_empty(), "the message goes");
+    assert_eq!(told(), expected, "what became of it stays");
+    for _ in 0..2 {
+        forget_index(&scratch.settings.data_dir);
+        let store = scratch.open();
+        deliver(&store, &["alice"], &"z".repeat(5000)).await;
+        store.close();
+        assert_eq!(told(), expected, "in an index that is built again");
+        scratch.compact(before);
+    }
+    assert_eq!(told(), expected);
+
+    let later = NOW.plus(std::time::Duration::from_secs(100 * 365 * 86_400));
+    scratch.compact(later);
+    assert_eq!(told(), [""; 0], "until they expire");
+    let path = scratch.settings.data_dir.join("index.sqlite");
+    let mut index = crate::store::index::Index::open(&path).expect("opens");
+    index.forget_listed(before).expect("forgets");
+    assert_eq!(index.listed(id).expect("lists").len(), 2, "it is younger");
+    index.forget_listed(later).expect("forgets");
+    assert_eq!(index.listed(id).expect("lists"), []);
 }
