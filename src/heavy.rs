@@ -286,6 +286,22 @@ impl Drop for Held {
     }
 }
 
+/// All turns, for one test at a time: two that take them one after the other would wait for each
+/// other.
+#[cfg(test)]
+pub(crate) async fn all_turns() -> impl Send {
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let one = ONE.lock().await;
+    let mut all = Vec::new();
+    for number in 0..processors() {
+        // One owner never has all.
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let owner = Owner::Network(std::net::IpAddr::from([192, 0, number, 0]).into());
+        all.push(TURNS.take(Weight { is_heavy: true, octets: 0, owner }).await);
+    }
+    (all, one)
+}
+
 /// Only the threads of such a runtime can leave their other tasks to each other.
 fn has_other_threads() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
@@ -448,10 +464,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn light_work_waits_for_nobody() {
-        let mut all = Vec::new();
-        for number in 0..processors() {
-            all.push(TURNS.take(heavy(u8::try_from(number).expect("few"))).await);
-        }
+        let all = all_turns().await;
         let mut context = Context::from_waker(Waker::noop());
         let light = pin!(in_turn(LIGHT, |_| 1));
         assert_eq!(light.poll(&mut context), Poll::Ready(1));

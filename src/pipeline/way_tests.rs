@@ -164,3 +164,61 @@ async fn a_message_that_is_sent_on_to_many_waits_for_its_way() {
     };
     assert!(used("u0") > used("alice"), "both, and the first only one");
 }
+
+/// A message from Bob, who has logged in.
+async fn begun(pipeline: &Pipeline) -> MailTransaction {
+    let organization = OrganizationId::of_alias("example").as_str().into();
+    let login = Login { organization, id: id("bob"), user: "bob".into(), token: None };
+    let peer = Peer {
+        ip: "192.0.2.1".parse().expect("an address"),
+        port: 40_000,
+        helo: "client.test".into(),
+        esmtp: true,
+        tls: Some("TLSv1.3".into()),
+        login: Some(login),
+    };
+    let sender = ReversePath::Address(address("bob@example.test"));
+    let begun = pipeline.mail(TraceId::generate(), &peer, sender, MailParameters::default()).await;
+    let mut transaction = begun.expect("may begin");
+    let parameters = RcptParameters::default();
+    let recipient = EnvelopeRecipient { address: address("dan@far.test"), parameters };
+    pipeline.rcpt(&mut transaction, recipient).await.expect("may be named");
+    transaction
+}
+
+/// It is taken apart to look for names of files, which costs far more than its octets say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submission_that_takes_long_to_look_into_waits_for_its_turn() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipeline = pipeline(dir.path());
+    let refused = "From: bob@example.test\r\nFrom: bob@example.test\r\n\r\n";
+    let all = heavy::all_turns().await;
+    for (body, waits) in [(100, false), (9000, true)] {
+        let content = format!("{refused}{}", "x\r\n".repeat(body / 3)).into_bytes();
+        let transaction = begun(&pipeline).await;
+        let mut answer = Box::pin(pipeline.message(transaction, content));
+        let polled = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match polled {
+            Poll::Ready(Err(refusal)) => {
+                assert!(!waits, "of {body} octets");
+                assert_eq!(refusal.refusal.reason, Reason::SeveralAuthors);
+            }
+            Poll::Ready(Ok(_)) => panic!("it has two authors"),
+            Poll::Pending => assert!(waits, "of {body} octets"),
+        }
+    }
+    drop(all);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "somebody else moves the file")]
+async fn audit_logs_that_were_moved_away_are_opened_again_when_asked_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipeline = pipeline(dir.path());
+    let current = dir.path().join("audit/mailbox-access.jsonl");
+    std::fs::rename(&current, current.with_extension("1")).expect("moves");
+    pipeline.reopen_logs();
+    // The log ends with it, and what was asked before is done then.
+    drop(pipeline);
+    assert!(current.exists());
+}

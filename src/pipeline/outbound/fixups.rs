@@ -19,6 +19,8 @@ const REPAIRED: [&str; 4] = ["From", "Sender", "Date", "Message-ID"];
 /// Fields that are taken out: the blind copies' addresses (RFC 5322 §3.6.3), and what only the last
 /// server writes (RFC 5321 §4.4).
 const PRIVATE: [&str; 3] = ["Bcc", "Resent-Bcc", "Return-Path"];
+/// Fields that say who sends again what was sent before.
+pub(in crate::pipeline) const RESENT: [&str; 2] = ["Resent-From", "Resent-Sender"];
 /// Removals that are not side by side; no mail program comes near it.
 const MAX_REMOVED: usize = 1000;
 
@@ -174,7 +176,7 @@ fn is_name(name: &[u8]) -> bool {
 
 /// Whether a line that is no field may be taken for one that matters.
 fn may_deceive(name: &[u8], field: &[u8]) -> bool {
-    REPAIRED.iter().chain(&PRIVATE).any(|wanted| hides(name, field, wanted))
+    REPAIRED.iter().chain(&PRIVATE).chain(&RESENT).any(|wanted| hides(name, field, wanted))
 }
 
 fn is_empty(field: &[u8]) -> bool {

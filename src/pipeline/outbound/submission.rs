@@ -9,7 +9,7 @@ use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{
     Address, AuthorFields, Authors, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer,
-    ReversePath, hides, names_nobody,
+    ReversePath, names_nobody,
 };
 use crate::pipeline::facts::headers::{self, Headers};
 use crate::pipeline::facts::rejection::Rejection;
@@ -196,17 +196,12 @@ impl Submission {
 
     /// Whoever sends again what was sent before says so with an address of the user's own, or of
     /// somebody the user may send as (RFC 5322 §3.6.6: the fields mean what `From` and `Sender` do).
+    /// What only a lenient reader takes for one of them is refused where the message is completed.
     fn may_resend(&self, content: &[u8]) -> Result<(), Reason> {
         for (name, range) in FieldLines::new(content) {
             let field = content.get(range).unwrap_or_default();
-            let is_hidden =
-                hides(name, field, "resent-from") || hides(name, field, "resent-sender");
-            let is_one = [b"resent-from".as_slice(), b"resent-sender"]
-                .iter()
-                .any(|resent| name.eq_ignore_ascii_case(resent));
-            if is_hidden {
-                return Err(Reason::UnreadableAuthor);
-            }
+            let is_one =
+                fixups::RESENT.iter().any(|resent| name.eq_ignore_ascii_case(resent.as_bytes()));
             if !is_one || names_nobody(field) {
                 continue;
             }

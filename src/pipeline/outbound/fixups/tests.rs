@@ -98,6 +98,10 @@ fn what_only_some_readers_take_for_a_field_is_refused() {
         refused(&format!("{hidden}{FROM}\r\nbody"), Reason::MalformedHeader);
     }
     refused(" Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
+    for resent in ["Resent-From", "resent-SENDER\x0b"] {
+        refused(&format!(" {resent}: b@x.test\r\n\r\nbody"), Reason::MalformedHeader);
+        refused(&format!("x\r\n {resent}: b@x.test\r\n{FROM}\r\n"), Reason::MalformedHeader);
+    }
     refused("From here on\r\n Bcc: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused("text\r\n From: b@x.test\r\n\r\nbody", Reason::MalformedHeader);
     refused(&format!("{FROM}{FROM}\r\n"), Reason::SeveralAuthors);
