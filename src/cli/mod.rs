@@ -29,6 +29,7 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Configuration, LoadError, Problems};
@@ -131,7 +132,8 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments =
+        Arguments::try_parse().unwrap_or_else(|error| with_optional_config(error).exit());
     // What the daemon and its commands make is for its owner alone, whatever the shell says.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let outcome = match arguments.command {
@@ -162,6 +164,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(if is_config { EX_CONFIG } else { 1 })
         }
     }
+}
+
+/// The usage in an error lists what was given beside what is required, in the same way.
+fn with_optional_config(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        let usage = usage.to_string().replace(" --config <FILE>", " [--config <FILE>]");
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    }
+    error
 }
 
 /// A configuration whose files are well-formed, but which cannot be used.

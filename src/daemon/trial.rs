@@ -374,7 +374,7 @@ impl Found<'_> {
         }
         if shared.len() > SHARED_NAMED {
             let more = shared.len() - SHARED_NAMED;
-            self.note("organization", format!("so are {more} more names"));
+            self.note("organization", format!("and so it is with {more} more names"));
         }
     }
 }

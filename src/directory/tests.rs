@@ -221,7 +221,8 @@ fn a_login_names_a_user_exactly() {
     // one as a user with another capital, the other as a user and a group.
     second.users.retain(|user| &*user.name == "alice");
     for name in ["Zoe", "sales"] {
-        second.users.push(User { name: name.into(), ..second.users[0].clone() });
+        let id = entity_id(name);
+        second.users.push(User { id, name: name.into(), ..second.users[0].clone() });
     }
     second.users[0].name = "Alice".into();
     for user in &mut second.users {

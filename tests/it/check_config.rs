@@ -294,6 +294,33 @@ fn domains_without_keys_are_told() {
     assert_eq!(text(&reloaded.stderr), "", "all of them sign");
 }
 
+/// Who signs elsewhere, or hosts hundreds, has a few lines, not hundreds.
+#[test]
+fn of_many_domains_or_namesakes_some_are_named() {
+    let organization = |alias: &str, domain: &str| {
+        let mut domains = format!("\"{domain}\"");
+        let mut users = String::new();
+        for number in 0..12 {
+            domains.push_str(&format!(", \"d{number}.{domain}\""));
+            users.push_str(&format!(
+                "[[user]]\nname = \"user{number}\"\nemail = \"u@d{number}.{domain}\"\n"
+            ));
+        }
+        format!("alias = \"{alias}\"\ndomains = [{domains}]\n{users}")
+    };
+    let setup = Setup {
+        organization: organization("one", "one.test"),
+        more_organizations: vec![organization("two", "two.test")],
+        ..Setup::default()
+    };
+    let (told, status) = checked(&setup.prepare());
+    assert_eq!(status, Some(0), "{told}");
+    assert_eq!(told.matches(" has no DKIM keys").count(), 10, "{told}");
+    assert!(told.contains("domains: mail of 14 more domains leaves unsigned as well"), "{told}");
+    assert_eq!(told.matches("is a user's name in one and two").count(), 10, "{told}");
+    assert!(told.contains("organization: and so it is with 2 more names"), "{told}");
+}
+
 /// A key that does not open keeps the daemon from starting, so the check does not call it fine.
 #[test]
 fn a_domain_key_that_does_not_open_is_told() {

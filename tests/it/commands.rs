@@ -534,3 +534,19 @@ fn the_demo_can_print_traces_alone() {
         assert!(has(name), "no {name} in\n{told}");
     }
 }
+
+/// Other servers' words lead to ours, and what was given does not look like what has to be.
+#[test]
+fn wrong_usage_says_what_is_right() {
+    let daemon = Setup::default().prepare();
+    let output = daemon.command(&["queue", "flush"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let usage =
+        "Usage: mailweir queue retry [--config <FILE>] <IDS|--all|--to <ADDRESS-OR-DOMAIN>>\n";
+    assert!(told.contains(usage), "{told}");
+    let output = daemon.command(&["queue", "list", "--nonsense"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("unexpected argument '--nonsense' found"), "{told}");
+}
