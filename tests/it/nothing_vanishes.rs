@@ -322,6 +322,29 @@ fn a_postmaster_without_room_defers_what_nobody_else_may_be_told_of() {
     assert_eq!(daemon.folders("alice", "told"), ["INBOX"]);
 }
 
+/// What leaves for a postmaster elsewhere is bounded as all reports are that a network causes.
+#[test]
+fn a_postmaster_elsewhere_hears_of_it_or_the_client_keeps_it() {
+    let users = "[[user]]\nname = \"tiny\"\nquota_mb = 1\n\
+                 [[user]]\nname = \"away\"\nremote = \"away@far.test\"\n\
+                 [[group]]\nname = \"crowd\"\nmembers = [\"alice\", \"tiny\"]\n";
+    let mut setup = Setup::with(users);
+    setup.organization =
+        setup.organization.replace("postmaster = \"admin\"", "postmaster = \"away\"");
+    setup.sections = "[limits]\nbanner_delay_ms = 0\nreports_per_network = 1\n".to_owned()
+        + &route("far.test", crate::support::refusing_port());
+    let daemon = setup.start();
+    fill(&daemon, &["tiny@example.test".to_owned()]);
+    for (subject, expected) in [("first", "250"), ("second", "452 4.2.2")] {
+        let mut client = daemon.client();
+        client.envelope("", &["crowd@example.test"]);
+        let reply = client.data(&message("list@none.test", subject));
+        assert!(reply.starts_with(expected), "{subject}: {reply}");
+        assert_eq!(daemon.folders("alice", subject).is_empty(), expected != "250", "{subject}");
+    }
+    assert_eq!(queue(&daemon).len(), 1);
+}
+
 /// Whoever writes from here may be told, but has no room for it.
 #[test]
 fn a_sender_without_room_for_the_report_leaves_it_to_the_postmaster() {
