@@ -140,7 +140,7 @@ impl Text {
         self.decisions(story);
         self.signatures(trace, story);
         self.mailboxes(story, &trace.joined);
-        self.outcome(story);
+        self.outcome(trace, story);
     }
 
     /// Of mail that Mailweir made itself.
@@ -368,9 +368,12 @@ impl Text {
         }
     }
 
-    fn outcome(&mut self, story: &Value) {
+    fn outcome(&mut self, trace: &Trace, story: &Value) {
         let journaled = at(story, "/journaledTo");
-        if !journaled.is_empty() {
+        // The trace of the record says more.
+        let mut joined = trace.joined.iter();
+        let is_joined = joined.any(|joined| joined.relation == Relation::JournalRecord);
+        if !journaled.is_empty() && !is_joined {
             self.line(&format!("journal record to {journaled}"));
         }
         let problem = at(story, "/notJournaled");
