@@ -17,9 +17,9 @@ use crate::daemon::control::{self, Request, UnlockAnswer, UnlockOccasion};
 use crate::directory::credential::{PasswordHash, check_policy};
 use crate::directory::{Directory, EntityState, Organization, User};
 use crate::events::audit::{AuthFailure, Authentication, Occasion};
-use crate::id::{EntityId, TraceId};
+use crate::id::{EntityId, EntityKind, TraceId};
 use crate::mail::{Address, Secret};
-use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxOwner};
+use crate::store::{CREDENTIALS_FILE, CredentialStore, MailboxOwner, Register};
 
 /// What is read of standard input, in octets: more than any password has.
 const MAX_LINE: u64 = 4096;
@@ -166,6 +166,26 @@ pub(super) struct FoundUser {
 impl FoundUser {
     /// The user whom an operator means.
     pub(super) fn find(configuration: &Configuration, text: &str) -> anyhow::Result<Self> {
+        let found = Self::named(configuration, text)?;
+        found.check_known(&configuration.register)?;
+        Ok(found)
+    }
+
+    /// Somebody who has a name that was another's gets an id when the daemon reads the file; until
+    /// then nothing can be kept for that person.
+    fn check_known(&self, register: &Register) -> anyhow::Result<()> {
+        let (organization, name) = (self.organization.id.as_str(), &*self.user.name);
+        let is_first = self.user.id == EntityId::of_first(EntityKind::User, organization, name);
+        if is_first || register.entity(organization, &self.user.id).is_some() {
+            return Ok(());
+        }
+        bail!(
+            "{self} is somebody new, whom the daemon does not know yet: mailweir reload, or start it, \
+             and then again"
+        )
+    }
+
+    fn named(configuration: &Configuration, text: &str) -> anyhow::Result<Self> {
         let directory = &configuration.directory;
         if let Ok(id) = text.parse::<EntityId>() {
             return Self::of_id(directory, &id);

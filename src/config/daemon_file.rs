@@ -82,11 +82,13 @@ pub(super) fn read(
         log: log(&root),
         organizations: Vec::new(),
         directory: Directory::default(),
+        register: Arc::default(),
         places: places(&root),
         keys: Keys(node.texts()),
         warnings: Vec::new(),
     };
-    let register = who_is_who(&configuration.store);
+    configuration.register = who_is_who(&configuration.store);
+    let register = Arc::clone(&configuration.register);
     configuration.organizations = organizations(&root, path, known, &register, reader);
     root.finish();
     warnings::own_routes(&root, &configuration.organizations);

@@ -96,6 +96,8 @@ pub struct Configuration {
     pub organizations: Vec<Arc<OrganizationConfig>>,
     /// All organizations, indexed.
     pub directory: Directory,
+    /// Who was who when the files were read.
+    pub register: Arc<Register>,
     /// Where the keys stand that are looked at again.
     pub places: Places,
     /// What the main file and the environment say, by key.

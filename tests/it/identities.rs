@@ -118,7 +118,13 @@ fn whoever_gets_the_name_of_somebody_who_is_gone_is_somebody_else() {
     assert!(told.contains(&first), "it says how to find the mailbox: {told}");
     // However the daemon ends: that she is gone is durable.
     daemon.kill();
+    // Nothing can be kept for somebody whose id nobody knows yet.
     write(&daemon, "[[user]]\nname = \"bob\"\n", &(user("erin", "") + &user("bob", "")));
+    let output = set_password(&daemon, "erin", PASSWORD);
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("erin is somebody new, whom the daemon does not know yet")
+    );
     daemon.launch(Command::new(BINARY));
 
     let second = daemon.id("erin");
