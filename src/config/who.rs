@@ -1,7 +1,9 @@
 //! Who the entities of an organization file are: by the `id` that stands there; by the name, which
 //! somebody has already; by the name that somebody had, which `was` says; or somebody new.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::reader::Section;
 use crate::directory::OrganizationId;
@@ -25,7 +27,19 @@ pub(super) fn organization(
     let alias = alias?;
     let called =
         |alias: &str| register.organization_called(alias).and_then(|id| OrganizationId::parse(id));
-    let known = called(alias).or_else(|| called(was.as_deref()?));
+    let known = called(alias);
+    let before = was.as_deref().and_then(called);
+    if let (Some(known), Some(before)) = (&known, &before)
+        && known != before
+    {
+        root.warning(
+            "was",
+            format!(
+                "\"{alias}\" is another organization by now; the one that was has id = \"{before}\""
+            ),
+        );
+    }
+    let known = known.or(before);
     Some(known.unwrap_or_else(|| {
         let first = OrganizationId::of_alias(alias);
         // Whoever had the alias first has another now.
@@ -41,11 +55,13 @@ pub(super) struct Identities<'a> {
     register: &'a Register,
     /// Where each id is claimed.
     claimed: HashMap<EntityId, String>,
+    /// Who is gone, by name and kind.
+    gone: OnceCell<HashMap<Arc<str>, HashMap<EntityKind, EntityId>>>,
 }
 
 impl<'a> Identities<'a> {
     pub(super) fn new(organization: Option<&'a OrganizationId>, register: &'a Register) -> Self {
-        Self { organization, register, claimed: HashMap::new() }
+        Self { organization, register, claimed: HashMap::new(), gone: OnceCell::new() }
     }
 
     /// Who a section is about.
@@ -83,6 +99,22 @@ impl<'a> Identities<'a> {
         }
     }
 
+    /// Whoever has gone under a name last. All of them are looked up at once, when one is asked for.
+    fn gone(&self, organization: &str, kind: EntityKind, name: &str) -> Option<&EntityId> {
+        let gone = self.gone.get_or_init(|| {
+            let mut all: Vec<_> = self.register.entities(organization).collect();
+            all.retain(|(_, known)| known.gone_at.is_some());
+            all.sort_unstable_by_key(|(_, known)| known.gone_at);
+            let mut gone: HashMap<Arc<str>, HashMap<EntityKind, EntityId>> = HashMap::new();
+            for (id, known) in all {
+                let of_name = gone.entry(Arc::clone(&known.name)).or_default();
+                of_name.insert(known.kind, id.clone());
+            }
+            gone
+        });
+        gone.get(name)?.get(&kind)
+    }
+
     fn known_or_new(
         &self,
         section: &Section<'_>,
@@ -96,7 +128,15 @@ impl<'a> Identities<'a> {
             let (id, known) = self.register.entity_called(organization, name)?;
             (known.kind == kind).then(|| id.clone())
         };
-        if let Some(id) = called(name).or_else(|| called(was?)) {
+        if let Some(id) = called(name) {
+            if let Some(gone) = was.and_then(|was| self.gone(organization, kind, was)) {
+                let message =
+                    format!("\"{name}\" is somebody else by now; who is gone has id = \"{gone}\"");
+                section.warning("was", message);
+            }
+            return id;
+        }
+        if let Some(id) = was.and_then(called) {
             return id;
         }
         if let Some(was) = was

@@ -103,6 +103,29 @@ fn everybody_else_is_somebody_new() {
     }
 }
 
+/// A word that was forgotten at the reload that took the name cannot be made good by itself.
+#[test]
+fn who_was_forgotten_is_said_with_the_id() {
+    let known = Known::new();
+    let (id, warnings) = known.who("[[user]]\nname = \"carl\"\nwas = \"bob\"\n");
+    let told = format!("\"carl\" is somebody else by now; who is gone has id = \"{}\"", known.bob);
+    assert_eq!((id, warnings), (known.carl.clone(), vec![told]));
+    let id = OrganizationId::of_alias("another");
+    let (of_it, at) = ((&id).into(), crate::clock::Timestamp::default());
+    let another = Fact::Organization { id: of_it, alias: "another".into(), at };
+    let ours = (&known.organization).into();
+    let example = Fact::Organization { id: ours, alias: "example".into(), at };
+    let known = Known { register: Arc::new([another, example].into_iter().collect()), ..known };
+    let read = known.read("alias = \"another\"\nwas = \"example\"\n", "").expect("is fine");
+    assert_eq!(read.organizations[0].organization.id, id);
+    let warnings: Vec<_> = read.warnings.iter().map(|warning| &*warning.message).collect();
+    let told = format!(
+        "\"another\" is another organization by now; the one that was has id = \"{}\"",
+        known.organization
+    );
+    assert_eq!(warnings, [told]);
+}
+
 #[test]
 fn an_id_is_one_persons_and_of_the_kind() {
     let known = Known::new();
