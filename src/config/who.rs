@@ -32,12 +32,12 @@ pub(super) fn organization(
     if let (Some(known), Some(before)) = (&known, &before)
         && known != before
     {
-        root.warning(
-            "was",
-            format!(
-                "\"{alias}\" is another organization by now; the one that was has id = \"{before}\""
-            ),
+        // Both have mail, and users of one name: a guess would give the one what is the other's.
+        let message = format!(
+            "\"{alias}\" is another organization, and the one that was has id = \"{before}\": say which \
+             id it is, or take was out"
         );
+        root.problem("was", message);
     }
     let known = known.or(before);
     Some(known.unwrap_or_else(|| {
@@ -129,6 +129,12 @@ impl<'a> Identities<'a> {
             (known.kind == kind).then(|| id.clone())
         };
         if let Some(id) = called(name) {
+            if let Some(other) = was.and_then(called).filter(|other| *other != id) {
+                let message = format!(
+                    "\"{name}\" is somebody else, and who has that name has id = \"{other}\": say which id it is, or take was out"
+                );
+                section.problem("was", message);
+            }
             if let Some(gone) = was.and_then(|was| self.gone(organization, kind, was)) {
                 let message =
                     format!("\"{name}\" is somebody else by now; who is gone has id = \"{gone}\"");

@@ -116,14 +116,47 @@ fn who_was_forgotten_is_said_with_the_id() {
     let ours = (&known.organization).into();
     let example = Fact::Organization { id: ours, alias: "example".into(), at };
     let known = Known { register: Arc::new([another, example].into_iter().collect()), ..known };
-    let read = known.read("alias = \"another\"\nwas = \"example\"\n", "").expect("is fine");
-    assert_eq!(read.organizations[0].organization.id, id);
-    let warnings: Vec<_> = read.warnings.iter().map(|warning| &*warning.message).collect();
-    let told = format!(
-        "\"another\" is another organization by now; the one that was has id = \"{}\"",
+    let told = known
+        .read("alias = \"another\"\nwas = \"example\"\n", "")
+        .map(|_| ())
+        .expect_err("who is it?");
+    let expected = format!(
+        "org.toml:2: was: \"another\" is another organization, and the one that was has id = \"{}\"",
         known.organization
     );
-    assert_eq!(warnings, [told]);
+    assert!(told.contains(&expected), "{told}");
+}
+
+/// Two who swap their names by that word alone would keep each other's mail.
+#[test]
+fn a_word_that_points_at_somebody_else_who_is_there_is_refused() {
+    let known = Known::new();
+    let user = |name: &str, was: &str| format!("[[user]]\nname = \"{name}\"\nwas = \"{was}\"\n");
+    let told = known.read(HEAD, &user("alice2", "carl")).map(|_| ());
+    assert_eq!(told, Ok(()), "a name that is free");
+    let erin = EntityId::generate(EntityKind::User);
+    let whose: Arc<str> = (&known.organization).into();
+    let is = |id: &EntityId, name: &str| Fact::Entity {
+        organization: Arc::clone(&whose),
+        id: id.clone(),
+        kind: EntityKind::User,
+        name: name.into(),
+        at: crate::clock::Timestamp::default(),
+    };
+    let (id, alias) = (Arc::clone(&whose), "example".into());
+    let at = crate::clock::Timestamp::default();
+    let example = Fact::Organization { id, alias, at };
+    let facts = [example, is(&known.carl, "carl"), is(&erin, "erin")];
+    let known = Known { register: Arc::new(facts.into_iter().collect()), ..known };
+    let swapped = user("carl", "erin") + &user("erin", "carl");
+    let told = known.read(HEAD, &swapped).map(|_| ()).expect_err("who is who?");
+    for (line, name, other) in [(6, "carl", &erin), (9, "erin", &known.carl)] {
+        let expected =
+            format!("\"{name}\" is somebody else, and who has that name has id = \"{other}\"");
+        let place = format!("org.toml:{line}: user[");
+        let problem = told.lines().find(|told| told.starts_with(&place)).expect("a problem");
+        assert!(problem.contains(&expected), "{told}");
+    }
 }
 
 #[test]
