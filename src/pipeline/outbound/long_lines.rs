@@ -499,10 +499,14 @@ fn base64_breaks(text: &[u8]) -> Option<Breaks> {
 
 /// RFC 2045 §6.7: a line may be broken after a `=` that is added, but not within an escape, nor
 /// within a character of UTF-8 that ought to be one. A hyphen that would begin a line is escaped,
-/// or it could make a delimiter.
+/// or it could make a delimiter. White space that ends the line means nothing (rule 3) and is left
+/// out: behind a break, readers take it differently.
 fn soft_breaks(text: &[u8]) -> Option<Breaks> {
     let mut breaks = Vec::new();
     let mut start = 0;
+    let is_white = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let end = text.iter().rposition(|octet| !is_white(octet)).map_or(0, |last| last + 1);
+    let (text, white) = text.split_at(end);
     for (at, octet) in text.iter().enumerate() {
         let is_in_escape = text.get(at.saturating_sub(2)..at).unwrap_or_default().contains(&b'=');
         let is_in_character = *octet & 0b1100_0000 == 0b1000_0000;
@@ -517,6 +521,9 @@ fn soft_breaks(text: &[u8]) -> Option<Breaks> {
         if at - start >= MAX_LINE - 3 {
             return None;
         }
+    }
+    if !white.is_empty() {
+        breaks.push((end..end + white.len(), b"".as_slice()));
     }
     Some(breaks)
 }

@@ -334,6 +334,34 @@ fn nothing_becomes_a_delimiter() {
     check_refused(&format!("{HEAD}{}", multipart("mixed", "b", &[&escapes])), 10);
 }
 
+/// RFC 2045 §6.7 rule 3: white space at the end of a line means nothing. Behind a soft line break it
+/// would be a line of its own, which readers take differently.
+#[test]
+fn white_space_that_ends_an_encoded_line_is_left_out() {
+    let words = words(250);
+    let words = words.trim_end();
+    for (white, next) in
+        [(" ", ""), ("\t\t", ""), (" \t ", "\r\nnext\r\n"), ("\t", "\r\n"), ("= \t", "\r\nnext")]
+    {
+        for length in [1, 70, 71, 72, 73, 74, 75, 76, 1200] {
+            let start = "x".repeat(length);
+            let end = white.trim_end();
+            let encoded = "Content-Transfer-Encoding: quoted-printable\r\n\r\n";
+            let after = check_same(&format!("{HEAD}{encoded}{words} {start}{white}{next}"));
+            let body = after.split_once("\r\n\r\n").expect("a body").1;
+            let joined = body.replace("=\r\n", "").replace("=\n", "");
+            let expected = format!("{words} {start}{end}{next}").replace("=\r\n", "");
+            assert_eq!(joined, expected, "{white:?} after {length}");
+        }
+    }
+    let white = " ".repeat(1200);
+    let encoded = "Content-Transfer-Encoding: quoted-printable\r\n\r\n";
+    assert_eq!(
+        check_same(&format!("{HEAD}{encoded}a{white}\r\nb")).split("\r\n\r\n").nth(1),
+        Some("a\r\nb")
+    );
+}
+
 /// Texts in which what matters is frequent, most of their lines too long.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
