@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -36,6 +37,39 @@ fn running_threads(pid: u32) -> Duration {
         text.split_whitespace().next()?.parse::<u64>().ok()
     };
     Duration::from_nanos(threads.filter_map(nanoseconds).sum())
+}
+
+/// What the threads of one name cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ThreadCost {
+    /// Time on a CPU.
+    pub(crate) cpu: Duration,
+    /// How often they let go of it, because they had to wait for something.
+    pub(crate) waits: u64,
+}
+
+/// What the threads that a process has now have cost so far, by their names.
+pub(crate) fn threads(pid: u32) -> BTreeMap<String, ThreadCost> {
+    let mut costs: BTreeMap<String, ThreadCost> = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        // A thread that ends meanwhile is not there any more.
+        if let Some((name, cost)) = thread_cost(&thread.path()) {
+            let all = costs.entry(name).or_default();
+            all.cpu += cost.cpu;
+            all.waits += cost.waits;
+        }
+    }
+    costs
+}
+
+fn thread_cost(thread: &Path) -> Option<(String, ThreadCost)> {
+    let read = |name| fs::read_to_string(thread.join(name)).ok();
+    let name = read("comm")?.trim_end().to_owned();
+    let nanoseconds = read("schedstat")?.split_whitespace().next()?.parse().ok()?;
+    let status = read("status")?;
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    let waits = waits.trim().parse().ok()?;
+    Some((name, ThreadCost { cpu: Duration::from_nanos(nanoseconds), waits }))
 }
 
 /// A process and all below it, as they are now.

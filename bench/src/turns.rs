@@ -3,6 +3,7 @@
 //! meets all of them alike. They are started anew every few bursts: two processes of one build differ,
 //! by where their memory lies. The figures of one run compare; those of two runs do not.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::daemon::{Daemon, ORGANIZATION};
 use crate::peer::{Peer, Sources};
-use crate::process;
+use crate::process::{self, ThreadCost};
 use crate::traffic::{Tally, dns_section, small_message, transaction};
 
 const SOURCES: Sources = Sources { first: 0, networks: 16 };
@@ -26,6 +27,9 @@ const MESSAGES: usize = 20;
 const BURSTS: usize = 20;
 /// What a daemon does after the last 250 is over then.
 const AFTERMATH: Duration = Duration::from_millis(80);
+
+/// What threads cost, by name.
+type Threads = BTreeMap<String, ThreadCost>;
 
 /// A build, or one build with other settings.
 struct Contender<'a> {
@@ -44,6 +48,15 @@ impl<'a> Contender<'a> {
         }
         let daemon = Daemon::start_as(command, ORGANIZATION, &dns_section())?;
         Ok(Self { spelled, daemon })
+    }
+
+    /// Adds what each of its threads has cost since its start.
+    fn add_threads(&self, all: &mut Threads) {
+        for (name, ThreadCost { cpu, waits }) in process::threads(self.daemon.pid()) {
+            let so_far = all.entry(name).or_default();
+            so_far.cpu += cpu;
+            so_far.waits += waits;
+        }
     }
 
     /// Microseconds of CPU time for each message of a burst.
@@ -89,6 +102,7 @@ async fn converse(from: Ipv4Addr, to: SocketAddr, message: Arc<[u8]>) -> anyhow:
 /// A daemon that does not start, or does not take a message.
 pub(crate) fn run(spelled: &[String], rounds: usize) -> anyhow::Result<()> {
     let mut costs = vec![Vec::new(); spelled.len()];
+    let mut threads = vec![BTreeMap::new(); spelled.len()];
     for round in 0..rounds.div_ceil(BURSTS) {
         let contenders = spelled.iter().map(|it| Contender::start(it));
         let contenders = contenders.collect::<anyhow::Result<Vec<_>>>()?;
@@ -106,9 +120,12 @@ pub(crate) fn run(spelled: &[String], rounds: usize) -> anyhow::Result<()> {
                 costs.push(contender.burst()?);
             }
         }
+        for (contender, threads) in contenders.iter().zip(&mut threads) {
+            contender.add_threads(threads);
+        }
     }
     let first = costs.first().cloned().unwrap_or_default();
-    for (spelled, costs) in spelled.iter().zip(&costs) {
+    for ((spelled, costs), threads) in spelled.iter().zip(&costs).zip(&threads) {
         let ratios: Vec<_> = costs.iter().zip(&first).map(|(cost, first)| cost / first).collect();
         println!(
             "{spelled}: {:.1} µs of CPU for each message (a quarter below {:.1}); {:.3} of the first",
@@ -116,8 +133,20 @@ pub(crate) fn run(spelled: &[String], rounds: usize) -> anyhow::Result<()> {
             part_of(costs, 4),
             part_of(&ratios, 2),
         );
+        print_threads(threads, costs.len() + rounds.div_ceil(BURSTS));
     }
     Ok(())
+}
+
+/// Prints what each thread did for a message, from its start on; bursts are all of a build's.
+fn print_threads(threads: &Threads, bursts: usize) {
+    let messages = (bursts * CONNECTIONS * MESSAGES) as f64;
+    for (name, ThreadCost { cpu, waits }) in threads {
+        let cpu = cpu.as_secs_f64() * 1e6 / messages;
+        if cpu >= 0.1 {
+            println!("    {name}: {cpu:.1} µs, waits {:.3} times", *waits as f64 / messages);
+        }
+    }
 }
 
 /// What the given part of all is below: 2 for the median.
