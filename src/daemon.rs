@@ -30,7 +30,7 @@ use crate::pipeline::login::Logins;
 use crate::pipeline::outcomes::Outcomes;
 use crate::pipeline::refusals::RefusalLog;
 use crate::pipeline::snapshot::{Policy, Snapshot};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::{self, MailLogWriter, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
 use crate::store::{CredentialStore, FolderRetention, Register, Store, StoreError};
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The files say that most users are gone.
     #[error("{0}")]
     Exodus(#[from] Exodus),
+    /// The system gives no thread.
+    #[error("starting a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// The resolver cannot be set up.
     #[error("{0}")]
     Dns(#[from] dns::SetupError),
@@ -173,7 +176,8 @@ impl Opened {
         let credentials = Arc::new(CredentialStore::open(data_dir)?);
         let logins = Logins::new(credentials, Arc::clone(&audit), Arc::new(SystemClock));
         let domain_keys = Arc::new(DomainKeys::load(&configuration.store)?);
-        let parts = pipeline::Parts { store, logins, audit, domain_keys, refusals };
+        let mail_log = Arc::new(MailLogWriter::start().map_err(StartError::Thread)?);
+        let parts = pipeline::Parts { store, logins, audit, domain_keys, refusals, mail_log };
         Ok(Self { hostname, resolver, tls, parts })
     }
 }
@@ -186,6 +190,7 @@ impl Daemon {
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
         let Opened { hostname, resolver, tls, parts } = Opened::of(&configuration)?;
         let (store, domain_keys) = (Arc::clone(&parts.store), Arc::clone(&parts.domain_keys));
+        let mail_log = Arc::clone(&parts.mail_log);
         let facts = identities::facts(&configuration, &store.register(), SystemClock.now())?;
         store.state(facts).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
@@ -202,8 +207,8 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         let addresses = listen(&configuration.listeners, &shared, &stopped, &mut tasks).await?;
         let bound = addresses.values().copied().collect();
-        let outcomes =
-            Outcomes::new(Arc::clone(&store), Arc::clone(&domain_keys), Arc::clone(&snapshot));
+        let (of_outcomes, keys) = (Arc::clone(&store), Arc::clone(&domain_keys));
+        let outcomes = Outcomes::new(of_outcomes, keys, Arc::clone(&snapshot), mail_log);
         let asked = resolver.resolver();
         let lookups = watch::Sender::new(Arc::clone(&asked));
         let outbound =

@@ -198,13 +198,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Leave to do work. Light work needs none.
+pub struct Permit {
+    is_heavy: bool,
+    held: Option<Held>,
+}
+
+/// Waits until work may be done. What it is about is not carried along meanwhile, as it is by
+/// [`in_turn`]: for large values, since a future is copied whole.
+pub async fn permit_for(weight: Weight) -> Permit {
+    if !weight.is_heavy || !has_other_threads() {
+        return Permit { is_heavy: false, held: None };
+    }
+    Permit { is_heavy: true, held: Box::pin(TURNS.take(weight)).await }
+}
+
+impl Permit {
+    /// Does `work`; if it is heavy, beside the runtime.
+    pub fn run<T>(self, work: impl FnOnce(&Turn) -> T) -> T {
+        let Self { is_heavy, held } = self;
+        let done = if is_heavy { block_in_place(|| work(&Turn(()))) } else { work(&Turn(())) };
+        drop(held);
+        done
+    }
+}
+
 /// Does `work`; if it is heavy, in its turn and beside the runtime.
 pub async fn in_turn<T>(weight: Weight, work: impl FnOnce(&Turn) -> T) -> T {
-    if !weight.is_heavy || !has_other_threads() {
-        return work(&Turn(()));
-    }
-    let _held = TURNS.take(weight).await;
-    block_in_place(|| work(&Turn(())))
+    permit_for(weight).await.run(work)
 }
 
 /// Completes `work`, which waits for nobody; if it is heavy, in its turn and beside the runtime.

@@ -10,7 +10,7 @@ use std::process::Command;
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 /// Its own default of a second keeps the memory of all large messages of that second: twice what
 /// two connections hold that send one after the other.
-const MILLISECONDS: &str = "10";
+const MILLISECONDS: &str = "30";
 
 /// Starts this program again, as the same process, with the setting. Does nothing if there is one
 /// already; without one the daemon does all its work too, in more memory.

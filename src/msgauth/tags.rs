@@ -1,6 +1,8 @@
 //! Tag lists (RFC 6376 §3.2), read strictly: what breaks the grammar must not count as signed,
 //! though mail-auth reads past it.
 
+use memchr::memchr_iter;
+
 /// Tags in one list; real ones have about fifteen.
 const MAX_TAGS: usize = 64;
 
@@ -14,11 +16,15 @@ impl<'a> TagList<'a> {
         let text = trim(text);
         // One semicolon may end the list.
         let text = text.strip_suffix(';').unwrap_or(text);
-        let mut tags: Vec<(&str, &str)> = Vec::new();
-        for tag in text.split(';') {
+        let mut tags: Vec<(&str, &str)> = Vec::with_capacity(16);
+        let ends = memchr_iter(b';', text.as_bytes()).chain([text.len()]);
+        let mut start = 0;
+        for end in ends {
             if tags.len() == MAX_TAGS {
                 return Err("too many tags");
             }
+            let tag = text.get(start..end).unwrap_or_default();
+            start = end + 1;
             let Some((name, value)) = tag.split_once('=') else {
                 return Err(if trim(tag).is_empty() { "an empty tag" } else { "a tag without =" });
             };
@@ -30,7 +36,7 @@ impl<'a> TagList<'a> {
             if has_control(value) {
                 return Err("a control character");
             }
-            if tags.iter().any(|(other, _)| *other == name) {
+            if tags.iter().any(|(other, _)| are_same(other, name)) {
                 return Err("a duplicate tag");
             }
             tags.push((name, value));
@@ -40,7 +46,7 @@ impl<'a> TagList<'a> {
 
     /// A tag's value without the white space around it. One that is there and empty is not absent.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+        self.0.iter().find(|(other, _)| are_same(other, name)).map(|(_, value)| *value)
     }
 
     /// The name of the first tag.
@@ -48,14 +54,20 @@ impl<'a> TagList<'a> {
         self.0.first().map(|(name, _)| *name)
     }
 
-    /// Whether a name is one of `known` but for its case. RFC 6376 §3.2 makes it an unknown tag,
-    /// which mail-auth would take for the known one.
+    /// Whether a name is one of `known`, all in lower case, but for its case. RFC 6376 §3.2 makes it
+    /// an unknown tag, which mail-auth would take for the known one.
     pub(super) fn has_wrong_case(&self, known: &[&str]) -> bool {
         let mut names = self.0.iter().map(|(name, _)| *name);
         names.any(|name| {
-            !known.contains(&name) && known.iter().any(|it| it.eq_ignore_ascii_case(name))
+            name.bytes().any(|octet| octet.is_ascii_uppercase())
+                && known.iter().any(|it| it.eq_ignore_ascii_case(name))
         })
     }
+}
+
+/// Names are short and mostly differ in their first letter.
+fn are_same(a: &str, b: &str) -> bool {
+    a.as_bytes().first() == b.as_bytes().first() && a == b
 }
 
 fn is_white(c: char) -> bool {
@@ -71,13 +83,18 @@ fn has_control(value: &str) -> bool {
     value.chars().any(|c| c.is_control() && !is_white(c))
 }
 
+/// White space is ASCII, so it is looked for in octets.
 pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches(is_white)
+    let is_white = |octet: &u8| matches!(octet, b' ' | b'\t' | b'\r' | b'\n');
+    let octets = text.as_bytes();
+    let start = octets.iter().position(|octet| !is_white(octet)).unwrap_or(octets.len());
+    let end = octets.iter().rposition(|octet| !is_white(octet)).map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
 }
 
 fn is_tag_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
 }
 
 const SIGNATURE_TAGS: &[&str] =
@@ -182,7 +199,7 @@ fn check_signature(tags: &TagList<'_>) -> Result<(), &'static str> {
         return Err("unknown canonicalization");
     }
     let mut names = tags.get("h").unwrap_or_default().split(':').map(trim);
-    if names.any(|name| name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic())) {
+    if names.any(|name| name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic())) {
         return Err("h= is not a list of field names");
     }
     let number = |name| tags.get(name).and_then(|value| value.parse::<u64>().ok());
@@ -212,19 +229,23 @@ fn is_domain(domain: &str) -> bool {
 }
 
 fn is_label(label: &str) -> bool {
-    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || !c.is_ascii();
-    (1..=63).contains(&label.len()) && label.chars().all(is_letter)
+    let is_letter = |octet: u8| {
+        octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_') || !octet.is_ascii()
+    };
+    (1..=63).contains(&label.len()) && label.bytes().all(is_letter)
 }
 
 fn is_base64(value: &str) -> bool {
-    let digits = value.trim_end_matches(|c| c == '=' || is_white(c));
-    let padding = value.len() - digits.len();
-    let has_padding = value.bytes().rev().take(padding).filter(|octet| *octet == b'=').count();
+    let is_end = |octet: &u8| matches!(octet, b'=' | b' ' | b'\t' | b'\r' | b'\n');
+    let octets = value.as_bytes();
+    let end = octets.iter().rposition(|octet| !is_end(octet)).map_or(0, |last| last + 1);
+    let (digits, padding) = octets.split_at(end);
+    let has_padding = padding.iter().filter(|octet| **octet == b'=').count();
     let is_digit = |octet: u8| {
         octet.is_ascii_alphanumeric() | matches!(octet, b'+' | b'/' | b' ' | b'\t' | b'\r' | b'\n')
     };
     // As in `has_control`.
-    has_padding <= 2 && digits.bytes().fold(true, |all, octet| all & is_digit(octet))
+    has_padding <= 2 && digits.iter().fold(true, |all, octet| all & is_digit(*octet))
 }
 
 /// What a TXT record under a selector is (RFC 6376 §3.6.1).

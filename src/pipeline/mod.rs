@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use conversation::{MailTransaction, Relayed};
+pub use conversation::MailTransaction;
 pub use facts::extensions::{Extension, Extensions, NotAnExtension};
 pub use facts::settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
 pub use facts::signatures::Signatures;
@@ -27,6 +27,7 @@ pub use outbound::submission::Submission;
 pub use outbound::{attachments, login};
 pub use record::commit::Committed;
 pub use record::mail_log::TARGET as MAIL_LOG;
+pub use record::mail_log_writer::MailLogWriter;
 pub use record::own_mail::{OwnMail, OwnMailKind};
 pub use record::transport::{TransportOutcome, TransportResult, TransportStory};
 pub use record::{outcomes, refusals};
@@ -44,6 +45,7 @@ use crate::smtp::handler::{Credentials, Handler, MessageRefusal, Refusal, Sessio
 use crate::smtp::network_of;
 use crate::smtp::reason::Reason;
 use crate::store::{MailboxOwner, Store, StoreError};
+use conversation::{Relayed, TransactionKind};
 use delivery::admit::{self, Admitted};
 use delivery::onward;
 use facts::headers;
@@ -72,6 +74,7 @@ pub struct Pipeline {
     audit: Arc<AuditLog>,
     domain_keys: Arc<DomainKeys>,
     refusals: RefusalLog,
+    mail_log: Arc<MailLogWriter>,
     /// Of what was forwarded.
     bounces: Bounces,
     /// Reports that client networks have caused.
@@ -93,6 +96,8 @@ pub struct Parts {
     pub domain_keys: Arc<DomainKeys>,
     /// Where refusals are told.
     pub refusals: RefusalLog,
+    /// Where the log tells of accepted mail.
+    pub mail_log: Arc<MailLogWriter>,
 }
 
 /// What is left to be done for a message.
@@ -112,7 +117,7 @@ impl Pipeline {
         parts: Parts,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let Parts { store, logins, audit, domain_keys, refusals } = parts;
+        let Parts { store, logins, audit, domain_keys, refusals, mail_log } = parts;
         Self {
             snapshot,
             checks: ArcSwap::from_pointee(Checks::new(resolver, msgauth)),
@@ -121,6 +126,7 @@ impl Pipeline {
             audit,
             domain_keys,
             refusals,
+            mail_log,
             bounces: Bounces::default(),
             reports: Bounces::default(),
             postmasters: Postmasters::default(),
@@ -171,7 +177,7 @@ impl Pipeline {
         let weight = Weight::of(&content).owned_by(owner_at(&transaction.peer));
         let settings = &transaction.snapshot.settings;
         let inspect = |turn: &Turn| headers::inspect(turn, &content, settings);
-        let headers = heavy::in_turn(weight, inspect).await?;
+        let headers = heavy::permit_for(weight).await.run(inspect)?;
         if headers.authors.is_empty() {
             return Err(Reason::NoAuthor.into());
         }
@@ -217,8 +223,9 @@ impl Pipeline {
         let weight = weight.and(Weight::of_deliveries(expanded));
         // What follows needs memory for each mailbox, until all is durable.
         let mut way = heavy::way_to(expanded).await?;
+        let permit = heavy::permit_for(weight).await;
         let admit = |turn: &Turn| admit::admit(turn, decide::decide(authenticated), &self.store);
-        let admitted = heavy::in_turn(weight, admit).await.map_err(store_failure)?;
+        let admitted = permit.run(admit).map_err(store_failure)?;
         let weight = weight.and(Weight::of_deliveries(admitted.deliveries()));
         // Mailboxes may have sent it on to many.
         if !way.is_taken() {
@@ -230,9 +237,8 @@ impl Pipeline {
         }
         if let Some(rejection) = admitted.refusal() {
             let accesses = accesses::without_room(&admitted);
-            let committed =
-                commit::commit_refusal(admitted, &rejection, &self.store, weight.owner()).await;
-            committed.map_err(store_failure)?;
+            let refusal = commit::commit_refusal(admitted, &rejection, &self.store, weight.owner());
+            Box::pin(refusal).await.map_err(store_failure)?;
             self.audit.record_all(accesses);
             return Err(rejection);
         }
@@ -240,12 +246,13 @@ impl Pipeline {
         if admitted.is_partly_unheard() {
             without_room = accesses::without_room(&admitted);
         }
-        let ready = heavy::in_turn(weight, |turn| self.make_ready(turn, admitted)).await;
+        let permit = heavy::permit_for(weight).await;
+        let ready = permit.run(|turn| self.make_ready(turn, admitted));
         let Ready { change, accesses, log } = ready.inspect_err(|_| {
             self.audit.record_all(without_room);
         })?;
         let committed = change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
-        tell(log, accesses, &self.audit, weight).await;
+        tell(log, accesses, &self.mail_log, &self.audit, weight).await;
         drop(way);
         Ok(committed)
     }
@@ -357,11 +364,16 @@ impl Pipeline {
 async fn tell(
     log: Option<MailLog>,
     accesses: Vec<MailboxAccess>,
+    mail_log: &MailLogWriter,
     audit: &AuditLog,
     weight: Weight,
 ) {
-    if let Some(log) = log {
-        heavy::in_turn(weight, |_: &Turn| log.write()).await;
+    match log {
+        Some(log) if log.is_long() => {
+            heavy::in_turn(weight, |_: &Turn| mail_log.write(&log)).await;
+        }
+        Some(log) => mail_log.add(log),
+        None => {}
     }
     // Not in a turn: this takes as long as the disk of the audit logs hangs.
     audit.record_all(accesses);
@@ -441,6 +453,7 @@ impl Handler for Pipeline {
             let about = format!("MAIL FROM:{reverse_path}");
             return Err(self.refuse(Reason::DiskLow, trace_id, peer, &about));
         }
+        let coming = self.store.expect_commit();
         let Some(login) = &peer.login else {
             if reverse_path.address().is_some_and(|path| snapshot.directory.is_reserved(path)) {
                 let about = format!("MAIL FROM:{reverse_path}");
@@ -449,11 +462,15 @@ impl Handler for Pipeline {
             let checks = self.checks.load_full();
             let transaction =
                 Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
-            return Ok(MailTransaction::Relayed(Relayed { transaction, checks }));
+            let kind = TransactionKind::Relayed(Relayed { transaction, checks });
+            return Ok(MailTransaction { kind, coming });
         };
         let about = format!("MAIL FROM:{reverse_path} by user {}", login.user);
         Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
-            .map(MailTransaction::Submitted)
+            .map(|submission| MailTransaction {
+                kind: TransactionKind::Submitted(submission),
+                coming,
+            })
             .map_err(|reason| {
                 self.audit.record(accesses::denied(trace_id, peer, login, self.clock.now()));
                 self.refuse(reason, trace_id, peer, &about)
@@ -466,11 +483,11 @@ impl Handler for Pipeline {
         recipient: EnvelopeRecipient,
     ) -> Result<(), Refusal> {
         let address = recipient.address.clone();
-        let added = match transaction {
-            MailTransaction::Relayed(relayed) => {
+        let added = match &mut transaction.kind {
+            TransactionKind::Relayed(relayed) => {
                 self.admit_recipient(&mut relayed.transaction, recipient).await
             }
-            MailTransaction::Submitted(submitted) => submitted.add(recipient),
+            TransactionKind::Submitted(submitted) => submitted.add(recipient),
         };
         added.map_err(|reason| {
             let about = format!("RCPT TO:<{address}> from {}", transaction.reverse_path());
@@ -486,14 +503,16 @@ impl Handler for Pipeline {
         let (trace_id, peer) = (transaction.trace_id(), transaction.peer().clone());
         let about = format!("message from {}", transaction.reverse_path());
         let room = self.store.room_on_disk(content.len() as u64);
-        let accepted = match (&room, transaction) {
+        let MailTransaction { kind, coming } = transaction;
+        let accepted = match (&room, kind) {
             (None, _) => Err(Reason::DiskLow.into()),
-            (Some(_), MailTransaction::Relayed(relayed)) => self.accept(relayed, content).await,
-            (Some(_), MailTransaction::Submitted(submitted)) => {
+            (Some(_), TransactionKind::Relayed(relayed)) => self.accept(relayed, content).await,
+            (Some(_), TransactionKind::Submitted(submitted)) => {
                 self.submit(submitted, content).await
             }
         };
         drop(room);
+        drop(coming);
         accepted.map_err(|Rejection { reason, place }| {
             if let Some(login) = &peer.login {
                 self.audit.record(accesses::denied(trace_id, &peer, login, self.clock.now()));
@@ -508,7 +527,9 @@ impl Handler for Pipeline {
     }
 
     async fn abandon(&self, transaction: MailTransaction) {
-        let MailTransaction::Relayed(Relayed { transaction, .. }) = transaction else { return };
+        let TransactionKind::Relayed(Relayed { transaction, .. }) = transaction.kind else {
+            return;
+        };
         if transaction.full.is_empty() {
             return;
         }

@@ -10,16 +10,17 @@ async fn a_hanging_disk_of_the_audit_logs_stops_no_heavy_work() {
     let heavy = Weight::of_deliveries(1000);
     let (audit, disk) = AuditLog::hanging();
     let audit = Arc::new(audit);
+    let mail_log = Arc::new(MailLogWriter::start().expect("a thread"));
     let processors = std::thread::available_parallelism().expect("is known").get();
     let mut waiting = Vec::new();
     for _ in 0..processors {
-        let audit = Arc::clone(&audit);
+        let (audit, mail_log) = (Arc::clone(&audit), Arc::clone(&mail_log));
         waiting.push(tokio::spawn(async move {
             let at = Timestamp::from_millis(0);
             let owner = EntityId::generate(EntityKind::User);
             let occasion = Occasion::new(at, TraceId::generate(), None, None);
             let access = MailboxAccess::delivered(occasion, None, owner, "INBOX");
-            tell(None, vec![access], &audit, heavy).await;
+            tell(None, vec![access], &mail_log, &audit, heavy).await;
         }));
     }
     // Often, so that all of them have come to it meanwhile.

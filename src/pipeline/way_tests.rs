@@ -102,6 +102,7 @@ fn pipeline(dir: &std::path::Path) -> Pipeline {
         audit,
         domain_keys: Arc::new(DomainKeys::load(&settings).expect("loads")),
         refusals: RefusalLog::open(&dir.join("refusals")).expect("opens"),
+        mail_log: Arc::new(MailLogWriter::start().expect("a thread")),
     };
     let zone = ZoneResolver::parse("", "none.zone".as_ref()).expect("a zone file");
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot()));

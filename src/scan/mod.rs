@@ -48,7 +48,8 @@ pub async fn scan(settings: Option<&Settings>, request: &Request<'_>) -> ScanOut
             ScannerKind::Spamd => spamd::ask(&settings.address, request).await,
         }
     };
-    let answer = timeout(settings.timeout, answer).await;
+    // Boxed, so that messages that are not scanned do not carry its room.
+    let answer = Box::pin(timeout(settings.timeout, answer)).await;
     answer.unwrap_or(Err(ScanError::TimedOut)).unwrap_or_else(|error| {
         ScanOutcome::without_score(Verdict::ProcessingFailed, error.to_string())
     })

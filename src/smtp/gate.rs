@@ -83,7 +83,8 @@ impl<H: Handler> Gate<'_, H> {
         transaction: H::Transaction,
         content: Vec<u8>,
     ) -> Result<String, MessageRefusal> {
-        let work = self.shared.handler().message(transaction, content);
+        // Boxed, since it is large and handed on.
+        let work = Box::pin(self.shared.handler().message(transaction, content));
         let accepted = match self.place {
             Some(place) => {
                 let turns = self.shared.turns();

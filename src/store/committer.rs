@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::StoreError;
 use super::backlog::Backlog;
 use super::codec::Encoded;
+use super::company::{Company, Gathering};
 use super::index;
 use super::indexer::{Indexable, Lag};
 use super::line::{Extent, Large, Line, Round};
@@ -26,10 +27,6 @@ use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::EventSink;
 
-/// When so many commits shared a sync, more are on their way: the next sync waits a moment for
-/// them, and serves more of them at less cost. After fewer, nobody waits.
-const COMPANY: usize = 4;
-const COMPANY_GATHER: Duration = Duration::from_micros(300);
 /// Rows that the index may be behind before large records wait for it, and before all mail is
 /// deferred. What is in between is for the small ones.
 pub(super) const LARGE_INDEX_LAG: usize = 10_000;
@@ -92,6 +89,7 @@ pub(super) struct Committer {
     sink: EventSink,
     followers: Followers,
     lag: Arc<Lag>,
+    gathering: Gathering,
     is_poisoned: bool,
     /// Nobody is left who could ask for anything.
     is_closing: bool,
@@ -99,8 +97,15 @@ pub(super) struct Committer {
 
 impl Committer {
     /// A committer for a log and an event file that are in step with each other.
-    pub(super) fn new(log: Log, sink: EventSink, followers: Followers, lag: Arc<Lag>) -> Self {
-        Self { log, sink, followers, lag, is_poisoned: false, is_closing: false }
+    pub(super) fn new(
+        log: Log,
+        sink: EventSink,
+        followers: Followers,
+        lag: Arc<Lag>,
+        company: Company,
+    ) -> Self {
+        let gathering = Gathering::new(company);
+        Self { log, sink, followers, lag, gathering, is_poisoned: false, is_closing: false }
     }
 
     /// Serves requests until nobody is left who could have one.
@@ -115,11 +120,11 @@ impl Committer {
             if batch.is_empty() && large.is_empty() {
                 self.write_events(&[], &[]);
             }
-            let has_company = batch.len() >= COMPANY;
+            let gathering = self.gathering.after(batch.len());
             self.commit_batch(&mut batch);
             self.commit_batch(&mut large);
-            if has_company {
-                pause(COMPANY_GATHER);
+            if gathering > Duration::ZERO {
+                pause(gathering);
             }
         }
         if let Err(error) = self.sink.file().sync() {
@@ -290,7 +295,7 @@ mod tests {
         let followers = Followers { indexer, queue, backlog: Backlog::new(&[]) };
         let lag = Arc::new(Lag::default());
         lag.add_unindexed(MAX_INDEX_LAG + 1);
-        let mut committer = Committer::new(log, sink, followers, lag);
+        let mut committer = Committer::new(log, sink, followers, lag, Company::default());
         let mut batch = Vec::new();
         let mut answers = Vec::new();
         for _ in 0..3 {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::backlog::{Backlog, QueueBounds, QueueClaim, QueueFull, QueueHold};
 use super::codec::{self, Encoded};
 use super::committer::Request;
+use super::company::{Coming, Company};
 use super::disk::{Disk, DiskRoom};
 use super::entry::Commit;
 use super::keeper::{FolderRetention, Keeper};
@@ -49,6 +50,7 @@ pub struct Store {
     queue: Mutex<Option<QueueFeed>>,
     usage: Arc<Usage>,
     backlog: Arc<Backlog>,
+    company: Company,
     disk: Disk,
     log_dir: PathBuf,
     /// Held for as long as the store is open, so that no second daemon takes the folder.
@@ -94,12 +96,14 @@ impl Store {
         let usage = Usage::new(recovered.index().usage()?);
         let register = recovered.index().register()?;
         let backlog = Backlog::new(&queue.waiting);
+        let company = Company::default();
         let is_closing = Arc::new(AtomicBool::new(false));
         let threads = recovered.start_writing(Ties {
             requests: waiting,
             to_committer: requests.downgrade(),
             queue: to_queue,
             backlog: Arc::clone(&backlog),
+            company: company.clone(),
             is_closing: Arc::clone(&is_closing),
         })?;
         let (keeper, stopped) = std::sync::mpsc::channel();
@@ -116,6 +120,7 @@ impl Store {
             queue: Mutex::new(Some(queue)),
             usage,
             backlog,
+            company,
             disk: Disk::new(settings.data_dir.clone(), settings.min_free_bytes),
             log_dir: layout.log(),
             folder_lock: Mutex::new(Some(folder_lock)),
@@ -210,6 +215,11 @@ impl Store {
         }
     }
 
+    /// Says that a commit is on its way, so that those who come together share a sync.
+    pub fn expect_commit(&self) -> Coming {
+        self.company.expect()
+    }
+
     /// Makes a commit durable: all of it, or on an error nothing. A caller that goes away does
     /// not stop it.
     ///
@@ -223,8 +233,8 @@ impl Store {
         let deliveries = Weight::of_deliveries(commit.events.len());
         let weight = Weight::of_octets(commit.content_octets()).and(deliveries);
         let weight = weight.owned_by(commit.owner);
-        let encoded =
-            heavy::in_turn(weight, |turn| codec::encode(turn, commit, &self.keyring)).await?;
+        let permit = heavy::permit_for(weight).await;
+        let encoded = permit.run(|turn| codec::encode(turn, commit, &self.keyring))?;
         self.disk.took(encoded.frame.length());
         self.write(encoded).await
     }

@@ -10,6 +10,7 @@ pub mod backup;
 mod codec;
 mod committer;
 mod compact;
+mod company;
 mod credentials;
 pub mod disk;
 mod domain_keys;
@@ -43,6 +44,7 @@ pub mod fuzz;
 mod tests;
 
 pub use backlog::{Claimant, QueueBound, QueueBounds, QueueClaim, QueueFull, QueueHold};
+pub use company::Coming;
 pub use credentials::{
     CREDENTIALS_FILE, CredentialCounts, CredentialStore, NewToken, Token, UserCredentials,
 };

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
 use super::committer::{Committer, Followers, Request};
+use super::company::Company;
 use super::entry::RecordHead;
 use super::index::{Cursor, Index};
 use super::indexer::{Indexer, Lag};
@@ -121,11 +122,11 @@ impl Recovered {
 
     /// Starts the threads that write: one for log and event file, one for the index.
     pub(super) fn start_writing(self, ties: Ties) -> Result<Vec<JoinHandle<()>>, StoreError> {
-        let Ties { requests, to_committer, queue, backlog, is_closing } = ties;
+        let Ties { requests, to_committer, queue, backlog, company, is_closing } = ties;
         let lag = Arc::new(Lag::default());
         let (indexer, records) = std::sync::mpsc::channel();
         let followers = Followers { indexer, queue, backlog };
-        let committer = Committer::new(self.log, self.sink, followers, Arc::clone(&lag));
+        let committer = Committer::new(self.log, self.sink, followers, Arc::clone(&lag), company);
         let indexer = Indexer::new(self.index, lag, to_committer, is_closing);
         Ok(vec![
             spawn("committer", move || committer.run(requests))?,
@@ -138,6 +139,7 @@ impl Recovered {
 pub(super) struct Ties {
     /// What the committer is asked for.
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) company: Company,
     /// By which the indexer asks the committer, for as long as the store is open.
     pub(super) to_committer: mpsc::WeakSender<Request>,
     /// Who learns of new entries of the queue.

@@ -100,6 +100,8 @@ fn accepted_messages_and_their_outcomes_are_lines() {
             "tls=\"none\"",
         ],
     );
+    let place = |outcome: &str| told.iter().position(|line| line.starts_with(outcome));
+    assert!(place("queued ") < place("sent trace_id"), "{told:#?}");
     let of_red = told.iter().filter(|line| line.contains("to=red@example.test"));
     assert!(of_red.clone().all(|line| line.starts_with("sent on")), "{told:#?}");
 
@@ -219,6 +221,19 @@ fn the_lines_can_be_switched_off_with_a_reload() {
     daemon.succeeds(&["reload"]);
     send(&daemon, &["bob@example.test"], "two");
     check(&lines(&daemon, 2), "delivered", &["to=bob@example.test"]);
+}
+
+/// Lines of mail wait a moment for others, and nobody is left to write them later.
+#[test]
+fn the_last_lines_are_there_when_the_daemon_has_ended() {
+    for _ in 0..5 {
+        let mut daemon = Setup::default().start();
+        send(&daemon, &["bob@example.test"], "one");
+        assert!(daemon.stop().success());
+        let told = lines(&daemon, 2);
+        check(&told, "accepted", &["recipients=1"]);
+        check(&told, "delivered", &["to=bob@example.test"]);
+    }
 }
 
 /// The log ends in a pipe that nobody reads, as behind a pager: mail is answered all the same, and the

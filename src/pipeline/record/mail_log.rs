@@ -25,6 +25,9 @@ use crate::store::{Destination, Folder, Purpose, QueuedMail};
 /// The `target` of all lines, for `log.level`.
 pub const TARGET: &str = "mailweir::mail";
 
+/// Lines that most messages do not have.
+const LONG: usize = 32;
+
 /// The lines of an accepted message.
 #[derive(Debug)]
 pub(in crate::pipeline) struct MailLog {
@@ -213,6 +216,11 @@ impl MailLog {
         }
     }
 
+    /// Whether writing it takes as long as for many messages.
+    pub(in crate::pipeline) fn is_long(&self) -> bool {
+        self.lines.len() + self.beside.len() > LONG
+    }
+
     /// Writes the lines.
     pub(in crate::pipeline) fn write(&self) {
         let from = Harmless(&self.reverse_path);
@@ -313,7 +321,10 @@ impl<'a> WhyJunk<'a> {
 
 /// Writes what came of an attempt, or of an operator's word, for each recipient; those that wait on
 /// are one line. Then what of it is `delivered` here.
-pub(in crate::pipeline) fn write_settlement(settlement: &Settlement, delivered: &[OwnDelivery]) {
+pub(in crate::pipeline::record) fn write_settlement(
+    settlement: &Settlement,
+    delivered: &[OwnDelivery],
+) {
     if is_on() {
         write_outcomes(settlement);
         delivered.iter().for_each(OwnDelivery::write);

@@ -7,6 +7,7 @@ pub(super) mod commit;
 pub(super) mod internal;
 pub(super) mod journal;
 pub(super) mod mail_log;
+pub(super) mod mail_log_writer;
 pub(super) mod notice;
 pub mod outcomes;
 pub(super) mod own_mail;

@@ -15,7 +15,8 @@ use crate::mail::{Address, DsnReturn, EnvelopeRecipient, ReversePath};
 use crate::pipeline::facts::outgoing::sent;
 use crate::pipeline::facts::snapshot::Snapshot;
 use crate::pipeline::record::internal::{self, About, Content, InternalMail, Outlets, Sending};
-use crate::pipeline::record::mail_log::{self, OwnDelivery};
+use crate::pipeline::record::mail_log::OwnDelivery;
+use crate::pipeline::record::mail_log_writer::MailLogWriter;
 use crate::pipeline::record::notice::Letterhead;
 use crate::pipeline::record::own_mail::OwnMailKind;
 use crate::pipeline::record::postmasters::{self, Postmasters};
@@ -36,6 +37,7 @@ pub struct Outcomes {
     store: Arc<Store>,
     domain_keys: Arc<DomainKeys>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    mail_log: Arc<MailLogWriter>,
     /// Bounced messages that nobody else has.
     postmasters: Postmasters,
 }
@@ -46,8 +48,9 @@ impl Outcomes {
         store: Arc<Store>,
         domain_keys: Arc<DomainKeys>,
         snapshot: Arc<ArcSwap<Snapshot>>,
+        mail_log: Arc<MailLogWriter>,
     ) -> Self {
-        Self { store, domain_keys, snapshot, postmasters: Postmasters::default() }
+        Self { store, domain_keys, snapshot, mail_log, postmasters: Postmasters::default() }
     }
 }
 
@@ -92,7 +95,7 @@ impl Ledger for Outcomes {
         }
         self.store.commit(commit).await?;
         if snapshot.settings.logs_mail {
-            mail_log::write_settlement(settlement, &delivered);
+            self.mail_log.write_settlement(settlement, &delivered);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::soon::{answered, done, joined, soon};
 use crate::store::backlog::Backlog;
 use crate::store::codec::{encode, encode_changes};
 use crate::store::committer::{Committer, Followers, LARGE_INDEX_LAG, MAX_INDEX_LAG, Request};
+use crate::store::company::Company;
 use crate::store::entry::{Change, MessageRef, RecordHead, SealedBlob, SealedDelivery, SealedMail};
 use crate::store::index::{Cursor, Index};
 use crate::store::indexer::{Indexable, Indexer, Lag};
@@ -57,6 +58,7 @@ fn batches(octets: &[usize]) -> Vec<Vec<u64>> {
         to_committer: requests.downgrade(),
         queue: mpsc::unbounded_channel().0,
         backlog: Backlog::new(&[]),
+        company: Company::default(),
         is_closing: Arc::default(),
     };
     drop(requests);
@@ -145,7 +147,7 @@ impl DataFolder {
             queue: mpsc::unbounded_channel().0,
             backlog: Backlog::new(&[]),
         };
-        Committer::new(log, sink.expect("opens"), followers, Arc::clone(lag))
+        Committer::new(log, sink.expect("opens"), followers, Arc::clone(lag), Company::default())
     }
 
     /// A commit of one event.
