@@ -129,6 +129,7 @@ impl StartError {
 pub struct Daemon {
     shared: Arc<Shared<Pipeline>>,
     store: Arc<Store>,
+    credentials: Arc<CredentialStore>,
     tls: Tls,
     domain_keys: Arc<DomainKeys>,
     /// For who asks DNS beside the messages.
@@ -154,6 +155,7 @@ const FIRST_VERSION: u64 = 1;
 /// What is open before anything listens.
 struct Opened {
     hostname: Domain,
+    credentials: Arc<CredentialStore>,
     resolver: dns::Configured,
     tls: Tls,
     parts: pipeline::Parts,
@@ -174,11 +176,12 @@ impl Opened {
             .map_err(|source| StartError::File { path: data_dir.join("refusals"), source })?;
         let audit = audit(configuration)?;
         let credentials = Arc::new(CredentialStore::open(data_dir)?);
-        let logins = Logins::new(credentials, Arc::clone(&audit), Arc::new(SystemClock));
+        let logins =
+            Logins::new(Arc::clone(&credentials), Arc::clone(&audit), Arc::new(SystemClock));
         let domain_keys = Arc::new(DomainKeys::load(&configuration.store)?);
         let mail_log = Arc::new(MailLogWriter::start().map_err(StartError::Thread)?);
         let parts = pipeline::Parts { store, logins, audit, domain_keys, refusals, mail_log };
-        Ok(Self { hostname, resolver, tls, parts })
+        Ok(Self { hostname, credentials, resolver, tls, parts })
     }
 }
 
@@ -188,11 +191,12 @@ impl Daemon {
     /// # Errors
     /// What kept it from starting; nothing is left running then.
     pub async fn start(configuration: Configuration) -> Result<Self, StartError> {
-        let Opened { hostname, resolver, tls, parts } = Opened::of(&configuration)?;
+        let Opened { hostname, credentials, resolver, tls, parts } = Opened::of(&configuration)?;
         let (store, domain_keys) = (Arc::clone(&parts.store), Arc::clone(&parts.domain_keys));
         let mail_log = Arc::clone(&parts.mail_log);
         let facts = identities::facts(&configuration, &store.register(), SystemClock.now())?;
         store.state(facts).await?;
+        identities::remove_strangers(&credentials, &store.register())?;
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
         let pipeline = Pipeline::new(
             Arc::clone(&snapshot),
@@ -216,6 +220,7 @@ impl Daemon {
         let mut daemon = Self {
             shared,
             store,
+            credentials,
             tls,
             domain_keys,
             lookups,
@@ -282,13 +287,18 @@ impl Daemon {
         let has_new_domain_keys = self.refresh_domain_keys().await?;
         // What follows in the log is in force in the next moment.
         let facts = identities::facts(&configuration, &self.store.register(), SystemClock.now())?;
+        let met_before = self.store.register();
         self.store.state(facts).await?;
+        if let Err(error) = identities::remove_strangers(&self.credentials, &self.register()) {
+            // What was said is in force.
+            tracing::error!(%error, "passwords of people nobody knows cannot be looked for");
+        }
 
         let asked_for = Fixed::of(&configuration);
         let mut configuration = configuration;
         self.fixed.keep_hostname(&mut configuration);
         let contents = Contents::of(&configuration);
-        let beside = BesideFiles { contents, has_new_certificate, has_new_domain_keys };
+        let beside = BesideFiles { contents, has_new_certificate, has_new_domain_keys, met_before };
         let before = self.current.load();
         let changes = Changes::between((&before, &self.contents.load()), &configuration, &beside)
             .waiting(&self.fixed, &asked_for);

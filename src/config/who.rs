@@ -86,6 +86,15 @@ impl<'a> Identities<'a> {
 
     /// An id that stands in the file is of the right kind; who has had it before is this one.
     fn check(&self, section: &Section<'_>, kind: EntityKind, id: &EntityId) {
+        let elsewhere = self.register.organization_with(id);
+        let is_other =
+            |other: &&Arc<str>| self.organization.is_none_or(|it| ***other != *it.as_str());
+        if let Some(other) = elsewhere.filter(is_other) {
+            let alias = self.register.alias_of(other).map_or("", |alias| &**alias);
+            section
+                .problem("id", format!("{id} is somebody of the organization {alias} ({other})"));
+            return;
+        }
         let known = self.organization.and_then(|it| self.register.entity(it.as_str(), id));
         match known {
             Some(known) if known.kind != kind => {
@@ -142,8 +151,23 @@ impl<'a> Identities<'a> {
             }
             return id;
         }
+        let gone = self.gone(organization, kind, name);
         if let Some(id) = was.and_then(called) {
+            if let Some(gone) = gone {
+                let message = format!(
+                    "somebody called \"{name}\" is gone and has id = \"{gone}\", and who was has id = \
+                     \"{id}\": say which id it is"
+                );
+                section.problem("was", message);
+            }
             return id;
+        }
+        if let Some(gone) = gone {
+            let message = format!(
+                "somebody called \"{name}\" is gone; this is somebody new, with an empty mailbox; \
+                 id = \"{gone}\" would bring back who is gone"
+            );
+            section.warning("name", message);
         }
         if let Some(was) = was
             && self.register.alias_of(organization).is_some()

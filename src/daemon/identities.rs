@@ -7,10 +7,12 @@ use crate::clock::Timestamp;
 use crate::config::{Configuration, OrganizationConfig};
 use crate::directory::{Group, Resource, User};
 use crate::id::{EntityId, EntityKind};
-use crate::store::{Declared, DeclaredEntity, Fact, Register};
+use crate::store::{
+    CredentialStore, Declared, DeclaredEntity, Fact, MailboxOwner, Register, StoreError,
+};
 
 /// So many users may go at once, however few there are.
-const MAY_GO: usize = 9;
+const MAY_GO: usize = 2;
 
 /// Most of an organization's users are not in its file any more, and it does not say that they are to
 /// go: it may be another file than the one that was meant.
@@ -59,6 +61,28 @@ fn check_exodus(config: &OrganizationConfig, register: &Register) -> Result<(), 
         return Ok(());
     }
     Err(Exodus { file: config.file.clone(), alias: organization.alias.clone(), known, gone })
+}
+
+/// Removes what somebody could log in with who was in a file when it was set, but in none that the
+/// daemon has read: who comes under that name later is somebody else. Those of an organization that
+/// the store does not know are kept, since its first file may be still to come.
+///
+/// # Errors
+/// Those of the file.
+pub(super) fn remove_strangers(
+    credentials: &CredentialStore,
+    register: &Register,
+) -> Result<(), StoreError> {
+    for user in credentials.users()?.into_keys() {
+        let MailboxOwner { organization, entity } = &user;
+        let Some(alias) = register.alias_of(organization) else { continue };
+        if register.entity(organization, entity).is_none() {
+            credentials.remove_all_of(&user)?;
+            tracing::warn!(%alias, id = %entity, "password and tokens of somebody who was taken out of \
+                the file again before the daemon had read it are removed");
+        }
+    }
+    Ok(())
 }
 
 fn declared(config: &OrganizationConfig) -> Declared<'_> {

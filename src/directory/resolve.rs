@@ -161,13 +161,15 @@ impl Directory {
         self.organizations.get(*self.ids.get(id)?).map(|indexed| &**indexed)
     }
 
-    /// Who has an address here: with a tag, and as postmaster, as mail for it goes.
-    pub fn entity_of(&self, address: &Address) -> Option<&EntityId> {
+    /// Who has an address here, and of which organization: with a tag, and as postmaster, as mail for
+    /// it goes.
+    pub fn entity_of(&self, address: &Address) -> Option<(&OrganizationId, &EntityId)> {
         let indexed = self.of_domain(address.domain())?;
-        Some(match indexed.entity(indexed.find(address)?)? {
+        let entity = match indexed.entity(indexed.find(address)?)? {
             Found::Mailbox(user) => &user.id,
             Found::Group(group) => &group.id,
-        })
+        };
+        Some((&indexed.organization.id, entity))
     }
 
     /// The primary address of somebody of an organization.
@@ -241,7 +243,7 @@ impl Directory {
 
     /// Whether an address is somebody's, who may be disabled; with a tag too, where there are tags.
     pub fn has_address(&self, address: &Address) -> bool {
-        self.of_domain(address.domain()).is_some_and(|indexed| indexed.find(address).is_some())
+        self.entity_of(address).is_some()
     }
 
     /// The mailboxes and remote users behind an address: its own, or those of a group's members,

@@ -308,6 +308,23 @@ impl CredentialStore {
         .map(drop)
     }
 
+    /// Removes all that somebody can log in with, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Credentials`]
+    pub fn remove_all_of(&self, user: &MailboxOwner) -> Result<(), StoreError> {
+        self.with(|connection| {
+            let owner = params![user.organization, user.entity.to_string()];
+            let change = connection.transaction()?;
+            for table in ["password", "token"] {
+                let removal =
+                    format!("DELETE FROM {table} WHERE organization = ?1 AND entity = ?2");
+                change.execute(&removal, owner)?;
+            }
+            change.commit()
+        })
+    }
+
     /// Removes a user's token, durably; the token it was, `None` if the user has none of that id.
     ///
     /// # Errors

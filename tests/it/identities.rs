@@ -201,8 +201,61 @@ fn an_organization_that_gets_another_alias_is_the_same() {
     assert!(told.contains("organization wonder is gone; its mail and passwords stay"), "{told}");
     assert!(told.contains("organization example is new"), "{told}");
     assert_eq!(messages(&daemon, "example/alice"), 0);
-    reload_with(&daemon, "alias = \"example\"\n", "alias = \"wonder\"\n");
+    let told = reload_with(&daemon, "alias = \"example\"\n", "alias = \"wonder\"\n");
+    let users = daemon.lists(&["user", "list"]).len();
+    let back = format!("organization wonder is back, with the mail and passwords of {users} users");
+    assert!(told.contains(&back), "{told}");
     assert_eq!(messages(&daemon, "wonder/alice"), 1);
+}
+
+/// Whoever was in the file only between two reloads was nobody for the daemon, and the next of that
+/// name gets nothing that was set for the first.
+#[test]
+fn a_password_of_somebody_whom_the_daemon_never_met_is_not_for_the_next_of_that_name() {
+    let mut daemon = daemon("");
+    let bob = "[[user]]\nname = \"bob\"\n";
+    for (name, is_restarted) in [("dave", false), ("dora", true)] {
+        let with_dave = user(name, "") + bob;
+        write(&daemon, bob, &with_dave);
+        assert!(set_password(&daemon, name, PASSWORD).status.success());
+        let token = daemon.lists(&["token", "create", name, "--name", "phone"]);
+        let token = token[0]["token"].as_str().expect("the token").to_owned();
+        write(&daemon, &with_dave, bob);
+        if is_restarted {
+            daemon.stop();
+            daemon.launch(Command::new(BINARY));
+        } else {
+            daemon.succeeds(&["reload"]);
+        }
+        assert!(daemon.log().contains("somebody who was taken out of the file again"));
+        reload_with(&daemon, bob, &with_dave);
+        for secret in [PASSWORD, &token] {
+            log_in(&daemon, &format!("{name}@example.test"), secret)
+                .refused("535", "bad-credentials");
+        }
+        // One whom it has met keeps both.
+        assert!(set_password(&daemon, name, PASSWORD).status.success());
+        daemon.succeeds(&["reload"]);
+        log_in(&daemon, &format!("{name}@example.test"), PASSWORD).accepted();
+        reload_with(&daemon, &with_dave, bob);
+    }
+}
+
+#[test]
+fn all_of_a_few_users_do_not_go_by_mistake() {
+    let daemon = daemon("");
+    let known = daemon.lists(&["user", "list"]).len();
+    assert!(known >= 3, "{known}");
+    let file = fs::read_to_string(daemon.path("org.toml")).expect("reads");
+    let other = "alias = \"example\"\ndomains = [\"example.test\"]\npostmaster = \"zoe\"\n";
+    fs::write(daemon.path("org.toml"), other.to_owned() + &user("zoe", "")).expect("writes");
+    let told = refused(&daemon, &["reload"]);
+    assert!(
+        told.contains(&format!("{known} of the {known} users of organization example")),
+        "{told}"
+    );
+    fs::write(daemon.path("org.toml"), file).expect("writes");
+    assert_eq!(daemon.succeeds(&["reload"]), "reloaded: nothing has changed\n");
 }
 
 /// A file that is not the one that was meant must not close everybody's mailbox.

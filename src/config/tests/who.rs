@@ -88,7 +88,8 @@ fn somebody_is_whoever_has_the_id_or_the_name_or_had_it() {
 fn everybody_else_is_somebody_new() {
     let known = Known::new();
     for (section, warns) in [
-        ("[[user]]\nname = \"bob\"\n", false),
+        ("[[user]]\nname = \"bob\"\n", true),
+        ("[[group]]\nname = \"bob\"\nmembers = [\"alice\"]\n", false),
         ("[[user]]\nname = \"erin\"\n", false),
         ("[[user]]\nname = \"erin\"\nwas = \"bob\"\n", true),
         ("[[user]]\nname = \"erin\"\nwas = \"team\"\n", true),
@@ -156,6 +157,37 @@ fn a_word_that_points_at_somebody_else_who_is_there_is_refused() {
         let place = format!("org.toml:{line}: user[");
         let problem = told.lines().find(|told| told.starts_with(&place)).expect("a problem");
         assert!(problem.contains(&expected), "{told}");
+    }
+}
+
+/// Whoever comes under a leaver's name is told of, with the id of the leaver; and a `was` that has
+/// stayed from the leaver's days must not give the newcomer the mailbox of a third.
+#[test]
+fn a_leavers_name_is_told_of_and_refused_with_the_name_of_another() {
+    let known = Known::new();
+    let (_, warnings) = known.who("[[user]]\nname = \"bob\"\n");
+    let back = format!("id = \"{}\" would bring back who is gone", known.bob);
+    assert!(warnings.len() == 1 && warnings[0].contains(&back), "{warnings:?}");
+    let section = "[[user]]\nname = \"bob\"\nwas = \"carl\"\n";
+    let told = known.read(HEAD, section).map(|_| ()).expect_err("who is it?");
+    let expected = format!(
+        "org.toml:6: user[0].was: somebody called \"bob\" is gone and has id = \"{}\", and who was has \
+         id = \"{}\": say which id it is",
+        known.bob, known.carl
+    );
+    assert!(told.contains(&expected), "{told}");
+}
+
+#[test]
+fn an_id_of_another_organization_is_refused() {
+    let known = Known::new();
+    let head = "alias = \"other\"\npostmaster = \"alice\"\n";
+    for id in [&known.carl, &known.bob] {
+        let section = format!("[[user]]\nname = \"x\"\nid = \"{id}\"\n");
+        let told = known.read(head, &section).map(|_| ()).expect_err("is another's");
+        let expected =
+            format!("{id} is somebody of the organization example ({})", known.organization);
+        assert!(told.contains(&expected), "{told}");
     }
 }
 

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fixed::Fixed;
 use crate::config::{Configuration, OrganizationConfig};
+use crate::directory::OrganizationId;
+use crate::id::EntityKind;
+use crate::store::Register;
 
 pub(super) use contents::Contents;
 
@@ -31,6 +34,8 @@ pub(super) struct BesideFiles {
     pub(super) has_new_certificate: bool,
     /// The keys of domains are others, or others of them sign.
     pub(super) has_new_domain_keys: bool,
+    /// Who was who before.
+    pub(super) met_before: Arc<Register>,
 }
 
 impl Changes {
@@ -50,7 +55,7 @@ impl Changes {
         if beside.has_new_domain_keys {
             changes.in_force.push("the keys of mail domains".to_owned());
         }
-        changes.organizations(before, now);
+        changes.organizations(before, now, &beside.met_before);
         changes
     }
 
@@ -107,7 +112,12 @@ impl Changes {
         }
     }
 
-    fn organizations(&mut self, before: &Configuration, now: &Configuration) {
+    fn organizations(
+        &mut self,
+        before: &Configuration,
+        now: &Configuration,
+        met_before: &Register,
+    ) {
         let directory = &now.directory;
         let before = &before.organizations;
         let now = &now.organizations;
@@ -118,7 +128,8 @@ impl Changes {
             let mut told = Vec::new();
             match known {
                 None => {
-                    self.in_force.push(format!("organization {alias} is new"));
+                    let come = come(met_before, &organization.id);
+                    self.in_force.push(format!("organization {alias} is {come}"));
                     told.extend(aftermath::of_logins(None, organization, directory));
                 }
                 // A file that looks as it did is not read again.
@@ -156,6 +167,16 @@ impl Changes {
             self.in_force.push("another organization is the first".to_owned());
         }
     }
+}
+
+/// How an organization has come that was not there.
+fn come(met_before: &Register, id: &OrganizationId) -> String {
+    if met_before.alias_of(id.as_str()).is_none() {
+        return "new".to_owned();
+    }
+    let met = met_before.entities(id.as_str());
+    let here = met.filter(|(_, it)| it.kind == EntityKind::User && it.gone_at.is_none()).count();
+    format!("back, with the mail and passwords of {here} users who were in it")
 }
 
 /// Names that one line tells; more are only counted.

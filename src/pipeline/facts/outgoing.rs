@@ -55,10 +55,8 @@ pub(in crate::pipeline) fn owner_of(
     reverse_path: &ReversePath,
     directory: &Directory,
 ) -> Option<MailboxOwner> {
-    let address = reverse_path.address()?;
-    let entity = directory.entity_of(address)?.clone();
-    let organization = (&directory.organization_of(address.domain())?.id).into();
-    Some(MailboxOwner { organization, entity })
+    let (organization, entity) = directory.entity_of(reverse_path.address()?)?;
+    Some(MailboxOwner { organization: organization.into(), entity: entity.clone() })
 }
 
 /// Whether a user has submitted what leaves (guide 1576): what a mailbox or remote user sends on may

@@ -333,10 +333,10 @@ fn told_at<'a>(
     directory: &'a Directory,
 ) -> Option<&'a Address> {
     let Some(MailboxOwner { organization, entity }) = &entry.returns_to else { return Some(path) };
-    match directory.entity_of(path) == Some(entity) {
-        true => Some(path),
-        false => directory.email_of(organization, entity),
-    }
+    let is_still_theirs = directory
+        .entity_of(path)
+        .is_some_and(|(whose, found)| *whose.as_str() == **organization && found == entity);
+    if is_still_theirs { Some(path) } else { directory.email_of(organization, entity) }
 }
 
 /// Who is to be told of what.
