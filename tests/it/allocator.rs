@@ -48,7 +48,7 @@ fn the_daemon_starts_itself_again_with_all_that_it_was_given() {
     command.env("NOTIFY_SOCKET", &path).env("ODD", std::ffi::OsStr::from_bytes(ODD));
     // `daemon.pid` is the process that was started here: the one that listens is the same.
     daemon.launch(command);
-    assert_eq!(settings(&daemon), [format!("{PURGE_DELAY}=10")]);
+    assert_eq!(settings(&daemon), [format!("{PURGE_DELAY}=30")]);
     let config = daemon.config();
     let arguments = [BINARY.as_bytes(), b"serve", b"--config", config.as_os_str().as_bytes()];
     assert_eq!(started_with(&daemon, "cmdline"), arguments);
