@@ -156,11 +156,16 @@ impl Waiting {
     }
 
     /// Adds an entry, new or tried before.
-    pub(super) fn add(&mut self, mail: QueuedMail) {
+    pub(super) fn add(&mut self, mut mail: QueuedMail) {
         self.under_way.remove(&mail.id);
+        let lane = self.lane_of(&mail);
+        // Somebody has answered there since it was tried in vain, and while that was recorded.
+        let is_late = mail.state.is_servers_fault && self.proven.has(&lane);
+        if let Some(last) = mail.state.last_attempt.filter(|_| is_late) {
+            mail.state.next_attempt = last;
+        }
         self.due.insert((mail.state.next_attempt, mail.id));
         if mail.state.is_servers_fault {
-            let lane = self.lane_of(&mail);
             self.lanes.entry(lane).or_default().servers_fault.insert(mail.id);
         }
         self.mails.insert(mail.id, mail);

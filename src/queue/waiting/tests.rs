@@ -313,6 +313,27 @@ fn a_destination_that_is_back_gets_what_waited_for_it_and_no_flood() {
     assert_eq!(other, Some(WaitsFor::NextAttempt { until: later }));
 }
 
+/// Its attempt was over before the other's, and its record after.
+#[test]
+fn what_a_destination_that_is_back_has_missed_while_it_was_recorded_goes_too() {
+    let mut waiting = Waiting::new(limits(200, 10));
+    waiting.add(mail(1, "back.test", NOW));
+    let (lane, tried) = waiting.take(NOW).expect("is due");
+    let state = |is_servers_fault| QueueState {
+        is_servers_fault,
+        last_attempt: Some(NOW),
+        next_attempt: at(3600),
+        ..tried.state.clone()
+    };
+    let (back, full) = (state(true), state(false));
+    waiting.close(&lane);
+    waiting.prove(&lane, at(1));
+    waiting.add(QueuedMail { state: full, ..mail(2, "back.test", NOW) });
+    assert_eq!(all(&mut waiting, at(1)), [""; 0], "that is no fault of the servers");
+    waiting.add(QueuedMail { state: back, ..tried });
+    assert_eq!(all(&mut waiting, at(1)), ["1.0.0.0"]);
+}
+
 #[test]
 fn the_reports_of_a_destination_that_is_back_come_with_its_other_mail() {
     let mut waiting = Waiting::new(limits(200, 10));
