@@ -74,6 +74,7 @@ pub enum DsnReturn {
 
 /// When a DSN is wanted for a recipient (RFC 3461 §4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DsnNotify {
     /// `NOTIFY=NEVER`: no DSN of any kind; the other flags are then false.
     pub never: bool,
@@ -87,6 +88,7 @@ pub struct DsnNotify {
 
 /// The parameters of MAIL that live on with the message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MailParameters {
     /// `SIZE=`: the size that the client declared, in octets (RFC 1870).
     pub declared_size: Option<u64>,
@@ -102,6 +104,7 @@ pub struct MailParameters {
 
 /// The parameters of RCPT that live on with the recipient.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RcptParameters {
     /// `NOTIFY=`; absent means that nothing was said.
     pub notify: Option<DsnNotify>,
@@ -111,6 +114,7 @@ pub struct RcptParameters {
 
 /// A recipient as RCPT named it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EnvelopeRecipient {
     /// The forward-path's address.
     pub address: Address,

@@ -93,11 +93,11 @@ fn settled(
     let words = |words: String| words.chars().take(MAX_WORDS).collect();
     let sent = sent.iter().map(|(place, receipt)| {
         let told = format!("{} ({})", receipt.reply, receipt.remote);
-        Settled { place: *place, outcome: Some(SettledOutcome::Sent(words(told))) }
+        Settled { place: *place, outcome: SettledOutcome::Sent(words(told)) }
     });
     let failed = failed.iter().map(|(place, failure)| {
         let told = failure.to_string();
-        Settled { place: *place, outcome: Some(SettledOutcome::Bounced(words(told))) }
+        Settled { place: *place, outcome: SettledOutcome::Bounced(words(told)) }
     });
     mail.state.settled.iter().cloned().chain(sent).chain(failed).collect()
 }

@@ -326,7 +326,7 @@ async fn who_has_an_outcome_is_not_tried_again() {
     assert_eq!(failed, [0]);
     let state = first.state.expect("two wait on");
     let told = SettledOutcome::Bounced("550 5.1.1 because (mx.far.test, RCPT)".into());
-    let settled = vec![Settled { place: 0, outcome: Some(told) }];
+    let settled = vec![Settled { place: 0, outcome: told }];
     assert_eq!((state.attempts, state.settled), (1, settled));
     assert_eq!(state.last_failure.as_deref(), Some("450 4.2.0 because (mx.far.test, RCPT)"));
     running.wait_for_due().await;

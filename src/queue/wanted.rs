@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::queue::fixture::mail;
-    use crate::store::{QueueEntry, Settled};
+    use crate::store::{QueueEntry, Settled, SettledOutcome};
 
     #[test]
     fn recipients_are_meant_by_address_domain_or_gateway() {
@@ -119,7 +119,8 @@ mod tests {
     fn who_has_an_outcome_is_not_meant() {
         let destination = Destination::Domain(Domain::parse("far.test").expect("a domain"));
         let mut mail = mail(1, destination, &["a@far.test", "b@far.test"]);
-        mail.state.settled = vec![Settled { place: 0, outcome: None }];
+        mail.state.settled =
+            vec![Settled { place: 0, outcome: SettledOutcome::Sent("250 ok".into()) }];
         let whom: Whom = "far.test".to_owned().into();
         assert_eq!(whom.places(&mail), [1]);
         let none = QueueEntry { recipients: Vec::new(), ..(*mail.entry).clone() };

@@ -5,11 +5,12 @@
 //! the content in a mail, its suffix, is sealed with the prefix.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::StoreError;
 use super::backlog::QueueHold;
 use super::entry::{
     Blob, Change, Commit, Delivery, KeptSender, Mail, RecordHead, SealedBlob, SealedDelivery,
@@ -21,6 +22,7 @@ use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::register::Fact;
 use super::usage::UsageHold;
+use super::{StoreError, damaged};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::events::sink::RecordedEvents;
@@ -260,12 +262,57 @@ pub(super) struct Decoded {
     tail: u64,
 }
 
-/// Reads the head and events of a payload; `None` if they are not what [`encode`] makes.
-pub(super) fn decode(payload: &[u8]) -> Option<Decoded> {
-    let (head, rest) = take_sized(payload)?;
-    let (events, tail) = take_sized(rest)?;
-    Some(Decoded {
-        head: serde_json::from_slice(head).ok()?,
+/// Why a payload cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It is not what [`encode`] makes.
+    Damaged,
+    /// Something is in it that this version does not know, or not what it must have.
+    Unknown(String),
+}
+
+impl Unreadable {
+    /// The error of a file that has it at this place.
+    pub(super) fn at(self, path: &Path, offset: u64) -> StoreError {
+        match self {
+            Self::Damaged => damaged(path, offset, "a record cannot be read"),
+            Self::Unknown(problem) => {
+                StoreError::UnknownRecord { path: path.to_owned(), offset, problem }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("cannot be read"),
+            Self::Unknown(problem) => {
+                write!(f, "is one that this version does not know: {problem}")
+            }
+        }
+    }
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        // A head is one line, so its number says nothing.
+        let problem = error.to_string();
+        let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
+        if error.is_data() { Self::Unknown(problem) } else { Self::Damaged }
+    }
+}
+
+/// Reads the head and events of a payload. What it does not know it refuses: who passed over it would
+/// leave it out when the record is written anew.
+///
+/// # Errors
+/// [`Unreadable`]
+pub(super) fn decode(payload: &[u8]) -> Result<Decoded, Unreadable> {
+    let (head, rest) = take_sized(payload).ok_or(Unreadable::Damaged)?;
+    let (events, tail) = take_sized(rest).ok_or(Unreadable::Damaged)?;
+    Ok(Decoded {
+        head: serde_json::from_slice(head)?,
         events: events.to_vec(),
         tail: (payload.len() - tail.len()) as u64,
     })

@@ -194,8 +194,9 @@ impl Compactor<'_> {
                     return Err(damaged(&path, offset, "a record's checksum is wrong"));
                 }
             };
-            let record = codec::decode(&payload)
-                .ok_or_else(|| damaged(&job.catalog_path(lsn), lsn.0, "a record cannot be read"))?;
+            let record = codec::decode(&payload);
+            let record =
+                record.map_err(|unreadable| unreadable.at(&job.catalog_path(lsn), lsn.0))?;
             newest = newest.max(job.copy(lsn, next, &record, &payload, pack)?);
             since_rest += payload.len() as u64;
             if since_rest >= PIECE {

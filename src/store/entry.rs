@@ -132,6 +132,7 @@ pub struct Delivery {
 
 /// What a decision was made from, opaque to the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Story {
     /// The trace it belongs to.
     pub trace_id: TraceId,
@@ -146,6 +147,7 @@ pub struct Story {
 /// The head of a durable record: everything but events and sealed bytes. Its fields say where in
 /// the record's tail those bytes are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RecordHead {
     /// Mailboxes whose key stands here first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -220,6 +222,7 @@ impl RecordHead {
 
 /// An envelope sender, and when its message came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct KeptSender {
     pub(super) address: Address,
     pub(super) at: Timestamp,
@@ -227,6 +230,7 @@ pub(super) struct KeptSender {
 
 /// One sealed content and its mails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SealedBlob {
     /// Octets of the sealed content, its tag included.
     pub(super) length: u64,
@@ -236,6 +240,7 @@ pub(super) struct SealedBlob {
 /// One mail of a sealed content. In the tail, the sealed prefixes of a blob's mails stand before
 /// its sealed content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SealedMail {
     pub(super) id: TraceId,
     pub(super) received_at: Timestamp,
@@ -258,6 +263,7 @@ fn is_zero(length: &u64) -> bool {
 
 /// A delivery: the content's key, wrapped by the mailbox's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SealedDelivery {
     pub(super) mailbox: MailboxId,
     pub(super) folder: Folder,
@@ -270,6 +276,7 @@ pub(super) struct SealedDelivery {
 
 /// A message of a mailbox, by where it stands in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct MessageRef {
     pub(super) lsn: Lsn,
     pub(super) blob: usize,
@@ -279,8 +286,8 @@ pub(super) struct MessageRef {
 
 /// A message's removal, or its move to another folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Change {
-    #[serde(flatten)]
     pub(super) message: MessageRef,
     pub(super) from: Folder,
     /// Absent: it is removed for good.

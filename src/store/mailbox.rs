@@ -14,6 +14,7 @@ use crate::id::{EntityId, MailboxId};
 
 /// Whose a mailbox is: a user's or resource's, by id, so that it stays theirs whatever they are called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MailboxOwner {
     /// `m-` and 32 hexadecimal digits.
     pub organization: Arc<str>,
@@ -29,6 +30,7 @@ impl fmt::Display for MailboxOwner {
 
 /// A mailbox's birth: its id and its key, wrapped by its organization's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct NewMailbox {
     pub(super) id: MailboxId,
     pub(super) owner: MailboxOwner,

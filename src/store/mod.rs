@@ -102,6 +102,19 @@ pub enum StoreError {
         /// The number of its format.
         format: char,
     },
+    /// A record has something in it that this version does not know.
+    #[error(
+        "{path} has a record at byte {offset} that this version of mailweir, {version}, does not know: \
+         {problem}; another version has written it", version = env!("CARGO_PKG_VERSION")
+    )]
+    UnknownRecord {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is not known.
+        problem: String,
+    },
     /// A file of a backup is not what was written, and nothing says where in it.
     #[error("{path} is not what the manifest says: {problem}")]
     Altered {

@@ -69,7 +69,7 @@ impl FromStr for QueueId {
 
 /// Where mail goes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Destination {
     /// To the mail exchangers of a domain.
     Domain(Domain),
@@ -88,7 +88,7 @@ impl fmt::Display for Destination {
 
 /// What a mail that leaves is, which says who is told what of its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Purpose {
     /// A user's message, or one that is sent on for a user: events and DSNs.
     Message,
@@ -104,7 +104,7 @@ pub enum Purpose {
 
 /// What the events of an outgoing message repeat of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authorship {
     /// The address of `From`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ pub struct Authorship {
 
 /// A mail that leaves, for one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueEntry {
     /// The organization's id.
     pub organization: Arc<str>,
@@ -156,7 +156,7 @@ pub struct QueueEntry {
 
 /// Who keeps a message that was sent on and comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Keeper {
     /// The mailbox whose rule has sent it on without keeping it.
     #[serde(rename_all = "camelCase")]
@@ -174,7 +174,7 @@ pub enum Keeper {
 
 /// How far an entry has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueState {
     /// Attempts so far.
     pub attempts: u32,
@@ -207,18 +207,18 @@ impl QueueState {
 
 /// A recipient that has its outcome, while others of its entry wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "SettledRecord")]
+#[serde(deny_unknown_fields)]
 pub struct Settled {
     /// Its place in the entry.
     pub place: usize,
-    /// What came of it; `None` where an older version recorded the place alone.
-    pub outcome: Option<SettledOutcome>,
+    /// What came of it.
+    pub outcome: SettledOutcome,
 }
 
 /// What came of a recipient, in the words of the server or ours; short, since each record of the
 /// entry repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum SettledOutcome {
     /// Its server took the message.
     Sent(String),
@@ -226,26 +226,9 @@ pub enum SettledOutcome {
     Bounced(String),
 }
 
-/// [`Settled`], as this version and older ones wrote it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SettledRecord {
-    Place(usize),
-    Whole { place: usize, outcome: Option<SettledOutcome> },
-}
-
-impl From<SettledRecord> for Settled {
-    fn from(record: SettledRecord) -> Self {
-        match record {
-            SettledRecord::Place(place) => Self { place, outcome: None },
-            SettledRecord::Whole { place, outcome } => Self { place, outcome },
-        }
-    }
-}
-
 /// What becomes of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueChange {
     /// Which one.
     pub entry: QueueId,
@@ -297,6 +280,7 @@ pub struct QueueFeed {
 
 /// An entry as a record holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SealedEntry {
     pub(super) entry: Arc<QueueEntry>,
     /// Compaction has worked in that it is gone; its place is kept, since places are names.
@@ -306,6 +290,7 @@ pub(super) struct SealedEntry {
 
 /// The entries of a mail, and its content's key, wrapped by the queue's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SealedQueued {
     pub(super) entries: Vec<SealedEntry>,
     /// Hexadecimal.
@@ -324,19 +309,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_settled_recipient_is_read_as_it_was_written_and_as_older_versions_did() {
+    fn a_settled_recipient_is_read_as_it_was_written() {
         let sent = SettledOutcome::Sent("250 2.0.0 ok".into());
         let state = QueueState {
-            settled: vec![Settled { place: 2, outcome: Some(sent) }],
+            settled: vec![Settled { place: 2, outcome: sent.clone() }],
             ..QueueState::default()
         };
         let json = serde_json::to_string(&state).expect("JSON");
         assert!(json.contains(r#""settled":[{"place":2,"outcome":{"sent":"250 2.0.0 ok"}}]"#));
         assert_eq!(serde_json::from_str::<QueueState>(&json).expect("reads"), state);
-        let older = r#"{"attempts":1,"nextAttempt":1795235486123,"settled":[2]}"#;
-        let read: QueueState = serde_json::from_str(older).expect("reads");
-        assert_eq!(read.settled_at(2), Some(&Settled { place: 2, outcome: None }));
-        assert_eq!(read.settled_at(1), None);
+        assert_eq!(state.settled_at(2).map(|settled| &settled.outcome), Some(&sent));
+        assert_eq!(state.settled_at(1), None);
     }
 
     #[test]

@@ -93,15 +93,18 @@ impl Catalog {
         listed
     }
 
-    /// Whether the files are of the format that this version reads and writes. It is looked at before
-    /// anything is made anew for a log that cannot be read.
+    /// Whether all files are of the format that this version reads and writes: a later version may have
+    /// written the last ones. It is looked at before anything is made anew for a log that cannot be
+    /// read.
     ///
     /// # Errors
     /// [`StoreError::OtherFormat`]; a file that is none of the log.
     pub(super) fn check_format(&self) -> Result<(), StoreError> {
-        let Some(first) = self.segments.first() else { return Ok(()) };
-        let file = File::open(&first.path).map_err(StoreError::file(&first.path))?;
-        check_magic(first, &file)
+        for segment in &self.segments {
+            let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
+            check_magic(segment, &file)?;
+        }
+        Ok(())
     }
 
     fn list(dir: &Path) -> Result<Self, StoreError> {
@@ -197,8 +200,7 @@ impl StoredFrame {
             bytes.append(&mut size);
             bytes.append(&mut self.read(at + 4..at + 4 + length)?);
         }
-        codec::decode(&bytes)
-            .ok_or_else(|| damaged(&self.path, self.start, "a record cannot be read"))
+        codec::decode(&bytes).map_err(|unreadable| unreadable.at(&self.path, self.start))
     }
 }
 
@@ -293,8 +295,8 @@ impl Scanner {
     pub(super) fn next_record(&mut self) -> Result<Option<LoggedRecord>, StoreError> {
         match self.next()? {
             Some(Scanned::Frame { lsn, next, payload }) => {
-                let record = codec::decode(&payload)
-                    .ok_or_else(|| damaged(Path::new("log"), lsn.0, "a record cannot be read"))?;
+                let record = codec::decode(&payload);
+                let record = record.map_err(|unreadable| unreadable.at(Path::new("log"), lsn.0))?;
                 Ok(Some(LoggedRecord { lsn, next, record }))
             }
             Some(Scanned::Torn { .. }) | None => Ok(None),

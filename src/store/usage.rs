@@ -42,6 +42,7 @@ pub enum UsageExceeded {
 
 /// What was used, as a record holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Used {
     pub(super) by: MailboxOwner,
     /// Days since the Unix epoch, in UTC.

@@ -100,28 +100,22 @@ pub(super) struct Shown<'a> {
 #[serde(rename_all = "camelCase")]
 struct ShownOutcome<'a> {
     recipient: String,
-    /// `sent` or `bounced`; absent where an older version did not record it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
+    /// `sent` or `bounced`.
+    outcome: &'static str,
+    text: &'a str,
 }
 
 impl<'a> ShownOutcome<'a> {
-    fn of(recipient: &Address, outcome: Option<&'a SettledOutcome>) -> Self {
+    fn of(recipient: &Address, outcome: &'a SettledOutcome) -> Self {
         let (outcome, text) = match outcome {
-            Some(SettledOutcome::Sent(text)) => (Some("sent"), Some(text.as_str())),
-            Some(SettledOutcome::Bounced(text)) => (Some("bounced"), Some(text.as_str())),
-            None => (None, None),
+            SettledOutcome::Sent(text) => ("sent", text.as_str()),
+            SettledOutcome::Bounced(text) => ("bounced", text.as_str()),
         };
         Self { recipient: recipient.to_string(), outcome, text }
     }
 
     fn line(&self) -> String {
-        match (self.outcome, self.text) {
-            (Some(outcome), Some(text)) => format!("{}: {outcome}, {text}", self.recipient),
-            _ => format!("{}: sent or bounced, as `events trace` tells", self.recipient),
-        }
+        format!("{}: {}, {}", self.recipient, self.outcome, self.text)
     }
 }
 
@@ -133,7 +127,7 @@ impl<'a> Shown<'a> {
             match mail.state.settled_at(place) {
                 None => waiting.push(recipient.address.to_string()),
                 Some(known) => {
-                    settled.push(ShownOutcome::of(&recipient.address, known.outcome.as_ref()));
+                    settled.push(ShownOutcome::of(&recipient.address, &known.outcome));
                 }
             }
         }

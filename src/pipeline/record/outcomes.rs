@@ -208,7 +208,7 @@ fn keeper(settlement: &Settlement) -> Option<&Keeper> {
         .state
         .settled
         .iter()
-        .any(|settled| matches!(settled.outcome, Some(SettledOutcome::Bounced(_))));
+        .any(|settled| matches!(settled.outcome, SettledOutcome::Bounced(_)));
     let is_first = !settlement.failed.is_empty() && !has_failed_before && settlement.is_told;
     settlement.mail.entry.keeper.as_ref().filter(|_| is_first)
 }

@@ -253,9 +253,12 @@ impl Checker {
 
     fn record(&mut self, lsn: Lsn, next: Lsn, payload: &[u8]) -> Result<(), StoreError> {
         self.report.records += 1;
-        let Some(record) = codec::decode(payload) else {
-            self.report.problem(format!("record {lsn} cannot be read"));
-            return Ok(());
+        let record = match codec::decode(payload) {
+            Ok(record) => record,
+            Err(unreadable) => {
+                self.report.problem(format!("record {lsn} {unreadable}"));
+                return Ok(());
+            }
         };
         for birth in &record.head.new_mailboxes {
             self.birth(lsn, birth);

@@ -7,6 +7,7 @@ mod queue;
 mod races;
 mod reading;
 mod register;
+mod unknown;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

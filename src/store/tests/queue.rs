@@ -59,7 +59,10 @@ fn attempted(settled: &[usize]) -> QueueState {
     QueueState {
         attempts: 1,
         next_attempt: NOW.plus(std::time::Duration::from_secs(300)),
-        settled: settled.iter().map(|place| Settled { place: *place, outcome: None }).collect(),
+        settled: settled
+            .iter()
+            .map(|place| Settled { place: *place, outcome: SettledOutcome::Sent("250 ok".into()) })
+            .collect(),
         is_delay_told: false,
         last_failure: Some("450 later".into()),
         is_servers_fault: false,
