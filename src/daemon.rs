@@ -24,6 +24,7 @@ use crate::config::{Configuration, OrganizationConfig};
 use crate::dns::{self, Resolver};
 use crate::domains::{DomainKeyError, DomainKeys};
 use crate::events::audit::AuditLog;
+use crate::heavy;
 use crate::mail::{AddressError, Domain};
 use crate::memory;
 use crate::pipeline::login::Logins;
@@ -196,7 +197,7 @@ impl Daemon {
         let mail_log = Arc::clone(&parts.mail_log);
         let facts = identities::facts(&configuration, &store.register(), SystemClock.now())?;
         store.state(facts).await?;
-        identities::remove_strangers(&credentials, &store.register())?;
+        remove_strangers(&credentials, &configuration, &store.register());
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
         let pipeline = Pipeline::new(
             Arc::clone(&snapshot),
@@ -289,10 +290,8 @@ impl Daemon {
         let facts = identities::facts(&configuration, &self.store.register(), SystemClock.now())?;
         let met_before = self.store.register();
         self.store.state(facts).await?;
-        if let Err(error) = identities::remove_strangers(&self.credentials, &self.register()) {
-            // What was said is in force.
-            tracing::error!(%error, "passwords of people nobody knows cannot be looked for");
-        }
+        let (credentials, register) = (&self.credentials, self.register());
+        heavy::beside_the_runtime(|| remove_strangers(credentials, &configuration, &register));
 
         let asked_for = Fixed::of(&configuration);
         let mut configuration = configuration;
@@ -402,6 +401,17 @@ async fn listen(
 /// A zone file or system configuration that cannot be used.
 pub fn resolver(configuration: &Configuration) -> Result<Arc<dyn Resolver>, StartError> {
     Ok(dns::from_settings(&configuration.dns, Path::new(RESOLVER_BASE))?)
+}
+
+/// What cannot be removed now goes another time; no mail waits for it.
+fn remove_strangers(
+    credentials: &CredentialStore,
+    configuration: &Configuration,
+    register: &Register,
+) {
+    if let Err(error) = identities::remove_strangers(credentials, configuration, register) {
+        tracing::error!(%error, "passwords of people whom nobody knows cannot be looked for");
+    }
 }
 
 fn audit(configuration: &Configuration) -> Result<Arc<AuditLog>, StartError> {

@@ -15,6 +15,7 @@ use super::reader::{Reader, Section, read_file, relative_to};
 use super::routes::{self, routes, schedule};
 use super::{Configuration, Keys, LogFormat, LogSettings, OrganizationConfig, Places, WhoIsWho};
 use super::{hints, outbound, tree, warnings};
+use crate::clock::Timestamp;
 use crate::directory::Directory;
 use crate::events::audit::ArnSettings;
 use crate::mail::Domain;
@@ -67,6 +68,7 @@ pub(super) fn read(
     queue.finish();
     let mut configuration = Configuration {
         path: path.into(),
+        read_at: Timestamp::default(),
         listeners: listeners(&root),
         tls: tls(&root, path),
         limits,

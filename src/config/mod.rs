@@ -29,6 +29,7 @@ use std::sync::Arc;
 pub use organization_file::check_name;
 pub use reader::Problem;
 
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
 use crate::mail::{Domain, Gateway};
 use crate::rules::mailbox::MailboxRules;
@@ -66,6 +67,8 @@ impl Default for LogSettings {
 pub struct Configuration {
     /// The main file.
     pub path: PathBuf,
+    /// When reading the files began.
+    pub read_at: Timestamp,
     /// The listeners.
     pub listeners: Vec<smtp::ListenerSettings>,
     /// Certificate and key; absent: a self-signed pair in the data folder.
@@ -318,11 +321,13 @@ fn read(
     known: &[Arc<OrganizationConfig>],
     who_is_who: WhoIsWho<'_>,
 ) -> Examined {
+    let read_at = SystemClock.now();
     let reader = reader::Reader::default();
     let environment = environment.into_iter().collect();
     let loaded = daemon_file::read(path, environment, known, who_is_who, &reader);
     let (problems, warnings) = reader.into_findings();
-    let configuration = loaded.map(|configuration| Configuration { warnings, ..configuration });
+    let configuration =
+        loaded.map(|configuration| Configuration { warnings, read_at, ..configuration });
     Examined { configuration, problems }
 }
 

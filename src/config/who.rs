@@ -86,7 +86,8 @@ impl<'a> Identities<'a> {
 
     /// An id that stands in the file is of the right kind; who has had it before is this one.
     fn check(&self, section: &Section<'_>, kind: EntityKind, id: &EntityId) {
-        let elsewhere = self.register.organization_with(id);
+        let known = self.organization.and_then(|it| self.register.entity(it.as_str(), id));
+        let elsewhere = self.register.organization_with(id).filter(|_| known.is_none());
         let is_other =
             |other: &&Arc<str>| self.organization.is_none_or(|it| ***other != *it.as_str());
         if let Some(other) = elsewhere.filter(is_other) {
@@ -95,7 +96,6 @@ impl<'a> Identities<'a> {
                 .problem("id", format!("{id} is somebody of the organization {alias} ({other})"));
             return;
         }
-        let known = self.organization.and_then(|it| self.register.entity(it.as_str(), id));
         match known {
             Some(known) if known.kind != kind => {
                 let name = &known.name;

@@ -63,23 +63,28 @@ fn check_exodus(config: &OrganizationConfig, register: &Register) -> Result<(), 
     Err(Exodus { file: config.file.clone(), alias: organization.alias.clone(), known, gone })
 }
 
-/// Removes what somebody could log in with who was in a file when it was set, but in none that the
-/// daemon has read: who comes under that name later is somebody else. Those of an organization that
-/// the store does not know are kept, since its first file may be still to come.
+/// Removes what somebody could log in with who was in a file when it was set, but is in none that the
+/// daemon has read: who comes under that name later is somebody else. What was set after the files
+/// were read may be for somebody of the next ones, and an organization whose file is not named may be
+/// on its way back.
 ///
 /// # Errors
 /// Those of the file.
 pub(super) fn remove_strangers(
     credentials: &CredentialStore,
+    configuration: &Configuration,
     register: &Register,
 ) -> Result<(), StoreError> {
     for user in credentials.users()?.into_keys() {
         let MailboxOwner { organization, entity } = &user;
-        let Some(alias) = register.alias_of(organization) else { continue };
-        if register.entity(organization, entity).is_none() {
-            credentials.remove_all_of(&user)?;
-            tracing::warn!(%alias, id = %entity, "password and tokens of somebody who was taken out of \
-                the file again before the daemon had read it are removed");
+        let mut organizations = configuration.organizations.iter().map(|it| &it.organization);
+        let Some(named) = organizations.find(|it| it.id.as_str() == &**organization) else {
+            continue;
+        };
+        let is_stranger = register.entity(organization, entity).is_none();
+        if is_stranger && credentials.remove_earlier(&user, configuration.read_at)? {
+            tracing::warn!(alias = named.alias, id = %entity, "password and tokens of somebody who was \
+                taken out of the file again before the daemon had read it are removed");
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::relays::{Relay, Relays};
+use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::store::{Destination, Purpose, QueuedMail};
 
@@ -154,7 +155,7 @@ impl Open {
 /// Lanes at whose destination a server has answered, and none was in trouble since.
 #[derive(Debug, Default)]
 pub(super) struct Proven {
-    since: HashMap<Lane, u64>,
+    since: HashMap<Lane, (u64, Timestamp)>,
     by_age: BTreeMap<u64, Lane>,
     next: u64,
 }
@@ -164,14 +165,19 @@ impl Proven {
         self.since.contains_key(lane)
     }
 
-    pub(super) fn add(&mut self, lane: &Lane) {
-        self.since.insert(lane.clone(), self.next);
+    /// Since when a lane is, if it is.
+    pub(super) fn since(&self, lane: &Lane) -> Option<Timestamp> {
+        self.since.get(lane).map(|(_, since)| *since)
+    }
+
+    pub(super) fn add(&mut self, lane: &Lane, now: Timestamp) {
+        self.since.insert(lane.clone(), (self.next, now));
         self.by_age.insert(self.next, lane.clone());
         self.next += 1;
     }
 
     pub(super) fn remove(&mut self, lane: &Lane) {
-        if let Some(number) = self.since.remove(lane) {
+        if let Some((number, _)) = self.since.remove(lane) {
             self.by_age.remove(&number);
         }
     }

@@ -159,9 +159,11 @@ impl Waiting {
     pub(super) fn add(&mut self, mut mail: QueuedMail) {
         self.under_way.remove(&mail.id);
         let lane = self.lane_of(&mail);
-        // Somebody has answered there since it was tried in vain, and while that was recorded.
-        let is_late = mail.state.is_servers_fault && self.proven.has(&lane);
-        if let Some(last) = mail.state.last_attempt.filter(|_| is_late) {
+        if mail.state.is_servers_fault
+            && let (Some(last), Some(since)) = (mail.state.last_attempt, self.proven.since(&lane))
+            && last < since
+        {
+            // Somebody has answered there since, while it was recorded that nobody did.
             mail.state.next_attempt = last;
         }
         self.due.insert((mail.state.next_attempt, mail.id));
@@ -342,9 +344,9 @@ impl Waiting {
         if let Some(state) = self.lanes.get_mut(lane) {
             state.ready.answered(is_back);
         }
-        self.set_proven(lane, true);
+        self.set_proven(lane, Some(now));
         if let Some(oldest) = self.proven.surplus() {
-            self.set_proven(&oldest, false);
+            self.set_proven(&oldest, None);
         }
         self.give_turn(lane);
         let sibling = lane.sibling();
@@ -366,7 +368,7 @@ impl Waiting {
     /// one connection until somebody does.
     pub(super) fn hold(&mut self, lane: &Lane, until: Timestamp) {
         self.release(lane);
-        self.set_proven(lane, false);
+        self.set_proven(lane, None);
         self.lanes.entry(lane.clone()).or_default().held_until = Some(until);
         self.held.insert((until, lane.clone()), ());
     }
@@ -497,13 +499,13 @@ impl Waiting {
     }
 
     /// Its connections, and its turn, count in its class.
-    fn set_proven(&mut self, lane: &Lane, is_proven: bool) {
+    fn set_proven(&mut self, lane: &Lane, since: Option<Timestamp>) {
         let before = self.class(lane);
-        if before.is_proven == is_proven {
+        if before.is_proven == since.is_some() {
             return;
         }
-        if is_proven {
-            self.proven.add(lane);
+        if let Some(since) = since {
+            self.proven.add(lane, since);
         } else {
             self.proven.remove(lane);
         }

@@ -120,7 +120,10 @@ impl Committer {
             if batch.is_empty() && large.is_empty() {
                 self.write_events(&[], &[]);
             }
-            let gathering = self.gathering.after(batch.len());
+            let commits = batch.len() + large.len();
+            // A round for something else says nothing of who comes.
+            let gathering =
+                if commits == 0 { Duration::ZERO } else { self.gathering.after(commits) };
             self.commit_batch(&mut batch);
             self.commit_batch(&mut large);
             if gathering > Duration::ZERO {

@@ -10,7 +10,10 @@ const COMPANY: usize = 4;
 /// How long the next sync waits for each of them, about what one takes to come, and for all.
 const GATHERING: Duration = Duration::from_micros(100);
 const LONGEST_GATHERING: Duration = Duration::from_millis(2);
-/// Rounds without waiting after one that waited in vain: those on the way take their time.
+/// As many as come in the longest time.
+const MOST_EXPECTED: usize = 20;
+/// Rounds without waiting after one to which few came that it waited for: those on the way take their
+/// time, or only say that they are.
 const ROUNDS_ALONE: usize = 8;
 
 /// How many are on the way to a commit.
@@ -43,24 +46,27 @@ impl Drop for Coming {
 #[derive(Debug)]
 pub(super) struct Gathering {
     company: Company,
-    has_waited: bool,
+    /// How many the last round waited for.
+    waited_for: usize,
     rounds_alone: usize,
 }
 
 impl Gathering {
     pub(super) fn new(company: Company) -> Self {
-        Self { company, has_waited: false, rounds_alone: 0 }
+        Self { company, waited_for: 0, rounds_alone: 0 }
     }
 
     /// How long the round after one of so many commits waits; asked before those are answered.
     pub(super) fn after(&mut self, commits: usize) -> Duration {
         self.rounds_alone = self.rounds_alone.saturating_sub(1);
-        if self.has_waited && commits < 2 {
+        let expected = self.waited_for.min(MOST_EXPECTED);
+        if expected > 0 && commits < (expected / 4).max(2) {
             self.rounds_alone = ROUNDS_ALONE;
         }
         let coming = commits.max(self.company.count());
-        self.has_waited = coming >= COMPANY && self.rounds_alone == 0;
-        if !self.has_waited {
+        let waits = coming >= COMPANY && self.rounds_alone == 0;
+        self.waited_for = if waits { coming } else { 0 };
+        if !waits {
             return Duration::ZERO;
         }
         (GATHERING.saturating_mul(u32::try_from(coming).unwrap_or(u32::MAX))).min(LONGEST_GATHERING)
@@ -85,6 +91,16 @@ mod tests {
         assert_eq!(waits(&company, &[1, 2, 4]), [true, true, true]);
         drop(coming.into_iter().next());
         assert_eq!(waits(&company, &[1, 2, 4]), [false, false, true]);
+    }
+
+    /// Two who send, among many who only began, are not held up by those.
+    #[test]
+    fn few_of_many_who_are_expected_do_not_wait_for_the_rest() {
+        let company = Company::default();
+        let _idle: Vec<_> = (0..30).map(|_| company.expect()).collect();
+        let waited = waits(&company, &[2; 20]);
+        assert_eq!(waited.iter().filter(|waits| **waits).count(), 3, "{waited:?}");
+        assert_eq!(waits(&company, &[5; 20]), [true; 20]);
     }
 
     #[test]

@@ -308,20 +308,28 @@ impl CredentialStore {
         .map(drop)
     }
 
-    /// Removes all that somebody can log in with, durably.
+    /// Removes all that somebody can log in with and that was set before a moment, durably. Says
+    /// whether there was anything.
     ///
     /// # Errors
     /// [`StoreError::Credentials`]
-    pub fn remove_all_of(&self, user: &MailboxOwner) -> Result<(), StoreError> {
+    pub fn remove_earlier(
+        &self,
+        user: &MailboxOwner,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
         self.with(|connection| {
-            let owner = params![user.organization, user.entity.to_string()];
+            let owner = params![user.organization, user.entity.to_string(), millis(before)];
             let change = connection.transaction()?;
-            for table in ["password", "token"] {
-                let removal =
-                    format!("DELETE FROM {table} WHERE organization = ?1 AND entity = ?2");
-                change.execute(&removal, owner)?;
+            let mut removed = 0;
+            for (table, set_at) in [("password", "set_at"), ("token", "created_at")] {
+                let removal = format!(
+                    "DELETE FROM {table} WHERE organization = ?1 AND entity = ?2 AND {set_at} < ?3"
+                );
+                removed += change.execute(&removal, owner)?;
             }
-            change.commit()
+            change.commit()?;
+            Ok(removed > 0)
         })
     }
 

@@ -94,7 +94,7 @@ pub enum StoreError {
     /// Another version has written the log.
     #[error(
         "{path} is of format {format}, which another version of mailweir has written; this one, {version}, \
-         reads format 2", version = env!("CARGO_PKG_VERSION")
+         reads format 3", version = env!("CARGO_PKG_VERSION")
     )]
     OtherFormat {
         /// Which file.

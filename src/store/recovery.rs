@@ -22,7 +22,7 @@ use super::mailbox::{Mailboxes, NewMailbox};
 use super::queued::QueuedMail;
 use super::segment::{Catalog, LoggedRecord, Scanner};
 use super::threads::spawn;
-use super::{Settings, StoreError, compact, durable};
+use super::{Settings, StoreError, compact};
 use crate::events::Lsn;
 use crate::events::sink::EventSink;
 
@@ -43,9 +43,6 @@ impl Recovered {
         settings: &Settings,
         events: &crate::events::Settings,
     ) -> Result<Self, StoreError> {
-        if durable::is_there(&layout.log())? {
-            Catalog::read(&layout.log())?.check_format()?;
-        }
         let mut index = Index::open(&layout.index())?;
         let indexed = index.cursor(Cursor::Indexed)?;
         let synced = index.cursor(Cursor::EventsSynced)?;

@@ -14,7 +14,7 @@ use super::{StoreError, damaged};
 use crate::events::Lsn;
 
 /// The first bytes of every segment.
-pub(super) const MAGIC: &[u8; 8] = b"mwlog-2\n";
+pub(super) const MAGIC: &[u8; 8] = b"mwlog-3\n";
 /// What the files of all versions begin with; the format's number and a line end follow.
 const ANY_FORMAT: &[u8; 6] = b"mwlog-";
 /// Octets of a segment's frame before its payload.

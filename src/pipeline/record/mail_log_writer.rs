@@ -2,10 +2,11 @@
 //! what it does between two steps of another message, and no message waits for it.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::heavy;
 use crate::pipeline::record::mail_log::{MailLog, OwnDelivery, write_settlement};
 use crate::queue::Settlement;
 
@@ -95,7 +96,13 @@ impl Shared {
 
     /// Writes what waits. Whoever keeps the guard may write after it.
     fn write(&self) -> MutexGuard<'_, ()> {
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = match self.writing.try_lock() {
+            Ok(writing) => writing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => heavy::beside_the_runtime(|| {
+                self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+            }),
+        };
         let messages = std::mem::take(&mut self.waiting().messages);
         messages.iter().for_each(MailLog::write);
         writing

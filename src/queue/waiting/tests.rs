@@ -332,6 +332,10 @@ fn what_a_destination_that_is_back_has_missed_while_it_was_recorded_goes_too() {
     assert_eq!(all(&mut waiting, at(1)), [""; 0], "that is no fault of the servers");
     waiting.add(QueuedMail { state: back, ..tried });
     assert_eq!(all(&mut waiting, at(1)), ["1.0.0.0"]);
+    // Whoever was tried after that has nothing to make up for.
+    let state = QueueState { last_attempt: Some(at(1)), next_attempt: at(60), ..state(true) };
+    waiting.add(QueuedMail { state, ..mail(3, "back.test", NOW) });
+    assert_eq!(all(&mut waiting, at(1)), [""; 0]);
 }
 
 #[test]

@@ -301,7 +301,8 @@ async fn a_segment_without_our_magic_number_is_told_not_cut() {
     for (magic, told) in [
         (b"mwlog-1\n", "is of format 1, which another version of mailweir has written"),
         (b"mwlog-9\n", "is of format 9, which another version of mailweir has written"),
-        (b"mwlog-2 ", "is damaged at byte 0"),
+        (b"mwlog-2\n", "is of format 2, which another version of mailweir has written"),
+        (b"mwlog-3 ", "is damaged at byte 0"),
         (b"\0\0\0\0\0\0\0\0", "is damaged at byte 0"),
     ] {
         bytes[..8].copy_from_slice(magic);

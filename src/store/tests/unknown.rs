@@ -201,11 +201,11 @@ async fn any_segment_of_another_format_stops_the_start_before_anything_is_writte
     store.close();
     let last = scratch.last_segment();
     let mut bytes = fs::read(&last).expect("reads");
-    bytes[..8].copy_from_slice(b"mwlog-3\n");
+    bytes[..8].copy_from_slice(b"mwlog-4\n");
     fs::write(&last, &bytes).expect("writes");
     let index = fs::read(scratch.settings.data_dir.join("index.sqlite")).expect("reads");
     let error = Store::open(&scratch.settings, &EventSettings::default()).expect_err("later");
-    assert!(error.to_string().contains("is of format 3"), "{error}");
+    assert!(error.to_string().contains("is of format 4"), "{error}");
     assert_eq!(fs::read(&last).expect("reads"), bytes);
     let after = fs::read(scratch.settings.data_dir.join("index.sqlite")).expect("reads");
     assert!(after == index, "the index is as it was");
