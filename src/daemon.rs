@@ -212,8 +212,8 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         let addresses = listen(&configuration.listeners, &shared, &stopped, &mut tasks).await?;
         let bound = addresses.values().copied().collect();
-        let (of_outcomes, keys) = (Arc::clone(&store), Arc::clone(&domain_keys));
-        let outcomes = Outcomes::new(of_outcomes, keys, Arc::clone(&snapshot), mail_log);
+        let keys = Arc::clone(&domain_keys);
+        let outcomes = Outcomes::new(Arc::clone(&store), keys, Arc::clone(&snapshot), mail_log);
         let asked = resolver.resolver();
         let lookups = watch::Sender::new(Arc::clone(&asked));
         let outbound =
@@ -290,8 +290,10 @@ impl Daemon {
         let facts = identities::facts(&configuration, &self.store.register(), SystemClock.now())?;
         let met_before = self.store.register();
         self.store.state(facts).await?;
-        let (credentials, register) = (&self.credentials, self.register());
-        heavy::beside_the_runtime(|| remove_strangers(credentials, &configuration, &register));
+        let register = self.register();
+        heavy::beside_the_runtime(|| {
+            remove_strangers(&self.credentials, &configuration, &register);
+        });
 
         let asked_for = Fixed::of(&configuration);
         let mut configuration = configuration;

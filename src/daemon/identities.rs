@@ -77,12 +77,14 @@ pub(super) fn remove_strangers(
 ) -> Result<(), StoreError> {
     for user in credentials.users()?.into_keys() {
         let MailboxOwner { organization, entity } = &user;
+        if register.entity(organization, entity).is_some() {
+            continue;
+        }
         let mut organizations = configuration.organizations.iter().map(|it| &it.organization);
         let Some(named) = organizations.find(|it| it.id.as_str() == &**organization) else {
             continue;
         };
-        let is_stranger = register.entity(organization, entity).is_none();
-        if is_stranger && credentials.remove_earlier(&user, configuration.read_at)? {
+        if credentials.remove_earlier(&user, configuration.read_at)? {
             tracing::warn!(alias = named.alias, id = %entity, "password and tokens of somebody who was \
                 taken out of the file again before the daemon had read it are removed");
         }
