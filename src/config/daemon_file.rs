@@ -491,7 +491,7 @@ impl std::str::FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        tracing_subscriber::EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+        text.parse::<tracing_subscriber::filter::Targets>().map_err(|error| error.to_string())?;
         // To tracing a lone word may also be a module, of which the rest is silent.
         let is_told = |part: &str| {
             part.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part.trim()))

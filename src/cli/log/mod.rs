@@ -8,9 +8,11 @@ use std::io;
 use anyhow::Context;
 use tracing::field::Field;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::harmless::harmless;
 use crate::config::{LogFormat, LogSettings};
@@ -22,15 +24,16 @@ pub(super) use writer::Log;
 /// log as it is.
 pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
     let log = Log::start(io::stderr()).context("starting the log")?;
-    let filter = EnvFilter::new(&settings.level);
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.entrance(is_of_mail));
+    let filter: Targets = settings.level.parse().context("the log's level")?;
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(log.entrance(is_of_mail));
     drop(match settings.format {
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            lines.with_ansi(false).fmt_fields(fields).try_init()
+            lines.with_ansi(false).fmt_fields(fields).finish().with(filter).try_init()
         }
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Json => lines.json().finish().with(filter).try_init(),
     });
     Ok(log)
 }
