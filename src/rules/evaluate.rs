@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::explain::Loss;
+use super::loss::Loss;
 use super::order::{Breadth, Rank};
 use super::pattern::{Party, Pattern};
 use super::rule::{Action, FieldOrder, Rule, RuleError};

@@ -4,14 +4,16 @@
 mod evaluate;
 mod explain;
 mod forwarding;
+mod loss;
 pub mod mailbox;
 mod order;
 mod pattern;
 mod rule;
 
 pub use evaluate::{AuthorField, Authors, Evaluation, RuleSet, Sender, Winner, check_together};
-pub use explain::{Explanation, Loss, Lost};
+pub use explain::{Explanation, Lost};
 pub use forwarding::{Withheld, may_go_on};
+pub use loss::Loss;
 pub use pattern::{Party, Pattern, PatternError};
 pub use rule::{
     Action, FieldOrder, InboundAction, InboundRule, OutboundAction, OutboundRule, Rule, RuleError,

@@ -3,9 +3,9 @@
 
 use super::budget::NetworkPlace;
 use super::handler::{Credentials, Handler, MessageRefusal, Refusal, SessionRefusal};
-use super::listener::Shared;
 use super::reason::Reason;
 use super::settings::Limits;
+use super::shared::Shared;
 use crate::id::TraceId;
 use crate::mail::{EnvelopeRecipient, Login, MailParameters, Peer, ReversePath};
 

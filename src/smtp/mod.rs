@@ -28,6 +28,8 @@ mod patience;
 mod proxy;
 mod reply;
 mod session;
+mod shared;
+mod stop;
 mod tls;
 mod turns;
 mod waited;
@@ -37,8 +39,9 @@ pub(crate) use budget::network_of;
 
 pub use authorities::{AuthoritiesError, certificate_authorities};
 pub use certificate::ServerCertificate;
-pub use listener::{Listener, Shared};
+pub use listener::Listener;
 pub use settings::{Limits, ListenerSettings, Protocol, TlsSettings};
+pub use shared::Shared;
 pub use tls::{ServerPair, Tls, TlsError, WATCH_INTERVAL};
 
 #[cfg(any(test, fuzzing))]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::listener::stopped;
 use super::reason::Reason;
+use super::stop::stopped;
 
 /// How long a message in progress may take once the daemon is stopping.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);

@@ -22,9 +22,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::listener::stopped;
 use super::not_pem::{self, Wanted};
 use super::settings::TlsSettings;
+use super::stop::stopped;
 use crate::files::read_regular;
 use crate::mail::Domain;
 

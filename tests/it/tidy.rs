@@ -1,6 +1,6 @@
 //! What keeps the house in order: the doors between rooms, and tables that must agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,16 +38,25 @@ fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| floor.contains(&room))
 }
 
-/// The rooms that a text names: `crate::room`, and `crate::{room, other::…}`.
+/// The rooms that a text names.
 fn named_rooms(text: &str) -> BTreeSet<String> {
-    let mut rooms = BTreeSet::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + 7..];
+    names_after("crate::", text).into_iter().filter(|room| floor(room).is_some()).collect()
+}
+
+/// What a text names behind a door: `crate::room`, and `crate::{room, other::…}`.
+fn names_after(door: &str, text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices(door) {
+        // Of `super::super::` the second is not one step up, but part of two.
+        if text[..at].ends_with("super::") {
+            continue;
+        }
+        let rest = &text[at + door.len()..];
         let word = |text: &str| {
             text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
         };
         let Some(list) = rest.strip_prefix('{') else {
-            rooms.insert(word(rest));
+            names.insert(word(rest));
             continue;
         };
         let mut depth = 1;
@@ -58,7 +67,7 @@ fn named_rooms(text: &str) -> BTreeSet<String> {
                 '}' => depth -= 1,
                 ',' if depth == 1 => start = true,
                 c if start && c.is_alphanumeric() => {
-                    rooms.insert(word(&list[at..]));
+                    names.insert(word(&list[at..]));
                     start = false;
                 }
                 _ => {}
@@ -68,7 +77,7 @@ fn named_rooms(text: &str) -> BTreeSet<String> {
             }
         }
     }
-    rooms.into_iter().filter(|room| floor(room).is_some()).collect()
+    names
 }
 
 #[test]
@@ -79,21 +88,75 @@ fn a_room_uses_only_the_rooms_below_it() {
         let room = inside.iter().next().expect("a name").to_string_lossy().replace(".rs", "");
         let is_test = inside.iter().any(|part| part.to_string_lossy().starts_with("tests"));
         let Some(own) = floor(&room).filter(|_| !is_test) else { continue };
-        let text = fs::read_to_string(&path).expect("reads");
-        // A module of tests in the file stands at its end; `mod tests;` does not.
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let code: String = code
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        for other in named_rooms(&code) {
+        for other in named_rooms(&code_of(&path)) {
             if other != room && floor(&other).is_some_and(|floor| floor >= own) {
                 trespassers.push(format!("{} uses {other}", inside.display()));
             }
         }
     }
     assert!(trespassers.is_empty(), "{trespassers:#?}");
+}
+
+/// Rooms whose files may still use each other in a circle.
+const WITH_CIRCLES: &[&str] = &["store"];
+
+/// The files of a room that one of them uses: `super::name` where it stands in the room itself, and
+/// `crate::room::name` anywhere. A folder beside a file counts as that file.
+fn used_files(room: &str, inside: &Path, files: &BTreeSet<String>) -> BTreeSet<String> {
+    let code = code_of(&root().join("src").join(inside));
+    // One step up from a file in the room, two from one in a folder of it.
+    let up = "super::".repeat(inside.components().count() - 1);
+    let named = names_after(&up, &code).into_iter();
+    let named = named.chain(names_after(&format!("crate::{room}::"), &code));
+    named.filter(|name| files.contains(name)).collect()
+}
+
+/// A file's code: without comments, and without the module of tests at its end.
+fn code_of(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("reads");
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn files_of_a_room_use_each_other_in_one_direction() {
+    let mut circles = Vec::new();
+    for room in FLOORS.iter().copied().flatten().filter(|room| !WITH_CIRCLES.contains(room)) {
+        let folder = root().join("src").join(room);
+        if !folder.is_dir() {
+            continue;
+        }
+        let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let paths = files_below(&folder);
+        let inside = |path: &Path| path.strip_prefix(root().join("src")).expect("below").to_owned();
+        // `room/name.rs` and what is in `room/name/` are one file of the room.
+        let name_of = |inside: &Path| {
+            let name = inside.iter().nth(1).expect("a name").to_string_lossy();
+            name.trim_end_matches(".rs").to_owned()
+        };
+        let files: BTreeSet<String> = paths.iter().map(|path| name_of(&inside(path))).collect();
+        for path in &paths {
+            let inside = inside(path);
+            let name = name_of(&inside);
+            let is_test = inside.iter().any(|part| part.to_string_lossy().contains("tests"));
+            if !is_test && name != "mod" && name != "fuzz" {
+                uses.entry(name).or_default().extend(used_files(room, &inside, &files));
+            }
+        }
+        // Take away files that use none of those left; what remains stands in circles, or above one.
+        while let Some(name) = uses
+            .iter()
+            .find(|(name, used)| used.iter().all(|used| used == *name || !uses.contains_key(used)))
+            .map(|(name, _)| name.clone())
+        {
+            uses.remove(&name);
+        }
+        if !uses.is_empty() {
+            circles.push(format!("{room}: {uses:?}"));
+        }
+    }
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 /// The floors of the pipeline, the lowest first. A message goes up once: what is known of it, its way
