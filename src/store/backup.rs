@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::compact;
 use super::credentials::{CREDENTIALS_FILE, CredentialStore};
+use super::header::HEADER;
 use super::index::{Cursor, Index};
 use super::keys::Keyring;
 use super::layout::{DOMAIN_KEYS, Layout, lock_folder};
+use super::log::begin_next_epoch;
 use super::segment::{Catalog, Scanned, Scanner, first_damage};
 use super::{Settings, StoreError, durable};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -149,6 +151,9 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     for file in &manifest.files {
         copier.copy(&backup.join(&file.path), u64::MAX)?;
     }
+    // What was written since the backup was made, or by another restore of it, is of another life.
+    durable::create_dir(&layout.log())?;
+    begin_next_epoch(&layout.log())?;
     layout.bind_to_check(&manifest.key_check)?;
     Ok(manifest)
 }
@@ -264,16 +269,18 @@ impl Copier<'_> {
         for file in closed {
             self.copy(&file.path, file.bytes)?;
         }
-        let mut end = last.base + last.start().min(last.bytes);
+        catalog.chain()?;
+        let mut end = last.position_at(HEADER.min(last.bytes));
         let mut scanner = Scanner::over(vec![last.clone()], Lsn(0))?;
         while let Some(Scanned::Frame { next, .. }) = scanner.next()? {
             end = next.0;
         }
         if end < acknowledged.0 {
             let problem = "a record that was acknowledged is not whole";
-            return Err(super::damaged(&last.path, end - last.base, problem));
+            return Err(super::damaged(&last.path, last.offset_of(Lsn(end)), problem));
         }
-        let length = if last.pack.is_some() { last.bytes } else { end - last.base };
+        let is_all = last.pack.is_some() || last.bytes < HEADER;
+        let length = if is_all { last.bytes } else { last.offset_of(Lsn(end)) };
         self.copy(&last.path, length)?;
         Ok(Lsn(end))
     }

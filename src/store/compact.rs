@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::codec::{self, Decoded};
 use super::entry::{MessageRef, RecordHead, SealedBlob};
+use super::header::Header;
 use super::index::{Changed, Changes, Index};
 use super::pack::{PackWriter, Trailer};
 use super::queued::{QueueChange, QueueId, SealedQueued};
@@ -129,7 +130,7 @@ impl Compactor<'_> {
             expired_before: self.expired_before,
             senders_before: self.senders_before,
         };
-        let mut pack = PackWriter::create(&self.log_dir, positions.start)?;
+        let mut pack = PackWriter::create(&self.log_dir, &header_of(catalog, first, last)?)?;
         let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
             Some(newest) => {
                 pack.finish(Trailer {
@@ -209,6 +210,18 @@ impl Compactor<'_> {
         }
         Ok(Some(newest))
     }
+}
+
+/// The header of a pack that takes the place of the files from `first` to `last`.
+fn header_of(catalog: &Catalog, first: &Segment, last: &Segment) -> Result<Header, StoreError> {
+    let whole = |file: &Segment| {
+        let header = file.header()?;
+        header.ok_or_else(|| damaged(&file.path, 0, "its header is not whole"))
+    };
+    let epoch = catalog.chain()?.epoch;
+    let (first, last) = (whole(first)?, whole(last)?);
+    let generation = first.generation.max(last.generation) + 1;
+    Ok(first.of_pack(&last, epoch, generation))
 }
 
 /// When a segment was last written to.

@@ -72,7 +72,7 @@ impl Store {
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
         if durable::is_there(&layout.log())? {
-            Catalog::read(&layout.log())?.check_format()?;
+            Catalog::read(&layout.log())?.chain()?;
         }
         // Before anything is written: on a full disk this is the room to start in.
         durable::remove_unfinished(&layout.log())?;

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use super::codec::{self, Decoded};
+use super::header::{HEADER, Header};
 use super::index::messages_of;
 use super::log::{Frame, Log};
 use super::pack::Trailer;
-use super::segment::{Catalog, FRAME_HEADER, MAGIC, Scanned, Scanner};
+use super::segment::{Catalog, FIRST, FRAME_HEADER, Scanned, Scanner};
 use crate::events::Lsn;
 use crate::fuzz::scratch;
 
@@ -16,7 +17,7 @@ const SEGMENT_BYTES: u64 = 1 << 30;
 /// What separates the payloads in an input.
 const SEPARATOR: &[u8] = b"\n--\n";
 
-/// A segment, by the first octet: `r`, the file itself; `p`, twelve octets that a trailer's numbers are made of, then what stands before the
+/// A segment, by the first octet: `h`, the file itself; `r`, what stands behind its header; `p`, twelve octets that a trailer's numbers are made of, then what stands before the
 /// trailer of a pack; `f`, payloads to be framed; `m`, four
 /// octets that say which octet of the framed payloads is altered and how, then the payloads.
 ///
@@ -24,7 +25,8 @@ const SEPARATOR: &[u8] = b"\n--\n";
 /// than the file, and after an opening for writing the log is whole and goes on where it ended.
 pub fn segment(input: &[u8]) {
     match input {
-        [b'r', file @ ..] => drop(checked_scan(file)),
+        [b'h', file @ ..] => drop(checked_scan(file)),
+        [b'r', frames @ ..] => drop(checked_scan(&[&header(), frames].concat())),
         [b'p', input @ ..] => scan_pack(input),
         [b'f', texts @ ..] => {
             let (payloads, file) = framed(texts);
@@ -34,8 +36,8 @@ pub fn segment(input: &[u8]) {
         }
         [b'm', high, low, flip, cut, texts @ ..] => {
             let (payloads, mut file) = framed(texts);
-            let altered = usize::from(u16::from_be_bytes([*high, *low])).max(MAGIC.len());
-            file.truncate(file.len().saturating_sub(usize::from(*cut)).max(MAGIC.len()));
+            let altered = usize::from(u16::from_be_bytes([*high, *low])).max(HEADER as usize);
+            file.truncate(file.len().saturating_sub(usize::from(*cut)).max(HEADER as usize));
             file.get_mut(altered).into_iter().for_each(|octet| *octet ^= flip);
             let scan = checked_scan(&file);
             let whole = whole_before(&payloads, altered.min(file.len()));
@@ -53,11 +55,11 @@ fn scan_pack(input: &[u8]) {
     let mut numbers = numbers.iter().map(|pair| u64::from(u16::from_be_bytes(*pair)));
     let mut number = || numbers.next().unwrap_or_default();
     let (end, considered, table, count) = (number(), number(), number(), number());
-    let entries = body.get((table as usize).saturating_sub(MAGIC.len())..).unwrap_or_default();
+    let entries = body.get((table as usize).saturating_sub(HEADER as usize)..).unwrap_or_default();
     let table_crc = crc32fast::hash(entries);
     let trailer = Trailer { end, considered, table, count, table_crc, ..Trailer::default() };
     let dir = scratch("segment");
-    let file = [MAGIC, body, &trailer.encode()].concat();
+    let file = [&header(), body, &trailer.encode()].concat();
     fs::write(dir.join(format!("{:016x}.pack", 0)), file).expect("writes");
     if let Ok(mut scanner) = Scanner::new(&dir, Lsn(0)) {
         while let Ok(Some(scanned)) = scanner.next() {
@@ -71,9 +73,19 @@ fn scan_pack(input: &[u8]) {
     fs::remove_dir_all(&dir).expect("is there");
 }
 
+fn header() -> Vec<u8> {
+    Header::first().expect("random").encode()
+}
+
+/// Whether a file begins as ours do, or is what a crash leaves of one.
+fn is_ours(file: &[u8]) -> bool {
+    let is_short = file.len() as u64 <= HEADER && !file.starts_with(b"mwlog-");
+    is_short || file.starts_with(&Header::first().expect("random").encode()[..12])
+}
+
 /// Payloads made of an input's texts, and the segment that holds them.
 fn framed(texts: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let mut file = MAGIC.to_vec();
+    let mut file = header();
     let mut payloads = Vec::new();
     for text in split(texts) {
         let payload = payload(text);
@@ -107,7 +119,7 @@ fn payload(text: &[u8]) -> Vec<u8> {
 
 /// How many frames end at or before `offset`.
 fn whole_before(payloads: &[Vec<u8>], offset: usize) -> usize {
-    let mut end = MAGIC.len();
+    let mut end = HEADER as usize;
     let ends_before = |payload: &&Vec<u8>| {
         end += FRAME_HEADER as usize + payload.len();
         end <= offset
@@ -130,7 +142,7 @@ fn checked_scan(file: &[u8]) -> Scan {
     let found = scan(&dir, file.len() as u64);
     match &found {
         Ok(found) => assert_opens(&dir, found),
-        Err(_) => assert!(!file.starts_with(MAGIC), "a last segment's end is torn, not an error"),
+        Err(_) => assert!(!is_ours(file), "a last segment's end is torn, not an error"),
     }
     fs::remove_dir_all(&dir).expect("is there");
     let found = found.unwrap_or_default();
@@ -141,7 +153,7 @@ fn checked_scan(file: &[u8]) -> Scan {
 /// The log's writing end stands where its whole frames end, and what it writes is read.
 fn assert_opens(dir: &Path, found: &Scan) {
     let mut log = Log::open(dir, SEGMENT_BYTES, Lsn(0), Lsn(0)).expect("a torn end is cut off");
-    assert_eq!(log.end(), found.end.max(Lsn(MAGIC.len() as u64)));
+    assert_eq!(log.end(), found.end.max(Lsn(FIRST)));
     let frame = Frame::new(vec![b"next".to_vec()]).expect("short");
     log.append(&[&frame]).expect("appends");
     let after = scan(dir, u64::MAX).expect("is whole");
@@ -158,14 +170,14 @@ fn scan(dir: &Path, file_length: u64) -> Result<Scan, super::StoreError> {
             Scanned::Frame { lsn, next, payload } => {
                 assert_eq!(found.torn_at, None, "a frame after the torn end");
                 assert!(lsn >= found.end && next > lsn, "positions rise");
-                assert!(next.0 <= file_length, "a frame ends after its file");
+                assert!(next.0 - FIRST + HEADER <= file_length, "a frame ends after its file");
                 assert_eq!(next.0 - lsn.0, FRAME_HEADER + payload.len() as u64);
                 assert_decodes(dir, lsn, &payload);
                 found.payloads.push(payload);
                 found.end = next;
             }
             Scanned::Torn { offset, .. } => {
-                assert!(offset >= found.end.0, "torn within a frame");
+                assert!(offset + FIRST >= found.end.0 + HEADER, "torn within a frame");
                 found.torn_at = Some(offset);
             }
         }

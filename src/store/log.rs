@@ -1,16 +1,20 @@
 //! The append-only log's writing end: segments of checksummed frames.
 //!
-//! A segment is a file named after the position of its first byte; its frames follow a magic
-//! number. A frame is `length u32, crc32 u32, payload`, little-endian; what a payload says is
+//! A segment is a file named after the position of its first byte; its frames follow a header
+//! (`header`). A frame is `length u32, crc32 u32, payload`, little-endian; what a payload says is
 //! `codec`'s business. A frame is written once and never changed.
 
 use std::fs::{self, File};
-use std::io::{IoSlice, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, IoSlice, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::segment::{Catalog, FRAME_HEADER, MAGIC, SUFFIX, Scanned, Scanner};
+use super::header::{Epoch, HEADER, Header};
+use super::segment::{Catalog, FIRST, FRAME_HEADER, SUFFIX, Scanned, Scanner};
 use super::{StoreError, damaged, durable};
 use crate::events::Lsn;
+
+/// Stands in the log's folder while the next write has to begin another epoch.
+const NEXT_EPOCH: &str = "next-epoch";
 
 /// A frame, ready to be written.
 #[derive(Debug)]
@@ -56,8 +60,12 @@ pub(super) struct Log {
     segment_bytes: u64,
     path: PathBuf,
     file: File,
-    base: u64,
+    header: Header,
     length: u64,
+    /// What is written next is of another epoch, or may be of a kind that the segment's header does not
+    /// name, so it stands in another segment.
+    is_closed: bool,
+    next_epoch: Epoch,
     /// A failed write could not be cut off, so the file does not end where the log does.
     is_ragged: bool,
 }
@@ -79,49 +87,88 @@ impl Log {
             durable::remove_if_there(path)?;
         }
         if catalog.segments.is_empty() {
-            return Self::create_segment(dir.into(), segment_bytes, 0);
+            return Self::create_segment(dir.into(), segment_bytes, Header::first()?);
         }
         let mut scanner = Scanner::new(dir, from)?;
         while let Some(scanned) = scanner.next()? {
-            if let Scanned::Torn { path, base, offset } = scanned {
-                if base + offset < acknowledged.0 {
+            if let Scanned::Torn { path, offset, lsn } = scanned {
+                if lsn < acknowledged {
                     return Err(damaged(
                         &path,
                         offset,
                         "a record that was acknowledged is not whole",
                     ));
                 }
+                let noted = begin_next_epoch(dir);
                 set_aside(&path, offset)?;
+                match noted {
+                    // What was cut off has left some.
+                    Err(error) if error.is_out_of_space() => begin_next_epoch(dir)?,
+                    noted => noted?,
+                }
             }
         }
-        let mut catalog = Catalog::read(dir)?;
+        Self::go_on(dir, segment_bytes, Catalog::read(dir)?)
+    }
+
+    /// Opens a log whose end is whole.
+    fn go_on(dir: &Path, segment_bytes: u64, mut catalog: Catalog) -> Result<Self, StoreError> {
+        let chain = catalog.chain()?;
+        if let Some(path) = &chain.unfinished {
+            // Not even its header had reached the disk when the power went.
+            fs::remove_file(path).map_err(StoreError::file(path))?;
+            catalog.segments.pop();
+        }
+        let is_epoch_over = durable::is_there(&dir.join(NEXT_EPOCH))?;
+        let epoch = if is_epoch_over { chain.epoch.next()? } else { chain.epoch };
+        let Some(header) = chain.last else {
+            return Self::create_segment(dir.into(), segment_bytes, Header::first()?);
+        };
         let end = catalog.end().0;
         let Some(last) = catalog.segments.pop().filter(|last| last.pack.is_none()) else {
-            return Self::create_segment(dir.into(), segment_bytes, end);
+            return Self::create_segment(dir.into(), segment_bytes, header.after(end, epoch));
         };
-        if last.bytes < MAGIC.len() as u64 {
-            // Not even its first bytes had reached the disk when the power went.
-            fs::remove_file(&last.path).map_err(StoreError::file(&last.path))?;
-            return Self::create_segment(dir.into(), segment_bytes, last.base);
-        }
         let file = durable::open_append(&last.path)?;
         // A killed process may have left frames in the page cache alone; from here on they count.
         file.sync_data().map_err(StoreError::file(&last.path))?;
-        let (base, length) = (last.base, last.bytes);
-        let dir = dir.into();
-        Ok(Self { dir, segment_bytes, path: last.path, file, base, length, is_ragged: false })
+        Ok(Self {
+            dir: dir.into(),
+            segment_bytes,
+            path: last.path,
+            file,
+            is_closed: is_epoch_over || !header.takes_all(),
+            next_epoch: epoch,
+            header,
+            length: last.bytes,
+            is_ragged: false,
+        })
     }
 
-    fn create_segment(dir: PathBuf, segment_bytes: u64, base: u64) -> Result<Self, StoreError> {
-        let path = dir.join(format!("{base:016x}.{SUFFIX}"));
-        let file = durable::create_file(&path, MAGIC)?;
-        let length = MAGIC.len() as u64;
-        Ok(Self { dir, segment_bytes, path, file, base, length, is_ragged: false })
+    fn create_segment(
+        dir: PathBuf,
+        segment_bytes: u64,
+        header: Header,
+    ) -> Result<Self, StoreError> {
+        let path = dir.join(format!("{:016x}.{SUFFIX}", header.base));
+        let file = durable::create_file(&path, &header.encode())?;
+        // If it comes back after a power loss, one more epoch begins.
+        durable::remove_if_there(&dir.join(NEXT_EPOCH))?;
+        Ok(Self {
+            dir,
+            segment_bytes,
+            path,
+            file,
+            next_epoch: header.epoch,
+            header,
+            length: HEADER,
+            is_closed: false,
+            is_ragged: false,
+        })
     }
 
     /// Where the next frame will stand.
     pub(super) fn end(&self) -> Lsn {
-        Lsn(self.base + self.length)
+        Lsn(self.header.base + FIRST + self.length - HEADER)
     }
 
     /// The folder that the segments are in.
@@ -140,9 +187,9 @@ impl Log {
         if self.is_ragged {
             self.cut_off()?;
         }
-        if self.length >= self.segment_bytes {
-            let next = self.end().0;
-            *self = Self::create_segment(self.dir.clone(), self.segment_bytes, next)?;
+        if self.is_closed || self.length >= self.segment_bytes {
+            let header = self.header.after(self.end().0, self.next_epoch);
+            *self = Self::create_segment(self.dir.clone(), self.segment_bytes, header)?;
         }
         let mut slices: Vec<IoSlice<'_>> =
             frames.iter().flat_map(|frame| &frame.parts).map(|part| IoSlice::new(part)).collect();
@@ -169,6 +216,16 @@ impl Log {
     /// Makes all that was appended durable. After an error nobody knows what is on disk.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.file.sync_data().map_err(StoreError::file(&self.path))
+    }
+}
+
+/// Notes, durably, that what is written next is of another epoch: what was written after this moment's
+/// end of the log, or elsewhere since it was copied, must never stand for what comes.
+pub(super) fn begin_next_epoch(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(NEXT_EPOCH);
+    match durable::create_file(&path, &[]) {
+        Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
     }
 }
 

@@ -18,6 +18,7 @@ mod door;
 mod durable;
 mod entry;
 pub mod fsck;
+mod header;
 mod index;
 mod indexer;
 mod keeper;
@@ -93,14 +94,30 @@ pub enum StoreError {
     },
     /// Another version has written the log.
     #[error(
-        "{path} is of format {format}, which another version of mailweir has written; this one, {version}, \
-         reads format 3", version = env!("CARGO_PKG_VERSION")
+        "{path} is of log format {format}, which {writer}; this one, {version}, reads format 4: put that \
+         program back, or move the data folder away", version = env!("CARGO_PKG_VERSION")
     )]
     OtherFormat {
         /// Which file.
         path: PathBuf,
         /// The number of its format.
         format: char,
+        /// Who has written it.
+        writer: String,
+    },
+    /// A file of the log may hold what this version does not know.
+    #[error(
+        "{path} may hold {what}, which this mailweir, {version}, does not know: mailweir {writer} has \
+         written it, so put that program back or restore a backup from before it",
+        version = env!("CARGO_PKG_VERSION")
+    )]
+    LaterKind {
+        /// Which file.
+        path: PathBuf,
+        /// What it may hold.
+        what: String,
+        /// The version of the program that wrote it.
+        writer: String,
     },
     /// A record has something in it that this version does not know.
     #[error(

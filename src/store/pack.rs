@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::segment::MAGIC;
+use super::header::{HEADER, Header};
 use super::{StoreError, damaged, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
@@ -169,15 +169,15 @@ pub(super) struct PackWriter {
 }
 
 impl PackWriter {
-    /// Begins the pack whose first position is `base`.
-    pub(super) fn create(dir: &Path, base: u64) -> Result<Self, StoreError> {
-        let path = dir.join(format!("{base:016x}.{SUFFIX}"));
+    /// Begins the pack that has this header.
+    pub(super) fn create(dir: &Path, header: &Header) -> Result<Self, StoreError> {
+        let path = dir.join(format!("{:016x}.{SUFFIX}", header.base));
         let unfinished = path.with_extension("pack.new");
         // What an interrupted attempt left.
         durable::remove_if_there(&unfinished)?;
-        let file = durable::create_file(&unfinished, MAGIC)?;
-        let length = MAGIC.len() as u64;
-        Ok(Self { path, unfinished, file, buffer: Vec::new(), length, table: Vec::new() })
+        let file = durable::create_file(&unfinished, &header.encode())?;
+        let (buffer, table) = (Vec::new(), Vec::new());
+        Ok(Self { path, unfinished, file, buffer, length: HEADER, table })
     }
 
     /// Adds a frame.

@@ -96,6 +96,7 @@ impl Reader {
         let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
         let mut listed_beyond = Vec::new();
         let catalog = Catalog::read(&layout.log())?;
+        catalog.chain()?;
         let from = index.cursor(Cursor::Indexed)?;
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
         while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record()? {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::codec::{self, Decoded};
+use super::header::{Epoch, HEADER, Header};
 use super::pack::{self, PACK_HEADER, Trailer};
 use super::{StoreError, damaged};
 use crate::events::Lsn;
 
-/// The first bytes of every segment.
-pub(super) const MAGIC: &[u8; 8] = b"mwlog-3\n";
-/// What the files of all versions begin with; the format's number and a line end follow.
-const ANY_FORMAT: &[u8; 6] = b"mwlog-";
+/// How far behind a segment's base the position of its first frame is. Positions do not count how long
+/// a header is.
+pub(super) const FIRST: u64 = 8;
 /// Octets of a segment's frame before its payload.
 pub(super) const FRAME_HEADER: u64 = 8;
 /// How a segment's file name ends.
@@ -52,13 +52,37 @@ impl Segment {
             .ok_or_else(|| damaged(&path, 0, "its name is not a position"))?;
         let bytes = fs::metadata(&path).map_err(StoreError::file(&path))?.len();
         let pack = is_pack.then(|| Trailer::read(&path)).transpose()?;
-        let end = pack.as_ref().map_or(base + bytes, |trailer| trailer.end);
-        Ok(Some(Self { path, base, end, bytes, pack }))
+        let mut segment = Self { path, base, end: base, bytes, pack };
+        segment.end =
+            segment.pack.as_ref().map_or(segment.position_at(bytes), |trailer| trailer.end);
+        Ok(Some(segment))
     }
 
-    /// The first frame's place in the file.
-    pub(super) fn start(&self) -> u64 {
-        MAGIC.len() as u64
+    /// The position of what stands at a place of a segment's file.
+    pub(super) fn position_at(&self, offset: u64) -> u64 {
+        self.base + offset.saturating_sub(HEADER - FIRST)
+    }
+
+    /// Where in a segment's file a position is; that of the first frame for those before it.
+    pub(super) fn offset_of(&self, lsn: Lsn) -> u64 {
+        lsn.0.saturating_sub(self.base).max(FIRST) - FIRST + HEADER
+    }
+
+    /// Its header; `None` if a crash came before it was whole, so that nothing stands behind it.
+    pub(super) fn header(&self) -> Result<Option<Header>, StoreError> {
+        let file = File::open(&self.path).map_err(StoreError::file(&self.path))?;
+        self.header_of(&file)
+    }
+
+    fn header_of(&self, file: &File) -> Result<Option<Header>, StoreError> {
+        let header = Header::read(file, &self.path, self.bytes)?;
+        if header.is_none() && self.pack.is_some() {
+            return Err(damaged(&self.path, 0, "it does not begin as a file of the log does"));
+        }
+        if header.as_ref().is_some_and(|header| header.base != self.base) {
+            return Err(damaged(&self.path, 0, "its header is of a file of another name"));
+        }
+        Ok(header)
     }
 
     /// Where the frames end in the file.
@@ -66,7 +90,7 @@ impl Segment {
         self.pack.as_ref().map_or(self.bytes, |trailer| trailer.table)
     }
 
-    fn header(&self) -> u64 {
+    fn frame_header(&self) -> u64 {
         if self.pack.is_some() { PACK_HEADER } else { FRAME_HEADER }
     }
 }
@@ -93,18 +117,27 @@ impl Catalog {
         listed
     }
 
-    /// Whether all files are of the format that this version reads and writes: a later version may have
-    /// written the last ones. It is looked at before anything is made anew for a log that cannot be
-    /// read.
+    /// Reads the headers of all files: that this version knows all that may stand in them, also behind
+    /// the index's cursor, since a later version may have written there; and that each continues the
+    /// one before it. It is done before anything is opened for writing or made anew.
     ///
     /// # Errors
-    /// [`StoreError::OtherFormat`]; a file that is none of the log.
-    pub(super) fn check_format(&self) -> Result<(), StoreError> {
-        for segment in &self.segments {
-            let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-            check_magic(segment, &file)?;
+    /// [`StoreError::OtherFormat`], [`StoreError::LaterKind`]; a file that is none of this log.
+    pub(super) fn chain(&self) -> Result<Chain, StoreError> {
+        let mut chain = Chain::default();
+        let mut end = 0;
+        for (number, segment) in self.segments.iter().enumerate() {
+            let Some(header) = segment.header()? else {
+                if number + 1 < self.segments.len() {
+                    return Err(damaged(&segment.path, 0, "its header is not whole"));
+                }
+                chain.unfinished = Some(segment.path.clone());
+                break;
+            };
+            chain.link(header, end).map_err(|problem| damaged(&segment.path, 0, problem))?;
+            end = segment.end;
         }
-        Ok(())
+        Ok(chain)
     }
 
     fn list(dir: &Path) -> Result<Self, StoreError> {
@@ -151,19 +184,58 @@ impl Catalog {
         let missing = || StoreError::NotFound(format!("the log has no record {lsn}"));
         let segment = self.segment_of(lsn).ok_or_else(missing)?;
         let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-        check_magic(segment, &file)?;
+        segment.header_of(&file)?;
         let at = match &segment.pack {
-            None => lsn.0 - segment.base,
+            None => segment.offset_of(lsn),
             Some(trailer) => pack::find(&file, &segment.path, trailer, lsn)?.ok_or_else(missing)?,
         };
         let mut length = [0; 4];
         file.read_exact_at(&mut length, at).map_err(StoreError::file(&segment.path))?;
-        let start = at + segment.header();
+        let start = at + segment.frame_header();
         let length = u64::from(u32::from_le_bytes(length));
         if start + length > segment.frames_end() {
             return Err(damaged(&segment.path, at, "a record ends before its content does"));
         }
         Ok(StoredFrame { file, path: segment.path.clone(), start, length })
+    }
+}
+
+/// What the headers of a log say together.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    /// The first file's.
+    pub(super) first: Option<Header>,
+    /// The last file's that has one.
+    pub(super) last: Option<Header>,
+    /// The newest epoch.
+    pub(super) epoch: Epoch,
+    /// The last file, if a crash came before its header was whole.
+    pub(super) unfinished: Option<PathBuf>,
+}
+
+impl Chain {
+    /// Adds the header of the next file; the one before it ends at `end`.
+    fn link(&mut self, header: Header, end: u64) -> Result<(), &'static str> {
+        if header.continues != end || header.base != end {
+            return Err("it continues from elsewhere than where the file before it ends");
+        }
+        let before = self.last.as_ref().map(|last| last.ends_in).unwrap_or_default();
+        if self.first.as_ref().is_some_and(|first| first.folder != header.folder) {
+            return Err("it is of another data folder");
+        }
+        let begins_epoch = header.ends_in.number > before.number;
+        if header.follows != before.id || !(begins_epoch || header.ends_in == before) {
+            return Err("it is of another life of this data folder");
+        }
+        if header.epoch.number == self.epoch.number && header.epoch != self.epoch {
+            return Err("it is of another life of this data folder");
+        }
+        if header.epoch.number > self.epoch.number {
+            self.epoch = header.epoch;
+        }
+        self.first.get_or_insert_with(|| header.clone());
+        self.last = Some(header);
+        Ok(())
     }
 }
 
@@ -224,7 +296,7 @@ pub(super) enum Scanned {
     /// A whole frame's payload.
     Frame { lsn: Lsn, next: Lsn, payload: Vec<u8> },
     /// The rest of the last segment is not a whole frame: a write that did not end.
-    Torn { path: Arc<Path>, base: u64, offset: u64 },
+    Torn { path: Arc<Path>, offset: u64, lsn: Lsn },
 }
 
 /// A whole record, as a scan comes upon it.
@@ -254,10 +326,10 @@ impl Scanner {
         self.current = None;
         if let Some(segment) = self.segments.next() {
             let mut file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-            check_magic(&segment, &file)?;
+            segment.header_of(&file)?;
             let offset = match &segment.pack {
                 Some(trailer) => pack::find_from(&file, &segment.path, trailer, from)?,
-                None => from.0.saturating_sub(segment.base).max(segment.start()),
+                None => segment.offset_of(from),
             };
             file.seek(SeekFrom::Start(offset)).map_err(StoreError::file(&segment.path))?;
             let file = BufReader::with_capacity(READ_BUFFER, file);
@@ -279,11 +351,12 @@ impl Scanner {
                 return Ok(Some(Scanned::Frame { lsn, next, payload }));
             }
             let may_be_torn = self.segments.len() == 0 && current.segment.pack.is_none();
-            let (path, base) = (current.segment.path.clone(), current.segment.base);
+            let path = current.segment.path.clone();
             let offset = current.offset;
+            let lsn = Lsn(current.segment.position_at(offset));
             self.current = None;
             return match may_be_torn {
-                true => Ok(Some(Scanned::Torn { path: path.into(), base, offset })),
+                true => Ok(Some(Scanned::Torn { path: path.into(), offset, lsn })),
                 false => Err(damaged(&path, offset, "a record's checksum is wrong")),
             };
         }
@@ -309,14 +382,14 @@ impl Current {
     fn frame(&mut self) -> Result<Option<(Lsn, Lsn, Vec<u8>)>, StoreError> {
         let Self { segment, file, offset } = self;
         let remaining = segment.frames_end() - *offset;
-        let header = segment.header();
+        let header = segment.frame_header();
         if remaining < header {
             return Ok(None);
         }
         let read = match &segment.pack {
             Some(_) => pack::read_frame(file, remaining),
             None => read_frame(file, remaining).map(|payload| {
-                let lsn = segment.base + *offset;
+                let lsn = segment.position_at(*offset);
                 let next = |payload: &Vec<u8>| Lsn(lsn + FRAME_HEADER + payload.len() as u64);
                 payload.map(|payload| (Lsn(lsn), next(&payload), payload))
             }),
@@ -343,26 +416,6 @@ pub(super) fn first_damage(path: &Path) -> Option<StoreError> {
         Ok(())
     };
     whole_to_its_end().err()
-}
-
-/// A file of a foreign or later format holds no frames: taken for a torn end, all of it would be
-/// cut off. One that ends within the magic number is what a crash leaves of a new segment.
-fn check_magic(segment: &Segment, file: &File) -> Result<(), StoreError> {
-    let mut magic = [0; MAGIC.len()];
-    if segment.bytes < magic.len() as u64 {
-        return Ok(());
-    }
-    file.read_exact_at(&mut magic, 0).map_err(StoreError::file(&segment.path))?;
-    if &magic == MAGIC {
-        return Ok(());
-    }
-    match magic.strip_prefix(ANY_FORMAT) {
-        Some([format @ b'0'..=b'9', b'\n']) => {
-            let (path, format) = (segment.path.clone(), char::from(*format));
-            Err(StoreError::OtherFormat { path, format })
-        }
-        _ => Err(damaged(&segment.path, 0, "it does not begin as a file of the log does")),
-    }
 }
 
 /// The next frame's payload, or `None` if the `remaining` bytes do not begin with a whole one.

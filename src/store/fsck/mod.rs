@@ -127,6 +127,10 @@ pub fn check(
         }
         Err(error) => return Err(error),
     };
+    if let Err(error) = catalog.chain() {
+        report.problem(error.to_string());
+        return Ok(report);
+    }
     count_files(&catalog, &mut report);
     domain_keys(settings, &mut report)?;
     let cursor = |which| index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(which));
@@ -224,9 +228,7 @@ impl Checker {
             let (lsn, next, payload) = match scanner.next() {
                 Ok(Some(Scanned::Frame { lsn, next, payload })) => (lsn, next, payload),
                 // What is being written this moment, or what a crash left of a write.
-                Ok(Some(Scanned::Torn { path, base, offset }))
-                    if Lsn(base + offset) < self.shadow.indexed() =>
-                {
+                Ok(Some(Scanned::Torn { path, offset, lsn })) if lsn < self.shadow.indexed() => {
                     let error =
                         damaged(&path, offset, "a record that was acknowledged is not whole");
                     self.report.problem(error.to_string());

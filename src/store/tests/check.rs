@@ -238,8 +238,8 @@ async fn a_backup_made_under_load_has_all_that_was_acknowledged_before_it() {
 
 /// Where the record begins that has an octet of a segment.
 fn record_around(segment: &[u8], at: usize) -> usize {
-    // Behind the magic number, each after its length and checksum.
-    let mut start = 8;
+    // Behind the header, each after its length and checksum.
+    let mut start = crate::store::header::HEADER as usize;
     loop {
         let length: [u8; 4] = segment[start..start + 4].try_into().expect("four octets");
         let end = start + 8 + u32::from_le_bytes(length) as usize;

@@ -190,11 +190,16 @@ async fn a_torn_last_write_is_cut_at_every_byte() {
     let whole = fs::read(&segment).expect("reads");
     let log = scratch.settings.data_dir.join("log");
     for cut in before..whole.len() as u64 {
+        // The cut before began an epoch, in a segment of its own.
+        for file in scratch.log_files().iter().filter(|file| file.path != segment) {
+            fs::remove_file(&file.path).expect("removes");
+        }
         fs::write(&segment, whole.get(..cut as usize).expect("a prefix")).expect("writes");
         // Every cut is found; what follows is the same for all of them, and slower to try.
         if !(cut - before).is_multiple_of(40) {
             let opened = log::Log::open(&log, scratch.settings.segment_bytes, Lsn(0), Lsn(0));
-            assert_eq!(opened.expect("opens").end(), Lsn(before), "cut at {cut}");
+            let end = Lsn(before - header::HEADER + segment::FIRST);
+            assert_eq!(opened.expect("opens").end(), end, "cut at {cut}");
             continue;
         }
         forget_index_and_events(&scratch.settings.data_dir);
@@ -204,6 +209,52 @@ async fn a_torn_last_write_is_cut_at_every_byte() {
         assert_eq!(scratch.contents("alice"), ["P: kept", "P: new"], "cut at {cut}");
         assert_eq!(scratch.event_lines().len(), 2, "cut at {cut}");
     }
+}
+
+/// What was cut off could else be put back where another record stands by then.
+#[tokio::test]
+async fn a_torn_end_and_a_restore_begin_the_next_epoch_and_a_restart_does_not() {
+    let epoch = |scratch: &Scratch| {
+        let log = scratch.settings.data_dir.join("log");
+        segment::Catalog::read(&log).expect("lists").chain().expect("is whole").epoch
+    };
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "kept").await;
+    store.close();
+    let first = epoch(&scratch);
+    scratch.open().close();
+    assert_eq!(epoch(&scratch), first);
+
+    let segment = scratch.last_segment();
+    let whole = fs::read(&segment).expect("reads");
+    fs::write(&segment, [&whole[..], b"torn"].concat()).expect("writes");
+    // A crash before anything is written does not make it forgotten.
+    scratch.open().close();
+    let store = scratch.open();
+    deliver(&store, &["alice"], "next").await;
+    store.close();
+    let second = epoch(&scratch);
+    assert_eq!((first.number, second.number), (1, 2));
+    assert_eq!(fs::read(&segment).expect("reads"), whole, "it goes on in another segment");
+    assert_eq!(scratch.contents("alice"), ["P: kept", "P: next"]);
+
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    backup::backup(&scratch.settings, &copy).expect("is made");
+    let mut restored = Vec::new();
+    for _ in 0..2 {
+        let other = Scratch::new();
+        backup::restore(&copy, &other.settings).expect("restores");
+        let key = other.settings.data_dir.join("keys/master.key");
+        fs::copy(scratch.settings.data_dir.join("keys/master.key"), key).expect("copies");
+        let store = other.open();
+        deliver(&store, &["alice"], "new").await;
+        store.close();
+        assert_eq!(other.contents("alice"), ["P: kept", "P: next", "P: new"]);
+        restored.push(epoch(&other));
+    }
+    assert_eq!((restored[0].number, restored[1].number), (3, 3));
+    assert_ne!(restored[0], restored[1], "of two restores each has a life of its own");
 }
 
 fn forget_index_and_events(data_dir: &Path) {
@@ -299,10 +350,20 @@ async fn a_segment_without_our_magic_number_is_told_not_cut() {
     let segment = scratch.last_segment();
     let mut bytes = fs::read(&segment).expect("reads");
     for (magic, told) in [
-        (b"mwlog-1\n", "is of format 1, which another version of mailweir has written"),
-        (b"mwlog-9\n", "is of format 9, which another version of mailweir has written"),
-        (b"mwlog-2\n", "is of format 2, which another version of mailweir has written"),
-        (b"mwlog-3 ", "is damaged at byte 0"),
+        (
+            b"mwlog-1\n",
+            "is of log format 1, which builds of mailweir from before 2 December 2026 wrote",
+        ),
+        (b"mwlog-9\n", "is of log format 9, which a later mailweir has written"),
+        (
+            b"mwlog-2\n",
+            "is of log format 2, which builds of mailweir from before 2 December 2026 wrote",
+        ),
+        (
+            b"mwlog-3\n",
+            "is of log format 3, which builds of mailweir from before 2 December 2026 wrote",
+        ),
+        (b"mwlog-4 ", "is damaged at byte 0"),
         (b"\0\0\0\0\0\0\0\0", "is damaged at byte 0"),
     ] {
         bytes[..8].copy_from_slice(magic);

@@ -12,6 +12,7 @@ use crate::store::entry::{
     Change, KeptSender, MessageRef, RecordHead, SealedBlob, SealedDelivery, SealedMail,
 };
 use crate::store::fsck::{Depth, check};
+use crate::store::header::HEADER;
 use crate::store::mailbox::NewMailbox;
 use crate::store::queued::{SealedEntry, SealedQueued};
 use crate::store::segment::FRAME_HEADER;
@@ -170,7 +171,7 @@ async fn a_record_of_another_version_stops_the_start_and_the_check_tells_it() {
     let mut bytes = fs::read(&segment).expect("reads");
     let field = memchr::memmem::find(&bytes, b"\"events_at\"").expect("its head");
     bytes[field..field + 11].copy_from_slice(b"\"later_one\"");
-    let header = 8 + FRAME_HEADER as usize;
+    let header = (HEADER + FRAME_HEADER) as usize;
     let checksum = crc32fast::hash(&bytes[header..]).to_le_bytes();
     bytes[header - 4..header].copy_from_slice(&checksum);
     fs::write(&segment, &bytes).expect("writes");
@@ -201,12 +202,49 @@ async fn any_segment_of_another_format_stops_the_start_before_anything_is_writte
     store.close();
     let last = scratch.last_segment();
     let mut bytes = fs::read(&last).expect("reads");
-    bytes[..8].copy_from_slice(b"mwlog-4\n");
+    bytes[..8].copy_from_slice(b"mwlog-5\n");
     fs::write(&last, &bytes).expect("writes");
     let index = fs::read(scratch.settings.data_dir.join("index.sqlite")).expect("reads");
     let error = Store::open(&scratch.settings, &EventSettings::default()).expect_err("later");
-    assert!(error.to_string().contains("is of format 4"), "{error}");
+    assert!(
+        error.to_string().contains("is of log format 5, which a later mailweir has"),
+        "{error}"
+    );
     assert_eq!(fs::read(&last).expect("reads"), bytes);
     let after = fs::read(scratch.settings.data_dir.join("index.sqlite")).expect("reads");
     assert!(after == index, "the index is as it was");
+}
+
+/// Nothing of what is behind the cursor is read at a start, and compaction would meet it weeks later.
+#[tokio::test]
+async fn a_kind_of_a_later_version_behind_the_cursor_stops_whoever_opens_the_log() {
+    let scratch = Scratch::with_small_segments(1);
+    let store = scratch.open();
+    for text in ["one", "two", "three"] {
+        deliver(&store, &["alice"], text).await;
+    }
+    store.close();
+    let second = scratch.log_files()[1].path.clone();
+    let mut bytes = fs::read(&second).expect("reads");
+    // Behind the kinds that this version writes.
+    let kinds = memchr::memmem::find(&bytes, &[9, 1, 10, 1]).expect("kinds") + 4;
+    bytes[kinds..kinds + 2].copy_from_slice(&[32, 1]);
+    let crc = crc32fast::hash(&bytes[..HEADER as usize - 4]).to_le_bytes();
+    bytes[HEADER as usize - 4..HEADER as usize].copy_from_slice(&crc);
+    fs::write(&second, &bytes).expect("writes");
+    let index = scratch.settings.data_dir.join("index.sqlite");
+    let before = fs::read(&index).expect("reads");
+    let told = "may hold records of kind 32, which this mailweir";
+    let error = Store::open(&scratch.settings, &EventSettings::default()).expect_err("later");
+    assert!(error.to_string().contains(told), "{error}");
+    assert!(error.to_string().contains(&*second.to_string_lossy()), "{error}");
+    assert!(fs::read(&index).expect("reads") == before, "the index is as it was");
+    let checked = check(&scratch.settings, &EventSettings::default(), Depth::Contents);
+    let problems = checked.expect("checks").problems.join("\n");
+    assert!(problems.contains(told), "{problems}");
+    let error = Reader::open(&scratch.settings).expect_err("later").to_string();
+    assert!(error.contains(told), "{error}");
+    let copy = scratch.settings.data_dir.with_file_name("copy");
+    let error = crate::store::backup::backup(&scratch.settings, &copy).expect_err("later");
+    assert!(error.to_string().contains(told), "{error}");
 }
