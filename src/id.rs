@@ -59,6 +59,11 @@ impl MailboxId {
         Self(Uuid::now_v7())
     }
 
+    /// The id that these octets are, as [`MailboxId::as_bytes`] gives them.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The id's sixteen bytes, as they stand in key derivation and authenticated data.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

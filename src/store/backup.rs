@@ -1,9 +1,10 @@
 //! A copy of a store that is whole in itself, made while mail flows, and the way back.
 //!
 //! Event files and index are copied first and the log last, so the log has all that they speak
-//! of; what it has beyond them, the daemon adds when it starts on the copy. The master key is not
-//! copied: whoever has a backup alone can read no message. Of passwords and tokens there are only
-//! hashes to copy.
+//! of; what it has beyond them, the daemon adds when it starts on the copy. After the log come the
+//! organizations' keys, so all that it names are there. The master key, under which they are
+//! sealed, is not copied: whoever has a backup alone can read no message. Of passwords and tokens
+//! there are only hashes to copy.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -15,17 +16,20 @@ use super::compact;
 use super::credentials::{CREDENTIALS_FILE, CredentialStore};
 use super::header::HEADER;
 use super::index::{Cursor, Index};
-use super::keys::Keyring;
+use super::keyring::{KEYS, organization_files};
+use super::keys::MasterKey;
 use super::layout::{DOMAIN_KEYS, Layout, lock_folder};
 use super::log::begin_next_epoch;
 use super::segment::{Catalog, Scanned, Scanner, first_damage};
+use super::slots::{self, SlotFile};
 use super::{Settings, StoreError, durable};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::events::{Lsn, sink};
 
 /// Says what a backup consists of; written last, so that a folder without it is no backup.
 const MANIFEST: &str = "manifest.json";
-const VERSION: u32 = 1;
+/// The format of the log that is in it.
+const VERSION: u32 = 4;
 /// Folders of the data folder that are copied as they are, if they are there.
 const PLAIN: [&str; 4] = ["tls", "refusals", "audit", DOMAIN_KEYS];
 
@@ -85,9 +89,10 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
+    layout.check_format()?;
     durable::create_dir(destination)?;
     let _log_stays = compact::keep_files(&layout.log());
-    let key_check = layout.known_keyring()?.check();
+    let key_check = layout.known_master()?.check();
     let created_at = SystemClock.now();
     let mut copier = Copier { from: &settings.data_dir, to: destination, files: Vec::new() };
     let events = layout.events();
@@ -101,6 +106,11 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
     copier.files.push(summed(&index, Path::new("index.sqlite"))?);
     copier.credentials()?;
     let log_end = copier.log(&layout.log(), acknowledged)?;
+    for path in organization_files(&settings.data_dir)? {
+        // What is being written behind the last whole key is nobody's yet.
+        let octets = fs::metadata(&path).map_err(StoreError::file(&path))?.len();
+        copier.copy(&path, slots::whole_slots(octets))?;
+    }
     for folder in PLAIN {
         copier.folder(&settings.data_dir.join(folder))?;
     }
@@ -131,7 +141,7 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     check_free()?;
     let manifest = read_manifest(backup)?;
     let key = layout.master_key();
-    if durable::is_there(&key)? && Keyring::load(&key)?.check() != manifest.key_check {
+    if durable::is_there(&key)? && MasterKey::load(&key)?.check() != manifest.key_check {
         let key = key.display();
         return Err(StoreError::Key(format!(
             "{key} is not the key that this backup was made with"
@@ -147,15 +157,43 @@ pub fn restore(backup: &Path, settings: &Settings) -> Result<Manifest, StoreErro
     durable::create_dir(&settings.data_dir)?;
     let _nobody_starts = lock_folder(&settings.data_dir)?;
     check_free()?;
-    let mut copier = Copier { from: backup, to: &settings.data_dir, files: Vec::new() };
+    let mut to_copy = Vec::with_capacity(manifest.files.len());
     for file in &manifest.files {
-        copier.copy(&backup.join(&file.path), u64::MAX)?;
+        if !goes_on(&backup.join(&file.path), &settings.data_dir.join(&file.path))? {
+            to_copy.push(backup.join(&file.path));
+        }
+    }
+    let mut copier = Copier { from: backup, to: &settings.data_dir, files: Vec::new() };
+    for path in to_copy {
+        copier.copy(&path, u64::MAX)?;
+    }
+    // The log knows less than the files that are there: a mailbox that came after the backup has a
+    // key which may never be another's. Of copies it is not known whether there was one.
+    for path in organization_files(&settings.data_dir)? {
+        SlotFile::open(&path)?.mark()?;
     }
     // What was written since the backup was made, or by another restore of it, is of another life.
     durable::create_dir(&layout.log())?;
     begin_next_epoch(&layout.log())?;
     layout.bind_to_check(&manifest.key_check)?;
     Ok(manifest)
+}
+
+/// Whether a file that is there stays in place of its copy: keys that go on from those in the
+/// backup. What was erased of them since stays erased.
+///
+/// # Errors
+/// [`StoreError::InTheWay`] if it is of other keys, or of fewer.
+fn goes_on(copy: &Path, there: &Path) -> Result<bool, StoreError> {
+    let is_of_keys = there.extension().is_some_and(|extension| extension == slots::SUFFIX)
+        && there.parent().is_some_and(|dir| dir.ends_with(KEYS));
+    if !is_of_keys || !durable::is_there(there)? {
+        return Ok(false);
+    }
+    match SlotFile::open(there)?.goes_on_from(copy)? {
+        true => Ok(true),
+        false => Err(StoreError::InTheWay(there.into())),
+    }
 }
 
 /// What is wrong with a file that is not as the manifest says: a file of the log is damaged at its
@@ -187,8 +225,11 @@ fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
         let is_plain = |part| matches!(part, std::path::Component::Normal(_));
         !file.path.components().all(is_plain)
     };
-    if manifest.version != VERSION || manifest.files.iter().any(leads_out) {
-        return Err(super::damaged(&path, 0, "it is not a manifest of this version"));
+    if manifest.version != VERSION {
+        return Err(StoreError::OtherBackup { path, made: manifest.version, read: VERSION });
+    }
+    if manifest.files.iter().any(leads_out) {
+        return Err(super::damaged(&path, 0, "it has files that are in no backup"));
     }
     Ok(manifest)
 }

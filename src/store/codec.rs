@@ -16,7 +16,8 @@ use super::entry::{
     Blob, Change, Commit, Delivery, KeptSender, Mail, RecordHead, SealedBlob, SealedDelivery,
     SealedMail,
 };
-use super::keys::{Key, Keyring};
+use super::keyring::Keyring;
+use super::keys::Key;
 use super::log::Frame;
 use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
@@ -223,10 +224,11 @@ impl<'a> Encoder<'a> {
         entries: Vec<QueueEntry>,
         key: &Key,
     ) -> Result<Option<SealedQueued>, StoreError> {
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let wrapped_key = self.keyring.queue().wrap(key, &[])?;
+        let Some(first) = entries.first() else { return Ok(None) };
+        // A mail is one organization's, and so is all that its entries say.
+        let is_of_it = |entry: &QueueEntry| entry.organization == first.organization;
+        debug_assert!(entries.iter().all(is_of_it), "entries of several organizations");
+        let wrapped_key = self.keyring.leaving(&first.organization)?.wrap(key, &[])?;
         let sealed = |entry| SealedEntry { entry: Arc::new(entry), is_gone: false };
         Ok(Some(SealedQueued { entries: entries.into_iter().map(sealed).collect(), wrapped_key }))
     }
@@ -235,20 +237,20 @@ impl<'a> Encoder<'a> {
         let mailbox = Arc::clone(delivery.room.mailbox());
         self.rooms.push(delivery.room);
         self.birth_if_new(&mailbox);
-        let mailbox_key =
-            self.keyring.mailbox(&mailbox.owner.organization, mailbox.id, &mailbox.wrapped_key)?;
+        let birth = &mailbox.birth;
+        let mailbox_key = self.keyring.mailbox(birth)?.or_gone(birth)?;
         Ok(SealedDelivery {
-            mailbox: mailbox.id,
+            mailbox: birth.id,
             folder: delivery.folder,
             since: None,
-            wrapped_key: mailbox_key.wrap(key, mailbox.id.as_bytes())?,
+            wrapped_key: mailbox_key.wrap(key, birth.id.as_bytes())?,
         })
     }
 
     /// Until a mailbox's birth is known to be durable, every commit that uses it carries it.
     fn birth_if_new(&mut self, mailbox: &MailboxHandle) {
-        if !mailbox.is_durable.load(Ordering::Acquire) && self.born.insert(mailbox.id) {
-            self.head.new_mailboxes.push(mailbox.birth());
+        if !mailbox.is_durable.load(Ordering::Acquire) && self.born.insert(mailbox.birth.id) {
+            self.head.new_mailboxes.push(mailbox.birth.clone());
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::keys::Keyring;
+use super::keys::MasterKey;
 use super::layout::Layout;
 use super::{Settings, StoreError, durable};
 use crate::clock::Timestamp;
@@ -107,7 +107,7 @@ fn names_in(dir: &Path) -> Result<Vec<DomainKeyName>, StoreError> {
 pub struct DomainKeyFolder {
     settings: Settings,
     dir: PathBuf,
-    keyring: Keyring,
+    master: MasterKey,
 }
 
 impl DomainKeyFolder {
@@ -117,8 +117,8 @@ impl DomainKeyFolder {
     /// A master key that cannot be read, or, for a data folder that has none yet, made.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
         let layout = Layout(settings);
-        let keyring = layout.keyring()?;
-        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), keyring })
+        let master = layout.master()?;
+        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), master })
     }
 
     /// The same where a master key is there already; none is made.
@@ -127,8 +127,8 @@ impl DomainKeyFolder {
     /// A master key that is not there, cannot be read or is another folder's.
     pub fn open_known(settings: &Settings) -> Result<Self, StoreError> {
         let layout = Layout(settings);
-        let keyring = layout.known_keyring()?;
-        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), keyring })
+        let master = layout.known_master()?;
+        Ok(Self { settings: settings.clone(), dir: layout.domain_keys(), master })
     }
 
     /// The names of all keys, sorted.
@@ -146,7 +146,7 @@ impl DomainKeyFolder {
     pub fn read(&self, name: &DomainKeyName) -> Result<Vec<u8>, StoreError> {
         let path = self.dir.join(name.file_name());
         let sealed = fs::read_to_string(&path).map_err(StoreError::file(&path))?;
-        self.keyring.domain_keys().open_secret(sealed.trim(), &name.context()).map_err(|_| {
+        self.master.domain_keys().open_secret(sealed.trim(), &name.context()).map_err(|_| {
             let path = path.display();
             StoreError::Key(format!("{path} does not open with this master key"))
         })
@@ -178,8 +178,8 @@ impl DomainKeyFolder {
         if durable::is_there(&path)? {
             return Err(StoreError::InTheWay(path));
         }
-        Layout(&self.settings).bind_to(&self.keyring)?;
-        let sealed = self.keyring.domain_keys().seal_secret(secret, &name.context())? + "\n";
+        Layout(&self.settings).bind_to(&self.master)?;
+        let sealed = self.master.domain_keys().seal_secret(secret, &name.context())? + "\n";
         let unfinished = self.dir.join(UNFINISHED);
         durable::remove_if_there(&unfinished)?;
         durable::create_file(&unfinished, sealed.as_bytes())?;

@@ -17,7 +17,7 @@ use super::company::{Coming, Company};
 use super::disk::{Disk, DiskRoom};
 use super::entry::Commit;
 use super::keeper::{FolderRetention, Keeper};
-use super::keys::Keyring;
+use super::keyring::Keyring;
 use super::layout::{Layout, lock_folder};
 use super::mailbox::{MailboxHandle, MailboxOwner, Mailboxes};
 use super::queued::{Destination, QueueFeed, QueueId, QueuedContent};
@@ -38,7 +38,7 @@ const WAITING_COMMITS: usize = 1024;
 /// The store of a running daemon.
 #[derive(Debug)]
 pub struct Store {
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     delivery_marks: DeliveryMarks,
     mailboxes: Mailboxes,
     register: ArcSwap<Register>,
@@ -71,15 +71,14 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
-        if durable::is_there(&layout.log())? {
-            Catalog::read(&layout.log())?.chain()?;
-        }
+        layout.check_format()?;
         // Before anything is written: on a full disk this is the room to start in.
         durable::remove_unfinished(&layout.log())?;
-        let keyring = layout.keyring()?;
+        let keyring = Arc::new(layout.keyring()?);
+        keyring.open_all()?;
         let recovered = Recovered::open(&layout, settings, events)?;
-        let mailboxes = recovered.mailboxes(&keyring, &layout)?;
-        recovered.bind_to(&keyring, &layout)?;
+        let mailboxes = recovered.mailboxes(&keyring)?;
+        layout.bind_to(keyring.master())?;
         Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
     }
 
@@ -87,7 +86,7 @@ impl Store {
     fn start(
         settings: &Settings,
         events: &crate::events::Settings,
-        keyring: Keyring,
+        keyring: Arc<Keyring>,
         mailboxes: Mailboxes,
         recovered: Recovered,
         folder_lock: File,
@@ -101,7 +100,7 @@ impl Store {
         let backlog = Backlog::new(&queue.waiting);
         let company = Company::default();
         let is_closing = Arc::new(AtomicBool::new(false));
-        let threads = recovered.start_writing(Ties {
+        let mut threads = recovered.start_writing(Ties {
             requests: waiting,
             to_committer: requests.downgrade(),
             queue: to_queue,
@@ -109,9 +108,10 @@ impl Store {
             company: company.clone(),
             is_closing: Arc::clone(&is_closing),
         })?;
+        threads.push(keyring.start_filling()?);
         let (keeper, stopped) = std::sync::mpsc::channel();
         let store = Arc::new(Self {
-            delivery_marks: DeliveryMarks::new(&keyring.delivery_marks()),
+            delivery_marks: DeliveryMarks::new(&keyring.master().delivery_marks()),
             keyring,
             mailboxes,
             register: ArcSwap::from_pointee(register),
@@ -186,7 +186,7 @@ impl Store {
     /// The mailbox of that owner, made on first use.
     ///
     /// # Errors
-    /// [`StoreError::Key`] if the system gives no random bytes.
+    /// Those of the file system, where keys have to be made.
     pub fn mailbox(&self, owner: &MailboxOwner) -> Result<Arc<MailboxHandle>, StoreError> {
         self.mailboxes.get(owner, &self.keyring)
     }
@@ -194,7 +194,7 @@ impl Store {
     /// How senders are rewritten to addresses of `domain`; always in the same way for the same
     /// master key.
     pub fn sender_rewriting(&self, domain: &Domain) -> Srs {
-        Srs::new(domain.clone(), &self.keyring.sender_rewriting(domain.as_str()))
+        Srs::new(domain.clone(), &self.keyring.master().sender_rewriting(domain.as_str()))
     }
 
     /// How mail is marked that mailboxes here send on; always in the same way for the same master
@@ -312,11 +312,12 @@ impl Store {
         let blob = record.head.blobs.get(id.blob).ok_or_else(missing)?;
         let mail = blob.mails.get(id.mail).ok_or_else(missing)?;
         let queued = mail.queued.as_ref().ok_or_else(missing)?;
-        let key = self.keyring.queue().unwrap_key(&queued.wrapped_key, &[])?;
+        let entry = queued.entries.get(id.entry).ok_or_else(missing)?;
+        let leaving = self.keyring.leaving(&entry.entry.organization)?;
+        let key = leaving.unwrap_key(&queued.wrapped_key, &[])?;
         let (prefix, content) = record.ranges(id.blob, id.mail).ok_or_else(missing)?;
         let (prefix, content) = (frame.read(prefix)?, frame.read(content)?);
         let mut opened = codec::open_parts(&key, id.mail, mail.suffix_length, prefix, content)?;
-        let entry = queued.entries.get(id.entry).ok_or_else(missing)?;
         opened.token = entry
             .entry
             .token_domain
@@ -346,6 +347,7 @@ impl Store {
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
         lock(&self.keeper).take();
+        self.keyring.stop_filling();
         lock(&self.requests).take();
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {

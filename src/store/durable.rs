@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::StoreError;
@@ -176,6 +176,13 @@ pub(super) fn open_lock(path: &Path) -> std::io::Result<File> {
 /// Those of the file system.
 pub fn is_there(path: &Path) -> Result<bool, StoreError> {
     path.try_exists().map_err(StoreError::file(path))
+}
+
+/// Writes octets at a place of an existing file, which may be its end, and makes them durable.
+pub(super) fn write_at(path: &Path, at: u64, octets: &[u8]) -> Result<(), StoreError> {
+    let file = OpenOptions::new().write(true).open(path).map_err(StoreError::file(path))?;
+    let written = file.write_all_at(octets, at).and_then(|()| file.sync_data());
+    written.map_err(StoreError::file(path))
 }
 
 /// Opens an existing file for reading and appending.

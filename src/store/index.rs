@@ -16,6 +16,7 @@ use super::StoreError;
 use super::entry::{Change, Folder, MessageRef, RecordHead};
 use super::mailbox::{MailboxOwner, NewMailbox};
 use super::queued::QueueId;
+use super::slots::Slot;
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::id::{MailboxId, TraceId};
@@ -29,7 +30,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS mailbox (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-        organization TEXT NOT NULL, entity TEXT NOT NULL, wrapped_key TEXT NOT NULL,
+        organization TEXT NOT NULL, entity TEXT NOT NULL, slot INTEGER NOT NULL,
         used_bytes INTEGER NOT NULL DEFAULT 0,
         UNIQUE (organization, entity)
     );
@@ -76,7 +77,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 /// Raised with every change of the schema; an index of another version is built again.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// How far something has come.
 #[derive(Clone, Copy, Debug)]
@@ -227,21 +228,21 @@ impl Index {
 
     /// All mailboxes with their used octets.
     pub(super) fn mailboxes(&self) -> Result<Vec<(NewMailbox, u64)>, StoreError> {
-        let mut statement = self
-            .0
-            .prepare("SELECT id, organization, entity, wrapped_key, used_bytes FROM mailbox")?;
+        let mut statement =
+            self.0.prepare("SELECT id, organization, entity, slot, used_bytes FROM mailbox")?;
         let rows = statement.query_map([], |row| {
             let id: String = row.get(0)?;
             let (organization, entity): (String, String) = (row.get(1)?, row.get(2)?);
-            Ok((id, organization, entity, row.get::<_, String>(3)?, row.get::<_, i64>(4)?))
+            Ok((id, organization, entity, row.get::<_, u32>(3)?, row.get::<_, i64>(4)?))
         })?;
         let mut mailboxes = Vec::new();
         for row in rows {
-            let (id, organization, entity, wrapped_key, used) = row?;
+            let (id, organization, entity, slot, used) = row?;
             let id = id.parse().map_err(|_| unreadable("mailbox id"))?;
             let entity = entity.parse().map_err(|_| unreadable("user id"))?;
             let owner = MailboxOwner { organization: organization.into(), entity };
-            mailboxes.push((NewMailbox { id, owner, wrapped_key }, used.cast_unsigned()));
+            let slot = Slot::numbered(slot);
+            mailboxes.push((NewMailbox { id, owner, slot }, used.cast_unsigned()));
         }
         Ok(mailboxes)
     }
@@ -455,14 +456,14 @@ fn insert_births(transaction: &Transaction<'_>, head: &RecordHead) -> Result<(),
     for birth in &head.new_mailboxes {
         transaction
             .prepare_cached(
-                "INSERT OR IGNORE INTO mailbox (id, organization, entity, wrapped_key)
+                "INSERT OR IGNORE INTO mailbox (id, organization, entity, slot)
                  VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![
                 birth.id.to_string(),
                 &*birth.owner.organization,
                 birth.owner.entity.to_string(),
-                birth.wrapped_key
+                birth.slot.number()
             ])?;
     }
     Ok(())

@@ -125,7 +125,7 @@ impl Keeper {
         if to == Some(policy.folder) {
             return Ok(0);
         }
-        let expired = index.messages_before(mailbox.id, policy.folder, before, CHANGES)?;
+        let expired = index.messages_before(mailbox.birth.id, policy.folder, before, CHANGES)?;
         if expired.is_empty() {
             return Ok(0);
         }
@@ -136,7 +136,7 @@ impl Keeper {
             None => changes.iter().map(|change| (Arc::clone(mailbox), change.size)).collect(),
         };
         let lsn = store.commit_blocking(codec::encode_changes(changes, freed)?)?;
-        let mailbox = store.register().describe(&mailbox.owner);
+        let mailbox = store.register().describe(mailbox.owner());
         tracing::info!(%mailbox, folder = %policy.folder, messages = expired.len(),
             "retention applied");
         self.wait_for_index(index, lsn)?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::keys::Keyring;
+use super::keys::MasterKey;
 use super::{StoreError, durable};
 
 /// Below the data folder, also where the master key itself is elsewhere.
@@ -28,9 +28,9 @@ impl KeyCheck {
     ///
     /// # Errors
     /// [`StoreError::Key`] if it is another one's.
-    pub(super) fn hold_against(&self, keyring: &Keyring, key: &Path) -> Result<(), StoreError> {
+    pub(super) fn hold_against(&self, master: &MasterKey, key: &Path) -> Result<(), StoreError> {
         match self.read()? {
-            Some(known) if known != keyring.check() => Err(another_key(key)),
+            Some(known) if known != master.check() => Err(another_key(key)),
             Some(_) | None => Ok(()),
         }
     }

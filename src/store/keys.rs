@@ -1,24 +1,21 @@
 //! Keys and seals: AES-256-GCM, a key for each content, wrapped by the mailbox's key, wrapped by
-//! the organization's, which is derived from the master key (guide 460–570).
+//! the organization's, wrapped by the master key (guide 460–570). Where the keys of mailboxes and
+//! organizations are kept, `keyring.rs` says.
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::rand;
-use moka::sync::Cache;
 
 use super::{StoreError, durable};
 use crate::files::read_regular_text;
-use crate::id::MailboxId;
 
 /// Octets of every key.
-const KEY_LEN: usize = 32;
-/// How long an unwrapped mailbox key is kept (guide 560: cached for a minute at most).
-const CACHED_FOR: Duration = Duration::from_secs(60);
-const CACHED_KEYS: u64 = 10_000;
+pub(super) const KEY_LEN: usize = 32;
+/// Octets of a key as [`Key::wrap_sealed`] wraps it: a nonce, the key, its tag.
+pub(super) const WRAPPED_LEN: usize = NONCE_LEN + KEY_LEN + 16;
 
 /// A key in memory. Overwritten by nobody: it lives in a cache for a minute, or in one message.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +60,35 @@ impl Key {
         Ok(())
     }
 
+    /// Wraps another key for `context`: nonce, sealed key and tag, as octets.
+    pub(super) fn wrap_sealed(
+        &self,
+        key: &Key,
+        context: &[u8],
+    ) -> Result<[u8; WRAPPED_LEN], StoreError> {
+        let mut wrapped = [0; WRAPPED_LEN];
+        let (nonce, sealed) = wrapped.split_at_mut(NONCE_LEN);
+        rand::fill(nonce).map_err(|_| no_randomness())?;
+        let used = Nonce::try_assume_unique_for_key(nonce).map_err(|_| cannot_wrap())?;
+        let (body, tag) = sealed.split_at_mut(KEY_LEN);
+        body.copy_from_slice(&key.0);
+        let made = self
+            .cipher()
+            .seal_in_place_separate_tag(used, Aad::from(context), body)
+            .map_err(|_| cannot_wrap())?;
+        tag.copy_from_slice(made.as_ref());
+        Ok(wrapped)
+    }
+
+    /// Unwraps what [`Key::wrap_sealed`] wrapped for the same context; `None` if it does not open.
+    pub(super) fn unwrap_sealed(&self, wrapped: &[u8; WRAPPED_LEN], context: &[u8]) -> Option<Key> {
+        let (nonce, sealed) = wrapped.split_at(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let opened = self.cipher().open_in_place(nonce, Aad::from(context), &mut sealed).ok()?;
+        <[u8; KEY_LEN]>::try_from(&*opened).ok().map(Key)
+    }
+
     /// Wraps another key for `context`: nonce, sealed key and tag, in hexadecimal.
     pub(super) fn wrap(&self, key: &Key, context: &[u8]) -> Result<String, StoreError> {
         self.seal_secret(&key.0, context)
@@ -79,7 +105,7 @@ impl Key {
                 Aad::from(context),
                 &mut wrapped,
             )
-            .map_err(|_| StoreError::Key("a key cannot be wrapped".into()))?;
+            .map_err(|_| cannot_wrap())?;
         let mut text = to_hex(&nonce);
         text.push_str(&to_hex(&wrapped));
         Ok(text)
@@ -104,6 +130,10 @@ impl Key {
     }
 }
 
+fn cannot_wrap() -> StoreError {
+    StoreError::Key("a key cannot be wrapped".into())
+}
+
 fn does_not_open() -> StoreError {
     StoreError::Key("a wrapped key does not open with this master key".into())
 }
@@ -124,14 +154,11 @@ fn part_nonce(part: u32) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// The keys of the daemon.
-#[derive(Debug)]
-pub(super) struct Keyring {
-    master: Key,
-    mailboxes: Cache<MailboxId, Key>,
-}
+/// The key that all others hang from, and that stands in a file of the operator's.
+#[derive(Clone, Debug)]
+pub(super) struct MasterKey(Key);
 
-impl Keyring {
+impl MasterKey {
     /// Reads the master key from its file: 64 hexadecimal digits.
     pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
         let text = read_regular_text(path).map_err(|error| match error.kind() {
@@ -150,8 +177,7 @@ impl Keyring {
                     KEY_LEN * 2
                 ))
             })?;
-        let mailboxes = Cache::builder().max_capacity(CACHED_KEYS).time_to_live(CACHED_FOR).build();
-        Ok(Self { master: Key(key), mailboxes })
+        Ok(Self(Key(key)))
     }
 
     /// Makes a master key file below the data folder unless there is one.
@@ -172,72 +198,45 @@ impl Keyring {
 
     /// Tells one master key from another, and nothing of either.
     pub(super) fn check(&self) -> String {
-        to_hex(self.organization("key check").0.get(..8).unwrap_or_default())
+        to_hex(self.derived("key check").0.get(..8).unwrap_or_default())
     }
 
-    /// An organization's key: derived, so it needs no place of its own.
-    fn organization(&self, organization: &str) -> Key {
+    /// A key for one purpose of the whole folder, which needs no place of its own.
+    fn derived(&self, purpose: &str) -> Key {
         struct Length;
         impl KeyType for Length {
             fn len(&self) -> usize {
                 KEY_LEN
             }
         }
-        let info = [b"mailweir organization ".as_slice(), organization.as_bytes()];
+        let info = [b"mailweir organization ".as_slice(), purpose.as_bytes()];
         let mut bytes = [0; KEY_LEN];
         Salt::new(HKDF_SHA256, b"mailweir master key v1")
-            .extract(&self.master.0)
+            .extract(&self.0.0)
             .expand(&info, Length)
             .and_then(|okm| okm.fill(&mut bytes))
             .expect("32 bytes are fewer than the 255 blocks that HKDF can give");
         Key(bytes)
     }
 
-    /// The key that queued content is wrapped with.
-    pub(super) fn queue(&self) -> Key {
-        self.organization("outbound queue")
+    /// The key that organizations' keys are wrapped with.
+    pub(super) fn organizations(&self) -> Key {
+        self.derived("keys of organizations")
     }
 
     /// The key that the private keys of mail domains are sealed with.
     pub(super) fn domain_keys(&self) -> Key {
-        self.organization("domain keys")
+        self.derived("domain keys")
     }
 
     /// The key that the senders of forwarded mail are rewritten with, for addresses of one domain.
     pub(super) fn sender_rewriting(&self, domain: &str) -> [u8; KEY_LEN] {
-        self.organization(&format!("sender rewriting {domain}")).0
+        self.derived(&format!("sender rewriting {domain}")).0
     }
 
     /// The key that we mark mail with that mailboxes here send on.
     pub(super) fn delivery_marks(&self) -> [u8; KEY_LEN] {
-        self.organization("delivery marks").0
-    }
-
-    /// Makes a mailbox's key and wraps it.
-    pub(super) fn new_mailbox(
-        &self,
-        organization: &str,
-        mailbox: MailboxId,
-    ) -> Result<String, StoreError> {
-        let key = Key::generate()?;
-        let wrapped = self.organization(organization).wrap(&key, mailbox.as_bytes())?;
-        self.mailboxes.insert(mailbox, key);
-        Ok(wrapped)
-    }
-
-    /// A mailbox's key, unwrapped at most once a minute.
-    pub(super) fn mailbox(
-        &self,
-        organization: &str,
-        mailbox: MailboxId,
-        wrapped: &str,
-    ) -> Result<Key, StoreError> {
-        if let Some(key) = self.mailboxes.get(&mailbox) {
-            return Ok(key);
-        }
-        let key = self.organization(organization).unwrap_key(wrapped, mailbox.as_bytes())?;
-        self.mailboxes.insert(mailbox, key.clone());
-        Ok(key)
+        self.derived("delivery marks").0
     }
 }
 
@@ -266,13 +265,6 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn keyring() -> Keyring {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("keys/master.key");
-        Keyring::create_if_absent(dir.path(), &path).expect("creates");
-        Keyring::load(&path).expect("loads")
-    }
-
     #[test]
     fn a_key_opens_what_it_sealed_and_nothing_else() {
         let key = Key::generate().expect("random");
@@ -289,24 +281,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_key_belongs_to_its_mailbox_and_organization() {
-        let keyring = keyring();
-        let (ours, other) = (MailboxId::generate(), MailboxId::generate());
-        let wrapped = keyring.new_mailbox("m-1", ours).expect("wraps");
-        keyring.mailboxes.invalidate_all();
-        assert!(keyring.mailbox("m-1", other, &wrapped).is_err());
-        assert!(keyring.mailbox("m-2", ours, &wrapped).is_err());
-        assert!(keyring.mailbox("m-1", ours, "00ff").is_err());
-        assert!(keyring.mailbox("m-1", ours, &wrapped).is_ok());
-    }
-
-    #[test]
     fn a_bad_key_file_is_refused_by_name() {
         use std::fs;
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("short.key");
         fs::write(&path, "abcd\n").expect("writes");
-        let error = Keyring::load(&path).expect_err("too short").to_string();
+        let error = MasterKey::load(&path).expect_err("too short").to_string();
         assert!(error.ends_with("short.key: a master key is 64 hexadecimal digits"), "{error}");
     }
 }

@@ -4,8 +4,10 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::key_check::KeyCheck;
-use super::keys::Keyring;
-use super::{Settings, StoreError, durable};
+use super::keyring::{Access, KEYS, Keyring, organization_files};
+use super::keys::MasterKey;
+use super::segment::Catalog;
+use super::{Settings, StoreError, compact, durable};
 
 /// Keys of mail domains, below the data folder.
 pub(super) const DOMAIN_KEYS: &str = "keys/dkim";
@@ -27,7 +29,7 @@ impl Layout<'_> {
     }
 
     pub(super) fn master_key(&self) -> PathBuf {
-        let default = || self.0.data_dir.join("keys").join("master.key");
+        let default = || self.0.data_dir.join(KEYS).join("master.key");
         self.0.master_key_file.clone().unwrap_or_else(default)
     }
 
@@ -47,28 +49,56 @@ impl Layout<'_> {
             && !durable::is_there(&self.master_key())?
             && !durable::is_there(&self.log())?
             && !durable::is_there(&self.index())?
-            && !self.key_check().is_there()?)
+            && !self.key_check().is_there()?
+            && organization_files(&self.0.data_dir)?.is_empty())
+    }
+
+    /// Whether this version knows all that may stand in the log, and its files are one log. Asked before
+    /// anything else is: what another version has written is left as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherFormat`], [`StoreError::LaterKind`]; a file that is none of this log.
+    pub(super) fn check_format(&self) -> Result<(), StoreError> {
+        if !durable::is_there(&self.log())? {
+            return Ok(());
+        }
+        let _log_stays = compact::keep_files(&self.log());
+        Catalog::read(&self.log())?.chain().map(drop)
+    }
+
+    /// All keys of the folder, for whoever has its lock; the master key is made where it has to be.
+    pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
+        Ok(self.keyring_of(self.master()?, Access::Writes))
+    }
+
+    /// All keys that are there, to open what is sealed under them.
+    pub(super) fn known_keyring(&self) -> Result<Keyring, StoreError> {
+        Ok(self.keyring_of(self.known_master()?, Access::Reads))
+    }
+
+    fn keyring_of(&self, master: MasterKey, access: Access) -> Keyring {
+        Keyring::new(master, self.master_key(), self.0.data_dir.clone(), access)
     }
 
     /// The master key, which is made where it has to be.
-    pub(super) fn keyring(&self) -> Result<Keyring, StoreError> {
+    pub(super) fn master(&self) -> Result<MasterKey, StoreError> {
         if self.makes_key()? {
-            Keyring::create_if_absent(&self.0.data_dir, &self.master_key())?;
+            MasterKey::create_if_absent(&self.0.data_dir, &self.master_key())?;
         }
-        self.known_keyring()
+        self.known_master()
     }
 
     /// The master key that is there. One under which nothing was sealed here is refused, whether
     /// the data folder has much, little or nothing yet that would not open with it.
-    pub(super) fn known_keyring(&self) -> Result<Keyring, StoreError> {
-        let keyring = Keyring::load(&self.master_key())?;
-        self.key_check().hold_against(&keyring, &self.master_key())?;
-        Ok(keyring)
+    pub(super) fn known_master(&self) -> Result<MasterKey, StoreError> {
+        let master = MasterKey::load(&self.master_key())?;
+        self.key_check().hold_against(&master, &self.master_key())?;
+        Ok(master)
     }
 
     /// From now on the data folder is this key's alone.
-    pub(super) fn bind_to(&self, keyring: &Keyring) -> Result<(), StoreError> {
-        self.bind_to_check(&keyring.check())
+    pub(super) fn bind_to(&self, master: &MasterKey) -> Result<(), StoreError> {
+        self.bind_to_check(&master.check())
     }
 
     /// The same for a key that need not be there yet, by what tells it from others.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::keys::Keyring;
+use super::keyring::Keyring;
+use super::slots::Slot;
 use crate::clock::Timestamp;
 use crate::id::{EntityId, MailboxId};
 
@@ -28,22 +29,19 @@ impl fmt::Display for MailboxOwner {
     }
 }
 
-/// A mailbox's birth: its id and its key, wrapped by its organization's.
+/// A mailbox's birth: its id, and where its key is in its organization's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMailbox {
     pub(super) id: MailboxId,
     pub(super) owner: MailboxOwner,
-    /// Hexadecimal.
-    pub(super) wrapped_key: String,
+    pub(super) slot: Slot,
 }
 
 /// A mailbox, for as long as the daemon runs.
 #[derive(Debug)]
 pub struct MailboxHandle {
-    pub(super) id: MailboxId,
-    pub(super) owner: MailboxOwner,
-    pub(super) wrapped_key: String,
+    pub(super) birth: NewMailbox,
     /// Whether its birth is in the log.
     pub(super) is_durable: AtomicBool,
     used_bytes: AtomicU64,
@@ -53,9 +51,7 @@ pub struct MailboxHandle {
 impl MailboxHandle {
     fn new(birth: NewMailbox, used_bytes: u64, is_durable: bool) -> Self {
         Self {
-            id: birth.id,
-            owner: birth.owner,
-            wrapped_key: birth.wrapped_key,
+            birth,
             is_durable: AtomicBool::new(is_durable),
             used_bytes: AtomicU64::new(used_bytes),
             full_since: Mutex::new(None),
@@ -64,7 +60,7 @@ impl MailboxHandle {
 
     /// Whose it is.
     pub fn owner(&self) -> &MailboxOwner {
-        &self.owner
+        &self.birth.owner
     }
 
     /// Octets of the messages in it, those on their way included.
@@ -95,10 +91,6 @@ impl MailboxHandle {
         let less = |used: u64| Some(used.saturating_sub(size));
         // It always says what it becomes.
         self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).ok();
-    }
-
-    pub(super) fn birth(&self) -> NewMailbox {
-        NewMailbox { id: self.id, owner: self.owner.clone(), wrapped_key: self.wrapped_key.clone() }
     }
 }
 
@@ -154,14 +146,11 @@ impl Mailboxes {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(owner, handle);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// The mailboxes of an organization.
     pub(super) fn of_organization(&self, organization: &str) -> Vec<Arc<MailboxHandle>> {
         let mailboxes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let of_it = |handle: &&Arc<MailboxHandle>| &*handle.owner.organization == organization;
+        let of_it =
+            |handle: &&Arc<MailboxHandle>| &*handle.birth.owner.organization == organization;
         mailboxes.values().filter(of_it).cloned().collect()
     }
 
@@ -174,13 +163,14 @@ impl Mailboxes {
         if let Some(handle) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(owner) {
             return Ok(Arc::clone(handle));
         }
+        // Before the lock: where no key is left, some are made first.
+        let (id, slot) = keyring.take_mailbox(&owner.organization)?;
         let mut mailboxes = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = mailboxes.get(owner) {
+            keyring.give_back(&owner.organization, (id, slot));
             return Ok(Arc::clone(handle));
         }
-        let id = MailboxId::generate();
-        let wrapped_key = keyring.new_mailbox(&owner.organization, id)?;
-        let birth = NewMailbox { id, owner: owner.clone(), wrapped_key };
+        let birth = NewMailbox { id, owner: owner.clone(), slot };
         let handle = Arc::new(MailboxHandle::new(birth, 0, false));
         mailboxes.insert(owner.clone(), Arc::clone(&handle));
         Ok(handle)

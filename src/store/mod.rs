@@ -23,6 +23,7 @@ mod index;
 mod indexer;
 mod keeper;
 mod key_check;
+mod keyring;
 mod keys;
 mod layout;
 mod line;
@@ -36,6 +37,7 @@ mod recovery;
 mod register;
 mod segment;
 mod settings;
+mod slots;
 mod threads;
 mod usage;
 
@@ -104,6 +106,19 @@ pub enum StoreError {
         format: char,
         /// Who has written it.
         writer: String,
+    },
+    /// Another version has made the backup.
+    #[error(
+        "{path} is of a backup of format {made}, which another version of mailweir has made; this one, \
+         {version}, reads format {read}", version = env!("CARGO_PKG_VERSION")
+    )]
+    OtherBackup {
+        /// Its manifest.
+        path: PathBuf,
+        /// The number of its format.
+        made: u32,
+        /// The number that this version reads.
+        read: u32,
     },
     /// A file of the log may hold what this version does not know.
     #[error(

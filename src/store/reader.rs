@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::entry::{Change, Folder, RecordHead, Story};
 use super::index::{Cursor, Index, IndexedMessage, messages_of, queued_of};
-use super::keys::Keyring;
+use super::keyring::Keyring;
 use super::layout::Layout;
 use super::mailbox::{MailboxOwner, NewMailbox};
 use super::queued::{QueueChange, QueuedMail};
@@ -87,6 +87,7 @@ impl Reader {
             let dir = settings.data_dir.display();
             return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
         }
+        layout.check_format()?;
         let keyring = layout.known_keyring()?;
         let log_stays = compact::keep_files(&layout.log());
         let index = Index::open_to_read(&layout.index())?;
@@ -244,7 +245,7 @@ impl Reader {
             .iter()
             .find(|(birth, _)| birth.id == id)
             .ok_or_else(|| StoreError::NotFound(format!("there is no mailbox {id}")))?;
-        self.keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key)
+        self.keyring.mailbox(birth)?.or_gone(birth)
     }
 
     /// A record's frame, and its head and events.
@@ -315,13 +316,14 @@ pub fn exists(settings: &Settings) -> bool {
 mod tests {
     use super::*;
     use crate::id::{EntityId, EntityKind};
+    use crate::store::slots::Slot;
 
     /// Two records have the key of a mailbox that was not durable yet when the second was made.
     #[test]
     fn a_mailbox_that_is_born_twice_is_one() {
         let entity = EntityId::generate(EntityKind::User);
         let owner = MailboxOwner { organization: "m-1".into(), entity };
-        let birth = NewMailbox { id: MailboxId::generate(), owner, wrapped_key: "key".into() };
+        let birth = NewMailbox { id: MailboxId::generate(), owner, slot: Slot::numbered(3) };
         let head = RecordHead { new_mailboxes: vec![birth.clone()], ..RecordHead::default() };
         let mut mailboxes = vec![(birth, 7)];
         add_births(&mut mailboxes, &head);

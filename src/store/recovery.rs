@@ -14,13 +14,12 @@ use super::company::Company;
 use super::entry::RecordHead;
 use super::index::{Cursor, Index};
 use super::indexer::{Indexer, Lag};
-use super::key_check::another_key;
-use super::keys::Keyring;
+use super::keyring::Keyring;
 use super::layout::Layout;
 use super::log::Log;
-use super::mailbox::{Mailboxes, NewMailbox};
+use super::mailbox::Mailboxes;
 use super::queued::QueuedMail;
-use super::segment::{Catalog, LoggedRecord, Scanner};
+use super::segment::{LoggedRecord, Scanner};
 use super::threads::spawn;
 use super::{Settings, StoreError, compact};
 use crate::events::Lsn;
@@ -73,48 +72,19 @@ impl Recovered {
         &self.index
     }
 
-    /// The mailboxes that the index knows; an error if the master key is not theirs.
-    pub(super) fn mailboxes(
-        &self,
-        keyring: &Keyring,
-        layout: &Layout<'_>,
-    ) -> Result<Mailboxes, StoreError> {
+    /// The mailboxes that the log knows, whose keys are theirs from now on.
+    ///
+    /// # Errors
+    /// A mailbox's key that is not there; those of index and file system.
+    pub(super) fn mailboxes(&self, keyring: &Keyring) -> Result<Mailboxes, StoreError> {
+        let known = self.index.mailboxes()?;
+        let births: Vec<_> = known.iter().map(|(birth, _)| birth.clone()).collect();
+        keyring.adopt(&births)?;
         let mailboxes = Mailboxes::default();
-        for (birth, used_bytes) in self.index.mailboxes()? {
-            let NewMailbox { owner, id, wrapped_key } = &birth;
-            if mailboxes.is_empty()
-                && keyring.mailbox(&owner.organization, *id, wrapped_key).is_err()
-            {
-                return Err(another_key(&layout.master_key()));
-            }
+        for (birth, used_bytes) in known {
             mailboxes.insert(birth, used_bytes);
         }
         Ok(mailboxes)
-    }
-
-    /// Makes the data folder the key's own, if it is not yet: what waits in the queue may be all
-    /// that tells whose it is.
-    pub(super) fn bind_to(&self, keyring: &Keyring, layout: &Layout<'_>) -> Result<(), StoreError> {
-        if layout.key_check().is_there()? {
-            return Ok(());
-        }
-        if let Some(wrapped) = self.wrapped_in_queue(layout)? {
-            let opened = keyring.queue().unwrap_key(&wrapped, &[]);
-            opened.map_err(|_| another_key(&layout.master_key()))?;
-        }
-        layout.bind_to(keyring)
-    }
-
-    /// The key of a content that waits in the queue, as it is wrapped.
-    fn wrapped_in_queue(&self, layout: &Layout<'_>) -> Result<Option<String>, StoreError> {
-        let Some(first) = self.index.queue()?.into_iter().next() else { return Ok(None) };
-        // What of the log cannot be read is told by who needs it.
-        let frame = Catalog::read(&layout.log()).and_then(|catalog| catalog.frame(first.id.lsn));
-        let Ok(record) = frame.and_then(|frame| frame.record()) else { return Ok(None) };
-        let blob = record.head.blobs.get(first.id.blob);
-        let mail = blob.and_then(|blob| blob.mails.get(first.id.mail));
-        let queued = mail.and_then(|mail| mail.queued.as_ref());
-        Ok(queued.map(|queued| queued.wrapped_key.clone()))
     }
 
     /// Starts the threads that write: one for log and event file, one for the index.

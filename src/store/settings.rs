@@ -44,7 +44,10 @@ impl Settings {
         let layout = Layout(self);
         let checked = layout.makes_key().and_then(|is_made| match is_made {
             true => Ok(()),
-            false => layout.known_keyring().map(drop),
+            false => {
+                layout.check_format()?;
+                layout.known_keyring()?.open_all()
+            }
         });
         match checked {
             Err(StoreError::File { source, .. })

@@ -6,6 +6,7 @@ mod shadow;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -15,11 +16,13 @@ use super::credentials::{CredentialCounts, CredentialStore};
 use super::domain_keys::DomainKeyFolder;
 use super::entry::{SealedBlob, SealedMail};
 use super::index::{Cursor, Index};
-use super::key_check::another_key;
-use super::keys::{Key, Keyring};
+use super::keyring::{Keyring, organization_files};
+use super::keys::Key;
 use super::layout::{Layout, lock_folder};
 use super::mailbox::NewMailbox;
+use super::queued::SealedQueued;
 use super::segment::{Catalog, Scanned, Scanner};
+use super::slots::{Content, Purpose};
 use super::{Settings, StoreError, damaged, durable};
 use crate::clock::{Clock, SystemClock};
 use crate::events::Lsn;
@@ -109,16 +112,28 @@ pub fn check(
         let dir = settings.data_dir.display();
         return Err(StoreError::NotFound(format!("{dir} holds no mail store yet")));
     }
+    // What is wrong with the files themselves is in the report.
+    if let Err(error @ (StoreError::OtherFormat { .. } | StoreError::LaterKind { .. })) =
+        layout.check_format()
+    {
+        return Err(error);
+    }
     let keyring = layout.known_keyring()?;
     let is_at_rest = lock_folder(&settings.data_dir);
     let _log_stays = compact::keep_files(&layout.log());
     let mut report = Report { leftovers: leftovers(&layout.log())?, ..Report::default() };
+    match keyring.open_all() {
+        Err(error @ StoreError::Damaged { .. }) => {
+            report.problem(error.to_string());
+            return Ok(report);
+        }
+        opened => opened?,
+    }
     check_credentials(&settings.data_dir, &mut report);
     let index = match durable::is_there(&layout.index())? {
         true => Some(Index::open_to_read(&layout.index())?),
         false => None,
     };
-    index.iter().try_for_each(|index| check_key(index, &keyring, &layout))?;
     let catalog = match Catalog::read(&layout.log()) {
         Ok(catalog) => catalog,
         Err(error @ StoreError::Damaged { .. }) => {
@@ -133,6 +148,7 @@ pub fn check(
     }
     count_files(&catalog, &mut report);
     domain_keys(settings, &mut report)?;
+    spare_keys(settings, &keyring, &mut report)?;
     let cursor = |which| index.as_ref().map_or(Ok(Lsn(0)), |index| index.cursor(which));
     let indexed = cursor(Cursor::Indexed)?;
     let kept_from = SystemClock.now().minus(events.retention());
@@ -158,18 +174,6 @@ pub fn check(
         None => report.records_to_index = report.records,
     }
     Ok(report)
-}
-
-/// With another master key nothing opens, and nothing is wrong with it.
-fn check_key(index: &Index, keyring: &Keyring, layout: &Layout<'_>) -> Result<(), StoreError> {
-    let births = index.mailboxes()?;
-    let opens = |birth: &NewMailbox| {
-        keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key).is_ok()
-    };
-    if births.is_empty() || births.iter().any(|(birth, _)| opens(birth)) {
-        return Ok(());
-    }
-    Err(another_key(&layout.master_key()))
 }
 
 fn check_credentials(data_dir: &Path, report: &mut Report) {
@@ -204,6 +208,32 @@ fn domain_keys(settings: &Settings, report: &mut Report) -> Result<(), StoreErro
         match folder.read(&name) {
             Ok(_) => report.domain_keys += 1,
             Err(error) => report.problem(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Each key that is whole opens in its place, whether it is somebody's already or not; what is no
+/// whole key is somebody's, and then told with its mailbox, or an append that did not end.
+fn spare_keys(
+    settings: &Settings,
+    keyring: &Keyring,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    for path in organization_files(&settings.data_dir)? {
+        let Some(organization) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        let keys = keyring.opened(organization)?;
+        let mut has_leftovers = false;
+        for (slot, content) in keys.contents()? {
+            has_leftovers |= content == Content::Broken;
+            if let Content::Whole(purpose @ Purpose::Mailbox(_)) = content
+                && let Err(error) = keys.key(slot, purpose)
+            {
+                report.problem(error.to_string());
+            }
+        }
+        if has_leftovers {
+            report.leftovers.push(path);
         }
     }
     Ok(())
@@ -277,8 +307,7 @@ impl Checker {
         if self.births.contains_key(&birth.id) {
             return; // Several commits may carry it.
         }
-        let key = self.keyring.mailbox(&birth.owner.organization, birth.id, &birth.wrapped_key);
-        match key {
+        match self.keyring.mailbox(birth).and_then(|opened| opened.or_gone(birth)) {
             Ok(key) => {
                 self.report.mailboxes += 1;
                 self.births.insert(birth.id, (birth.clone(), key));
@@ -325,7 +354,7 @@ impl Checker {
             }
         }
         if let Some(queued) = mail.queued.as_ref().filter(|queued| queued.is_open()) {
-            match self.keyring.queue().unwrap_key(&queued.wrapped_key, &[]) {
+            match self.leaving(queued) {
                 Ok(key) => keys.push(key),
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),
             }
@@ -333,6 +362,13 @@ impl Checker {
         // All of them wrap the same key, so that one opening serves; two that differ do not.
         keys.dedup_by(|one, other| one == other);
         keys
+    }
+
+    /// The content's key, as it is wrapped for what leaves.
+    fn leaving(&self, queued: &SealedQueued) -> Result<Key, StoreError> {
+        let organization = queued.entries.first().map(|it| Arc::clone(&it.entry.organization));
+        let leaving = self.keyring.leaving(&organization.unwrap_or_default())?;
+        leaving.unwrap_key(&queued.wrapped_key, &[])
     }
 
     fn open(

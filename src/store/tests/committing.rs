@@ -18,12 +18,13 @@ use crate::store::company::Company;
 use crate::store::entry::{Change, MessageRef, RecordHead, SealedBlob, SealedDelivery, SealedMail};
 use crate::store::index::{Cursor, Index};
 use crate::store::indexer::{Indexable, Indexer, Lag};
-use crate::store::keys::Keyring;
+use crate::store::keyring::Keyring;
 use crate::store::layout::Layout;
 use crate::store::log::Log;
 use crate::store::queued::{SealedEntry, SealedQueued};
 use crate::store::recovery::{Recovered, Ties};
 use crate::store::segment::{Catalog, Scanner};
+use crate::store::slots::Slot;
 use crate::store::tests::queue::entry;
 
 const MIB: usize = 1024 * 1024;
@@ -367,7 +368,7 @@ fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
     let birth = |number: usize| mailbox::NewMailbox {
         id: ids[number],
         owner: name(&format!("user{number}")),
-        wrapped_key: "key".into(),
+        slot: Slot::numbered(3),
     };
     let born = |head: RecordHead, births: &[usize]| {
         let new_mailboxes = births.iter().map(|number| birth(*number)).collect();
@@ -406,7 +407,7 @@ fn records_that_are_indexed_together_come_to_the_same_as_one_by_one() {
 #[test]
 fn only_changes_that_a_pack_has_are_forgotten() {
     let id = MailboxId::generate();
-    let birth = mailbox::NewMailbox { id, owner: name("alice"), wrapped_key: "key".into() };
+    let birth = mailbox::NewMailbox { id, owner: name("alice"), slot: Slot::numbered(3) };
     let born = RecordHead { new_mailboxes: vec![birth], ..head_of(&[id], 10) };
     let change = |lsn: u64, to: Option<Folder>, size: u64| {
         let message = MessageRef { lsn: Lsn(lsn), blob: 0, mail: 0, mailbox: id };

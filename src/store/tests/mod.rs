@@ -3,6 +3,7 @@
 mod check;
 mod committing;
 mod compaction;
+mod keys;
 mod queue;
 mod races;
 mod reading;
@@ -484,7 +485,8 @@ fn a_master_key_is_made_for_an_empty_data_folder_alone() {
     };
     assert!(makes_key("", false));
     assert!(makes_key("events", false), "events are under no key");
-    for leftover in ["keys/master.key", "log", "index.sqlite", "keys/master.check"] {
+    for leftover in ["keys/master.key", "log", "index.sqlite", "keys/master.check", "keys/m-1.keys"]
+    {
         assert!(!makes_key(leftover, false), "{leftover}");
     }
     assert!(!makes_key("", true), "whoever names a file makes it");

@@ -83,7 +83,7 @@ async fn messages_are_where_the_log_says_and_not_the_index() {
     scratch
         .without_the_index(async |store: &Store| {
             let alice = store.mailbox(&name("alice")).expect("a mailbox");
-            let messages = index.messages(alice.id).expect("lists");
+            let messages = index.messages(alice.birth.id).expect("lists");
             let change = |number: usize, to| {
                 let index::IndexedMessage { at, folder, size, .. } = messages[number].clone();
                 entry::Change { message: at, from: folder, to, size, at: NOW }
