@@ -20,7 +20,7 @@ use super::keyring::{KEYS, organization_files};
 use super::keys::MasterKey;
 use super::layout::{DOMAIN_KEYS, Layout, lock_folder};
 use super::log::begin_next_epoch;
-use super::segment::{Catalog, Scanned, Scanner, first_damage};
+use super::segment::{Catalog, Scanner, first_damage};
 use super::slots::{self, SlotFile};
 use super::{Settings, StoreError, durable};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -92,7 +92,8 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
     layout.check_format()?;
     durable::create_dir(destination)?;
     let _log_stays = compact::keep_files(&layout.log());
-    let key_check = layout.known_master()?.check();
+    let master = layout.known_master()?;
+    let key_check = master.check();
     let created_at = SystemClock.now();
     let mut copier = Copier { from: &settings.data_dir, to: destination, files: Vec::new() };
     let events = layout.events();
@@ -105,7 +106,7 @@ fn copy_all(settings: &Settings, destination: &Path) -> Result<Manifest, StoreEr
     known.copy_to(&index)?;
     copier.files.push(summed(&index, Path::new("index.sqlite"))?);
     copier.credentials()?;
-    let log_end = copier.log(&layout.log(), acknowledged)?;
+    let log_end = copier.log(&layout, &master, acknowledged)?;
     for path in organization_files(&settings.data_dir)? {
         // What is being written behind the last whole key is nobody's yet.
         let octets = fs::metadata(&path).map_err(StoreError::file(&path))?.len();
@@ -304,17 +305,23 @@ impl Copier<'_> {
     }
 
     /// Copies the log up to its last whole record, and tells where that ends.
-    fn log(&mut self, dir: &Path, acknowledged: Lsn) -> Result<Lsn, StoreError> {
-        let catalog = Catalog::read(dir)?;
+    fn log(
+        &mut self,
+        layout: &Layout<'_>,
+        master: &MasterKey,
+        acknowledged: Lsn,
+    ) -> Result<Lsn, StoreError> {
+        let catalog = Catalog::read(&layout.log())?;
+        let key = layout.log_key(master, &catalog.chain()?)?;
         let Some((last, closed)) = catalog.segments.split_last() else { return Ok(Lsn(0)) };
         for file in closed {
             self.copy(&file.path, file.bytes)?;
         }
-        catalog.chain()?;
         let mut end = last.position_at(HEADER.min(last.bytes));
-        let mut scanner = Scanner::over(vec![last.clone()], Lsn(0))?;
-        while let Some(Scanned::Frame { next, .. }) = scanner.next()? {
-            end = next.0;
+        // All of it, so that nothing that was altered is taken for a copy of what was.
+        let mut scanner = Scanner::over(catalog.segments.clone(), Lsn(0))?;
+        while let Some(logged) = scanner.next_record(&key)? {
+            end = end.max(logged.next.0);
         }
         if end < acknowledged.0 {
             let problem = "a record that was acknowledged is not whole";

@@ -19,6 +19,7 @@ use super::entry::{
 use super::keyring::Keyring;
 use super::keys::Key;
 use super::log::Frame;
+use super::mac;
 use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::register::Fact;
@@ -329,6 +330,22 @@ impl Decoded {
     /// Its events, which the log keeps at this position.
     pub(super) fn recorded_events(&self, lsn: Lsn) -> RecordedEvents<'_> {
         RecordedEvents { lsn, at: self.head.events_at.unwrap_or_default(), lines: &self.events }
+    }
+
+    /// A hash of head, events and the tags of all sealed pieces; `None` if the payload has other octets
+    /// than those that the head speaks of.
+    pub(super) fn digest(&self, payload: &[u8]) -> Option<mac::Digest> {
+        let (start, mut tail) = payload.split_at_checked(usize::try_from(self.tail).ok()?)?;
+        let mut sealed = Vec::new();
+        for blob in &self.head.blobs {
+            let prefixes = blob.mails.iter().map(|mail| mail.prefix_length);
+            for length in prefixes.chain([blob.length]).filter(|length| *length > 0) {
+                let (piece, rest) = tail.split_at_checked(usize::try_from(length).ok()?)?;
+                sealed.push(piece);
+                tail = rest;
+            }
+        }
+        tail.is_empty().then(|| mac::digest(start, sealed))
     }
 
     /// Where in the payload a mail's sealed prefix and its blob's sealed content stand; `None` if

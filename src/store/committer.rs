@@ -207,15 +207,16 @@ impl Committer {
         }
     }
 
-    fn write_and_sync(&mut self, batch: &[Waiting]) -> Result<Vec<Lsn>, StoreError> {
+    fn write_and_sync(&mut self, batch: &mut [Waiting]) -> Result<Vec<Lsn>, StoreError> {
         if self.is_poisoned {
             return Err(StoreError::Poisoned);
         }
         if self.lag.unindexed() > MAX_INDEX_LAG {
             return Err(StoreError::IndexBehind);
         }
-        let frames: Vec<_> = batch.iter().map(|request| &request.encoded.frame).collect();
-        let positions = self.log.append(&frames)?;
+        let mut frames: Vec<_> =
+            batch.iter_mut().map(|request| &mut request.encoded.frame).collect();
+        let positions = self.log.append(&mut frames)?;
         self.log.sync().inspect_err(|error| {
             // The kernel may have dropped the dirty pages and will say "fine" the next time, so
             // a failed sync is never tried again: nothing is accepted until a restart.
@@ -243,7 +244,7 @@ impl Committer {
     fn catch_up(&mut self) -> Result<(), StoreError> {
         let from = self.sink.last().map_or(Lsn(0), |id| id.lsn);
         let mut scanner = Scanner::new(self.log.dir(), from)?;
-        while let Some(logged) = scanner.next_record()? {
+        while let Some(logged) = scanner.next_record(self.log.key())? {
             self.sink
                 .append([logged.record.recorded_events(logged.lsn)])
                 .map_err(StoreError::file("email-events.jsonl"))?;
@@ -284,13 +285,16 @@ impl Committer {
 #[cfg(test)]
 mod tests {
     use super::super::codec::encode_changes;
+    use super::super::mac::LogKey;
     use super::*;
 
     /// How the batch fails does not matter: here, the index has not followed.
     #[test]
     fn everybody_who_waits_for_a_failed_batch_learns_why() {
         let dir = tempfile::tempdir().expect("a folder");
-        let log = Log::open(&dir.path().join("log"), 1 << 20, Lsn(0), Lsn(0)).expect("opens");
+        let key = LogKey::new(&[7; 32]);
+        let log = Log::open(&dir.path().join("log"), 1 << 20, Lsn(0), Lsn(0), &key);
+        let log = log.expect("opens");
         let settings = crate::events::Settings::default();
         let sink = EventSink::open(dir.path().join("events"), settings, Lsn(0)).expect("opens");
         let (indexer, _records) = std::sync::mpsc::channel();

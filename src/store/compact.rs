@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::codec::{self, Decoded};
+use super::codec::Decoded;
 use super::entry::{MessageRef, RecordHead, SealedBlob};
 use super::header::Header;
 use super::index::{Changed, Changes, Index};
+use super::mac::LogKey;
 use super::pack::{PackWriter, Trailer};
 use super::queued::{QueueChange, QueueId, SealedQueued};
-use super::segment::{Catalog, Scanned, Scanner, Segment};
+use super::segment::{Catalog, Scanned, ScannedFrame, Scanner, Segment};
 use super::threads::pause;
 use super::{StoreError, damaged, durable};
 use crate::clock::Timestamp;
@@ -67,6 +68,7 @@ pub(super) struct Compactor<'a> {
     pub(super) senders_before: Timestamp,
     /// What a file should grow to.
     pub(super) segment_bytes: u64,
+    pub(super) key: &'a LogKey,
     /// Ends the work early.
     pub(super) stop: &'a AtomicBool,
 }
@@ -130,7 +132,8 @@ impl Compactor<'_> {
             expired_before: self.expired_before,
             senders_before: self.senders_before,
         };
-        let mut pack = PackWriter::create(&self.log_dir, &header_of(catalog, first, last)?)?;
+        let mut pack =
+            PackWriter::create(&self.log_dir, header_of(catalog, first, last)?, self.key)?;
         let written = self.write(&job, files, &mut pack).and_then(|newest| match newest {
             Some(newest) => {
                 pack.finish(Trailer {
@@ -189,17 +192,16 @@ impl Compactor<'_> {
         let mut scanner = Scanner::over(files.to_vec(), Lsn(0))?;
         let (mut newest, mut since_rest) = (Timestamp::default(), 0);
         while let Some(scanned) = scanner.next()? {
-            let (lsn, next, payload) = match scanned {
-                Scanned::Frame { lsn, next, payload } => (lsn, next, payload),
+            let frame = match scanned {
+                Scanned::Frame(frame) => frame,
                 Scanned::Torn { path, offset, .. } => {
                     return Err(damaged(&path, offset, "a record's checksum is wrong"));
                 }
             };
-            let record = codec::decode(&payload);
-            let record =
-                record.map_err(|unreadable| unreadable.at(&job.catalog_path(lsn), lsn.0))?;
-            newest = newest.max(job.copy(lsn, next, &record, &payload, pack)?);
-            since_rest += payload.len() as u64;
+            // What somebody has altered would have a right MAC from then on.
+            let record = frame.record(self.key)?;
+            newest = newest.max(job.copy(&frame, &record, pack)?);
+            since_rest += frame.payload.len() as u64;
             if since_rest >= PIECE {
                 since_rest = 0;
                 pause(REST);
@@ -246,12 +248,11 @@ impl Job<'_> {
     /// Copies what is left of a record; the moment of the events and stories that it still has.
     fn copy(
         &self,
-        lsn: Lsn,
-        next: Lsn,
+        frame: &ScannedFrame,
         record: &Decoded,
-        payload: &[u8],
         pack: &mut PackWriter,
     ) -> Result<Timestamp, StoreError> {
+        let (lsn, next) = (frame.place.lsn, frame.place.next);
         let at = moment(&record.head);
         let is_expired = at < self.expired_before;
         let head = self.prune(lsn, &record.head, is_expired);
@@ -259,9 +260,9 @@ impl Job<'_> {
         if head.is_empty() && !has_events {
             return Ok(Timestamp::default());
         }
-        let (start, mut pieces) = record.repack(payload, &head, has_events)?;
+        let (start, mut pieces) = record.repack(&frame.payload, &head, has_events)?;
         pieces.insert(0, &start);
-        pack.push(lsn, next, &pieces)?;
+        pack.push(lsn, next, frame.first_mac(), &pieces)?;
         let has_told = has_events || !head.stories.is_empty();
         let told_at = if has_told { at } else { Timestamp::default() };
         Ok(told_at.max(self.sender_as_event(&head)))
@@ -346,10 +347,6 @@ impl Job<'_> {
         }
         let pack = self.catalog.segment_of(target).and_then(|file| file.pack.as_ref());
         pack.is_some_and(|pack| lsn.0 < pack.considered)
-    }
-
-    fn catalog_path(&self, lsn: Lsn) -> PathBuf {
-        self.catalog.segment_of(lsn).map_or_else(PathBuf::new, |file| file.path.clone())
     }
 }
 

@@ -71,12 +71,13 @@ impl Store {
         let layout = Layout(settings);
         durable::create_dir(&settings.data_dir)?;
         let folder_lock = lock_folder(&settings.data_dir)?;
-        layout.check_format()?;
+        let chain = layout.check_format()?;
         // Before anything is written: on a full disk this is the room to start in.
         durable::remove_unfinished(&layout.log())?;
         let keyring = Arc::new(layout.keyring()?);
+        let log_key = layout.log_key(keyring.master(), &chain)?;
         keyring.open_all()?;
-        let recovered = Recovered::open(&layout, settings, events)?;
+        let recovered = Recovered::open(&layout, settings, events, &log_key)?;
         let mailboxes = recovered.mailboxes(&keyring)?;
         layout.bind_to(keyring.master())?;
         Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
@@ -135,6 +136,7 @@ impl Store {
             interval: settings.housekeeping_interval,
             event_retention: events.retention(),
             segment_bytes: settings.segment_bytes,
+            log_key: store.keyring.master().log(),
             stop: Arc::clone(&store.is_closing),
         };
         lock(&store.threads).push(spawn("keeper", move || keeper.run(&stopped))?);
@@ -243,7 +245,7 @@ impl Store {
     }
 
     /// Has the committer write a record.
-    async fn write(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
+    pub(super) async fn write(&self, encoded: Encoded) -> Result<Lsn, StoreError> {
         let requests = lock(&self.requests).clone().ok_or(StoreError::Closed)?;
         let (request, outcome) = Request::commit(encoded);
         requests.send(request).await.map_err(|_| StoreError::Closed)?;

@@ -7,6 +7,7 @@ use super::codec::{self, Decoded};
 use super::header::{HEADER, Header};
 use super::index::messages_of;
 use super::log::{Frame, Log};
+use super::mac::{LogKey, MAC};
 use super::pack::Trailer;
 use super::segment::{Catalog, FIRST, FRAME_HEADER, Scanned, Scanner};
 use crate::events::Lsn;
@@ -63,14 +64,17 @@ fn scan_pack(input: &[u8]) {
     fs::write(dir.join(format!("{:016x}.pack", 0)), file).expect("writes");
     if let Ok(mut scanner) = Scanner::new(&dir, Lsn(0)) {
         while let Ok(Some(scanned)) = scanner.next() {
-            let Scanned::Frame { lsn, payload, .. } = scanned else {
-                panic!("a pack has no torn end");
-            };
+            let Scanned::Frame(frame) = scanned else { panic!("a pack has no torn end") };
+            let lsn = frame.place.lsn;
             drop(Catalog::read(&dir).and_then(|log| log.frame(lsn)?.record()));
-            drop(codec::decode(&payload));
+            drop(frame.record(&key()));
         }
     }
     fs::remove_dir_all(&dir).expect("is there");
+}
+
+fn key() -> LogKey {
+    LogKey::new(&[7; 32])
 }
 
 fn header() -> Vec<u8> {
@@ -90,7 +94,7 @@ fn framed(texts: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     for text in split(texts) {
         let payload = payload(text);
         let frame = Frame::new(vec![payload.clone()]).expect("shorter than 4 GiB");
-        frame.parts().for_each(|part| file.extend_from_slice(part));
+        file.extend_from_slice(&frame.signed(&[7; MAC]));
         payloads.push(payload);
     }
     (payloads, file)
@@ -152,10 +156,11 @@ fn checked_scan(file: &[u8]) -> Scan {
 
 /// The log's writing end stands where its whole frames end, and what it writes is read.
 fn assert_opens(dir: &Path, found: &Scan) {
-    let mut log = Log::open(dir, SEGMENT_BYTES, Lsn(0), Lsn(0)).expect("a torn end is cut off");
+    let log = Log::open(dir, SEGMENT_BYTES, Lsn(0), Lsn(0), &key());
+    let mut log = log.expect("a torn end is cut off");
     assert_eq!(log.end(), found.end.max(Lsn(FIRST)));
-    let frame = Frame::new(vec![b"next".to_vec()]).expect("short");
-    log.append(&[&frame]).expect("appends");
+    let mut frame = Frame::new(vec![b"next".to_vec()]).expect("short");
+    log.append(&mut [&mut frame]).expect("appends");
     let after = scan(dir, u64::MAX).expect("is whole");
     assert_eq!(after.torn_at, None);
     let (last, before) = after.payloads.split_last().expect("has one");
@@ -167,7 +172,8 @@ fn scan(dir: &Path, file_length: u64) -> Result<Scan, super::StoreError> {
     let mut scanner = Scanner::new(dir, Lsn(0))?;
     while let Some(scanned) = scanner.next()? {
         match scanned {
-            Scanned::Frame { lsn, next, payload } => {
+            Scanned::Frame(frame) => {
+                let (lsn, next, payload) = (frame.place.lsn, frame.place.next, frame.payload);
                 assert_eq!(found.torn_at, None, "a frame after the torn end");
                 assert!(lsn >= found.end && next > lsn, "positions rise");
                 assert!(next.0 - FIRST + HEADER <= file_length, "a frame ends after its file");

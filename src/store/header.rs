@@ -6,15 +6,17 @@
 //! A header has 256 octets, little-endian: magic number, its length u32, generation u32, folder
 //! identity, epoch (number u64, id), base u64, the position that it continues from u64, the id of the
 //! epoch before it, the epoch at its end (number u64, id), the version that wrote it as text, pairs of
-//! a kind and its version, zeros, room for a MAC, and a CRC-32 of all of it. Later formats keep all up
+//! a kind and its version, zeros, a MAC, and a CRC-32 of all of it. Later formats keep all up
 //! to the version that wrote them where it is, so that an older program can tell it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::rand;
 
+use super::mac::{LogKey, MAC, Mac, Signed};
 use super::{StoreError, damaged};
 
 /// Octets of a header.
@@ -28,8 +30,7 @@ const ANY_FORMAT: &[u8; 6] = b"mwlog-";
 const WRITER: usize = 24;
 /// Kinds of records that a header has room for.
 const KINDS: usize = 32;
-const MAC: usize = 16;
-/// Where the room for a MAC begins.
+/// Where the MAC begins.
 const MAC_AT: usize = LEN - 4 - MAC;
 
 /// What may stand in a record, with the version of each that this program writes. It reads that and
@@ -95,7 +96,8 @@ pub(super) struct Header {
     pub(super) ends_in: Epoch,
     writer: String,
     kinds: Vec<(u8, u8)>,
-    mac: [u8; MAC],
+    /// What tells it from what anybody else may write.
+    pub(super) mac: Mac,
 }
 
 impl Header {
@@ -131,6 +133,25 @@ impl Header {
             kinds: KNOWN.iter().map(|(kind, version, _)| (*kind, *version)).collect(),
             mac: [0; MAC],
         }
+    }
+
+    /// The same with its MAC.
+    pub(super) fn signed(mut self, key: &LogKey) -> Self {
+        self.mac = key.mac(Signed::Header, &[&self.body()]);
+        self
+    }
+
+    /// Whether it has the MAC of what it says.
+    pub(super) fn is_signed(&self, key: &LogKey) -> bool {
+        key.is_mac(&self.mac, Signed::Header, &[&self.body()])
+    }
+
+    /// What it says of where the file's records stand, as their MACs have it.
+    pub(super) fn place(&self) -> Arc<[u8]> {
+        let mut octets = self.folder.0.to_vec();
+        push_epoch(&mut octets, self.epoch);
+        octets.extend_from_slice(&self.generation.to_le_bytes());
+        octets.into()
     }
 
     /// Whether all that this program writes may stand behind it.
@@ -169,7 +190,8 @@ impl Header {
         if bytes < HEADER {
             return Ok(None);
         }
-        match Self::parse(&octets).filter(|_| octets.starts_with(MAGIC)) {
+        // What it says beside what this version knows would be no part of its MAC.
+        match Self::parse(&octets).filter(|header| header.encode() == octets) {
             Some(header) => header.check_kinds(path).map(|()| Some(header)),
             // Its content is synced before a frame stands behind it.
             None if bytes == HEADER => Ok(None),

@@ -11,6 +11,7 @@ use super::compact::Compactor;
 use super::door::Store;
 use super::entry::{Change, Folder};
 use super::index::{Cursor, Index, IndexedMessage};
+use super::mac::LogKey;
 use super::mailbox::MailboxHandle;
 use super::threads::pause;
 use super::{StoreError, codec};
@@ -56,6 +57,7 @@ pub(super) struct Keeper {
     pub(super) interval: Duration,
     pub(super) event_retention: Duration,
     pub(super) segment_bytes: u64,
+    pub(super) log_key: LogKey,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -84,6 +86,7 @@ impl Keeper {
             expired_before: now.minus(self.event_retention),
             senders_before: now.minus(SENDERS_KEPT),
             segment_bytes: self.segment_bytes,
+            key: &self.log_key,
             stop: &self.stop,
         };
         while let Some(compacted) = compactor.compact_one()? {

@@ -9,6 +9,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::rand;
 
+use super::mac::LogKey;
 use super::{StoreError, durable};
 use crate::files::read_regular_text;
 
@@ -237,6 +238,12 @@ impl MasterKey {
     /// The key that we mark mail with that mailboxes here send on.
     pub(super) fn delivery_marks(&self) -> [u8; KEY_LEN] {
         self.derived("delivery marks").0
+    }
+
+    /// The key of the log's MACs. Whoever asks takes it from here alone, so another key can take its
+    /// place.
+    pub(super) fn log(&self) -> LogKey {
+        LogKey::new(&self.derived("log").0)
     }
 }
 

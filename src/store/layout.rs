@@ -3,10 +3,11 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::key_check::KeyCheck;
+use super::key_check::{KeyCheck, another_key};
 use super::keyring::{Access, KEYS, Keyring, organization_files};
 use super::keys::MasterKey;
-use super::segment::Catalog;
+use super::mac::LogKey;
+use super::segment::{Catalog, Chain};
 use super::{Settings, StoreError, compact, durable};
 
 /// Keys of mail domains, below the data folder.
@@ -58,12 +59,12 @@ impl Layout<'_> {
     ///
     /// # Errors
     /// [`StoreError::OtherFormat`], [`StoreError::LaterKind`]; a file that is none of this log.
-    pub(super) fn check_format(&self) -> Result<(), StoreError> {
+    pub(super) fn check_format(&self) -> Result<Chain, StoreError> {
         if !durable::is_there(&self.log())? {
-            return Ok(());
+            return Ok(Chain::default());
         }
         let _log_stays = compact::keep_files(&self.log());
-        Catalog::read(&self.log())?.chain().map(drop)
+        Catalog::read(&self.log())?.chain()
     }
 
     /// All keys of the folder, for whoever has its lock; the master key is made where it has to be.
@@ -94,6 +95,19 @@ impl Layout<'_> {
         let master = MasterKey::load(&self.master_key())?;
         self.key_check().hold_against(&master, &self.master_key())?;
         Ok(master)
+    }
+
+    /// The key of the log's MACs, with which the headers of all its files must have been written.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] if it is another folder's; [`StoreError::Tampered`].
+    pub(super) fn log_key(&self, master: &MasterKey, chain: &Chain) -> Result<LogKey, StoreError> {
+        let key = master.log();
+        if !chain.is_under(&key) && !self.key_check().is_there()? {
+            return Err(another_key(&self.master_key()));
+        }
+        chain.check(&key)?;
+        Ok(key)
     }
 
     /// From now on the data folder is this key's alone.

@@ -1,14 +1,16 @@
 //! The append-only log's writing end: segments of checksummed frames.
 //!
 //! A segment is a file named after the position of its first byte; its frames follow a header
-//! (`header`). A frame is `length u32, crc32 u32, payload`, little-endian; what a payload says is
-//! `codec`'s business. A frame is written once and never changed.
+//! (`header`). A frame is `length u32, crc32 u32, MAC, payload`, little-endian, the CRC of payload and
+//! MAC; what a payload says is `codec`'s business. A frame is written once and never changed.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, IoSlice, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::header::{Epoch, HEADER, Header};
+use super::mac::{self, Digest, LogKey, MAC, Mac, Place};
 use super::segment::{Catalog, FIRST, FRAME_HEADER, SUFFIX, Scanned, Scanner};
 use super::{StoreError, damaged, durable};
 use crate::events::Lsn;
@@ -19,32 +21,53 @@ const NEXT_EPOCH: &str = "next-epoch";
 /// A frame, ready to be written.
 #[derive(Debug)]
 pub(super) struct Frame {
-    /// The header and the payload's pieces, in order.
-    parts: Vec<Vec<u8>>,
+    /// Length, CRC and MAC, once it is known where it stands.
+    header: [u8; FRAME_HEADER as usize],
+    /// The payload's pieces, in order.
+    payload: Vec<Vec<u8>>,
     length: u64,
+    /// The payload's.
+    crc: crc32fast::Hasher,
+    digest: Digest,
 }
 
 impl Frame {
-    /// Frames a payload given in pieces. `None` if it is longer than a frame can be (4 GiB).
-    pub(super) fn new(mut payload: Vec<Vec<u8>>) -> Option<Self> {
-        let mut hasher = crc32fast::Hasher::new();
-        payload.iter().for_each(|part| hasher.update(part));
+    /// Frames a payload given in pieces, of which all but the first are sealed. `None` if it is longer
+    /// than a frame can be (4 GiB).
+    pub(super) fn new(payload: Vec<Vec<u8>>) -> Option<Self> {
+        let mut crc = crc32fast::Hasher::new();
+        payload.iter().for_each(|part| crc.update(part));
         let length: u64 = payload.iter().map(|part| part.len() as u64).sum();
-        let mut header = u32::try_from(length).ok()?.to_le_bytes().to_vec();
-        header.extend_from_slice(&hasher.finalize().to_le_bytes());
-        payload.insert(0, header);
-        Some(Self { parts: payload, length: length + FRAME_HEADER })
+        let mut header = [0; FRAME_HEADER as usize];
+        header[..4].copy_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
+        let sealed = payload.iter().skip(1).map(Vec::as_slice);
+        let digest = mac::digest(payload.first()?, sealed);
+        Some(Self { header, payload, length: length + FRAME_HEADER, crc, digest })
     }
 
     /// The payload's first piece.
     pub(super) fn payload_start(&self) -> &[u8] {
-        self.parts.get(1).map_or(&[], Vec::as_slice)
+        self.payload.first().map_or(&[], Vec::as_slice)
     }
 
-    /// The header and the payload's pieces, in order.
+    /// Gives it its MAC, which only who knows its position can make.
+    fn sign(&mut self, mac: &Mac) {
+        let mut crc = self.crc.clone();
+        crc.update(mac);
+        self.header[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+        self.header[8..].copy_from_slice(mac);
+    }
+
+    /// All of its octets.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().map(Vec::as_slice)
+    pub(super) fn signed(mut self, mac: &Mac) -> Vec<u8> {
+        self.sign(mac);
+        [&self.header[..], &self.payload.concat()].concat()
+    }
+
+    fn slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        let payload = self.payload.iter().map(|part| IoSlice::new(part));
+        std::iter::once(IoSlice::new(&self.header)).chain(payload)
     }
 
     /// Octets on disk.
@@ -60,7 +83,10 @@ pub(super) struct Log {
     segment_bytes: u64,
     path: PathBuf,
     file: File,
+    key: LogKey,
     header: Header,
+    /// What its frames' MACs have of it.
+    place: Arc<[u8]>,
     length: u64,
     /// What is written next is of another epoch, or may be of a kind that the segment's header does not
     /// name, so it stands in another segment.
@@ -80,6 +106,7 @@ impl Log {
         segment_bytes: u64,
         from: Lsn,
         acknowledged: Lsn,
+        key: &LogKey,
     ) -> Result<Self, StoreError> {
         durable::create_dir(dir)?;
         let catalog = Catalog::read(dir)?;
@@ -87,7 +114,7 @@ impl Log {
             durable::remove_if_there(path)?;
         }
         if catalog.segments.is_empty() {
-            return Self::create_segment(dir.into(), segment_bytes, Header::first()?);
+            return Self::create_segment(dir.into(), segment_bytes, Header::first()?, key);
         }
         let mut scanner = Scanner::new(dir, from)?;
         while let Some(scanned) = scanner.next()? {
@@ -108,11 +135,16 @@ impl Log {
                 }
             }
         }
-        Self::go_on(dir, segment_bytes, Catalog::read(dir)?)
+        Self::go_on(dir, segment_bytes, Catalog::read(dir)?, key)
     }
 
     /// Opens a log whose end is whole.
-    fn go_on(dir: &Path, segment_bytes: u64, mut catalog: Catalog) -> Result<Self, StoreError> {
+    fn go_on(
+        dir: &Path,
+        segment_bytes: u64,
+        mut catalog: Catalog,
+        key: &LogKey,
+    ) -> Result<Self, StoreError> {
         let chain = catalog.chain()?;
         if let Some(path) = &chain.unfinished {
             // Not even its header had reached the disk when the power went.
@@ -122,11 +154,11 @@ impl Log {
         let is_epoch_over = durable::is_there(&dir.join(NEXT_EPOCH))?;
         let epoch = if is_epoch_over { chain.epoch.next()? } else { chain.epoch };
         let Some(header) = chain.last else {
-            return Self::create_segment(dir.into(), segment_bytes, Header::first()?);
+            return Self::create_segment(dir.into(), segment_bytes, Header::first()?, key);
         };
         let end = catalog.end().0;
         let Some(last) = catalog.segments.pop().filter(|last| last.pack.is_none()) else {
-            return Self::create_segment(dir.into(), segment_bytes, header.after(end, epoch));
+            return Self::create_segment(dir.into(), segment_bytes, header.after(end, epoch), key);
         };
         let file = durable::open_append(&last.path)?;
         // A killed process may have left frames in the page cache alone; from here on they count.
@@ -138,6 +170,8 @@ impl Log {
             file,
             is_closed: is_epoch_over || !header.takes_all(),
             next_epoch: epoch,
+            key: key.clone(),
+            place: header.place(),
             header,
             length: last.bytes,
             is_ragged: false,
@@ -148,7 +182,9 @@ impl Log {
         dir: PathBuf,
         segment_bytes: u64,
         header: Header,
+        key: &LogKey,
     ) -> Result<Self, StoreError> {
+        let header = header.signed(key);
         let path = dir.join(format!("{:016x}.{SUFFIX}", header.base));
         let file = durable::create_file(&path, &header.encode())?;
         // If it comes back after a power loss, one more epoch begins.
@@ -159,6 +195,8 @@ impl Log {
             path,
             file,
             next_epoch: header.epoch,
+            key: key.clone(),
+            place: header.place(),
             header,
             length: HEADER,
             is_closed: false,
@@ -183,27 +221,43 @@ impl Log {
 
     /// Writes frames; not yet synced. Returns each one's position. On an error the log ends as
     /// it did before.
-    pub(super) fn append(&mut self, frames: &[&Frame]) -> Result<Vec<Lsn>, StoreError> {
+    pub(super) fn append(&mut self, frames: &mut [&mut Frame]) -> Result<Vec<Lsn>, StoreError> {
         if self.is_ragged {
             self.cut_off()?;
         }
         if self.is_closed || self.length >= self.segment_bytes {
             let header = self.header.after(self.end().0, self.next_epoch);
-            *self = Self::create_segment(self.dir.clone(), self.segment_bytes, header)?;
+            let key = self.key.clone();
+            *self = Self::create_segment(self.dir.clone(), self.segment_bytes, header, &key)?;
         }
-        let mut slices: Vec<IoSlice<'_>> =
-            frames.iter().flat_map(|frame| &frame.parts).map(|part| IoSlice::new(part)).collect();
+        let positions = self.sign(frames);
+        let mut slices: Vec<IoSlice<'_>> = frames.iter().flat_map(|frame| frame.slices()).collect();
         if let Err(error) = durable::append(&self.file, &mut slices) {
             self.is_ragged = true;
             self.cut_off()?;
             return Err(StoreError::file(&self.path)(error));
         }
-        let mut positions = Vec::with_capacity(frames.len());
-        for frame in frames {
-            positions.push(self.end());
-            self.length += frame.length();
-        }
+        self.length += frames.iter().map(|frame| frame.length()).sum::<u64>();
         Ok(positions)
+    }
+
+    /// Gives frames their MACs for where they will stand, and tells where.
+    fn sign(&self, frames: &mut [&mut Frame]) -> Vec<Lsn> {
+        let mut positions = Vec::with_capacity(frames.len());
+        let mut lsn = self.end();
+        for frame in frames {
+            let next = Lsn(lsn.0 + frame.length());
+            let place = Place { file: Arc::clone(&self.place), lsn, next, first_mac: [0; MAC] };
+            frame.sign(&place.mac(&self.key, &frame.digest));
+            positions.push(lsn);
+            lsn = next;
+        }
+        positions
+    }
+
+    /// The key of its MACs.
+    pub(super) fn key(&self) -> &LogKey {
+        &self.key
     }
 
     /// Takes away what a failed write left. Until that succeeds, nothing is written behind it.

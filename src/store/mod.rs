@@ -28,6 +28,7 @@ mod keys;
 mod layout;
 mod line;
 mod log;
+mod mac;
 mod mailbox;
 mod memo;
 mod pack;
@@ -147,6 +148,18 @@ pub enum StoreError {
         /// What is not known.
         problem: String,
     },
+    /// Somebody without the master key has written it.
+    #[error(
+        "{path} was altered at byte {offset}: {problem}; put the file back as it was, or restore a backup"
+    )]
+    Tampered {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is not as it was.
+        problem: String,
+    },
     /// A file of a backup is not what was written, and nothing says where in it.
     #[error("{path} is not what the manifest says: {problem}")]
     Altered {
@@ -212,6 +225,10 @@ impl StoreError {
         let path = path.into();
         move |source| Self::File { path, source }
     }
+}
+
+fn tampered(path: &Path, offset: u64, problem: &str) -> StoreError {
+    StoreError::Tampered { path: path.into(), offset, problem: problem.into() }
 }
 
 fn damaged(path: &Path, offset: u64, problem: &str) -> StoreError {

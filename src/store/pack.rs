@@ -1,26 +1,31 @@
 //! Packs: what is left of segments whose messages were removed or whose events have expired.
 //!
 //! A record keeps its position for ever, since event ids and the index name it, so a pack's
-//! frames say theirs: `length u32, crc32 u32, lsn u64, next u64, payload`, little-endian. After
-//! the frames stand a table of `lsn u64, offset u64` and a trailer. A pack is written and synced
+//! frames say theirs: `length u32, crc32 u32, lsn u64, next u64, first MAC, MAC, payload`,
+//! little-endian; the first MAC is the one that the record had when it was written. After the frames
+//! stand a table of `lsn u64, offset u64` and a trailer, whose MAC is also over the MACs of all frames. A pack is written and synced
 //! under another name and takes its own with one rename, so it is whole or not there.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::header::{HEADER, Header};
-use super::{StoreError, damaged, durable};
+use super::mac::{self, Digest, LogKey, MAC, Mac, Place, Signed};
+use super::segment::ReadFrame;
+use super::{StoreError, damaged, durable, tampered};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 
 /// Octets of a pack's frame before its payload.
-pub(super) const PACK_HEADER: u64 = 24;
+pub(super) const PACK_HEADER: u64 = 24 + 2 * MAC as u64;
 /// How a pack's file name ends.
 pub(super) const SUFFIX: &str = "pack";
 const TRAILER_MAGIC: &[u8; 8] = b"mwpack1\n";
-const TRAILER_LEN: usize = 6 * 8 + 2 * 4 + TRAILER_MAGIC.len();
+const NUMBERS: usize = 6 * 8 + 4;
+const TRAILER_LEN: usize = NUMBERS + 32 + MAC + 4 + TRAILER_MAGIC.len();
 const TABLE_ENTRY: u64 = 16;
 /// How much is written before it is synced, so that no sync of the log waits for much of ours.
 const SYNC_BYTES: usize = 512 * 1024;
@@ -41,6 +46,9 @@ pub(super) struct Trailer {
     /// Frames.
     pub(super) count: u64,
     pub(super) table_crc: u32,
+    /// Of the table and its frames' MACs.
+    pub(super) digest: Digest,
+    pub(super) mac: Mac,
 }
 
 impl Trailer {
@@ -66,6 +74,8 @@ impl Trailer {
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
             return None;
         }
+        let (body, mac) = body.split_last_chunk::<MAC>()?;
+        let (body, digest) = body.split_last_chunk::<32>()?;
         let (numbers, table_crc) = body.split_last_chunk::<4>()?;
         let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
         Some(Self {
@@ -76,16 +86,38 @@ impl Trailer {
             table: numbers.next()?,
             count: numbers.next()?,
             table_crc: u32::from_le_bytes(*table_crc),
+            digest: *digest,
+            mac: *mac,
         })
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Its numbers.
+    fn numbers(&self) -> Vec<u8> {
         let times = (self.expired_before.as_millis(), self.newest.as_millis());
         let mut bytes = Vec::with_capacity(TRAILER_LEN);
         for number in [self.end, self.considered, times.0, times.1, self.table, self.count] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(&self.table_crc.to_le_bytes());
+        bytes
+    }
+
+    /// The same with its MAC.
+    fn signed(mut self, key: &LogKey, header: &Header) -> Self {
+        self.mac = key.mac(Signed::Pack, &[&header.mac, &self.numbers(), &self.digest]);
+        self
+    }
+
+    /// Whether it has the MAC of what it says, behind this header.
+    pub(super) fn is_signed(&self, key: &LogKey, header: &Header) -> bool {
+        let octets: [&[u8]; 3] = [&header.mac, &self.numbers(), &self.digest];
+        key.is_mac(&self.mac, Signed::Pack, &octets)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.numbers();
+        bytes.extend_from_slice(&self.digest);
+        bytes.extend_from_slice(&self.mac);
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes.extend_from_slice(TRAILER_MAGIC);
         bytes
@@ -105,6 +137,41 @@ fn table(file: &File, path: &Path, trailer: &Trailer) -> Result<Vec<(u64, u64)>,
     Ok(pairs.iter().map(|[lsn, offset]| (number(lsn), number(offset))).collect())
 }
 
+/// The table of a pack as its frames have it, and their MACs.
+#[derive(Debug, Default)]
+pub(super) struct TableCheck {
+    table: Vec<u8>,
+    macs: Vec<u8>,
+    frames: Vec<(u64, u64)>,
+}
+
+impl TableCheck {
+    /// Adds the next frame.
+    pub(super) fn push(&mut self, lsn: Lsn, offset: u64, mac: &Mac) {
+        self.table.extend_from_slice(&lsn.0.to_le_bytes());
+        self.table.extend_from_slice(&offset.to_le_bytes());
+        self.macs.extend_from_slice(mac);
+        self.frames.push((lsn.0, offset));
+    }
+
+    fn digest(&self) -> Digest {
+        mac::digest_of_table(&self.table, &self.macs)
+    }
+}
+
+/// Whether a pack's table and trailer are of the frames that stand in it.
+pub(super) fn check_table(
+    file: &File,
+    path: &Path,
+    trailer: &Trailer,
+    found: &TableCheck,
+) -> Result<(), StoreError> {
+    if table(file, path, trailer)? == found.frames && found.digest() == trailer.digest {
+        return Ok(());
+    }
+    Err(tampered(path, trailer.table, "its table is not of the records that stand in it"))
+}
+
 /// Where in the file the frame of a position begins.
 pub(super) fn find(
     file: &File,
@@ -114,7 +181,13 @@ pub(super) fn find(
 ) -> Result<Option<u64>, StoreError> {
     let table = table(file, path, trailer)?;
     let found = table.binary_search_by_key(&lsn.0, |(lsn, _)| *lsn).ok();
-    Ok(found.and_then(|at| Some(table.get(at)?.1)))
+    let Some((_, at)) = found.and_then(|found| table.get(found)) else { return Ok(None) };
+    let mut said = [0; 8];
+    file.read_exact_at(&mut said, at.saturating_add(8)).map_err(StoreError::file(path))?;
+    if u64::from_le_bytes(said) != lsn.0 {
+        return Err(damaged(path, *at, "another record stands where the table says that one does"));
+    }
+    Ok(Some(*at))
 }
 
 /// Where in the file the first frame at or after a position begins.
@@ -129,14 +202,16 @@ pub(super) fn find_from(
     Ok(table.get(at).map_or(trailer.table, |(_, offset)| *offset))
 }
 
-/// The next frame: position, the position after it, payload; `None` if it is not whole.
+/// The next frame; `None` if it is not whole.
 pub(super) fn read_frame(
     file: &mut impl Read,
     remaining: u64,
-) -> std::io::Result<Option<(Lsn, Lsn, Vec<u8>)>> {
+) -> std::io::Result<Option<ReadFrame>> {
     let mut header = [0; PACK_HEADER as usize];
     file.read_exact(&mut header)?;
-    let [length_and_crc, lsn, next] = header.as_chunks::<8>().0 else { return Ok(None) };
+    let [length_and_crc, lsn, next, ..] = header.as_chunks::<8>().0 else { return Ok(None) };
+    let Some((places, macs)) = header.split_last_chunk::<{ 2 * MAC }>() else { return Ok(None) };
+    let [first_mac, mac] = macs.as_chunks::<MAC>().0 else { return Ok(None) };
     let [length, crc] = length_and_crc.as_chunks::<4>().0 else { return Ok(None) };
     let length = u32::from_le_bytes(*length);
     if u64::from(length) > remaining - PACK_HEADER {
@@ -144,15 +219,18 @@ pub(super) fn read_frame(
     }
     let mut payload = vec![0; length as usize];
     file.read_exact(&mut payload)?;
-    let is_whole = checksum(lsn, next, &[&payload]) == u32::from_le_bytes(*crc);
-    let positions = (Lsn(u64::from_le_bytes(*lsn)), Lsn(u64::from_le_bytes(*next)));
-    Ok(is_whole.then_some((positions.0, positions.1, payload)))
+    let said = [places.get(8..).unwrap_or_default(), macs].concat();
+    if checksum(&said, &[&payload]) != u32::from_le_bytes(*crc) {
+        return Ok(None);
+    }
+    let (lsn, next) = (Lsn(u64::from_le_bytes(*lsn)), Lsn(u64::from_le_bytes(*next)));
+    Ok(Some(ReadFrame { lsn, next, first_mac: *first_mac, mac: *mac, payload }))
 }
 
-fn checksum(lsn: &[u8; 8], next: &[u8; 8], payload: &[&[u8]]) -> u32 {
+/// Of what a frame's header says behind the checksum, and its payload.
+fn checksum(said: &[u8], payload: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(lsn);
-    hasher.update(next);
+    hasher.update(said);
     payload.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }
@@ -165,37 +243,57 @@ pub(super) struct PackWriter {
     file: File,
     buffer: Vec<u8>,
     length: u64,
-    table: Vec<(u64, u64)>,
+    table: TableCheck,
+    key: LogKey,
+    header: Header,
+    place: Arc<[u8]>,
 }
 
 impl PackWriter {
     /// Begins the pack that has this header.
-    pub(super) fn create(dir: &Path, header: &Header) -> Result<Self, StoreError> {
+    pub(super) fn create(dir: &Path, header: Header, key: &LogKey) -> Result<Self, StoreError> {
+        let header = header.signed(key);
         let path = dir.join(format!("{:016x}.{SUFFIX}", header.base));
         let unfinished = path.with_extension("pack.new");
         // What an interrupted attempt left.
         durable::remove_if_there(&unfinished)?;
         let file = durable::create_file(&unfinished, &header.encode())?;
-        let (buffer, table) = (Vec::new(), Vec::new());
-        Ok(Self { path, unfinished, file, buffer, length: HEADER, table })
+        Ok(Self {
+            path,
+            unfinished,
+            file,
+            buffer: Vec::new(),
+            length: HEADER,
+            table: TableCheck::default(),
+            key: key.clone(),
+            place: header.place(),
+            header,
+        })
     }
 
-    /// Adds a frame.
+    /// Adds a frame, whose payload is given in pieces, of which all but the first are sealed.
     pub(super) fn push(
         &mut self,
         lsn: Lsn,
         next: Lsn,
+        first_mac: Mac,
         payload: &[&[u8]],
     ) -> Result<(), StoreError> {
         let length: usize = payload.iter().map(|part| part.len()).sum();
         let length_field = u32::try_from(length)
             .map_err(|_| StoreError::Key("a record cannot be longer than 4 GiB".into()))?;
-        let (lsn_field, next_field) = (lsn.0.to_le_bytes(), next.0.to_le_bytes());
-        self.table.push((lsn.0, self.length));
+        let place = Place { file: Arc::clone(&self.place), lsn, next, first_mac };
+        let start = payload.first().copied().unwrap_or_default();
+        let sealed = payload.iter().skip(1).copied();
+        let mac = place.mac(&self.key, &mac::digest(start, sealed));
+        let mut said = lsn.0.to_le_bytes().to_vec();
+        said.extend_from_slice(&next.0.to_le_bytes());
+        said.extend_from_slice(&first_mac);
+        said.extend_from_slice(&mac);
+        self.table.push(lsn, self.length, &mac);
         self.buffer.extend_from_slice(&length_field.to_le_bytes());
-        self.buffer.extend_from_slice(&checksum(&lsn_field, &next_field, payload).to_le_bytes());
-        self.buffer.extend_from_slice(&lsn_field);
-        self.buffer.extend_from_slice(&next_field);
+        self.buffer.extend_from_slice(&checksum(&said, payload).to_le_bytes());
+        self.buffer.extend_from_slice(&said);
         payload.iter().for_each(|part| self.buffer.extend_from_slice(part));
         self.length += PACK_HEADER + length as u64;
         if self.buffer.len() >= SYNC_BYTES { self.flush() } else { Ok(()) }
@@ -212,18 +310,15 @@ impl PackWriter {
 
     /// Writes the pack's end and makes all of it durable. `trailer` says all but table and count.
     pub(super) fn finish(&mut self, trailer: Trailer) -> Result<(), StoreError> {
-        let mut table = Vec::with_capacity(self.table.len() * TABLE_ENTRY as usize);
-        for (lsn, offset) in &self.table {
-            table.extend_from_slice(&lsn.to_le_bytes());
-            table.extend_from_slice(&offset.to_le_bytes());
-        }
         let trailer = Trailer {
             table: self.length,
-            count: self.table.len() as u64,
-            table_crc: crc32fast::hash(&table),
+            count: self.table.frames.len() as u64,
+            table_crc: crc32fast::hash(&self.table.table),
+            digest: self.table.digest(),
             ..trailer
         };
-        self.buffer.append(&mut table);
+        let trailer = trailer.signed(&self.key, &self.header);
+        self.buffer.append(&mut self.table.table);
         self.buffer.extend_from_slice(&trailer.encode());
         self.flush()
     }

@@ -43,6 +43,13 @@ pub struct StoredMessage {
     indexed: IndexedMessage,
 }
 
+#[cfg(test)]
+impl StoredMessage {
+    pub(super) fn place(&self) -> super::entry::MessageRef {
+        self.indexed.at
+    }
+}
+
 /// What a durable record holds beside its events.
 #[derive(Debug)]
 pub struct RecordContents {
@@ -97,10 +104,10 @@ impl Reader {
         let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
         let mut listed_beyond = Vec::new();
         let catalog = Catalog::read(&layout.log())?;
-        catalog.chain()?;
+        let log_key = layout.log_key(keyring.master(), &catalog.chain()?)?;
         let from = index.cursor(Cursor::Indexed)?;
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
-        while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record()? {
+        while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record(&log_key)? {
             add_births(&mut mailboxes, &record.head);
             record.head.facts.iter().for_each(|fact| register.apply(fact));
             beyond.extend(messages_of(lsn, &record.head));
@@ -301,7 +308,9 @@ pub fn register(settings: &Settings) -> Result<Register, StoreError> {
         }
     }
     let mut scanner = Scanner::over(catalog.segments, from)?;
-    while let Some(LoggedRecord { record, .. }) = scanner.next_record()? {
+    // Who is asked for names may not have the key. A start has, before it believes any of it.
+    while let Some(frame) = scanner.next_frame()? {
+        let record = frame.unproven_record()?;
         record.head.facts.iter().for_each(|fact| register.apply(fact));
     }
     Ok(register)

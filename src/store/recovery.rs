@@ -1,7 +1,6 @@
 //! What a store does before it opens: the log is read to its end, and index and event file are
 //! brought up to it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -17,6 +16,7 @@ use super::indexer::{Indexer, Lag};
 use super::keyring::Keyring;
 use super::layout::Layout;
 use super::log::Log;
+use super::mac::LogKey;
 use super::mailbox::Mailboxes;
 use super::queued::QueuedMail;
 use super::segment::{LoggedRecord, Scanner};
@@ -41,6 +41,7 @@ impl Recovered {
         layout: &Layout<'_>,
         settings: &Settings,
         events: &crate::events::Settings,
+        key: &LogKey,
     ) -> Result<Self, StoreError> {
         let mut index = Index::open(&layout.index())?;
         let indexed = index.cursor(Cursor::Indexed)?;
@@ -52,7 +53,7 @@ impl Recovered {
         // Events are written when their record is durable, and so is the index.
         let told = sink.last().map_or(Lsn(0), |id| Lsn(id.lsn.0 + 1));
         let acknowledged = indexed.max(told);
-        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged)?;
+        let log = Log::open(&layout.log(), settings.segment_bytes, start, acknowledged, key)?;
         if acknowledged > log.end() {
             return Err(StoreError::Damaged {
                 path: layout.log(),
@@ -63,7 +64,7 @@ impl Recovered {
             });
         }
         compact::make_lock(&layout.log())?;
-        replay(&layout.log(), start, indexed, &mut index, &mut sink)?;
+        replay(&log, start, indexed, &mut index, &mut sink)?;
         Ok(Self { log, index, sink })
     }
 
@@ -124,20 +125,20 @@ fn events_position(index: &Index, sink: &EventSink) -> Result<Lsn, StoreError> {
 
 /// Brings index and event files up to the log's end.
 fn replay(
-    log_dir: &Path,
+    log: &Log,
     start: Lsn,
     indexed: Lsn,
     index: &mut Index,
     sink: &mut EventSink,
 ) -> Result<(), StoreError> {
     let events_from = events_position(index, sink)?;
-    let mut scanner = Scanner::new(log_dir, start)?;
+    let mut scanner = Scanner::new(log.dir(), start)?;
     let mut unindexed: Vec<(Lsn, RecordHead)> = Vec::new();
     let mut rows = 0;
     let mut indexed_to = indexed;
-    while let Some(LoggedRecord { lsn, next, record }) = scanner.next_record()? {
+    while let Some(LoggedRecord { lsn, next, record }) = scanner.next_record(log.key())? {
         if lsn >= events_from {
-            sink.append([record.recorded_events(lsn)]).map_err(StoreError::file(log_dir))?;
+            sink.append([record.recorded_events(lsn)]).map_err(StoreError::file(log.dir()))?;
         }
         if lsn >= indexed {
             rows += record.head.rows();

@@ -10,15 +10,16 @@ use std::sync::Arc;
 
 use super::codec::{self, Decoded};
 use super::header::{Epoch, HEADER, Header};
-use super::pack::{self, PACK_HEADER, Trailer};
-use super::{StoreError, damaged};
+use super::mac::{LogKey, MAC, Mac, Place};
+use super::pack::{self, PACK_HEADER, TableCheck, Trailer};
+use super::{StoreError, damaged, tampered};
 use crate::events::Lsn;
 
 /// How far behind a segment's base the position of its first frame is. Positions do not count how long
 /// a header is.
 pub(super) const FIRST: u64 = 8;
 /// Octets of a segment's frame before its payload.
-pub(super) const FRAME_HEADER: u64 = 8;
+pub(super) const FRAME_HEADER: u64 = 8 + MAC as u64;
 /// How a segment's file name ends.
 pub(super) const SUFFIX: &str = "log";
 const READ_BUFFER: usize = 256 * 1024;
@@ -134,7 +135,9 @@ impl Catalog {
                 chain.unfinished = Some(segment.path.clone());
                 break;
             };
-            chain.link(header, end).map_err(|problem| damaged(&segment.path, 0, problem))?;
+            let linked = chain.link(&header, end);
+            linked.map_err(|problem| tampered(&segment.path, 0, problem))?;
+            chain.files.push((segment.clone(), header));
             end = segment.end;
         }
         Ok(chain)
@@ -211,11 +214,40 @@ pub(super) struct Chain {
     pub(super) epoch: Epoch,
     /// The last file, if a crash came before its header was whole.
     pub(super) unfinished: Option<PathBuf>,
+    files: Vec<(Segment, Header)>,
 }
 
 impl Chain {
+    /// Whether any of the headers has a MAC that was made with this key, or there is none to tell by.
+    pub(super) fn is_under(&self, key: &LogKey) -> bool {
+        self.files.is_empty() || self.files.iter().any(|(_, header)| header.is_signed(key))
+    }
+
+    /// Whether nobody has altered what the files say of themselves.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`].
+    pub(super) fn check(&self, key: &LogKey) -> Result<(), StoreError> {
+        for (segment, header) in &self.files {
+            if !header.is_signed(key) {
+                return Err(tampered(
+                    &segment.path,
+                    0,
+                    "its header is not the one that was written",
+                ));
+            }
+            if let Some(trailer) = &segment.pack
+                && !trailer.is_signed(key, header)
+            {
+                let problem = "its table is not the one that was written";
+                return Err(tampered(&segment.path, trailer.table, problem));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the header of the next file; the one before it ends at `end`.
-    fn link(&mut self, header: Header, end: u64) -> Result<(), &'static str> {
+    fn link(&mut self, header: &Header, end: u64) -> Result<(), &'static str> {
         if header.continues != end || header.base != end {
             return Err("it continues from elsewhere than where the file before it ends");
         }
@@ -234,7 +266,7 @@ impl Chain {
             self.epoch = header.epoch;
         }
         self.first.get_or_insert_with(|| header.clone());
-        self.last = Some(header);
+        self.last = Some(header.clone());
         Ok(())
     }
 }
@@ -286,17 +318,65 @@ pub(super) struct Scanner {
 #[derive(Debug)]
 struct Current {
     segment: Segment,
+    path: Arc<Path>,
     file: BufReader<File>,
     offset: u64,
+    /// What the header says of where its frames stand.
+    place: Arc<[u8]>,
+    /// Of a pack that is read from its first frame on.
+    table: Option<TableCheck>,
 }
 
 /// What a scan comes upon.
 #[derive(Debug)]
 pub(super) enum Scanned {
     /// A whole frame's payload.
-    Frame { lsn: Lsn, next: Lsn, payload: Vec<u8> },
+    Frame(ScannedFrame),
     /// The rest of the last segment is not a whole frame: a write that did not end.
     Torn { path: Arc<Path>, offset: u64, lsn: Lsn },
+}
+
+/// A frame whose checksum is right, where it stands. Whoever acts on what it says takes that from
+/// [`ScannedFrame::record`], which looks at its MAC.
+#[derive(Debug)]
+pub(super) struct ScannedFrame {
+    pub(super) path: Arc<Path>,
+    pub(super) offset: u64,
+    pub(super) place: Place,
+    mac: Mac,
+    pub(super) payload: Vec<u8>,
+}
+
+impl ScannedFrame {
+    /// The MAC that its record had when it was written.
+    pub(super) fn first_mac(&self) -> Mac {
+        if self.place.first_mac == [0; MAC] { self.mac } else { self.place.first_mac }
+    }
+
+    /// Its head and events, if nobody has altered them.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`]; what cannot be read.
+    pub(super) fn record(&self, key: &LogKey) -> Result<Decoded, StoreError> {
+        let record = self.unproven_record()?;
+        self.check(&record, key)?;
+        Ok(record)
+    }
+
+    /// Its head and events, whoever has written them.
+    pub(super) fn unproven_record(&self) -> Result<Decoded, StoreError> {
+        codec::decode(&self.payload).map_err(|unreadable| unreadable.at(&self.path, self.offset))
+    }
+
+    /// Whether it has the MAC of its record at this place.
+    pub(super) fn check(&self, record: &Decoded, key: &LogKey) -> Result<(), StoreError> {
+        let digest = record.digest(&self.payload);
+        if digest.is_some_and(|digest| self.place.is_mac(key, &self.mac, &digest)) {
+            return Ok(());
+        }
+        let problem = "the record there is not the one that was written there";
+        Err(tampered(&self.path, self.offset, problem))
+    }
 }
 
 /// A whole record, as a scan comes upon it.
@@ -326,14 +406,22 @@ impl Scanner {
         self.current = None;
         if let Some(segment) = self.segments.next() {
             let mut file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
-            segment.header_of(&file)?;
+            let header = segment.header_of(&file)?;
             let offset = match &segment.pack {
                 Some(trailer) => pack::find_from(&file, &segment.path, trailer, from)?,
                 None => segment.offset_of(from),
             };
             file.seek(SeekFrom::Start(offset)).map_err(StoreError::file(&segment.path))?;
             let file = BufReader::with_capacity(READ_BUFFER, file);
-            self.current = Some(Current { segment, file, offset });
+            let is_all = segment.pack.is_some() && offset == HEADER;
+            self.current = Some(Current {
+                path: segment.path.as_path().into(),
+                segment,
+                file,
+                offset,
+                place: header.map_or_else(|| Vec::new().into(), |header| header.place()),
+                table: is_all.then(TableCheck::default),
+            });
         }
         Ok(())
     }
@@ -344,19 +432,20 @@ impl Scanner {
         loop {
             let Some(current) = &mut self.current else { return Ok(None) };
             if current.offset >= current.segment.frames_end() {
+                current.check_table()?;
                 self.next_segment(Lsn(0))?;
                 continue;
             }
-            if let Some((lsn, next, payload)) = current.frame()? {
-                return Ok(Some(Scanned::Frame { lsn, next, payload }));
+            if let Some(frame) = current.frame()? {
+                return Ok(Some(Scanned::Frame(frame)));
             }
             let may_be_torn = self.segments.len() == 0 && current.segment.pack.is_none();
-            let path = current.segment.path.clone();
+            let path = Arc::clone(&current.path);
             let offset = current.offset;
             let lsn = Lsn(current.segment.position_at(offset));
             self.current = None;
             return match may_be_torn {
-                true => Ok(Some(Scanned::Torn { path: path.into(), offset, lsn })),
+                true => Ok(Some(Scanned::Torn { path, offset, lsn })),
                 false => Err(damaged(&path, offset, "a record's checksum is wrong")),
             };
         }
@@ -364,14 +453,20 @@ impl Scanner {
 }
 
 impl Scanner {
-    /// The next whole record; a torn end is an end.
-    pub(super) fn next_record(&mut self) -> Result<Option<LoggedRecord>, StoreError> {
+    /// The next whole record that nobody has altered; a torn end is an end.
+    pub(super) fn next_record(&mut self, key: &LogKey) -> Result<Option<LoggedRecord>, StoreError> {
+        self.next_frame()?
+            .map(|frame| {
+                let record = frame.record(key)?;
+                Ok(LoggedRecord { lsn: frame.place.lsn, next: frame.place.next, record })
+            })
+            .transpose()
+    }
+
+    /// The next whole frame; a torn end is an end.
+    pub(super) fn next_frame(&mut self) -> Result<Option<ScannedFrame>, StoreError> {
         match self.next()? {
-            Some(Scanned::Frame { lsn, next, payload }) => {
-                let record = codec::decode(&payload);
-                let record = record.map_err(|unreadable| unreadable.at(Path::new("log"), lsn.0))?;
-                Ok(Some(LoggedRecord { lsn, next, record }))
-            }
+            Some(Scanned::Frame(frame)) => Ok(Some(frame)),
             Some(Scanned::Torn { .. }) | None => Ok(None),
         }
     }
@@ -379,27 +474,46 @@ impl Scanner {
 
 impl Current {
     /// The frame at the current place; `None` if the bytes there are not a whole one.
-    fn frame(&mut self) -> Result<Option<(Lsn, Lsn, Vec<u8>)>, StoreError> {
-        let Self { segment, file, offset } = self;
-        let remaining = segment.frames_end() - *offset;
+    fn frame(&mut self) -> Result<Option<ScannedFrame>, StoreError> {
+        let Self { segment, file, .. } = self;
+        let offset = self.offset;
+        let remaining = segment.frames_end() - offset;
         let header = segment.frame_header();
         if remaining < header {
             return Ok(None);
         }
         let read = match &segment.pack {
             Some(_) => pack::read_frame(file, remaining),
-            None => read_frame(file, remaining).map(|payload| {
-                let lsn = segment.position_at(*offset);
-                let next = |payload: &Vec<u8>| Lsn(lsn + FRAME_HEADER + payload.len() as u64);
-                payload.map(|payload| (Lsn(lsn), next(&payload), payload))
-            }),
+            None => read_frame(file, remaining, segment.position_at(offset)),
         };
-        let frame = read.map_err(StoreError::file(&segment.path))?;
-        if let Some((_, _, payload)) = &frame {
-            *offset += header + payload.len() as u64;
+        let Some(read) = read.map_err(StoreError::file(&segment.path))? else { return Ok(None) };
+        let ReadFrame { lsn, next, first_mac, mac, payload } = read;
+        if let Some(table) = &mut self.table {
+            table.push(lsn, offset, &mac);
         }
-        Ok(frame)
+        self.offset += header + payload.len() as u64;
+        let place = Place { file: Arc::clone(&self.place), lsn, next, first_mac };
+        Ok(Some(ScannedFrame { path: Arc::clone(&self.path), offset, place, mac, payload }))
     }
+
+    /// Whether a pack that was read to its end has the frames that it says it has.
+    fn check_table(&mut self) -> Result<(), StoreError> {
+        match (self.table.take(), &self.segment.pack) {
+            (Some(table), Some(trailer)) => {
+                pack::check_table(self.file.get_ref(), &self.path, trailer, &table)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A frame as it is read from a segment or a pack.
+pub(super) struct ReadFrame {
+    pub(super) lsn: Lsn,
+    pub(super) next: Lsn,
+    pub(super) first_mac: Mac,
+    pub(super) mac: Mac,
+    pub(super) payload: Vec<u8>,
 }
 
 /// The first place in a file of the log at which there is no whole record; `None` for another file,
@@ -418,20 +532,29 @@ pub(super) fn first_damage(path: &Path) -> Option<StoreError> {
     whole_to_its_end().err()
 }
 
-/// The next frame's payload, or `None` if the `remaining` bytes do not begin with a whole one.
-fn read_frame(file: &mut impl Read, remaining: u64) -> std::io::Result<Option<Vec<u8>>> {
+/// The next frame, which stands at `lsn`, or `None` if the `remaining` bytes do not begin with a whole
+/// one.
+fn read_frame(
+    file: &mut impl Read,
+    remaining: u64,
+    lsn: u64,
+) -> std::io::Result<Option<ReadFrame>> {
     let mut header = [0; FRAME_HEADER as usize];
     file.read_exact(&mut header)?;
-    let (length, checksum) = parse_header(header);
+    let [length, checksum, ..] = header.as_chunks::<4>().0 else { return Ok(None) };
+    let (length, checksum) = (u32::from_le_bytes(*length), u32::from_le_bytes(*checksum));
+    let mac: Mac = header.last_chunk().copied().unwrap_or_default();
     if length == 0 || u64::from(length) > remaining - FRAME_HEADER {
         return Ok(None);
     }
     let mut payload = vec![0; length as usize];
     file.read_exact(&mut payload)?;
-    Ok((crc32fast::hash(&payload) == checksum).then_some(payload))
-}
-
-fn parse_header(header: [u8; FRAME_HEADER as usize]) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = header;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&payload);
+    crc.update(&mac);
+    if crc.finalize() != checksum {
+        return Ok(None);
+    }
+    let next = Lsn(lsn + FRAME_HEADER + payload.len() as u64);
+    Ok(Some(ReadFrame { lsn: Lsn(lsn), next, first_mac: [0; MAC], mac, payload }))
 }

@@ -19,9 +19,10 @@ use super::index::{Cursor, Index};
 use super::keyring::{Keyring, organization_files};
 use super::keys::Key;
 use super::layout::{Layout, lock_folder};
+use super::mac::LogKey;
 use super::mailbox::NewMailbox;
 use super::queued::SealedQueued;
-use super::segment::{Catalog, Scanned, Scanner};
+use super::segment::{Catalog, Scanned, ScannedFrame, Scanner};
 use super::slots::{Content, Purpose};
 use super::{Settings, StoreError, damaged, durable};
 use crate::clock::{Clock, SystemClock};
@@ -142,10 +143,14 @@ pub fn check(
         }
         Err(error) => return Err(error),
     };
-    if let Err(error) = catalog.chain() {
-        report.problem(error.to_string());
-        return Ok(report);
-    }
+    let log_key = match catalog.chain().and_then(|chain| layout.log_key(keyring.master(), &chain)) {
+        Ok(key) => key,
+        Err(error @ StoreError::Key(_)) => return Err(error),
+        Err(error) => {
+            report.problem(error.to_string());
+            return Ok(report);
+        }
+    };
     count_files(&catalog, &mut report);
     domain_keys(settings, &mut report)?;
     spare_keys(settings, &keyring, &mut report)?;
@@ -156,6 +161,7 @@ pub fn check(
     let bounds = Bounds { synced: cursor(Cursor::EventsSynced)?, kept_from };
     let mut checker = Checker {
         keyring,
+        log_key,
         depth,
         births: HashMap::new(),
         shadow: Shadow::new(indexed)?,
@@ -241,6 +247,7 @@ fn spare_keys(
 
 struct Checker {
     keyring: Keyring,
+    log_key: LogKey,
     depth: Depth,
     births: HashMap<MailboxId, (NewMailbox, Key)>,
     shadow: Shadow,
@@ -255,8 +262,8 @@ impl Checker {
         let mut scanner = Scanner::over(catalog.segments.clone(), Lsn(0))?;
         let mut position = Lsn(0);
         loop {
-            let (lsn, next, payload) = match scanner.next() {
-                Ok(Some(Scanned::Frame { lsn, next, payload })) => (lsn, next, payload),
+            let frame = match scanner.next() {
+                Ok(Some(Scanned::Frame(frame))) => frame,
                 // What is being written this moment, or what a crash left of a write.
                 Ok(Some(Scanned::Torn { path, offset, lsn })) if lsn < self.shadow.indexed() => {
                     let error =
@@ -269,29 +276,35 @@ impl Checker {
                     return Ok(Some(position));
                 }
                 Ok(None) => return Ok(Some(position)),
-                Err(error @ StoreError::Damaged { .. }) => {
+                Err(error @ (StoreError::Damaged { .. } | StoreError::Tampered { .. })) => {
                     self.report.problem(error.to_string());
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
             };
+            let (lsn, next) = (frame.place.lsn, frame.place.next);
             if lsn < position || next <= lsn {
                 self.report.problem(format!("record {lsn} stands behind {position}"));
             }
             position = next;
-            self.record(lsn, next, &payload)?;
+            self.record(&frame)?;
         }
     }
 
-    fn record(&mut self, lsn: Lsn, next: Lsn, payload: &[u8]) -> Result<(), StoreError> {
+    fn record(&mut self, frame: &ScannedFrame) -> Result<(), StoreError> {
         self.report.records += 1;
-        let record = match codec::decode(payload) {
+        let (lsn, next, payload) = (frame.place.lsn, frame.place.next, &frame.payload);
+        let record = match frame.unproven_record() {
             Ok(record) => record,
-            Err(unreadable) => {
-                self.report.problem(format!("record {lsn} {unreadable}"));
+            Err(error) => {
+                self.report.problem(error.to_string());
                 return Ok(());
             }
         };
+        // What it says is gone on with, so that nothing else is told that is right.
+        if let Err(error) = frame.check(&record, &self.log_key) {
+            self.report.problem(error.to_string());
+        }
         for birth in &record.head.new_mailboxes {
             self.birth(lsn, birth);
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::store::backup::{backup, restore};
 use crate::store::fsck::{Depth, Report, check};
+use crate::store::segment::FRAME_HEADER;
 
 impl Scratch {
     fn check(&self) -> Report {
@@ -242,7 +243,7 @@ fn record_around(segment: &[u8], at: usize) -> usize {
     let mut start = crate::store::header::HEADER as usize;
     loop {
         let length: [u8; 4] = segment[start..start + 4].try_into().expect("four octets");
-        let end = start + 8 + u32::from_le_bytes(length) as usize;
+        let end = start + FRAME_HEADER as usize + u32::from_le_bytes(length) as usize;
         if at < end {
             return start;
         }

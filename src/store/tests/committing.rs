@@ -46,7 +46,8 @@ fn batches(octets: &[usize]) -> Vec<Vec<u64>> {
     let layout = Layout(&scratch.settings);
     durable::create_dir(&scratch.settings.data_dir).expect("a folder");
     let keyring = layout.keyring().expect("a key");
-    let recovered = Recovered::open(&layout, &scratch.settings, &EventSettings::default());
+    let key = keyring.master().log();
+    let recovered = Recovered::open(&layout, &scratch.settings, &EventSettings::default(), &key);
     let (requests, waiting) = mpsc::channel(octets.len());
     let mut answers = Vec::new();
     for octets in octets {
@@ -78,7 +79,7 @@ fn batches(octets: &[usize]) -> Vec<Vec<u64>> {
         let from = Lsn(segment.base);
         let mut scanner = Scanner::over(vec![segment], from).expect("opens");
         let mut batch = Vec::new();
-        while let Some(logged) = scanner.next_record().expect("reads") {
+        while let Some(logged) = scanner.next_record(&key).expect("reads") {
             batch.push(logged.record.head.blobs[0].length - TAG);
         }
         batches.push(batch);
@@ -140,7 +141,7 @@ impl DataFolder {
 
     fn committer(&self, events: &str, lag: &Arc<Lag>) -> Committer {
         let log_dir = Layout(&self.scratch.settings).log();
-        let log = Log::open(&log_dir, 1 << 20, Lsn(0), Lsn(0)).expect("opens");
+        let log = Log::open(&log_dir, 1 << 20, Lsn(0), Lsn(0), &self.keyring.master().log()).expect("opens");
         let sink = EventSink::open(self.events(events), EventSettings::default(), Lsn(0));
         let followers = Followers {
             // Nobody indexes here.

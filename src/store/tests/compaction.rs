@@ -7,6 +7,8 @@ use super::*;
 use crate::soon::{done, joined};
 use crate::store::compact::{self, Compacted, Compactor};
 use crate::store::index::Index;
+use crate::store::layout::Layout;
+use crate::store::mac::LogKey;
 use crate::store::segment::{Catalog, Segment};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -29,6 +31,10 @@ impl Scratch {
             period_days: 1,
         }]);
         store
+    }
+
+    pub(super) fn log_key(&self) -> LogKey {
+        Layout(&self.settings).known_master().expect("a key").log()
     }
 
     pub(super) fn log_files(&self) -> Vec<Segment> {
@@ -56,6 +62,7 @@ impl Scratch {
             expired_before,
             senders_before,
             segment_bytes: self.settings.segment_bytes,
+            key: &self.log_key(),
             stop: &AtomicBool::new(false),
         };
         std::iter::from_fn(|| compactor.compact_one().expect("compacts")).collect()

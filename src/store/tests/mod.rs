@@ -8,6 +8,7 @@ mod queue;
 mod races;
 mod reading;
 mod register;
+mod tamper;
 mod unknown;
 
 use std::fs::{self, OpenOptions};
@@ -198,7 +199,8 @@ async fn a_torn_last_write_is_cut_at_every_byte() {
         fs::write(&segment, whole.get(..cut as usize).expect("a prefix")).expect("writes");
         // Every cut is found; what follows is the same for all of them, and slower to try.
         if !(cut - before).is_multiple_of(40) {
-            let opened = log::Log::open(&log, scratch.settings.segment_bytes, Lsn(0), Lsn(0));
+            let bytes = scratch.settings.segment_bytes;
+            let opened = log::Log::open(&log, bytes, Lsn(0), Lsn(0), &scratch.log_key());
             let end = Lsn(before - header::HEADER + segment::FIRST);
             assert_eq!(opened.expect("opens").end(), end, "cut at {cut}");
             continue;

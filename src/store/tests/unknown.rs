@@ -173,14 +173,15 @@ async fn a_record_of_another_version_stops_the_start_and_the_check_tells_it() {
     let field = memchr::memmem::find(&bytes, b"\"events_at\"").expect("its head");
     bytes[field..field + 11].copy_from_slice(b"\"later_one\"");
     let header = (HEADER + FRAME_HEADER) as usize;
-    let checksum = crc32fast::hash(&bytes[header..]).to_le_bytes();
-    bytes[header - 4..header].copy_from_slice(&checksum);
+    let mac = HEADER as usize + 8;
+    let checksum = crc32fast::hash(&[&bytes[header..], &bytes[mac..header]].concat());
+    bytes[mac - 4..mac].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&segment, &bytes).expect("writes");
     let error = Store::open(&scratch.settings, &EventSettings::default()).expect_err("unknown");
     let told = error.to_string();
     assert!(matches!(error, StoreError::UnknownRecord { .. }), "{told}");
     let expected = format!(
-        "has a record at byte 8 that this version of mailweir, {}, does not know: unknown field \
+        "has a record at byte 256 that this version of mailweir, {}, does not know: unknown field \
          `later_one`",
         env!("CARGO_PKG_VERSION")
     );
@@ -189,7 +190,7 @@ async fn a_record_of_another_version_stops_the_start_and_the_check_tells_it() {
     assert_eq!(fs::read(&segment).expect("reads"), bytes);
     let checked = check(&scratch.settings, &EventSettings::default(), Depth::Contents);
     let problems = checked.expect("checks").problems.join("\n");
-    assert!(problems.contains("is one that this version does not know"), "{problems}");
+    assert!(problems.contains("does not know: unknown field `later_one`"), "{problems}");
 }
 
 /// A later version begins a segment of its own format behind those that it found.
