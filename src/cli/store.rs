@@ -9,7 +9,16 @@ use crate::store::backup::{self, Manifest};
 use crate::store::fsck::{self, Depth, Report};
 use crate::store::{StoreError, is_there};
 
+/// What the problems of the log mean.
+const FSCK_SAYS: &str = "\
+Of the log it says which file and which octet, and
+  \"is damaged\": not the octets that were written; restore a backup
+  \"was altered\": the checksum is right, and somebody without the master key has written it, moved it,
+    or taken out what stood there; put the file back from a copy, or restore a backup
+  \"does not know\": a later version has written it; put that program back";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = FSCK_SAYS)]
 pub(super) struct FsckArguments {
     /// Do not open the messages: checksums, keys, index and events alone
     #[arg(long)]

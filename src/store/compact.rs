@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::codec::Decoded;
-use super::entry::{MessageRef, RecordHead, SealedBlob};
+use super::entry::{Change, MessageRef, RecordHead, SealedBlob};
+use super::evidence::{Changes, Evidence};
 use super::header::Header;
-use super::index::{Changed, Changes, Index};
+use super::index::{Changed, Index};
 use super::mac::LogKey;
 use super::pack::{PackWriter, Trailer};
 use super::queued::{QueueChange, QueueId, SealedQueued};
@@ -121,12 +122,15 @@ impl Compactor<'_> {
     ) -> Result<Option<Compacted>, StoreError> {
         let (Some(first), Some(last)) = (files.first(), files.last()) else { return Ok(None) };
         let positions = first.base..last.end;
-        let changes = self.index.changes(&positions)?;
+        catalog.chain()?.check(self.key)?;
+        let evidence = Evidence::new(catalog, self.key);
+        let changes = evidence.confirm(self.index.changes(&positions)?)?;
         let considered = changes.considered;
         // The pack must not know of removals that a power loss could take from the index.
         durable::sync_if_there(&self.wal)?;
         let job = Job {
             catalog,
+            evidence,
             positions: positions.clone(),
             changes,
             expired_before: self.expired_before,
@@ -238,6 +242,7 @@ fn newest_of(path: &Path) -> Result<Timestamp, StoreError> {
 /// What is known while one run of files is written anew.
 struct Job<'a> {
     catalog: &'a Catalog,
+    evidence: Evidence<'a>,
     positions: Range<u64>,
     changes: Changes,
     expired_before: Timestamp,
@@ -255,7 +260,7 @@ impl Job<'_> {
         let (lsn, next) = (frame.place.lsn, frame.place.next);
         let at = moment(&record.head);
         let is_expired = at < self.expired_before;
-        let head = self.prune(lsn, &record.head, is_expired);
+        let head = self.prune(lsn, &record.head, is_expired)?;
         let has_events = !record.events.is_empty() && !is_expired;
         if head.is_empty() && !has_events {
             return Ok(Timestamp::default());
@@ -276,7 +281,12 @@ impl Job<'_> {
         kept.at.plus(Duration::from_millis(longer))
     }
 
-    fn prune(&self, lsn: Lsn, head: &RecordHead, is_expired: bool) -> RecordHead {
+    fn prune(
+        &self,
+        lsn: Lsn,
+        head: &RecordHead,
+        is_expired: bool,
+    ) -> Result<RecordHead, StoreError> {
         let mut head = head.clone();
         for (number, blob) in head.blobs.iter_mut().enumerate() {
             self.prune_blob(lsn, number, blob);
@@ -284,15 +294,23 @@ impl Job<'_> {
         while head.blobs.last().is_some_and(|blob| blob.length == 0) {
             head.blobs.pop();
         }
-        head.changes.retain(|change| !self.is_worked_in(lsn, change.message.lsn));
-        head.queue_changes.retain(|change| self.keeps(lsn, change));
+        for change in std::mem::take(&mut head.changes) {
+            if self.keeps(lsn, &change)? {
+                head.changes.push(change);
+            }
+        }
+        for change in std::mem::take(&mut head.queue_changes) {
+            if self.keeps_queued(lsn, &change)? {
+                head.queue_changes.push(change);
+            }
+        }
         head.first_sender = head.first_sender.filter(|kept| kept.at >= self.senders_before);
         if is_expired {
             head.stories.clear();
             head.events_at = None;
             head.usage.clear();
         }
-        head
+        Ok(head)
     }
 
     /// Takes out the deliveries of removed messages, and the sealed pieces that nobody has then.
@@ -330,14 +348,34 @@ impl Job<'_> {
         }
     }
 
-    /// How far a waiting entry has come is kept where it stands, and that an entry is gone until
-    /// it is worked in.
-    fn keeps(&self, lsn: Lsn, change: &QueueChange) -> bool {
-        let is_known = lsn < self.changes.considered;
-        match change.state {
-            Some(_) => !is_known || self.changes.waiting.contains(&change.entry),
-            None => !self.is_worked_in(lsn, change.entry.lsn),
+    /// What became of a message is kept until it shows where the message stands.
+    fn keeps(&self, lsn: Lsn, change: &Change) -> Result<bool, StoreError> {
+        if !self.is_worked_in(lsn, change.message.lsn) {
+            return Ok(true);
         }
+        let shows = match self.changes.messages.get(&change.message) {
+            Some(Changed { folder: None, .. }) => true,
+            Some(Changed { since, .. }) => change.to.is_some() && *since >= change.at,
+            None => false,
+        };
+        Ok(!shows && !self.evidence.shows_change(change)?)
+    }
+
+    /// How far a waiting entry has come is kept where it stands, and that an entry is gone until
+    /// it shows where the entry stands.
+    fn keeps_queued(&self, lsn: Lsn, change: &QueueChange) -> Result<bool, StoreError> {
+        let entry = change.entry;
+        if change.state.is_some() {
+            let is_known = lsn < self.changes.considered;
+            if !is_known || self.changes.waiting.contains(&entry) {
+                return Ok(true);
+            }
+            return Ok(!self.evidence.knows_gone(entry, &self.changes)?);
+        }
+        if !self.is_worked_in(lsn, entry.lsn) {
+            return Ok(true);
+        }
+        Ok(!self.changes.gone.contains(&entry) && !self.evidence.shows_gone(entry)?)
     }
 
     /// Whether what a change at `lsn` is about stands in a file that has it worked in.

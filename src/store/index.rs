@@ -5,7 +5,7 @@
 mod queue;
 mod register;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -309,12 +309,16 @@ impl Index {
 
     /// What became of the messages and queue entries of some positions, up to a position of the
     /// index.
-    pub(super) fn changes(&mut self, positions: &Range<u64>) -> Result<Changes, StoreError> {
+    pub(super) fn changes(&mut self, positions: &Range<u64>) -> Result<Known, StoreError> {
         let transaction = self.0.transaction()?;
-        Ok(Changes {
+        let gone_at = gone_entries(&transaction)?;
+        let mut gone: Vec<_> = gone_at.keys().copied().collect();
+        gone.retain(|entry| positions.contains(&entry.record().0));
+        Ok(Known {
             considered: cursor(&transaction, Cursor::Indexed)?,
             messages: changed_messages(&transaction, positions)?,
-            gone: gone_entries(&transaction, positions)?,
+            gone,
+            gone_at,
             waiting: queue_ids(&transaction)?,
         })
     }
@@ -353,14 +357,17 @@ impl Index {
     }
 }
 
-/// What became of messages and queue entries, as compaction needs it.
+/// What the index knows of what became of messages and queue entries, and where the log says it.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(super) struct Known {
     /// Changes before this position are in it.
     pub(super) considered: Lsn,
-    pub(super) messages: BTreeMap<MessageRef, Changed>,
+    /// Messages, where they are now, and which record says it.
+    pub(super) messages: Vec<(MessageRef, Changed, Lsn)>,
     /// Entries of the positions asked for that are gone.
-    pub(super) gone: HashSet<QueueId>,
+    pub(super) gone: Vec<QueueId>,
+    /// All entries that are gone, and which record says it.
+    pub(super) gone_at: HashMap<QueueId, Lsn>,
     /// Entries of all positions that wait.
     pub(super) waiting: HashSet<QueueId>,
 }
@@ -368,10 +375,10 @@ pub(super) struct Changes {
 fn changed_messages(
     transaction: &Transaction<'_>,
     positions: &Range<u64>,
-) -> Result<BTreeMap<MessageRef, Changed>, StoreError> {
-    let mut changes = BTreeMap::new();
+) -> Result<Vec<(MessageRef, Changed, Lsn)>, StoreError> {
+    let mut changes = Vec::new();
     let mut statement = transaction.prepare_cached(
-        "SELECT change.lsn, blob, mail, mailbox.id, folder, since
+        "SELECT change.lsn, blob, mail, mailbox.id, folder, since, at
          FROM change JOIN mailbox ON mailbox.number = change.mailbox
          WHERE change.lsn >= ?1 AND change.lsn < ?2",
     )?;
@@ -387,7 +394,8 @@ fn changed_messages(
         let folder: Option<usize> = row.get(4)?;
         let folder = folder.map(folder_of).transpose()?;
         let since = Timestamp::from_millis(row.get::<_, i64>(5)?.cast_unsigned());
-        changes.insert(message, Changed { folder, since });
+        let at = Lsn(row.get::<_, i64>(6)?.cast_unsigned());
+        changes.push((message, Changed { folder, since }, at));
     }
     Ok(changes)
 }

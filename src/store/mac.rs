@@ -96,12 +96,9 @@ pub(super) fn digest<'a>(start: &[u8], sealed: impl IntoIterator<Item = &'a [u8]
     octets_of(&context.finish())
 }
 
-/// Hashes a pack's table and the MACs of its frames.
-pub(super) fn digest_of_table(table: &[u8], macs: &[u8]) -> Digest {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(table);
-    context.update(macs);
-    octets_of(&context.finish())
+/// Hashes a pack's table.
+pub(super) fn digest_of_table(table: &[u8]) -> Digest {
+    octets_of(&digest::digest(&digest::SHA256, table))
 }
 
 fn octets_of(digest: &digest::Digest) -> Digest {

@@ -17,6 +17,7 @@ mod domain_keys;
 mod door;
 mod durable;
 mod entry;
+mod evidence;
 pub mod fsck;
 mod header;
 mod index;

@@ -3,7 +3,7 @@
 //! A record keeps its position for ever, since event ids and the index name it, so a pack's
 //! frames say theirs: `length u32, crc32 u32, lsn u64, next u64, first MAC, MAC, payload`,
 //! little-endian; the first MAC is the one that the record had when it was written. After the frames
-//! stand a table of `lsn u64, offset u64` and a trailer, whose MAC is also over the MACs of all frames. A pack is written and synced
+//! stand a table of `lsn u64, offset u64, MAC` and a trailer, whose MAC is also over a hash of the table. A pack is written and synced
 //! under another name and takes its own with one rename, so it is whole or not there.
 
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ pub(super) const SUFFIX: &str = "pack";
 const TRAILER_MAGIC: &[u8; 8] = b"mwpack1\n";
 const NUMBERS: usize = 6 * 8 + 4;
 const TRAILER_LEN: usize = NUMBERS + 32 + MAC + 4 + TRAILER_MAGIC.len();
-const TABLE_ENTRY: u64 = 16;
+const TABLE_ENTRY: u64 = 16 + MAC as u64;
 /// How much is written before it is synced, so that no sync of the log waits for much of ours.
 const SYNC_BYTES: usize = 512 * 1024;
 
@@ -46,7 +46,7 @@ pub(super) struct Trailer {
     /// Frames.
     pub(super) count: u64,
     pub(super) table_crc: u32,
-    /// Of the table and its frames' MACs.
+    /// Of the table.
     pub(super) digest: Digest,
     pub(super) mac: Mac,
 }
@@ -124,38 +124,27 @@ impl Trailer {
     }
 }
 
-/// A pack's table: position and place in the file of each frame, in order.
-fn table(file: &File, path: &Path, trailer: &Trailer) -> Result<Vec<(u64, u64)>, StoreError> {
+/// A pack's table as it stands in the file.
+fn table(file: &File, path: &Path, trailer: &Trailer) -> Result<Vec<u8>, StoreError> {
     let length = usize::try_from(trailer.count * TABLE_ENTRY).unwrap_or(usize::MAX);
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, trailer.table).map_err(StoreError::file(path))?;
     if crc32fast::hash(&bytes) != trailer.table_crc {
         return Err(damaged(path, trailer.table, "the table's checksum is wrong"));
     }
-    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    let pairs = bytes.as_chunks::<8>().0.as_chunks::<2>().0;
-    Ok(pairs.iter().map(|[lsn, offset]| (number(lsn), number(offset))).collect())
+    Ok(bytes)
 }
 
-/// The table of a pack as its frames have it, and their MACs.
+/// The table of a pack as its frames have it.
 #[derive(Debug, Default)]
-pub(super) struct TableCheck {
-    table: Vec<u8>,
-    macs: Vec<u8>,
-    frames: Vec<(u64, u64)>,
-}
+pub(super) struct TableCheck(Vec<u8>);
 
 impl TableCheck {
     /// Adds the next frame.
     pub(super) fn push(&mut self, lsn: Lsn, offset: u64, mac: &Mac) {
-        self.table.extend_from_slice(&lsn.0.to_le_bytes());
-        self.table.extend_from_slice(&offset.to_le_bytes());
-        self.macs.extend_from_slice(mac);
-        self.frames.push((lsn.0, offset));
-    }
-
-    fn digest(&self) -> Digest {
-        mac::digest_of_table(&self.table, &self.macs)
+        self.0.extend_from_slice(&lsn.0.to_le_bytes());
+        self.0.extend_from_slice(&offset.to_le_bytes());
+        self.0.extend_from_slice(mac);
     }
 }
 
@@ -166,7 +155,8 @@ pub(super) fn check_table(
     trailer: &Trailer,
     found: &TableCheck,
 ) -> Result<(), StoreError> {
-    if table(file, path, trailer)? == found.frames && found.digest() == trailer.digest {
+    let table = table(file, path, trailer)?;
+    if table == found.0 && mac::digest_of_table(&table) == trailer.digest {
         return Ok(());
     }
     Err(tampered(path, trailer.table, "its table is not of the records that stand in it"))
@@ -179,15 +169,37 @@ pub(super) fn find(
     trailer: &Trailer,
     lsn: Lsn,
 ) -> Result<Option<u64>, StoreError> {
-    let table = table(file, path, trailer)?;
-    let found = table.binary_search_by_key(&lsn.0, |(lsn, _)| *lsn).ok();
-    let Some((_, at)) = found.and_then(|found| table.get(found)) else { return Ok(None) };
+    let number = frames_before(file, path, trailer, lsn)?;
+    let found =
+        if number < trailer.count { Some(entry(file, path, trailer, number)?) } else { None };
+    let Some(found) = found.filter(|found| found.lsn == lsn.0) else {
+        // Or its place is not where it should be.
+        table(file, path, trailer)?;
+        return Ok(None);
+    };
     let mut said = [0; 8];
-    file.read_exact_at(&mut said, at.saturating_add(8)).map_err(StoreError::file(path))?;
+    file.read_exact_at(&mut said, found.offset.saturating_add(8))
+        .map_err(StoreError::file(path))?;
     if u64::from_le_bytes(said) != lsn.0 {
-        return Err(damaged(path, *at, "another record stands where the table says that one does"));
+        let problem = "another record stands where the table says that one does";
+        return Err(damaged(path, found.offset, problem));
     }
-    Ok(Some(*at))
+    Ok(Some(found.offset))
+}
+
+/// Whether a pack, whose trailer has the right MAC, has nothing of a position.
+pub(super) fn is_left_out(
+    file: &File,
+    path: &Path,
+    trailer: &Trailer,
+    lsn: Lsn,
+) -> Result<bool, StoreError> {
+    let table = table(file, path, trailer)?;
+    if mac::digest_of_table(&table) != trailer.digest {
+        return Err(tampered(path, trailer.table, "its table is not the one that was written"));
+    }
+    let entries = table.as_chunks::<{ TABLE_ENTRY as usize }>().0;
+    Ok(!entries.iter().any(|entry| entry.starts_with(&lsn.0.to_le_bytes())))
 }
 
 /// Where in the file the first frame at or after a position begins.
@@ -197,9 +209,46 @@ pub(super) fn find_from(
     trailer: &Trailer,
     lsn: Lsn,
 ) -> Result<u64, StoreError> {
-    let table = table(file, path, trailer)?;
-    let at = table.partition_point(|(at, _)| *at < lsn.0);
-    Ok(table.get(at).map_or(trailer.table, |(_, offset)| *offset))
+    let number = frames_before(file, path, trailer, lsn)?;
+    if number == trailer.count {
+        return Ok(trailer.table);
+    }
+    Ok(entry(file, path, trailer, number)?.offset)
+}
+
+/// How many frames of a pack stand before a position.
+fn frames_before(file: &File, path: &Path, trailer: &Trailer, lsn: Lsn) -> Result<u64, StoreError> {
+    let mut from = 0;
+    let mut to = trailer.count;
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if entry(file, path, trailer, middle)?.lsn < lsn.0 {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    Ok(from)
+}
+
+/// A frame's place, as the table has it.
+struct TableEntry {
+    lsn: u64,
+    offset: u64,
+}
+
+fn entry(
+    file: &File,
+    path: &Path,
+    trailer: &Trailer,
+    number: u64,
+) -> Result<TableEntry, StoreError> {
+    let mut said = [0; 16];
+    let at = trailer.table + number * TABLE_ENTRY;
+    file.read_exact_at(&mut said, at).map_err(StoreError::file(path))?;
+    let (lsn, offset) = said.split_at(8);
+    let number = |octets: &[u8]| u64::from_le_bytes(octets.try_into().unwrap_or_default());
+    Ok(TableEntry { lsn: number(lsn), offset: number(offset) })
 }
 
 /// The next frame; `None` if it is not whole.
@@ -312,13 +361,13 @@ impl PackWriter {
     pub(super) fn finish(&mut self, trailer: Trailer) -> Result<(), StoreError> {
         let trailer = Trailer {
             table: self.length,
-            count: self.table.frames.len() as u64,
-            table_crc: crc32fast::hash(&self.table.table),
-            digest: self.table.digest(),
+            count: self.table.0.len() as u64 / TABLE_ENTRY,
+            table_crc: crc32fast::hash(&self.table.0),
+            digest: mac::digest_of_table(&self.table.0),
             ..trailer
         };
         let trailer = trailer.signed(&self.key, &self.header);
-        self.buffer.append(&mut self.table.table);
+        self.buffer.append(&mut self.table.0);
         self.buffer.extend_from_slice(&trailer.encode());
         self.flush()
     }

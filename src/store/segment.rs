@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::codec::{self, Decoded};
+use super::entry::RecordHead;
 use super::header::{Epoch, HEADER, Header};
 use super::mac::{LogKey, MAC, Mac, Place};
 use super::pack::{self, PACK_HEADER, TableCheck, Trailer};
@@ -200,6 +201,35 @@ impl Catalog {
             return Err(damaged(&segment.path, at, "a record ends before its content does"));
         }
         Ok(StoredFrame { file, path: segment.path.clone(), start, length })
+    }
+}
+
+impl Catalog {
+    /// The head of the record at a position, if it has its MAC; `None` if a pack has nothing left of
+    /// it. The headers and trailers have been looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`]; damage; a position at which there never was a record.
+    pub(super) fn proven_head(
+        &self,
+        lsn: Lsn,
+        key: &LogKey,
+    ) -> Result<Option<RecordHead>, StoreError> {
+        let missing = || StoreError::NotFound(format!("the log has no record {lsn}"));
+        let segment = self.segment_of(lsn).ok_or_else(missing)?;
+        if let Some(trailer) = &segment.pack {
+            let file = File::open(&segment.path).map_err(StoreError::file(&segment.path))?;
+            if pack::find(&file, &segment.path, trailer, lsn)?.is_none()
+                && pack::is_left_out(&file, &segment.path, trailer, lsn)?
+            {
+                return Ok(None);
+            }
+        }
+        let mut scanner = Scanner::over(vec![segment.clone()], lsn)?;
+        match scanner.next_frame()? {
+            Some(frame) if frame.place.lsn == lsn => Ok(Some(frame.record(key)?.head)),
+            _ => Err(missing()),
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! The queue's part of the index: what waits to leave, what has left, and what users have used.
 
-use std::collections::HashSet;
-use std::ops::Range;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Index, span, unreadable};
+use super::{Index, unreadable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::store::StoreError;
@@ -151,12 +150,12 @@ pub(super) fn count(transaction: &Transaction<'_>, used: &Used) -> Result<(), St
 
 pub(super) fn gone_entries(
     transaction: &Transaction<'_>,
-    positions: &Range<u64>,
-) -> Result<HashSet<QueueId>, StoreError> {
-    let mut statement = transaction
-        .prepare_cached("SELECT lsn, blob, mail, entry FROM gone WHERE lsn >= ?1 AND lsn < ?2")?;
-    let ids = statement.query_map(span(positions), queue_id)?;
-    Ok(ids.collect::<Result<_, _>>()?)
+) -> Result<HashMap<QueueId, Lsn>, StoreError> {
+    let mut statement =
+        transaction.prepare_cached("SELECT lsn, blob, mail, entry, at FROM gone")?;
+    let gone = statement
+        .query_map([], |row| Ok((queue_id(row)?, Lsn(row.get::<_, i64>(4)?.cast_unsigned()))))?;
+    Ok(gone.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn queue_ids(transaction: &Transaction<'_>) -> Result<HashSet<QueueId>, StoreError> {

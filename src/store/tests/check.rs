@@ -30,7 +30,7 @@ impl Scratch {
         scratch
     }
 
-    fn sql(&self, statement: &str) {
+    pub(super) fn sql(&self, statement: &str) {
         let index = rusqlite::Connection::open(self.path("index.sqlite")).expect("opens");
         index.execute_batch(statement).expect("executes");
     }

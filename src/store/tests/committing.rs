@@ -432,7 +432,8 @@ fn only_changes_that_a_pack_has_are_forgotten() {
     assert_eq!((removed(&index, 3), removed(&index, 4)), (110, 10_110));
     let changes = index.changes(&(0..3)).expect("reads");
     assert_eq!((changes.messages.len(), changes.considered), (3, Lsn(8)));
-    let moved = changes.messages.values().find(|it| it.folder.is_some()).expect("is moved");
+    let moved = changes.messages.iter().map(|it| it.1).find(|it| it.folder.is_some());
+    let moved = moved.expect("is moved");
     assert_eq!((moved.folder, moved.since), (Some(Folder::JunkEmail), NOW));
     index.forget_changes(&(0..3), Lsn(5)).expect("forgets");
     assert_eq!((removed(&index, 3), removed(&index, 4)), (100, 10_100));

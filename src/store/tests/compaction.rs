@@ -54,6 +54,14 @@ impl Scratch {
         expired_before: Timestamp,
         senders_before: Timestamp,
     ) -> Vec<Compacted> {
+        self.try_compact(expired_before, senders_before).expect("compacts")
+    }
+
+    fn try_compact(
+        &self,
+        expired_before: Timestamp,
+        senders_before: Timestamp,
+    ) -> Result<Vec<Compacted>, StoreError> {
         let mut index = Index::open(&self.settings.data_dir.join("index.sqlite")).expect("opens");
         let mut compactor = Compactor {
             log_dir: self.settings.data_dir.join("log"),
@@ -65,7 +73,7 @@ impl Scratch {
             key: &self.log_key(),
             stop: &AtomicBool::new(false),
         };
-        std::iter::from_fn(|| compactor.compact_one().expect("compacts")).collect()
+        std::iter::from_fn(|| compactor.compact_one().transpose()).collect()
     }
 
     fn folders(&self, user: &str) -> Vec<(Folder, String)> {
@@ -288,4 +296,71 @@ async fn damage_in_a_pack_is_told() {
         let opened = Store::open(&scratch.settings, &crate::events::Settings::default());
         assert!(matches!(opened, Err(StoreError::Damaged { .. })), "byte {at}");
     }
+}
+
+/// Signed with the pack, it would be the truth from then on.
+#[tokio::test]
+async fn what_the_index_alone_says_is_gone_is_left_out_of_no_pack() {
+    let lies = [
+        "INSERT INTO change SELECT lsn, blob, mail, mailbox, lsn, NULL, size, received_at FROM message;
+         DELETE FROM message",
+        "INSERT INTO change SELECT lsn, blob, mail, mailbox, (SELECT max(lsn) FROM message), NULL, size,
+                received_at FROM message",
+        "INSERT INTO gone SELECT lsn, blob, mail, entry, lsn, size FROM queue; DELETE FROM queue",
+    ];
+    for lie in lies {
+        let scratch = Scratch::with_small_segments(1);
+        let store = scratch.open();
+        for text in ["one", "two"] {
+            let mut commit = commit_of(&store, &["alice"], text);
+            commit.blobs[0].mails[0].queued = vec![super::queue::entry("far.test", &["bob"])];
+            store.commit(commit).await.expect("commits");
+        }
+        store.close();
+        let queue = || Reader::open(&scratch.settings).expect("opens").queue().expect("lists");
+        let (contents, queued) = (scratch.contents("alice"), queue());
+        assert_eq!((contents.len(), queued.len()), (2, 2));
+        scratch.sql(lie);
+        let day = now().plus(DAY);
+        let error = scratch.try_compact(day, day).expect_err(lie).to_string();
+        assert!(error.contains("and no record of the log does"), "{lie}: {error}");
+        forget_index(&scratch.settings.data_dir);
+        scratch.open().close();
+        scratch.compact(day);
+        assert_eq!((scratch.contents("alice"), queue()), (contents, queued), "{lie}");
+    }
+}
+
+/// Else what was removed would come back, and who has a message would get it once more.
+#[tokio::test]
+async fn what_became_of_something_is_kept_until_it_shows_where_that_stands() {
+    let scratch = Scratch::with_small_segments(1);
+    let store = scratch.open();
+    let mut commit = commit_of(&store, &["alice"], "one");
+    commit.blobs[0].mails[0].queued = vec![super::queue::entry("far.test", &["bob"])];
+    store.commit(commit).await.expect("commits");
+    let entry = store.take_queue().expect("a queue").new.recv().await.expect("an entry").id;
+    let state = Some(QueueState { attempts: 3, next_attempt: NOW, ..QueueState::default() });
+    let queue_changes = vec![QueueChange { entry, state, at: NOW }];
+    store.commit(Commit { queue_changes, ..Commit::default() }).await.expect("commits");
+    let reader = Reader::open(&scratch.settings).expect("opens");
+    let message = reader.messages(&name("alice")).expect("lists").remove(0);
+    drop(reader);
+    let (size, at) = (message.size, NOW);
+    let change =
+        entry::Change { message: message.place(), from: Folder::Inbox, to: None, size, at };
+    let removal = codec::encode_changes(vec![change], Vec::new()).expect("frames");
+    store.write(removal).await.expect("commits");
+    deliver(&store, &["bob"], "two").await;
+    store.close();
+    scratch.sql("DELETE FROM change; DELETE FROM queue");
+    assert!(scratch.compact(now().plus(DAY)).len() > 2);
+    forget_index(&scratch.settings.data_dir);
+    scratch.open().close();
+    assert!(scratch.contents("alice").is_empty());
+    let queued = Reader::open(&scratch.settings).expect("opens").queue().expect("lists");
+    assert_eq!(queued.iter().map(|mail| mail.state.attempts).collect::<Vec<_>>(), [3]);
+    // Now that all is known, the removal is worked in.
+    scratch.compact(now().plus(DAY));
+    assert!(scratch.contents("alice").is_empty());
 }

@@ -369,3 +369,47 @@ async fn a_record_of_before_a_torn_end_is_told() {
     scratch.assert_told(&next.path, next.offset..next.end(), &last.octets, "it is another");
     scratch.assert_sound();
 }
+
+/// What a pack leaves out is told by its table, and that by its MAC.
+#[tokio::test]
+async fn an_altered_pack_is_told() {
+    let scratch = Scratch::with_small_segments(1);
+    scratch.write_every_kind().await;
+    let far = Timestamp::from_millis(u64::MAX / 4);
+    assert!(!scratch.compact(far).is_empty());
+    scratch.assert_sound();
+    let packs: Vec<_> = scratch.log_files().into_iter().filter(|it| it.pack.is_some()).collect();
+    assert!(packs.len() > 2);
+    for pack in packs {
+        let trailer = pack.pack.clone().expect("is a pack");
+        let whole = fs::read(&pack.path).expect("reads");
+        let frames = crate::store::header::HEADER as usize..trailer.table as usize;
+        if frames.is_empty() {
+            continue;
+        }
+        // Without its only record, with a table and a checksum that are right.
+        let without = crate::store::pack::Trailer {
+            table: frames.start as u64,
+            count: 0,
+            table_crc: crc32fast::hash(&[]),
+            ..trailer.clone()
+        };
+        let emptied = [&whole[..frames.start], &without.encode()].concat();
+        scratch.assert_told(&pack.path, 0..whole.len(), &emptied, "a record is left out");
+        // Its head says something else.
+        let mut altered = whole.clone();
+        let payload = frames.start + crate::store::pack::PACK_HEADER as usize;
+        let digit = (payload..frames.end).find(|at| whole[*at].is_ascii_digit()).expect("a digit");
+        altered[digit] ^= 1;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&altered[frames.start + 8..frames.end]);
+        altered[frames.start + 4..frames.start + 8].copy_from_slice(&crc.finalize().to_le_bytes());
+        scratch.assert_told(&pack.path, 0..whole.len(), &altered, "a head says something else");
+        // More is said to be worked in.
+        let more = crate::store::pack::Trailer { considered: trailer.considered + 1, ..trailer };
+        let end = whole.len() - more.encode().len();
+        let more = [&whole[..end], &more.encode()].concat();
+        scratch.assert_told(&pack.path, 0..whole.len(), &more, "a number");
+    }
+    scratch.assert_sound();
+}
