@@ -36,22 +36,22 @@ pub(super) struct Relayed {
 impl MailTransaction {
     pub(super) fn trace_id(&self) -> TraceId {
         match &self.kind {
-            TransactionKind::Relayed(relayed) => relayed.transaction.trace_id,
-            TransactionKind::Submitted(submission) => submission.trace_id,
+            TransactionKind::Relayed(relayed) => relayed.transaction.trace_id(),
+            TransactionKind::Submitted(submission) => submission.trace_id(),
         }
     }
 
     pub(super) fn peer(&self) -> &Peer {
         match &self.kind {
-            TransactionKind::Relayed(relayed) => &relayed.transaction.peer,
-            TransactionKind::Submitted(submission) => &submission.peer,
+            TransactionKind::Relayed(relayed) => relayed.transaction.peer(),
+            TransactionKind::Submitted(submission) => submission.peer(),
         }
     }
 
     pub(super) fn reverse_path(&self) -> &ReversePath {
         match &self.kind {
-            TransactionKind::Relayed(relayed) => &relayed.transaction.reverse_path,
-            TransactionKind::Submitted(submission) => &submission.reverse_path,
+            TransactionKind::Relayed(relayed) => relayed.transaction.reverse_path(),
+            TransactionKind::Submitted(submission) => submission.reverse_path(),
         }
     }
 }

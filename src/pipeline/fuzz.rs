@@ -9,14 +9,16 @@ use mail_parser::MessageParser;
 
 use super::delivery::genuine;
 use super::delivery::prefix::prefix;
+use super::facts::begun::Begun;
 use super::facts::headers::inspect;
 use super::facts::judged::Judged;
+use super::facts::road::Road;
 use super::facts::snapshot::Snapshot;
-use super::facts::transaction::{ExpansionLimit, Transaction};
+use super::facts::transaction::Transaction;
 use super::inbound::authenticate::Checks;
 use super::inbound::decide::{Decided, decide};
 use super::outbound::attachments::{Objection, objection};
-use super::outbound::fixups::{Submission, fix};
+use super::outbound::fixups::{Completion, fix};
 use super::record::commit::blobs;
 use super::{Extensions, Settings};
 use crate::clock::Timestamp;
@@ -67,11 +69,12 @@ pub fn message(input: &[u8]) {
     let content = with_crlf(text);
     assert_submitted(&content);
     assert_submittable(&content);
-    let Some(Decided { mail, shares }) = decided(envelope, content.clone()) else { return };
-    let authors = author_domains(&mail.headers.authors);
+    let Some(decided) = decided(envelope, content.clone()) else { return };
+    let (mail, shares) = decided.into_parts();
+    let authors = author_domains(mail.headers().authors());
+    let Road::Received(arrival) = mail.road() else { panic!("nobody has submitted it") };
     if authors.iter().any(|author| !author.is_literal()) {
-        let judged = mail.verdicts.authentication.as_ref();
-        let judged = judged.and_then(|known| known.dmarc.domain.as_deref());
+        let judged = arrival.verdicts.authentication.dmarc.domain.as_deref();
         let is_judged = authors.iter().any(|author| Some(author.as_str()) == judged);
         assert!(is_judged, "rules and DMARC see different authors");
     }
@@ -91,7 +94,7 @@ fn assert_submitted(content: &[u8]) {
 }
 
 fn assert_submittable(content: &[u8]) {
-    let submission = Submission {
+    let submission = Completion {
         login: &Address::parse("alice@example.test").expect("valid"),
         sender: None,
         at: NOW,
@@ -113,7 +116,7 @@ fn assert_submittable(content: &[u8]) {
 /// The content as it would be stored.
 fn stored(mail: Judged) -> Vec<u8> {
     let forged = genuine::forged(&mail, &DeliveryMarks::new(&[7; 32]));
-    blobs(mail.content, &forged, vec![nobodys_mail()], Vec::new()).remove(0).content
+    blobs(mail.into_parts().0, &forged, vec![nobodys_mail()], Vec::new()).remove(0).content
 }
 
 /// A content is stored for somebody's mail only.
@@ -133,7 +136,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
     let mut lines = std::str::from_utf8(envelope).unwrap_or_default().lines();
     let helo = lines.next().filter(|name| is_helo(name)).unwrap_or("client.test");
     let sender = lines.next().and_then(|line| Address::parse(line).ok());
-    let mut transaction = Transaction {
+    let mut transaction = Transaction::begin(Begun {
         trace_id: TRACE_ID.parse::<TraceId>().expect("valid"),
         snapshot: Arc::clone(&SNAPSHOT),
         peer: Peer {
@@ -146,10 +149,7 @@ fn decided(envelope: &[u8], content: Vec<u8>) -> Option<Decided> {
         },
         reverse_path: sender.map_or(ReversePath::Null, ReversePath::Address),
         parameters: MailParameters::default(),
-        shares: Vec::new(),
-        full: Vec::new(),
-        expansion: ExpansionLimit::default(),
-    };
+    });
     let organization = SNAPSHOT.directory.organizations().next().expect("there is one");
     let address = Address::parse("alice@example.test").expect("valid");
     let recipient = EnvelopeRecipient { address, parameters: RcptParameters::default() };

@@ -33,10 +33,10 @@ pub use record::transport::{TransportOutcome, TransportResult, TransportStory};
 pub use record::{outcomes, refusals};
 
 use crate::clock::Clock;
-use crate::directory::{ResolveError, Resolved};
+use crate::directory::{Directory, ResolveError, Resolved};
 use crate::dns::Resolver;
 use crate::domains::DomainKeys;
-use crate::events::audit::{AuditLog, MailboxAccess};
+use crate::events::audit::AuditLog;
 use crate::heavy::{self, NoWay, Owner, Turn, Weight};
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient, Login, MailParameters, Peer, ReversePath, Srs};
@@ -47,16 +47,17 @@ use crate::smtp::reason::Reason;
 use crate::store::{MailboxOwner, Store, StoreError};
 use conversation::{Relayed, TransactionKind};
 use delivery::admit::{self, Admitted};
-use delivery::onward;
-use facts::headers;
+use delivery::{onward, sign};
+use facts::begun::Begun;
+use facts::headers::{self, Headers};
 use facts::rejection::Rejection;
 use facts::snapshot::Snapshot;
-use facts::transaction::{FullMailbox, reason_of};
+use facts::transaction::{FullRecipient, reason_of};
 use inbound::authenticate::{Authenticated, Checks};
 use inbound::decide;
 use login::Logins;
-use outbound::{dispatch, sign, submission};
-use record::accesses::{self, NoRoom};
+use outbound::{dispatch, submission};
+use record::audit::{self, Accesses, NoRoom};
 use record::bounces::Bounces;
 use record::commit::{self, Change};
 use record::internal::Outlets;
@@ -104,7 +105,7 @@ pub struct Parts {
 struct Ready {
     change: Change,
     /// To be told when it is durable.
-    accesses: Vec<MailboxAccess>,
+    accesses: Accesses,
     log: Option<MailLog>,
 }
 
@@ -174,21 +175,11 @@ impl Pipeline {
     /// made durable. Only then is it accepted.
     async fn accept(&self, relayed: Relayed, content: Vec<u8>) -> Result<Committed, Rejection> {
         let Relayed { transaction, checks } = relayed;
-        let weight = Weight::of(&content).owned_by(owner_at(&transaction.peer));
-        let settings = &transaction.snapshot.settings;
+        let weight = Weight::of(&content).owned_by(owner_at(transaction.peer()));
+        let settings = &transaction.snapshot().settings;
         let inspect = |turn: &Turn| headers::inspect(turn, &content, settings);
         let headers = heavy::permit_for(weight).await.run(inspect)?;
-        if headers.authors.is_empty() {
-            return Err(Reason::NoAuthor.into());
-        }
-        let directory = &transaction.snapshot.directory;
-        let is_reserved =
-            headers.authors.iter().chain(&headers.sender).any(|it| directory.is_reserved(it));
-        if is_reserved
-            || headers.unread_sender.as_ref().is_some_and(|it| directory.names_reserved(it))
-        {
-            return Err(Reason::ReservedAddress.into());
-        }
+        check_authors(&headers, &transaction.snapshot().directory)?;
         let now = self.clock.now();
         let authenticated = checks.authenticate(transaction, content, headers, weight, now).await;
         authenticated.check_organization()?;
@@ -202,12 +193,12 @@ impl Pipeline {
         submission: Submission,
         content: Vec<u8>,
     ) -> Result<Committed, Rejection> {
-        let weight = Weight::of(&content).owned_by(owner_at(&submission.peer));
+        let weight = Weight::of(&content).owned_by(owner_at(submission.peer()));
         let parts = Weight::of_parts(&content);
         let compose =
             |turn: &Turn| submission::compose(turn, submission, content, self.clock.now());
         let composed = heavy::in_turn(weight.and(parts), compose).await?;
-        let weight = weight.and(Weight::of_deliveries(composed.submission.expanded()));
+        let weight = weight.and(Weight::of_deliveries(composed.submission().expanded()));
         let dispatch = |turn: &Turn| dispatch::dispatch(turn, composed, &self.store);
         let dispatched = heavy::in_turn(weight, dispatch).await;
         self.carry_through(Authenticated::submitted(dispatched), weight).await
@@ -219,7 +210,7 @@ impl Pipeline {
         authenticated: Authenticated,
         weight: Weight,
     ) -> Result<Committed, Rejection> {
-        let expanded = authenticated.transaction.expanded();
+        let expanded = authenticated.expanded();
         let weight = weight.and(Weight::of_deliveries(expanded));
         // What follows needs memory for each mailbox, until all is durable.
         let mut way = heavy::way_to(expanded).await?;
@@ -232,11 +223,11 @@ impl Pipeline {
             way = heavy::way_to(admitted.deliveries()).await?;
         }
         if let Some(reason) = admitted.deferral() {
-            self.audit.record_all(accesses::without_room(&admitted));
+            self.audit.record_all(audit::without_room(&admitted));
             return Err(reason.into());
         }
         if let Some(rejection) = admitted.refusal() {
-            let accesses = accesses::without_room(&admitted);
+            let accesses = audit::without_room(&admitted);
             let refusal = commit::commit_refusal(admitted, &rejection, &self.store, weight.owner());
             Box::pin(refusal).await.map_err(store_failure)?;
             self.audit.record_all(accesses);
@@ -244,7 +235,7 @@ impl Pipeline {
         }
         let mut without_room = Vec::new();
         if admitted.is_partly_unheard() {
-            without_room = accesses::without_room(&admitted);
+            without_room = audit::without_room(&admitted);
         }
         let permit = heavy::permit_for(weight).await;
         let ready = permit.run(|turn| self.make_ready(turn, admitted));
@@ -252,21 +243,22 @@ impl Pipeline {
             self.audit.record_all(without_room);
         })?;
         let committed = change.commit(&self.store, weight.owner()).await.map_err(store_failure)?;
-        tell(log, accesses, &self.mail_log, &self.audit, weight).await;
+        let tell_accesses = || accesses.tell(&committed, &self.audit);
+        tell(log, tell_accesses, &self.mail_log, weight).await;
         drop(way);
         Ok(committed)
     }
 
-    /// Signs what leaves, adds the journal record and claims room in the queue.
-    fn make_ready(&self, turn: &Turn, mut admitted: Admitted) -> Result<Ready, Reason> {
-        let Admitted { mail, leaving, .. } = &mut admitted;
-        sign::sign(turn, mail, leaving, &self.domain_keys).map_err(unsigned)?;
+    /// Signs what leaves, adds the journal record, claims room in the queue, and finds out what is
+    /// to be told of it then.
+    fn make_ready(&self, turn: &Turn, admitted: Admitted) -> Result<Ready, Reason> {
+        let signed = sign::sign(turn, admitted, &self.domain_keys).map_err(unsigned)?;
         let outlets = Outlets { store: &self.store, keys: &self.domain_keys, turn };
-        let mut journaled = journal::journal(admitted, outlets, &self.postmasters)?;
-        let room = claim::claim(&mut journaled, &self.store, &self.reports)?;
-        let accesses = accesses::accesses(&journaled);
-        let log = MailLog::of(&journaled);
-        Ok(Ready { change: Change::of(journaled, room), accesses, log })
+        let journaled = journal::journal(signed, outlets, &self.postmasters)?;
+        let claimed = claim::claim(journaled, &self.store, &self.reports)?;
+        let accesses = audit::audit(&claimed);
+        let log = MailLog::of(&claimed);
+        Ok(Ready { change: Change::of(claimed), accesses, log })
     }
 
     /// Refuses a recipient whose mailbox has no room for what the client declared. A mailbox that
@@ -285,27 +277,20 @@ impl Pipeline {
             entity: member.id.clone(),
         };
         let mailbox = self.store.mailbox(&owner).map_err(store_failure)?;
-        let size = transaction.parameters.declared_size.unwrap_or(0).max(1);
+        let size = transaction.parameters().declared_size.unwrap_or(0).max(1);
         if mailbox.used_bytes().saturating_add(size) <= member.quota_bytes {
             return Ok(());
         }
         let now = self.clock.now();
-        let refused = NoRoom {
-            id: transaction.trace_id_for(&resolved.organization),
-            organization: owner.organization,
-            owner: owner.entity,
-        };
-        self.audit.record(refused.access(&transaction.peer, now));
-        let grace = transaction.snapshot.settings.mailbox_full_grace;
+        let trace_id = transaction.trace_id_for(&resolved.organization);
+        let refused = NoRoom::new(trace_id, owner.organization, owner.entity);
+        self.audit.record(refused.access(transaction.peer(), now));
+        let grace = transaction.snapshot().settings.mailbox_full_grace;
         if now < mailbox.full_since(now).plus(grace) {
             return Err(Reason::MailboxFullGrace);
         }
-        transaction.full.push(FullMailbox {
-            organization: Arc::clone(&resolved.organization),
-            trace_id: transaction.trace_id_for(&resolved.organization),
-            address: recipient.address.clone(),
-            id: member.id.clone(),
-        });
+        let full = FullRecipient { address: recipient.address.clone(), id: member.id.clone() };
+        transaction.refuse_full(resolved, full);
         Err(Reason::MailboxFull)
     }
 
@@ -314,15 +299,15 @@ impl Pipeline {
         transaction: &mut Transaction,
         recipient: EnvelopeRecipient,
     ) -> Result<(), Reason> {
-        transaction.expansion.check_open()?;
-        let snapshot = Arc::clone(&transaction.snapshot);
+        transaction.check_open()?;
+        let snapshot = Arc::clone(transaction.snapshot());
         let resolved = match snapshot.resolve(&recipient.address) {
-            Err(ResolveError::Unknown) if transaction.reverse_path == ReversePath::Null => {
-                self.bounced_forward(&snapshot, &transaction.peer, &recipient.address).await?
+            Err(ResolveError::Unknown) if *transaction.reverse_path() == ReversePath::Null => {
+                self.bounced_forward(&snapshot, transaction.peer(), &recipient.address).await?
             }
             resolved => resolved.map_err(|error| reason_of(&error))?,
         };
-        transaction.expansion.check(transaction.expanded(), &resolved, &snapshot.settings)?;
+        transaction.check_expansion(&resolved)?;
         self.check_room(transaction, &resolved, &recipient)?;
         transaction.add(recipient, resolved);
         Ok(())
@@ -363,9 +348,8 @@ impl Pipeline {
 /// Tells of a message that is durable.
 async fn tell(
     log: Option<MailLog>,
-    accesses: Vec<MailboxAccess>,
+    tell_accesses: impl FnOnce(),
     mail_log: &MailLogWriter,
-    audit: &AuditLog,
     weight: Weight,
 ) {
     match log {
@@ -376,7 +360,22 @@ async fn tell(
         None => {}
     }
     // Not in a turn: this takes as long as the disk of the audit logs hangs.
-    audit.record_all(accesses);
+    tell_accesses();
+}
+
+/// Whether a message of another server says who wrote it, and is from nobody whose address is ours
+/// alone.
+fn check_authors(headers: &Headers, directory: &Directory) -> Result<(), Reason> {
+    if headers.authors().is_empty() {
+        return Err(Reason::NoAuthor);
+    }
+    let mut named = headers.authors().iter().chain(headers.sender());
+    if named.any(|it| directory.is_reserved(it))
+        || headers.unread_sender().is_some_and(|it| directory.names_reserved(it))
+    {
+        return Err(Reason::ReservedAddress);
+    }
+    Ok(())
 }
 
 impl Pipeline {
@@ -460,19 +459,20 @@ impl Handler for Pipeline {
                 return Err(self.refuse(Reason::ReservedAddress, trace_id, peer, &about));
             }
             let checks = self.checks.load_full();
-            let transaction =
-                Transaction::begin(trace_id, snapshot, peer, reverse_path, parameters);
+            let begun = Begun { trace_id, snapshot, peer: peer.clone(), reverse_path, parameters };
+            let transaction = Transaction::begin(begun);
             let kind = TransactionKind::Relayed(Relayed { transaction, checks });
             return Ok(MailTransaction { kind, coming });
         };
         let about = format!("MAIL FROM:{reverse_path} by user {}", login.user);
-        Submission::begin(trace_id, snapshot, peer, login, reverse_path, parameters)
+        let begun = Begun { trace_id, snapshot, peer: peer.clone(), reverse_path, parameters };
+        Submission::begin(begun, login)
             .map(|submission| MailTransaction {
                 kind: TransactionKind::Submitted(submission),
                 coming,
             })
             .map_err(|reason| {
-                self.audit.record(accesses::denied(trace_id, peer, login, self.clock.now()));
+                self.audit.record(audit::denied(trace_id, peer, login, self.clock.now()));
                 self.refuse(reason, trace_id, peer, &about)
             })
     }
@@ -515,7 +515,7 @@ impl Handler for Pipeline {
         drop(coming);
         accepted.map_err(|Rejection { reason, place }| {
             if let Some(login) = &peer.login {
-                self.audit.record(accesses::denied(trace_id, &peer, login, self.clock.now()));
+                self.audit.record(audit::denied(trace_id, &peer, login, self.clock.now()));
             }
             let about = match &place {
                 Some(place) => format!("{about}: {place}"),
@@ -530,12 +530,12 @@ impl Handler for Pipeline {
         let TransactionKind::Relayed(Relayed { transaction, .. }) = transaction.kind else {
             return;
         };
-        if transaction.full.is_empty() {
+        if transaction.full().is_empty() {
             return;
         }
         let now = self.clock.now();
-        if let Err(error) = commit::commit_full(&transaction.full, now, &self.store).await {
-            tracing::error!(%error, trace_id = %transaction.trace_id, "bounces are not recorded");
+        if let Err(error) = commit::commit_full(transaction.full(), now, &self.store).await {
+            tracing::error!(%error, trace_id = %transaction.trace_id(), "bounces are not recorded");
         }
     }
 

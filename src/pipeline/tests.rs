@@ -1,6 +1,6 @@
 use super::*;
 use crate::clock::Timestamp;
-use crate::events::audit::Occasion;
+use crate::events::audit::{MailboxAccess, Occasion};
 use crate::id::{EntityId, EntityKind};
 use crate::soon::soon;
 
@@ -20,7 +20,7 @@ async fn a_hanging_disk_of_the_audit_logs_stops_no_heavy_work() {
             let owner = EntityId::generate(EntityKind::User);
             let occasion = Occasion::new(at, TraceId::generate(), None, None);
             let access = MailboxAccess::delivered(occasion, None, owner, "INBOX");
-            tell(None, vec![access], &mail_log, &audit, heavy).await;
+            tell(None, || audit.record_all(vec![access]), &mail_log, heavy).await;
         }));
     }
     // Often, so that all of them have come to it meanwhile.

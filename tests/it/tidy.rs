@@ -186,6 +186,89 @@ fn a_floor_of_the_pipeline_uses_only_those_below_it() {
     }
 }
 
+/// The cells of the rows of ARCHITECTURE.md's tables of stages, that is of tables with a value.
+fn stages() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("reads");
+    let mut rows = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        is_inside =
+            line.starts_with("| stage | file | value") || is_inside && line.starts_with('|');
+        if is_inside {
+            rows.push(line.split('|').map(|cell| cell.trim().to_owned()).collect());
+        }
+    }
+    rows
+}
+
+/// The structs of a text: each one's name, and all that stands between its name and its end.
+fn structs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split("struct ").skip(1).filter_map(|rest| {
+        let name = rest.split(|c: char| !c.is_alphanumeric()).next()?;
+        // An item ends where a line begins with a bracket, or with a semicolon.
+        let end = rest.find("\n}").into_iter().chain(rest.find(";\n")).min()?;
+        Some((name, &rest[..end]))
+    })
+}
+
+#[test]
+fn only_the_file_of_a_stage_can_make_or_change_what_it_makes() {
+    let src = root().join("src");
+    let mut files = BTreeSet::new();
+    let mut values = BTreeSet::new();
+    for row in stages() {
+        let ticked = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let named: Vec<String> = ticked(&row[2]);
+        files.extend(named.into_iter().filter(|file| file.starts_with("pipeline/")));
+        let named: Vec<String> = ticked(&row[3]);
+        values.extend(named);
+    }
+    for value in ["Signed", "Accesses", "Composed", "Transaction", "Admitted"] {
+        assert!(values.contains(value), "{value} is no stage in ARCHITECTURE.md");
+    }
+    files.remove("pipeline/facts/transaction.rs"); // Only one of its types is a stage's.
+    let mut found = BTreeSet::new();
+    let mut open = Vec::new();
+    for path in files_below(&src.join("pipeline")) {
+        let text = fs::read_to_string(&path).expect("reads");
+        let name = path.strip_prefix(&src).expect("below src").display().to_string();
+        for (value, body) in structs(&text) {
+            let is_value = values.contains(value);
+            if is_value {
+                found.insert(value.to_owned());
+            }
+            let mut lines = body.lines();
+            let is_open = lines.next().is_some_and(|line| line.contains("(pub"))
+                || lines.any(|line| line.trim_start().starts_with("pub"));
+            if is_open && (is_value || files.contains(&name)) {
+                open.push(format!("{name}: {value}"));
+            }
+        }
+    }
+    assert!(open.is_empty(), "stages with fields for all: {open:#?}");
+    // These are other rooms', or no struct.
+    let elsewhere = ["Step"].map(str::to_owned);
+    let missing: Vec<_> = values.difference(&found).filter(|it| !elsewhere.contains(it)).collect();
+    assert!(missing.is_empty(), "no file of the pipeline makes {missing:?}");
+}
+
+/// A message comes by one of two roads, and whoever asks has to say what holds on either.
+#[test]
+fn nobody_asks_whether_there_is_an_outbound_half() {
+    let mut asking = Vec::new();
+    for path in files_below(&root().join("src/pipeline")) {
+        let text = fs::read_to_string(&path).expect("reads");
+        for part in
+            ["Option<Box<Outgoing>>", "Option<&Outgoing>", "outgoing.is_some", " outgoing: Option<"]
+        {
+            if text.contains(part) {
+                asking.push(format!("{}: {part}", path.display()));
+            }
+        }
+    }
+    assert!(asking.is_empty(), "{asking:#?}");
+}
+
 #[test]
 fn every_room_has_its_floor() {
     for entry in fs::read_dir(root().join("src")).expect("lists") {

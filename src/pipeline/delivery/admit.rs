@@ -17,6 +17,7 @@ use crate::pipeline::delivery::sort::{Ruled, Sorted, Sorter};
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::Outgoing;
 use crate::pipeline::facts::rejection::Rejection;
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::transaction::Addressee;
 use crate::pipeline::inbound::decide::{
     Decided, DecidedRecipient, DecidedShare, Disposition, decide_share,
@@ -34,57 +35,126 @@ const WARN_PERCENT: u64 = 90;
 /// A message whose deliveries have room. Nothing but this file makes one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Admitted {
-    pub(in crate::pipeline) mail: Judged,
+    mail: Judged,
     /// Those of the organizations that it came for, then those that it goes on to.
-    pub(in crate::pipeline) shares: Vec<AdmittedShare>,
+    shares: Vec<AdmittedShare>,
     /// What mailboxes and remote users send on to other servers.
-    pub(in crate::pipeline) leaving: Vec<Outgoing>,
+    leaving: Vec<Outgoing>,
     /// Recipients outside whom mailboxes send it on to, counted.
-    pub(in crate::pipeline) usage: Vec<UsageHold>,
+    usage: Vec<UsageHold>,
     /// Where fields of the content stand that pass for ours.
-    pub(in crate::pipeline) forged: Vec<Range<usize>>,
+    forged: Vec<Range<usize>>,
 }
 
 /// One organization's part of an admitted message.
 #[derive(Debug)]
 pub(in crate::pipeline) struct AdmittedShare {
-    pub(in crate::pipeline) decided: DecidedShare,
+    decided: Arc<DecidedShare>,
+    /// What becomes of it in the end for each of its recipients, in their order.
+    becomes: Vec<Disposition>,
     /// The headers that are put on top.
-    pub(in crate::pipeline) prefix: Vec<u8>,
-    pub(in crate::pipeline) deliveries: Vec<AdmittedDelivery>,
+    prefix: Vec<u8>,
+    deliveries: Vec<AdmittedDelivery>,
     /// Mailboxes that are full: one bounce each.
-    pub(in crate::pipeline) full: Vec<FullMember>,
+    full: Vec<FullMember>,
     /// What users' own rules did.
-    pub(in crate::pipeline) ruled: Vec<Ruled>,
+    ruled: Vec<Ruled>,
     /// To whom mailboxes and remote users send it on.
-    pub(in crate::pipeline) sent_on: Vec<SentOn>,
+    sent_on: Vec<SentOn>,
     /// Who does not get it without anybody being told, so that the postmaster is.
-    pub(in crate::pipeline) unheard: Vec<Unheard>,
+    unheard: Vec<Unheard>,
 }
 
 /// An address that a message does not come to, and why.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Unheard {
-    pub(in crate::pipeline) address: Address,
-    pub(in crate::pipeline) reason: Reason,
+    address: Address,
+    reason: Reason,
+}
+
+impl Unheard {
+    pub(in crate::pipeline) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(in crate::pipeline) fn reason(&self) -> Reason {
+        self.reason
+    }
 }
 
 /// A mailbox without room, and the recipient that led to it.
 #[derive(Debug)]
 pub(in crate::pipeline) struct FullMember {
-    pub(in crate::pipeline) id: EntityId,
-    pub(in crate::pipeline) address: Address,
-    pub(in crate::pipeline) recipient: Address,
+    id: EntityId,
+    address: Address,
+    recipient: Address,
+}
+
+impl FullMember {
+    /// Whose mailbox it is.
+    pub(in crate::pipeline) fn id(&self) -> &EntityId {
+        &self.id
+    }
 }
 
 impl AdmittedShare {
+    fn new(decided: DecidedShare, prefix: Vec<u8>) -> Self {
+        Self {
+            becomes: decided.recipients().iter().map(DecidedRecipient::disposition).collect(),
+            decided: Arc::new(decided),
+            prefix,
+            deliveries: vec![],
+            full: vec![],
+            ruled: vec![],
+            sent_on: vec![],
+            unheard: vec![],
+        }
+    }
+
+    /// What was decided before room was looked for.
+    pub(in crate::pipeline) fn decided(&self) -> &DecidedShare {
+        &self.decided
+    }
+
+    /// Its recipients, with what becomes of it for each in the end.
+    pub(in crate::pipeline) fn recipients(
+        &self,
+    ) -> impl Iterator<Item = (&DecidedRecipient, Disposition)> {
+        self.decided.recipients().iter().zip(self.becomes.iter().copied())
+    }
+
+    pub(in crate::pipeline) fn deliveries(&self) -> &[AdmittedDelivery] {
+        &self.deliveries
+    }
+
+    pub(in crate::pipeline) fn full(&self) -> &[FullMember] {
+        &self.full
+    }
+
+    pub(in crate::pipeline) fn ruled(&self) -> &[Ruled] {
+        &self.ruled
+    }
+
+    pub(in crate::pipeline) fn sent_on(&self) -> &[SentOn] {
+        &self.sent_on
+    }
+
+    pub(in crate::pipeline) fn unheard(&self) -> &[Unheard] {
+        &self.unheard
+    }
+
+    /// The headers that are put on top, and the deliveries with their rooms.
+    pub(in crate::pipeline) fn into_parts(self) -> (Vec<u8>, Vec<AdmittedDelivery>) {
+        (self.prefix, self.deliveries)
+    }
+
     /// Who did not get it: recipients that bounce, and full mailboxes behind recipients that others
     /// got it through.
     pub(in crate::pipeline) fn bounced(&self) -> Vec<(&Address, Reason)> {
         let mut bounced = Vec::new();
-        for recipient in &self.decided.recipients {
-            if let Disposition::Bounce(reason) = recipient.disposition {
-                bounced.push((&recipient.addressee.recipient.address, reason));
+        for (recipient, becomes) in self.recipients() {
+            if let Disposition::Bounce(reason) = becomes {
+                bounced.push((recipient.address(), reason));
             }
         }
         if self.full.is_empty() {
@@ -103,18 +173,69 @@ impl AdmittedShare {
 /// A delivery with its room.
 #[derive(Debug)]
 pub(in crate::pipeline) struct AdmittedDelivery {
-    pub(in crate::pipeline) member: Member,
+    member: Member,
     /// The group's address that led to it, if one did.
-    pub(in crate::pipeline) expanded_from: Option<Address>,
-    pub(in crate::pipeline) folder: Folder,
-    pub(in crate::pipeline) room: Reservation,
+    expanded_from: Option<Address>,
+    folder: Folder,
+    room: Reservation,
     /// Further placements in the same mailbox, by rules that copy, count from 1.
-    pub(in crate::pipeline) copy: usize,
+    copy: usize,
     /// The delivery takes the mailbox past 90 percent.
-    pub(in crate::pipeline) warns: bool,
+    warns: bool,
+}
+
+impl AdmittedDelivery {
+    pub(in crate::pipeline) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(in crate::pipeline) fn expanded_from(&self) -> Option<&Address> {
+        self.expanded_from.as_ref()
+    }
+
+    pub(in crate::pipeline) fn folder(&self) -> Folder {
+        self.folder
+    }
+
+    pub(in crate::pipeline) fn room(&self) -> &Reservation {
+        &self.room
+    }
+
+    pub(in crate::pipeline) fn into_room(self) -> Reservation {
+        self.room
+    }
+
+    pub(in crate::pipeline) fn copy(&self) -> usize {
+        self.copy
+    }
+
+    pub(in crate::pipeline) fn warns(&self) -> bool {
+        self.warns
+    }
 }
 
 impl Admitted {
+    pub(in crate::pipeline) fn mail(&self) -> &Judged {
+        &self.mail
+    }
+
+    pub(in crate::pipeline) fn shares(&self) -> &[AdmittedShare] {
+        &self.shares
+    }
+
+    pub(in crate::pipeline) fn leaving(&self) -> &[Outgoing] {
+        &self.leaving
+    }
+
+    pub(in crate::pipeline) fn forged(&self) -> &[Range<usize>] {
+        &self.forged
+    }
+
+    /// What is made durable as it is: the message, the shares with their rooms, and what was counted.
+    pub(in crate::pipeline) fn into_parts(self) -> (Judged, Vec<AdmittedShare>, Vec<UsageHold>) {
+        (self.mail, self.shares, self.usage)
+    }
+
     /// How many deliveries it comes to.
     pub(in crate::pipeline) fn deliveries(&self) -> usize {
         self.shares.iter().map(|share| share.deliveries.len()).sum()
@@ -134,11 +255,11 @@ impl Admitted {
         if !self.mail.is_never_reported() || self.refusal().is_some() {
             return None;
         }
-        let mut came_for = self.shares.iter().filter(|share| share.decided.forwarders.is_empty());
+        let mut came_for = self.shares.iter().filter(|share| share.decided.is_first());
         let has_filled_up = came_for.any(|share| {
-            share.decided.recipients.iter().any(|recipient| {
-                recipient.disposition == Disposition::Bounce(Reason::MailboxFull)
-                    && recipient.addressee.only_mailbox().is_some()
+            share.recipients().any(|(recipient, becomes)| {
+                becomes == Disposition::Bounce(Reason::MailboxFull)
+                    && recipient.addressee().only_mailbox().is_some()
             })
         });
         has_filled_up.then_some(Reason::MailboxFullGrace)
@@ -147,22 +268,25 @@ impl Admitted {
     /// Why the message is refused, if it neither reaches anybody nor is dropped for anybody.
     /// What becomes of it where it goes on to does not count.
     pub(in crate::pipeline) fn refusal(&self) -> Option<Rejection> {
-        let outgoing = self.mail.outgoing.as_ref();
-        if outgoing.is_some_and(|outgoing| outgoing.is_taken()) {
-            return None;
+        let mut first = None;
+        let mut place = None;
+        if let Road::Submitted(outgoing) = self.mail.road() {
+            if outgoing.is_taken() {
+                return None;
+            }
+            first = outgoing.bounced().next().map(|(_, reason)| reason);
+            place.clone_from(&outgoing.objected_to);
         }
-        let mut first = outgoing.and_then(|outgoing| Some(outgoing.bounced().next()?.1));
-        for share in self.shares.iter().filter(|share| share.decided.forwarders.is_empty()) {
-            for recipient in &share.decided.recipients {
-                match recipient.disposition {
-                    Disposition::Bounce(reason) => first = first.or(Some(reason)),
+        for share in self.shares.iter().filter(|share| share.decided.is_first()) {
+            for becomes in &share.becomes {
+                match becomes {
+                    Disposition::Bounce(reason) => first = first.or(Some(*reason)),
                     Disposition::Deliver(_) | Disposition::Drop | Disposition::ReachedAnyway => {
                         return None;
                     }
                 }
             }
         }
-        let place = outgoing.and_then(|outgoing| outgoing.objected_to.clone());
         first.map(|reason| Rejection { reason, place })
     }
 }
@@ -173,7 +297,7 @@ pub(in crate::pipeline) fn admit(
     decided: Decided,
     store: &Store,
 ) -> Result<Admitted, StoreError> {
-    let Decided { mail, shares } = decided;
+    let (mail, shares) = decided.into_parts();
     let forged = genuine::forged(&mail, store.delivery_marks());
     let mut admission = Admission::new(&mail, &forged, store);
     for share in shares {
@@ -278,21 +402,15 @@ impl<'a> Admission<'a> {
     }
 
     /// Leads a share's recipients to their mailboxes.
-    fn arrive(&mut self, mut decided: DecidedShare) -> Result<(), StoreError> {
+    fn arrive(&mut self, decided: DecidedShare) -> Result<(), StoreError> {
         let prefix = prefix::prefix(self.mail, &decided);
-        let recipients = std::mem::take(&mut decided.recipients);
-        self.shares.push(AdmittedShare {
-            decided,
-            prefix,
-            deliveries: vec![],
-            full: vec![],
-            ruled: vec![],
-            sent_on: vec![],
-            unheard: vec![],
-        });
+        let admitted = AdmittedShare::new(decided, prefix);
+        let decided = Arc::clone(&admitted.decided);
+        self.shares.push(admitted);
         let share = self.shares.len() - 1;
-        for DecidedRecipient { addressee, disposition, .. } in &recipients {
-            let Disposition::Deliver(folder) = *disposition else { continue };
+        for recipient in decided.recipients() {
+            let Disposition::Deliver(folder) = recipient.disposition() else { continue };
+            let addressee = recipient.addressee();
             for member in addressee.members.iter() {
                 self.reach_mailbox(share, member, addressee, folder)?;
             }
@@ -300,13 +418,12 @@ impl<'a> Admission<'a> {
                 self.reach_remote(share, remote, addressee, folder);
             }
         }
-        self.shares[share].decided.recipients = recipients;
         Ok(())
     }
 
     /// Somebody of a share's organization.
     fn one_of(&self, share: usize, id: &EntityId) -> MailboxOwner {
-        let organization = (&self.shares[share].decided.organization.id).into();
+        let organization = (&self.shares[share].decided.organization().id).into();
         MailboxOwner { organization, entity: id.clone() }
     }
 
@@ -389,7 +506,8 @@ impl<'a> Admission<'a> {
     /// Who keeps what a remote user's server refuses: usually its sender is told, and nobody here
     /// has to. Spam, and a bounce on its way back, are worth nobody's trouble.
     fn keeper_for_remote(&self, remote: &RemoteMember, folder: Folder) -> Option<Keeper> {
-        let is_told = self.mail.reverse_path != ReversePath::Null && self.mail.may_tell_sender();
+        let is_bounce = *self.mail.reverse_path() == ReversePath::Null;
+        let is_told = !is_bounce && self.mail.may_tell_sender();
         let is_wanted = folder == Folder::Inbox && !Srs::is_rewritten(&remote.address);
         (!is_told && is_wanted).then_some(Keeper::Postmaster)
     }
@@ -449,8 +567,8 @@ impl<'a> Admission<'a> {
     /// Why nobody has taken what went on as these shares.
     fn why_not_taken(&self, further: Range<usize>) -> Reason {
         for share in further {
-            for recipient in &self.shares[share].decided.recipients {
-                let mut reaches = self.reaches(share, &recipient.addressee);
+            for recipient in self.shares[share].decided.recipients() {
+                let mut reaches = self.reaches(share, recipient.addressee());
                 if reaches.any(|reach| reach == Some(Reach::Not(Reason::MailboxFull))) {
                     return Reason::MailboxFull;
                 }
@@ -477,9 +595,9 @@ impl<'a> Admission<'a> {
 
     /// Whether a share that the message went on as has reached somebody.
     fn is_taken(&self, share: usize) -> bool {
-        self.shares[share].decided.recipients.iter().any(|recipient| match recipient.disposition {
+        self.shares[share].recipients().any(|(recipient, becomes)| match becomes {
             Disposition::Deliver(_) => {
-                self.reaches(share, &recipient.addressee).any(|reach| reach == Some(Reach::Has))
+                self.reaches(share, recipient.addressee()).any(|reach| reach == Some(Reach::Has))
             }
             Disposition::Drop | Disposition::ReachedAnyway => true,
             Disposition::Bounce(_) => false,
@@ -516,11 +634,11 @@ impl<'a> Admission<'a> {
     }
 
     fn bounce_unreached(&mut self, share: usize) {
-        let mut recipients = std::mem::take(&mut self.shares[share].decided.recipients);
-        for recipient in &mut recipients {
-            let Disposition::Deliver(_) = recipient.disposition else { continue };
+        let decided = Arc::clone(&self.shares[share].decided);
+        for (place, recipient) in decided.recipients().iter().enumerate() {
+            let Disposition::Deliver(_) = recipient.disposition() else { continue };
             let mut reason = None;
-            let is_reached = self.reaches(share, &recipient.addressee).any(|reach| match reach {
+            let is_reached = self.reaches(share, recipient.addressee()).any(|reach| match reach {
                 Some(Reach::Not(why)) => {
                     reason = reason.or(Some(why));
                     false
@@ -530,15 +648,14 @@ impl<'a> Admission<'a> {
             });
             if !is_reached {
                 let reason = reason.unwrap_or(Reason::TooManyHops);
-                recipient.disposition = Disposition::Bounce(reason);
+                self.shares[share].becomes[place] = Disposition::Bounce(reason);
             }
         }
-        self.shares[share].decided.recipients = recipients;
     }
 
     /// Octets that the message takes in a mailbox.
     fn size(&self, share: usize) -> u64 {
-        (self.shares[share].prefix.len() + self.mail.content.len()) as u64
+        (self.shares[share].prefix.len() + self.mail.content().len()) as u64
     }
 }
 
@@ -553,19 +670,19 @@ impl AdmittedShare {
     /// An address that bounces, while its mailbox has the message by another recipient: nobody is
     /// told that it was not delivered.
     fn keep_quiet_of_reached(&mut self) {
-        let bounces =
-            |recipient: &DecidedRecipient| matches!(recipient.disposition, Disposition::Bounce(_));
-        if !self.decided.recipients.iter().any(bounces) {
+        let bounces = |becomes: &Disposition| matches!(becomes, Disposition::Bounce(_));
+        if !self.becomes.iter().any(bounces) {
             return;
         }
         let reached: HashSet<&EntityId> =
             self.deliveries.iter().map(|delivery| &delivery.member.id).collect();
-        for recipient in self.decided.recipients.iter_mut().filter(|it| bounces(it)) {
-            if let Some(member) = recipient.addressee.only_mailbox()
-                && recipient.addressee.expanded_from.is_none()
+        let recipients = self.decided.recipients().iter().zip(&mut self.becomes);
+        for (recipient, becomes) in recipients.filter(|(_, becomes)| bounces(becomes)) {
+            if let Some(member) = recipient.addressee().only_mailbox()
+                && recipient.addressee().expanded_from.is_none()
                 && reached.contains(&member.id)
             {
-                recipient.disposition = Disposition::ReachedAnyway;
+                *becomes = Disposition::ReachedAnyway;
             }
         }
     }
@@ -580,7 +697,7 @@ impl AdmittedShare {
         size: u64,
     ) -> bool {
         let Undelivered { member, expanded_from, folders, .. } = delivery;
-        let came_for = self.decided.forwarders.is_empty();
+        let came_for = self.decided.is_first();
         let mut copy = 0;
         for folder in folders {
             let quota = match copy {
@@ -625,8 +742,8 @@ impl AdmittedShare {
             return Vec::new();
         }
         let mut wanting = HashSet::new();
-        for recipient in self.decided.recipients.iter().filter(|it| it.basis.leads_to_inbox()) {
-            wanting.insert(&recipient.addressee.recipient.address);
+        for recipient in self.decided.recipients().iter().filter(|it| it.basis().leads_to_inbox()) {
+            wanting.insert(recipient.address());
         }
         for full in &self.full {
             if wanting.contains(&full.recipient) {

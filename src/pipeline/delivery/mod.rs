@@ -4,4 +4,5 @@ pub(super) mod admit;
 pub(super) mod genuine;
 pub(super) mod onward;
 pub(super) mod prefix;
+pub(super) mod sign;
 pub(super) mod sort;

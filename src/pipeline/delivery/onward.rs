@@ -91,7 +91,7 @@ pub(in crate::pipeline) fn target(
     from: &Address,
     recipient: EnvelopeRecipient,
 ) -> Result<Target, Withheld> {
-    let (snapshot, to) = (&mail.snapshot, &recipient.address);
+    let (snapshot, to) = (mail.snapshot(), &recipient.address);
     let here = match snapshot.directory.resolve(to, snapshot.settings.max_group_members) {
         Ok(resolved) if resolved.organization.id == organization.id => {
             return Ok(Target { recipient, way: Way::Here(resolved, None) });
@@ -146,16 +146,16 @@ fn rule_for(
     if rules.is_empty() {
         return None;
     }
-    let directory = &mail.snapshot.directory;
+    let directory = &mail.snapshot().directory;
     let recipient = Party::of(to, directory);
     let sender = || Some(Sender { party: Party::of(from, directory), is_proven: true });
-    let authors = mail.headers.authors.iter();
+    let authors = mail.headers().authors().iter();
     let parties = authors.map(|author| Party::of(author, directory)).collect();
     let authors = Authors { sender: sender(), from: parties };
     let winner = rules.evaluate(&authors, &recipient).winner;
     let is_stricter = winner.as_ref().is_some_and(|winner| is_strict(&winner.action));
-    let is_proven = |author: &Address| mail.verdicts.proof_of(author.domain()).is_some();
-    if is_stricter || mail.headers.authors.iter().all(is_proven) {
+    let is_proven = |author: &Address| mail.road().proof_of(author.domain()).is_some();
+    if is_stricter || mail.headers().authors().iter().all(is_proven) {
         return winner;
     }
     rules.evaluate(&Authors { sender: sender(), from: Vec::new() }, &recipient).winner
@@ -235,32 +235,31 @@ impl Onward {
             return known.trace_id;
         }
         let trace_id = TraceId::generate();
-        let forwarders = std::iter::once(from).chain(&share.forwarders).cloned().collect();
+        let forwarders = std::iter::once(from).chain(share.forwarders()).cloned().collect();
         self.here.push(Share { organization, trace_id, addressees: vec![addressee], forwarders });
         trace_id
     }
 }
 
 fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -> Outgoing {
-    let mut reverse_path = mail.reverse_path.clone();
+    let mut reverse_path = mail.reverse_path().clone();
     let mut token_domain = None;
-    match sent_as(mail, &share.organization, store) {
+    match sent_as(mail, share.organization(), store) {
         SentAs::Path(path) => reverse_path = path,
         SentAs::Token(domain) => token_domain = Some(domain),
     }
     Outgoing {
         trace_id: TraceId::generate(),
-        organization: Arc::clone(&share.organization),
+        organization: Arc::clone(share.organization()),
         email: from.clone(),
-        authorship: authorship(&mail.headers),
-        returns_to: owner_of(&reverse_path, &mail.snapshot.directory),
+        authorship: authorship(mail.headers()),
+        returns_to: owner_of(&reverse_path, &mail.snapshot().directory),
         reverse_path,
         token_domain,
         keeper: None,
-        parameters: mail.parameters.clone(),
+        parameters: mail.parameters().clone(),
         recipients: Vec::new(),
         prefix: prefix::onward_prefix(mail, share, from, store.delivery_marks()),
-        signatures: Vec::new(),
         added: Vec::new(),
         objected_to: None,
         usage: None,
@@ -276,13 +275,13 @@ enum SentAs {
 }
 
 fn sent_as(mail: &Judged, organization: &Organization, store: &Store) -> SentAs {
-    let as_it_is = || SentAs::Path(mail.reverse_path.clone());
+    let as_it_is = || SentAs::Path(mail.reverse_path().clone());
     // RFC 5321 §6.1: what reports a failure is never answered, so it stays null.
-    let Some(sender) = mail.reverse_path.address() else { return as_it_is() };
+    let Some(sender) = mail.reverse_path().address() else { return as_it_is() };
     let Some(domain) = organization.domains.first() else { return as_it_is() };
-    let is_here = |address: &Address| mail.snapshot.directory.is_local(address.domain());
+    let is_here = |address: &Address| mail.snapshot().directory.is_local(address.domain());
     let has_our_mark = |address: &Address| {
-        store.sender_rewriting(address.domain()).reverse(address, mail.received_at).is_ok()
+        store.sender_rewriting(address.domain()).reverse(address, mail.received_at()).is_ok()
     };
     if is_here(sender) {
         // It passes SPF as it is, which a sender does not get by saying so.
@@ -296,7 +295,7 @@ fn sent_as(mail: &Judged, organization: &Organization, store: &Store) -> SentAs 
         let path = SentAs::Path(ReversePath::Address(first));
         return if is_true { path } else { SentAs::Token(domain.clone()) };
     }
-    match store.sender_rewriting(domain).forward(sender, mail.received_at) {
+    match store.sender_rewriting(domain).forward(sender, mail.received_at()) {
         Some(address) => SentAs::Path(ReversePath::Address(address)),
         None => SentAs::Token(domain.clone()),
     }

@@ -4,14 +4,20 @@
 
 use crate::mail::{Address, DeliveryMarks, Verdict, delivered_to};
 use crate::pipeline::facts::judged::Judged;
+use crate::pipeline::facts::outgoing::Outgoing;
 use crate::pipeline::facts::received::Received;
+use crate::pipeline::facts::road::{Arrival, Road};
+use crate::pipeline::facts::verdicts::Verdicts;
 use crate::pipeline::inbound::decide::DecidedShare;
 
 /// What stands on top of a message in the mailboxes of one organization.
 pub(in crate::pipeline) fn prefix(mail: &Judged, share: &DecidedShare) -> Vec<u8> {
-    let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path);
-    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&delivered_to(mailbox)));
-    push_results(prefix, mail, share)
+    let mut prefix = format!("Return-Path: {}\r\n", mail.reverse_path());
+    share.forwarders().iter().for_each(|mailbox| prefix.push_str(&delivered_to(mailbox)));
+    match mail.road() {
+        Road::Received(arrival) => push_results(prefix, mail, share, arrival),
+        Road::Submitted(outgoing) => push_login(prefix, mail, share, outgoing),
+    }
 }
 
 /// What stands on top of a message that a mailbox or remote user sends on to another server: the
@@ -24,42 +30,57 @@ pub(in crate::pipeline) fn onward_prefix(
     marks: &DeliveryMarks,
 ) -> Vec<u8> {
     let mut prefix = marks.fields(from);
-    share.forwarders.iter().for_each(|mailbox| prefix.push_str(&marks.fields(mailbox)));
-    if mail.outgoing.is_some() {
-        // What a user submits leaves as all of it does: `outgoing::sign` makes the rest.
-        return prefix.into_bytes();
+    share.forwarders().iter().for_each(|mailbox| prefix.push_str(&marks.fields(mailbox)));
+    match mail.road() {
+        Road::Received(arrival) => push_results(prefix, mail, share, arrival),
+        // What a user submits leaves as all of it does: the stage that signs makes the rest.
+        Road::Submitted(_) => prefix.into_bytes(),
     }
-    push_results(prefix, mail, share)
 }
 
-fn push_results(mut prefix: String, mail: &Judged, share: &DecidedShare) -> Vec<u8> {
-    let hostname = &mail.snapshot.settings.hostname;
-    let recipient = match share.recipients.as_slice() {
-        [only] => Some(&only.addressee.recipient.address),
-        _ => None,
-    };
-    let authentication = mail.verdicts.authentication.as_ref();
-    let name = authentication.and_then(|known| known.iprev.name.as_deref());
-    let id = share.trace_id;
-    prefix.push_str(
-        &Received { peer: &mail.peer, name, hostname, id, recipient }.at(mail.received_at),
-    );
-    prefix.push_str(&format!("X-SES-Spam-Verdict: {}\r\n", mail.verdicts.spam.verdict));
-    prefix.push_str(&format!("X-SES-Virus-Verdict: {}\r\n", Verdict::Disabled));
-    if let Some(authentication) = authentication {
-        prefix.push_str(&authentication.received_spf(&mail.peer, &mail.reverse_path));
-        prefix.push_str(&authentication.authentication_results(hostname));
-    }
-    let Some(outgoing) = &mail.outgoing else {
-        prefix.push_str(separator(&mail.content));
-        return prefix.into_bytes();
-    };
-    // RFC 8601 §2.7.4: the client was authenticated, and that is all there was to find out.
+/// What the checks have found.
+fn push_results(
+    mut prefix: String,
+    mail: &Judged,
+    share: &DecidedShare,
+    arrival: &Arrival,
+) -> Vec<u8> {
+    let Verdicts { authentication, .. } = &arrival.verdicts;
+    push_received(&mut prefix, mail, share, authentication.iprev.name.as_deref());
+    prefix.push_str(&authentication.received_spf(mail.peer(), mail.reverse_path()));
+    prefix.push_str(&authentication.authentication_results(&mail.snapshot().settings.hostname));
+    prefix.push_str(separator(mail.content()));
+    prefix.into_bytes()
+}
+
+/// RFC 8601 §2.7.4: the client was authenticated, and that is all there was to find out.
+fn push_login(
+    mut prefix: String,
+    mail: &Judged,
+    share: &DecidedShare,
+    outgoing: &Outgoing,
+) -> Vec<u8> {
+    push_received(&mut prefix, mail, share, None);
     prefix.push_str(&format!(
-        "Authentication-Results: {hostname};\r\n auth=pass smtp.auth={}\r\n",
+        "Authentication-Results: {};\r\n auth=pass smtp.auth={}\r\n",
+        mail.snapshot().settings.hostname,
         outgoing.email
     ));
     [prefix.as_bytes(), &outgoing.added].concat()
+}
+
+/// The trace field, with the client's name in DNS if that is known, and what scanners say.
+fn push_received(prefix: &mut String, mail: &Judged, share: &DecidedShare, name: Option<&str>) {
+    let recipient = match share.recipients() {
+        [only] => Some(only.address()),
+        _ => None,
+    };
+    let (peer, id) = (mail.peer(), share.trace_id());
+    let hostname = &mail.snapshot().settings.hostname;
+    let received = Received { peer, name, hostname, id, recipient };
+    prefix.push_str(&received.at(mail.received_at()));
+    prefix.push_str(&format!("X-SES-Spam-Verdict: {}\r\n", mail.road().spam()));
+    prefix.push_str(&format!("X-SES-Virus-Verdict: {}\r\n", Verdict::Disabled));
 }
 
 /// A message whose first line is folded would go on in our last field (RFC 5322 §2.2.3), and add

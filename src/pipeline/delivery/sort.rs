@@ -13,6 +13,7 @@ use crate::pipeline::delivery::onward::{self, Target, Told};
 use crate::pipeline::delivery::prefix::prefix;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::OutgoingDisposition;
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::snapshot::Policy;
 use crate::pipeline::facts::transaction::Addressee;
 use crate::pipeline::inbound::decide::DecidedShare;
@@ -102,13 +103,13 @@ impl<'a> Sorter<'a> {
         came_for: &Addressee,
         folder: Folder,
     ) -> Sorted {
-        let policy = self.mail.snapshot.policies.get(&share.organization.id);
+        let policy = self.mail.snapshot().policies.get(&share.organization().id);
         let rules =
             policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.name)?)));
         let Some((policy, rules)) = rules else { return Sorted::unruled(folder) };
         let usage = RefCell::new(Vec::new());
         let count = |target: &Target| {
-            let hold = match target.inside(&share.organization) {
+            let hold = match target.inside(share.organization()) {
                 Some(resolved) => self.count_inside(policy, share, resolved)?,
                 None => Some(self.count_outside(policy, share, member)?),
             };
@@ -129,17 +130,17 @@ impl<'a> Sorter<'a> {
         folder: Folder,
         count: impl Fn(&Target) -> Result<(), Withheld>,
     ) -> MailboxOutcome {
-        let headers = &self.mail.headers;
+        let headers = self.mail.headers();
         let section = match rules.look_at_fields() {
             true => Cow::Owned(self.stored_section(share)),
             false => Cow::Borrowed(self.genuine()),
         };
         let incoming = Incoming {
             recipient: &came_for.recipient.address,
-            authors: &headers.authors,
-            sender: headers.sender.as_ref(),
-            subject: headers.subject.as_deref(),
-            more_subjects: &headers.more_subjects,
+            authors: headers.authors(),
+            sender: headers.sender(),
+            subject: headers.subject(),
+            more_subjects: headers.more_subjects(),
             header_section: &section,
             folder,
         };
@@ -150,10 +151,10 @@ impl<'a> Sorter<'a> {
                 return Err(Withheld::TooManyTargets);
             }
             self.targets.set(self.targets.get() + 1);
-            let organization = &share.organization;
+            let organization = share.organization();
             let target = onward::target(self.mail, organization, &member.address, recipient)?;
             let expanded = self.expanded.get() + target.count();
-            let allowed = self.mail.snapshot.settings.max_expanded_recipients;
+            let allowed = self.mail.snapshot().settings.max_expanded_recipients;
             if self.expanded.get() > 0 && expanded > allowed {
                 return Err(Withheld::TooManyTargets);
             }
@@ -170,10 +171,10 @@ impl<'a> Sorter<'a> {
         share: &DecidedShare,
         member: &Member,
     ) -> Result<UsageHold, Withheld> {
-        let organization = (&share.organization.id).into();
+        let organization = (&share.organization().id).into();
         let by = MailboxOwner { organization, entity: member.id.clone() };
         let one = Written { outside: 1, inside: 0 };
-        let hold = dispatch::count(policy, &by, one, self.mail.received_at, self.store);
+        let hold = dispatch::count(policy, &by, one, self.mail.received_at(), self.store);
         hold.map_err(|_| Withheld::Quota)
     }
 
@@ -186,8 +187,8 @@ impl<'a> Sorter<'a> {
         share: &DecidedShare,
         resolved: &Resolved,
     ) -> Result<Option<UsageHold>, Withheld> {
-        let Some(login) = &self.mail.peer.login else { return Ok(None) };
-        if *login.organization != *share.organization.id.as_str() {
+        let Some(login) = &self.mail.peer().login else { return Ok(None) };
+        if *login.organization != *share.organization().id.as_str() {
             return Ok(None);
         }
         let mut inside = self.inside.borrow_mut();
@@ -196,7 +197,7 @@ impl<'a> Sorter<'a> {
         let organization = Arc::clone(&login.organization);
         let by = MailboxOwner { organization, entity: login.id.clone() };
         let written = Written { outside: 0, inside: more.len() as u64 };
-        let hold = dispatch::count(policy, &by, written, self.mail.received_at, self.store);
+        let hold = dispatch::count(policy, &by, written, self.mail.received_at(), self.store);
         let hold = hold.map_err(|_| Withheld::Quota)?;
         counted.extend(more.into_iter().cloned());
         Ok(Some(hold))
@@ -205,10 +206,10 @@ impl<'a> Sorter<'a> {
     /// The users of its author's organization whom a submitted message is for.
     fn submitted_to(&self) -> HashSet<Address> {
         let mut users = HashSet::new();
-        let Some(outgoing) = self.mail.outgoing.as_deref() else { return users };
+        let Road::Submitted(outgoing) = self.mail.road() else { return users };
         for to in &outgoing.recipients {
             if let OutgoingDisposition::Here = to.disposition
-                && let Ok(resolved) = self.mail.snapshot.resolve(&to.recipient.address)
+                && let Ok(resolved) = self.mail.snapshot().resolve(&to.recipient.address)
                 && resolved.organization.id == outgoing.organization.id
             {
                 users.extend(resolved.addresses().cloned());
@@ -232,7 +233,7 @@ impl<'a> Sorter<'a> {
         let targets = targets.filter_map(|(address, told)| {
             let parameters = onward::parameters(self.mail, &came_for.recipient, told);
             let recipient = EnvelopeRecipient { address, parameters };
-            onward::target(self.mail, &share.organization, &member.address, recipient).ok()
+            onward::target(self.mail, share.organization(), &member.address, recipient).ok()
         });
         let targets = targets.collect();
         let ruled = (!applied.is_empty() || withheld.is_some()).then(|| Ruled {
@@ -257,11 +258,11 @@ impl<'a> Sorter<'a> {
         let told = told(came_for);
         let parameters = onward::parameters(self.mail, &came_for.recipient, told);
         let recipient = EnvelopeRecipient { address: remote.forward_to.clone(), parameters };
-        onward::target(self.mail, &share.organization, &remote.address, recipient)
+        onward::target(self.mail, share.organization(), &remote.address, recipient)
     }
 
     fn may_go_on(&self, share: &DecidedShare, mailbox: &Address) -> Result<(), Withheld> {
-        may_go_on(self.genuine(), mailbox, share.forwarders.len())
+        may_go_on(self.genuine(), mailbox, share.forwarders().len())
     }
 
     /// The front of what a mailbox's reader will find on top of the message: our fields, and none of
@@ -277,7 +278,7 @@ impl<'a> Sorter<'a> {
     /// The sender's header section, in which nothing is forged.
     fn genuine(&self) -> &[u8] {
         self.genuine.get_or_init(|| {
-            let content = &self.mail.content;
+            let content = self.mail.content();
             let section = content.get(..body_offset(content)).unwrap_or(content);
             if self.forged.is_empty() {
                 return Cow::Borrowed(section);

@@ -28,22 +28,22 @@ pub(in crate::pipeline) struct Headers {
     /// All addresses of the `From` field. A message that has come from outside has at least one; of
     /// them events and stories tell the first.
     #[serde(rename = "from", serialize_with = "first", skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::pipeline) authors: Vec<Address>,
+    authors: Vec<Address>,
     /// The `Sender` field's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::pipeline) sender: Option<Address>,
+    sender: Option<Address>,
     /// What the `Sender` fields say, if they name not one address.
     #[serde(skip)]
-    pub(in crate::pipeline) unread_sender: Option<String>,
+    unread_sender: Option<String>,
     /// The first `Subject`, decoded (RFC 2047): the one that most readers show.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::pipeline) subject: Option<String>,
+    subject: Option<String>,
     /// Those after it, which some readers show instead (RFC 5322 §3.6 allows none).
     #[serde(skip)]
-    pub(in crate::pipeline) more_subjects: Vec<String>,
+    more_subjects: Vec<String>,
     /// `Message-ID`, with its angle brackets.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::pipeline) message_id: Option<String>,
+    message_id: Option<String>,
 }
 
 /// The first of several addresses.
@@ -52,6 +52,42 @@ fn first<S: Serializer>(addresses: &[Address], serializer: S) -> Result<S::Ok, S
 }
 
 impl Headers {
+    pub(in crate::pipeline) fn authors(&self) -> &[Address] {
+        &self.authors
+    }
+
+    pub(in crate::pipeline) fn sender(&self) -> Option<&Address> {
+        self.sender.as_ref()
+    }
+
+    pub(in crate::pipeline) fn unread_sender(&self) -> Option<&str> {
+        self.unread_sender.as_deref()
+    }
+
+    pub(in crate::pipeline) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    pub(in crate::pipeline) fn more_subjects(&self) -> &[String] {
+        &self.more_subjects
+    }
+
+    pub(in crate::pipeline) fn message_id(&self) -> Option<&str> {
+        self.message_id.as_deref()
+    }
+
+    /// The header section of a message on top of which these fields, which it lacked, are put.
+    pub(in crate::pipeline) fn completed(self, fields: Self) -> Self {
+        Self {
+            unread_sender: None,
+            authors: if self.authors.is_empty() { fields.authors } else { self.authors },
+            sender: fields.sender.or(self.sender),
+            message_id: self.message_id.or(fields.message_id),
+            subject: self.subject,
+            more_subjects: self.more_subjects,
+        }
+    }
+
     /// The first author, who stands for all of them where one is told.
     pub(in crate::pipeline) fn from(&self) -> Option<&Address> {
         self.authors.first()

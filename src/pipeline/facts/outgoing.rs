@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::applied::rules_applied;
 use super::headers::Headers;
-use super::signatures::Signatures;
 use crate::clock::Timestamp;
 use crate::directory::{Directory, Organization};
 use crate::events::{
@@ -38,10 +37,8 @@ pub(in crate::pipeline) struct Outgoing {
     pub(in crate::pipeline) keeper: Option<Keeper>,
     pub(in crate::pipeline) parameters: MailParameters,
     pub(in crate::pipeline) recipients: Vec<OutgoingRecipient>,
-    /// The fields put on top of what leaves.
+    /// The fields above all others on top of what a mailbox or remote user sends on.
     pub(in crate::pipeline) prefix: Vec<u8>,
-    /// Those of its authors' domains in the prefix; of what was sent on as it came, none.
-    pub(in crate::pipeline) signatures: Vec<Signatures>,
     /// Fields that the message lacked.
     pub(in crate::pipeline) added: Vec<u8>,
     /// The part of the message for which nobody gets it, if it is for one.
@@ -113,13 +110,13 @@ impl Outgoing {
         })
     }
 
-    /// What goes into the queue, if anything does.
-    pub(in crate::pipeline) fn mail(&self, received_at: Timestamp) -> Option<Mail> {
+    /// What goes into the queue, if anything does, with these fields on top of the content.
+    pub(in crate::pipeline) fn mail(&self, top: &[u8], received_at: Timestamp) -> Option<Mail> {
         let queued = self.entries();
         (!queued.is_empty()).then(|| Mail {
             id: self.trace_id,
             received_at,
-            prefix: self.prefix.clone(),
+            prefix: [&self.prefix, top].concat(),
             suffix: Vec::new(),
             deliveries: Vec::new(),
             queued,
@@ -233,7 +230,7 @@ pub(in crate::pipeline) fn authorship(headers: &Headers) -> Authorship {
     Authorship {
         from: headers.from().cloned(),
         sender: headers.on_behalf_sender().cloned(),
-        message_id: headers.message_id.clone(),
-        subject: headers.subject.clone(),
+        message_id: headers.message_id().map(str::to_owned),
+        subject: headers.subject().map(str::to_owned),
     }
 }

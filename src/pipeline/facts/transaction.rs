@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::begun::Begun;
 use super::settings::Settings;
 use super::snapshot::Snapshot;
 use crate::directory::{Member, Organization, RemoteMember, ResolveError, Resolved};
@@ -12,16 +13,12 @@ use crate::smtp::reason::Reason;
 /// A transaction of another server; keeps the snapshot that it began with.
 #[derive(Debug)]
 pub struct Transaction {
-    pub(in crate::pipeline) trace_id: TraceId,
-    pub(in crate::pipeline) snapshot: Arc<Snapshot>,
-    pub(in crate::pipeline) peer: Peer,
-    pub(in crate::pipeline) reverse_path: ReversePath,
-    pub(in crate::pipeline) parameters: MailParameters,
+    begun: Begun,
     /// One for each organization that has a recipient.
-    pub(in crate::pipeline) shares: Vec<Share>,
+    shares: Vec<Share>,
     /// Recipients refused because their mailbox is full: they bounced, whatever follows.
-    pub(in crate::pipeline) full: Vec<FullMailbox>,
-    pub(in crate::pipeline) expansion: ExpansionLimit,
+    full: Vec<FullMailbox>,
+    expansion: ExpansionLimit,
 }
 
 /// Whether a transaction may lead to more mailboxes. Once it may not, no further group is opened for
@@ -104,25 +101,88 @@ pub(in crate::pipeline) struct FullMailbox {
     pub(in crate::pipeline) id: EntityId,
 }
 
+/// Who has no room at RCPT.
+#[derive(Debug)]
+pub(in crate::pipeline) struct FullRecipient {
+    pub(in crate::pipeline) address: Address,
+    /// Whose mailbox it is.
+    pub(in crate::pipeline) id: EntityId,
+}
+
+/// The mailboxes and addresses elsewhere that the recipients of all shares lead to.
+pub(in crate::pipeline) fn expanded(shares: &[Share]) -> usize {
+    let addressees = shares.iter().flat_map(|share| &share.addressees);
+    addressees.map(|addressee| addressee.members.len() + addressee.remote.len()).sum()
+}
+
 impl Transaction {
     /// A transaction without recipients.
-    pub(in crate::pipeline) fn begin(
-        trace_id: TraceId,
-        snapshot: Arc<Snapshot>,
-        peer: &Peer,
-        reverse_path: ReversePath,
-        parameters: MailParameters,
-    ) -> Self {
-        Self {
-            trace_id,
-            snapshot,
-            peer: peer.clone(),
-            reverse_path,
-            parameters,
-            shares: Vec::new(),
-            full: Vec::new(),
-            expansion: ExpansionLimit::default(),
-        }
+    pub(in crate::pipeline) fn begin(begun: Begun) -> Self {
+        let expansion = ExpansionLimit::default();
+        Self { begun, shares: Vec::new(), full: Vec::new(), expansion }
+    }
+
+    pub(in crate::pipeline) fn trace_id(&self) -> TraceId {
+        self.begun.trace_id
+    }
+
+    pub(in crate::pipeline) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.begun.snapshot
+    }
+
+    pub(in crate::pipeline) fn peer(&self) -> &Peer {
+        &self.begun.peer
+    }
+
+    pub(in crate::pipeline) fn reverse_path(&self) -> &ReversePath {
+        &self.begun.reverse_path
+    }
+
+    pub(in crate::pipeline) fn parameters(&self) -> &MailParameters {
+        &self.begun.parameters
+    }
+
+    pub(in crate::pipeline) fn full(&self) -> &[FullMailbox] {
+        &self.full
+    }
+
+    /// Its recipients, in the order of their organizations.
+    pub(in crate::pipeline) fn recipients(&self) -> impl Iterator<Item = &Address> {
+        let addressees = self.shares.iter().flat_map(|share| &share.addressees);
+        addressees.map(|addressee| &addressee.recipient.address)
+    }
+
+    /// What MAIL began, the shares, and who was refused for a full mailbox.
+    pub(in crate::pipeline) fn into_parts(self) -> (Begun, Vec<Share>, Vec<FullMailbox>) {
+        (self.begun, self.shares, self.full)
+    }
+
+    /// Before a recipient is resolved.
+    ///
+    /// # Errors
+    /// An earlier recipient led past the limit.
+    pub(in crate::pipeline) fn check_open(&self) -> Result<(), Reason> {
+        self.expansion.check_open()
+    }
+
+    /// Whether it may lead to these mailboxes too.
+    ///
+    /// # Errors
+    /// They lead past the limit.
+    pub(in crate::pipeline) fn check_expansion(
+        &mut self,
+        resolved: &Resolved,
+    ) -> Result<(), Reason> {
+        let so_far = self.expanded();
+        self.expansion.check(so_far, resolved, &self.begun.snapshot.settings)
+    }
+
+    /// Notes that a recipient is refused because the mailbox is full.
+    pub(in crate::pipeline) fn refuse_full(&mut self, resolved: &Resolved, full: FullRecipient) {
+        let FullRecipient { address, id } = full;
+        let trace_id = self.trace_id_for(&resolved.organization);
+        let organization = Arc::clone(&resolved.organization);
+        self.full.push(FullMailbox { organization, trace_id, address, id });
     }
 
     /// The trace of an organization's share. The first takes the transaction's own id, which the
@@ -139,13 +199,12 @@ impl Transaction {
                 full.map(|full| full.trace_id)
             });
         let is_first = self.shares.is_empty() && self.full.is_empty();
-        known.unwrap_or_else(|| if is_first { self.trace_id } else { TraceId::generate() })
+        known.unwrap_or_else(|| if is_first { self.begun.trace_id } else { TraceId::generate() })
     }
 
     /// The mailboxes and addresses elsewhere that its recipients lead to so far.
     pub(in crate::pipeline) fn expanded(&self) -> usize {
-        let addressees = self.shares.iter().flat_map(|share| &share.addressees);
-        addressees.map(|addressee| addressee.members.len() + addressee.remote.len()).sum()
+        expanded(&self.shares)
     }
 
     /// Adds a resolved recipient; the same address twice counts once.

@@ -2,41 +2,16 @@
 
 use serde::Serialize;
 
-use crate::mail::{Domain, Verdict};
+use crate::mail::Domain;
 use crate::msgauth::spf::SpfResult;
 use crate::msgauth::{Authentication, DkimResult, DmarcResult};
 use crate::scan::ScanOutcome;
 
-/// All verdicts of a message.
+/// All verdicts of a message that another server has brought.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Verdicts {
-    /// `None` for a message that a user here has submitted: who wrote it is known by the login.
-    pub(in crate::pipeline) authentication: Option<Authentication>,
+    pub(in crate::pipeline) authentication: Authentication,
     pub(in crate::pipeline) spam: ScanOutcome,
-}
-
-impl Verdicts {
-    pub(in crate::pipeline) fn spf(&self) -> Verdict {
-        self.authentication.as_ref().map_or(Verdict::Pass, Authentication::spf_verdict)
-    }
-
-    /// What is delivered here without leaving bears no signature.
-    pub(in crate::pipeline) fn dkim(&self) -> Verdict {
-        self.authentication.as_ref().map_or(Verdict::Gray, Authentication::dkim_verdict)
-    }
-
-    pub(in crate::pipeline) fn dmarc(&self) -> Verdict {
-        self.authentication.as_ref().map_or(Verdict::Pass, Authentication::dmarc_verdict)
-    }
-
-    /// The organizational domain of the authors, as far as DNS tells it.
-    pub(in crate::pipeline) fn organizational_domain(&self) -> Option<&str> {
-        self.authentication.as_ref()?.dmarc.organizational_domain()
-    }
-
-    pub(in crate::pipeline) fn is_spam(&self) -> bool {
-        self.spam.verdict == Verdict::Fail
-    }
 }
 
 /// What proves that the `Sender` field tells the truth.
@@ -58,7 +33,7 @@ impl Verdicts {
     /// aligned with it (RFC 9989 §4.4). Unlike DMARC this asks nobody for organizational domains:
     /// one of the two is the other, or is below it.
     pub(in crate::pipeline) fn proof_of(&self, domain: &Domain) -> Option<Proof> {
-        let Some(authentication) = &self.authentication else { return Some(Proof::Login) };
+        let authentication = &self.authentication;
         let signatures = authentication.dkim.iter();
         let mut valid = signatures.filter(|signature| signature.result == DkimResult::Pass);
         let spf = &authentication.spf;

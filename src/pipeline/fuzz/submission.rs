@@ -21,13 +21,15 @@ use crate::mail::{
 };
 use crate::msgauth::{self, Authenticator, DkimResult, Request, SignError};
 use crate::pipeline::delivery::prefix::prefix;
+use crate::pipeline::delivery::sign::Top;
+use crate::pipeline::facts::begun::Begun;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition};
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::snapshot::{Policy, Snapshot};
 use crate::pipeline::inbound::authenticate::Authenticated;
-use crate::pipeline::inbound::decide::{Decided, decide};
+use crate::pipeline::inbound::decide::{DecidedShare, decide};
 use crate::pipeline::outbound::dispatch::{Dispatched, dispatch};
-use crate::pipeline::outbound::sign::sign;
 use crate::pipeline::outbound::submission::{Submission, compose};
 use crate::pipeline::{RecipientQuotas, Settings};
 use crate::rules::{OutboundAction, Pattern, Rule, RuleSet};
@@ -53,21 +55,23 @@ pub fn submission(input: &[u8]) {
     let [envelope, text] = pieces(input);
     let Some(submission) = begun(std::str::from_utf8(envelope).unwrap_or_default()) else { return };
     let recipients: Vec<Address> =
-        submission.recipients.iter().map(|known| known.recipient.address.clone()).collect();
+        submission.recipients().iter().map(|it| it.recipient().address.clone()).collect();
     let turn = Turn::of_a_test();
     let Ok(composed) = compose(&turn, submission, with_crlf(text), NOW) else { return };
-    let veto = composed.veto.as_ref().map(|veto| veto.reason);
+    let veto = composed.message().veto.as_ref().map(|veto| veto.reason);
     let dispatched = dispatch(&turn, composed, &WORLD.store);
     assert_ways(&dispatched, &recipients, veto);
-    let mut decided = decide(Authenticated::submitted(dispatched));
-    match sign(&turn, &mut decided.mail, &mut [], &WORLD.keys) {
-        Ok(()) => {}
-        Err(SignError::TooManyFields) => return,
-        Err(error) => panic!("{error}"),
+    let (mail, shares) = decide(Authenticated::submitted(dispatched)).into_parts();
+    let Road::Submitted(outgoing) = mail.road() else { panic!("was submitted") };
+    if outgoing.leaves() {
+        match Top::of(&turn, &mail, &WORLD.keys) {
+            Ok(top) => assert_leaves(top.fields(), mail.content()),
+            Err(SignError::TooManyFields) => return,
+            Err(error) => panic!("{error}"),
+        }
     }
-    assert_leaves(&decided.mail);
-    if !decided.shares.is_empty() {
-        assert_stays(decided);
+    if let Some(share) = shares.first() {
+        assert_stays(mail, share);
     }
 }
 
@@ -88,7 +92,8 @@ fn begun(envelope: &str) -> Option<Submission> {
     let (id, snapshot) = (TRACE_ID.parse().expect("valid"), Arc::clone(&WORLD.snapshot));
     let (peer, parameters) = (peer(&login), MailParameters::default());
     let mut submission =
-        Submission::begin(id, snapshot, &peer, &login, reverse_path, parameters).ok()?;
+        Submission::begin(Begun { trace_id: id, snapshot, peer, reverse_path, parameters }, &login)
+            .ok()?;
     for address in lines.filter_map(|line| Address::parse(line).ok()) {
         let parameters = RcptParameters::default();
         match submission.add(EnvelopeRecipient { address, parameters }) {
@@ -96,7 +101,7 @@ fn begun(envelope: &str) -> Option<Submission> {
             Ok(()) | Err(_) => {}
         }
     }
-    (!submission.recipients.is_empty()).then_some(submission)
+    (!submission.recipients().is_empty()).then_some(submission)
 }
 
 fn peer(login: &Login) -> Peer {
@@ -112,15 +117,16 @@ fn peer(login: &Login) -> Peer {
 
 /// Every recipient goes one way, the one that rules and quotas say.
 fn assert_ways(dispatched: &Dispatched, recipients: &[Address], veto: Option<Reason>) {
-    let Dispatched { outgoing, inbound, .. } = dispatched;
+    let Road::Submitted(outgoing) = dispatched.mail().road() else { panic!("was submitted") };
+    let shares = dispatched.shares();
     let outside = recipients.iter().filter(|address| address.domain().as_str() != DOMAIN).count();
     let veto = veto.or((outside as u64 > QUOTA).then_some(Reason::UserQuotaExceeded));
     let found: Vec<_> = outgoing.recipients.iter().map(|known| &known.disposition).collect();
     let expected: Vec<_> = recipients.iter().map(|address| way(address, veto)).collect();
     assert_eq!(found, expected.iter().collect::<Vec<_>>());
     let here = expected.iter().filter(|way| **way == OutgoingDisposition::Here).count();
-    assert_eq!(inbound.shares.iter().map(|share| share.addressees.len()).sum::<usize>(), here);
-    assert!(inbound.shares.iter().all(|share| share.trace_id != outgoing.trace_id));
+    assert_eq!(shares.iter().map(|share| share.addressees.len()).sum::<usize>(), here);
+    assert!(shares.iter().all(|share| share.trace_id != outgoing.trace_id));
     assert_entries(outgoing);
 }
 
@@ -157,12 +163,8 @@ fn assert_entries(outgoing: &Outgoing) {
 }
 
 /// What leaves is whole, by an author who may be named, and signed by both keys.
-fn assert_leaves(mail: &Judged) {
-    let prefix = &mail.outgoing.as_ref().expect("was submitted").prefix;
-    if prefix.is_empty() {
-        return; // It leaves for nobody.
-    }
-    let mut whole = [prefix.as_slice(), &mail.content].concat();
+fn assert_leaves(prefix: &[u8], content: &[u8]) {
+    let mut whole = [prefix, content].concat();
     // The client ends the last line (RFC 5321 §4.1.1.4).
     if !whole.ends_with(b"\r\n") {
         whole.extend_from_slice(b"\r\n");
@@ -227,8 +229,8 @@ fn assert_signed(whole: &[u8]) {
 }
 
 /// What stays here says that the user was known, and nothing else says so.
-fn assert_stays(Decided { mail, shares }: Decided) {
-    let prefix = prefix(&mail, &shares[0]);
+fn assert_stays(mail: Judged, share: &DecidedShare) {
+    let prefix = prefix(&mail, share);
     let stored = stored(mail);
     assert_one_result(&[prefix, stored].concat());
 }

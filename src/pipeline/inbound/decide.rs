@@ -9,9 +9,8 @@ use crate::id::TraceId;
 use crate::mail::{Address, DmarcPolicy, Verdict};
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::settings::OnReject;
-use crate::pipeline::facts::snapshot::{Policy, Snapshot};
+use crate::pipeline::facts::snapshot::Snapshot;
 use crate::pipeline::facts::transaction::{Addressee, Share};
-use crate::pipeline::facts::verdicts::Verdicts;
 use crate::pipeline::inbound::authenticate::Authenticated;
 use crate::rules::{Authors, Evaluation, InboundAction, Party, RuleSet, Winner};
 use crate::smtp::reason::Reason;
@@ -21,30 +20,86 @@ use crate::store::Folder;
 /// one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Decided {
-    pub(in crate::pipeline) mail: Judged,
-    pub(in crate::pipeline) shares: Vec<DecidedShare>,
+    mail: Judged,
+    shares: Vec<DecidedShare>,
+}
+
+impl Decided {
+    pub(in crate::pipeline) fn into_parts(self) -> (Judged, Vec<DecidedShare>) {
+        (self.mail, self.shares)
+    }
 }
 
 /// One organization's part of a decided message.
 #[derive(Debug)]
 pub(in crate::pipeline) struct DecidedShare {
-    pub(in crate::pipeline) organization: Arc<Organization>,
-    pub(in crate::pipeline) trace_id: TraceId,
+    organization: Arc<Organization>,
+    trace_id: TraceId,
     /// The mailboxes and remote users that have sent it on since it came, the last one first.
-    pub(in crate::pipeline) forwarders: Vec<Address>,
+    forwarders: Vec<Address>,
     /// The DMARC policy that was applied, if enforcement is on and the check failed.
-    pub(in crate::pipeline) dmarc: Option<DmarcPolicy>,
-    pub(in crate::pipeline) recipients: Vec<DecidedRecipient>,
+    dmarc: Option<DmarcPolicy>,
+    recipients: Vec<DecidedRecipient>,
+}
+
+impl DecidedShare {
+    pub(in crate::pipeline) fn organization(&self) -> &Arc<Organization> {
+        &self.organization
+    }
+
+    pub(in crate::pipeline) fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    pub(in crate::pipeline) fn forwarders(&self) -> &[Address] {
+        &self.forwarders
+    }
+
+    /// Whether it came for the organization, and nobody here has sent it on.
+    pub(in crate::pipeline) fn is_first(&self) -> bool {
+        self.forwarders.is_empty()
+    }
+
+    pub(in crate::pipeline) fn dmarc(&self) -> Option<DmarcPolicy> {
+        self.dmarc
+    }
+
+    pub(in crate::pipeline) fn recipients(&self) -> &[DecidedRecipient] {
+        &self.recipients
+    }
 }
 
 /// A recipient with its disposition.
 #[derive(Debug)]
 pub(in crate::pipeline) struct DecidedRecipient {
-    pub(in crate::pipeline) addressee: Addressee,
-    pub(in crate::pipeline) disposition: Disposition,
-    pub(in crate::pipeline) basis: Basis,
+    addressee: Addressee,
+    disposition: Disposition,
+    basis: Basis,
     /// The rule of the other field, where nothing proves the `Sender` and it changes the outcome.
-    pub(in crate::pipeline) passed_over: Option<Winner<InboundAction>>,
+    passed_over: Option<Winner<InboundAction>>,
+}
+
+impl DecidedRecipient {
+    pub(in crate::pipeline) fn addressee(&self) -> &Addressee {
+        &self.addressee
+    }
+
+    /// The envelope's address.
+    pub(in crate::pipeline) fn address(&self) -> &Address {
+        &self.addressee.recipient.address
+    }
+
+    pub(in crate::pipeline) fn disposition(&self) -> Disposition {
+        self.disposition
+    }
+
+    pub(in crate::pipeline) fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    pub(in crate::pipeline) fn passed_over(&self) -> Option<&Winner<InboundAction>> {
+        self.passed_over.as_ref()
+    }
 }
 
 /// What becomes of the message for a recipient.
@@ -113,32 +168,17 @@ impl Basis {
 
 /// Decides for every recipient.
 pub(in crate::pipeline) fn decide(message: Authenticated) -> Decided {
-    let Authenticated { transaction, content, headers, received_at, verdicts, outgoing } = message;
-    let sender = headers.sender.as_ref();
-    let sender_proof = sender.and_then(|sender| verdicts.proof_of(sender.domain()));
-    let mail = Judged {
-        trace_id: transaction.trace_id,
-        snapshot: transaction.snapshot,
-        peer: transaction.peer,
-        reverse_path: transaction.reverse_path,
-        parameters: transaction.parameters,
-        content,
-        headers,
-        received_at,
-        verdicts,
-        sender_proof,
-        full: transaction.full,
-        outgoing,
-    };
-    let shares = transaction.shares.into_iter().map(|share| decide_share(share, &mail)).collect();
+    let (mail, shares) = message.into_parts();
+    let shares = shares.into_iter().map(|share| decide_share(share, &mail)).collect();
     Decided { mail, shares }
 }
 
 /// Decides for the recipients of one organization.
 pub(in crate::pipeline) fn decide_share(share: Share, mail: &Judged) -> DecidedShare {
-    let Judged { snapshot, verdicts, .. } = mail;
+    let snapshot = mail.snapshot();
     let policy = snapshot.policies.get(&share.organization.id);
-    let dmarc = policy.and_then(|policy| applied_dmarc(policy, verdicts));
+    let is_enforced = policy.is_some_and(|policy| policy.dmarc_enforcement);
+    let dmarc = mail.road().failed_policy().filter(|_| is_enforced);
     let refused = (dmarc == Some(DmarcPolicy::Reject)).then(|| {
         let own = policy.and_then(|policy| policy.on_reject);
         match own.unwrap_or(snapshot.settings.on_reject) {
@@ -147,7 +187,7 @@ pub(in crate::pipeline) fn decide_share(share: Share, mail: &Judged) -> DecidedS
         }
     });
     let spam = match dmarc {
-        _ if verdicts.is_spam() => SpamBasis::SpamVerdict,
+        _ if mail.road().spam() == Verdict::Fail => SpamBasis::SpamVerdict,
         Some(DmarcPolicy::Quarantine) => SpamBasis::DmarcQuarantine,
         _ => SpamBasis::NotSpam,
     };
@@ -189,13 +229,6 @@ fn evaluate(
     let won = evaluation.winner.as_ref().map(|winner| &winner.name);
     evaluation.passed_over.take_if(|other| Some(&other.name) == won);
     evaluation
-}
-
-/// The policy that applies to this message, `pct` taken into account, if it is enforced.
-fn applied_dmarc(policy: &Policy, verdicts: &Verdicts) -> Option<DmarcPolicy> {
-    let failed = verdicts.dmarc() == Verdict::Fail;
-    (policy.dmarc_enforcement && failed).then_some(())?;
-    verdicts.authentication.as_ref()?.dmarc.applied
 }
 
 fn by_rule(

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::directory::{Directory, Resolved};
+use crate::directory::{Directory, Organization, Resolved};
 use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{Address, EnvelopeRecipient};
+use crate::pipeline::facts::completed::Completed;
 use crate::pipeline::facts::headers::Headers;
+use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{
     Outgoing, OutgoingDisposition, OutgoingRecipient, authorship, owner_of,
 };
-use crate::pipeline::facts::snapshot::Policy;
-use crate::pipeline::facts::transaction::{Addressee, ExpansionLimit, Share, Transaction};
+use crate::pipeline::facts::snapshot::{Policy, Snapshot};
+use crate::pipeline::facts::transaction::{Addressee, Share};
 use crate::pipeline::outbound::submission::{Composed, Submission, SubmittedRecipient, Way};
 use crate::rules::{Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
@@ -22,32 +24,83 @@ use crate::store::{
     Destination, MailboxOwner, Store, UsageExceeded, UsageHold, UsageLimits, Written,
 };
 
-/// A decided message: the outbound half, and the inbound transaction of the recipients here.
+/// A submitted message of which each recipient has one way, and the shares of those who are here.
+/// Nothing but this file makes one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Dispatched {
-    pub(in crate::pipeline) outgoing: Outgoing,
-    pub(in crate::pipeline) inbound: Transaction,
-    pub(in crate::pipeline) content: Vec<u8>,
-    pub(in crate::pipeline) headers: Headers,
-    pub(in crate::pipeline) submitted_at: Timestamp,
+    mail: Judged,
+    shares: Vec<Share>,
+}
+
+impl Dispatched {
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::pipeline) fn mail(&self) -> &Judged {
+        &self.mail
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::pipeline) fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    pub(in crate::pipeline) fn into_parts(self) -> (Judged, Vec<Share>) {
+        (self.mail, self.shares)
+    }
 }
 
 /// Decides for every recipient, and counts those outside.
-pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) -> Dispatched {
-    let Composed { mut submission, content, added, headers, submitted_at, veto } = message;
+pub(in crate::pipeline) fn dispatch(_: &Turn, composed: Composed, store: &Store) -> Dispatched {
+    let (submission, message) = composed.into_parts();
+    let Completed { content, added, headers, submitted_at, veto } = message;
     let objected_to = veto.as_ref().and_then(|veto| veto.place.clone());
     let veto = veto.map(|veto| veto.reason);
     let quota = count_submitted(&submission, veto, submitted_at, store);
     let veto = veto.or(quota.as_ref().err().copied());
-    let mut recipients = Vec::with_capacity(submission.recipients.len());
-    let mut here = Vec::new();
-    let submitted = std::mem::take(&mut submission.recipients);
-    let snapshot = Arc::clone(&submission.snapshot);
+    let organization = Arc::clone(submission.organization());
+    let (begun, email, submitted) = submission.into_parts();
+    let Ways { recipients, here } = ways(&begun.snapshot, &organization, &headers, veto, submitted);
+    let outgoing = Outgoing {
+        trace_id: begun.trace_id,
+        organization,
+        email,
+        authorship: authorship(&headers),
+        returns_to: owner_of(&begun.reverse_path, &begun.snapshot.directory),
+        reverse_path: begun.reverse_path.clone(),
+        token_domain: None,
+        keeper: None,
+        parameters: begun.parameters.clone(),
+        recipients,
+        prefix: Vec::new(),
+        added,
+        objected_to,
+        usage: quota.ok().flatten(),
+    };
+    let shares = shares(here);
+    let mail = Judged::submitted(begun, content, headers, outgoing, submitted_at);
+    Dispatched { mail, shares }
+}
+
+/// What becomes of all recipients, and those of them who are here.
+struct Ways {
+    recipients: Vec<OutgoingRecipient>,
+    here: Vec<(EnvelopeRecipient, Resolved)>,
+}
+
+fn ways(
+    snapshot: &Snapshot,
+    organization: &Organization,
+    headers: &Headers,
+    veto: Option<Reason>,
+    submitted: Vec<SubmittedRecipient>,
+) -> Ways {
+    let mut ways = Ways { recipients: Vec::with_capacity(submitted.len()), here: Vec::new() };
     let directory = &snapshot.directory;
-    let rules = submission.policy().map(|policy| &*policy.outbound_rules);
+    let policy = snapshot.policies.get(&organization.id);
+    let rules = policy.map(|policy| &*policy.outbound_rules);
     let rules = rules.filter(|rules| veto.is_none() && !rules.is_empty());
-    let rules = rules.map(|rules| (rules, authors(&headers, directory)));
-    for SubmittedRecipient { recipient, way } in submitted {
+    let rules = rules.map(|rules| (rules, authors(headers, directory)));
+    for submitted in submitted {
+        let (recipient, way) = submitted.into_parts();
         let rule = rules.as_ref().and_then(|(rules, authors)| {
             let meant = snapshot.meant(&recipient.address);
             rules.evaluate(authors, &Party::of(&meant, directory)).winner
@@ -57,29 +110,11 @@ pub(in crate::pipeline) fn dispatch(_: &Turn, message: Composed, store: &Store) 
             None => disposition(rule.as_ref(), &recipient.address, &way),
         };
         if let (OutgoingDisposition::Here, Way::Here(resolved)) = (&disposition, way) {
-            here.push((recipient.clone(), resolved));
+            ways.here.push((recipient.clone(), resolved));
         }
-        recipients.push(OutgoingRecipient { recipient, disposition, rule });
+        ways.recipients.push(OutgoingRecipient { recipient, disposition, rule });
     }
-    let inbound = inbound(&submission, here);
-    let outgoing = Outgoing {
-        trace_id: submission.trace_id,
-        organization: submission.organization,
-        email: submission.email,
-        authorship: authorship(&headers),
-        returns_to: owner_of(&submission.reverse_path, directory),
-        reverse_path: submission.reverse_path,
-        token_domain: None,
-        keeper: None,
-        parameters: submission.parameters,
-        recipients,
-        prefix: Vec::new(),
-        added,
-        signatures: Vec::new(),
-        objected_to,
-        usage: quota.ok().flatten(),
-    };
-    Dispatched { outgoing, inbound, content, headers, submitted_at }
+    ways
 }
 
 /// Counts recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox (3416).
@@ -114,11 +149,11 @@ fn count_submitted(
     now: Timestamp,
     store: &Store,
 ) -> Result<Option<UsageHold>, Reason> {
-    let own = submission.organization.id.as_str();
+    let own = submission.organization().id.as_str();
     let mut written = Written::default();
     let mut inside = Vec::new();
-    for recipient in &submission.recipients {
-        match &recipient.way {
+    for recipient in submission.recipients() {
+        match recipient.way() {
             Way::Here(resolved) if resolved.organization.id.as_str() == own => {
                 inside.push(resolved);
             }
@@ -127,7 +162,7 @@ fn count_submitted(
     }
     written.inside = count_inside(&inside);
     let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
-    let by = MailboxOwner { organization: own.into(), entity: submission.login.id.clone() };
+    let by = MailboxOwner { organization: own.into(), entity: submission.login().id.clone() };
     match count(policy, &by, written, now, store) {
         Ok(hold) => Ok(Some(hold)),
         Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
@@ -141,8 +176,8 @@ fn authors<'a>(headers: &'a Headers, directory: &'a Directory) -> Authors<'a> {
     let party = |address: &'a Address| Party::of(address, directory);
     Authors {
         // Who may send as whom was asked before.
-        sender: headers.sender.as_ref().map(|it| Sender { party: party(it), is_proven: true }),
-        from: headers.authors.iter().map(party).collect(),
+        sender: headers.sender().map(|it| Sender { party: party(it), is_proven: true }),
+        from: headers.authors().iter().map(party).collect(),
     }
 }
 
@@ -166,9 +201,9 @@ fn disposition(
     }
 }
 
-/// The transaction of the recipients here. Each organization's share has an id of its own: it is
+/// The shares of the recipients here. Each organization's share has an id of its own: it is
 /// another trace than the outbound one (guide 1736–1773).
-fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) -> Transaction {
+fn shares(here: Vec<(EnvelopeRecipient, Resolved)>) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     for (recipient, resolved) in here {
         let organization = Arc::clone(&resolved.organization);
@@ -183,14 +218,5 @@ fn inbound(submission: &Submission, here: Vec<(EnvelopeRecipient, Resolved)>) ->
             }),
         }
     }
-    Transaction {
-        trace_id: submission.trace_id,
-        snapshot: Arc::clone(&submission.snapshot),
-        peer: submission.peer.clone(),
-        reverse_path: submission.reverse_path.clone(),
-        parameters: submission.parameters.clone(),
-        shares,
-        full: Vec::new(),
-        expansion: ExpansionLimit::default(),
-    }
+    shares
 }

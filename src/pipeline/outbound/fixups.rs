@@ -26,7 +26,7 @@ const MAX_REMOVED: usize = 1000;
 
 /// What is known of a submission beside its content.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Submission<'a> {
+pub(crate) struct Completion<'a> {
     /// Whose login it is: the author of a message that names none.
     pub login: &'a Address,
     /// The `Sender` that a message without one must have: it is sent on somebody's behalf (RFC 6409
@@ -81,7 +81,7 @@ impl Fixups {
 /// [`Reason::SeveralAuthors`] for two `From` or two `Sender` fields;
 /// [`Reason::MalformedHeader`] where some line of the header section is neither a field nor
 /// continues one, since nobody can say which readers find what in it.
-pub(crate) fn fix(content: &[u8], submission: &Submission<'_>) -> Result<Fixups, Reason> {
+pub(crate) fn fix(content: &[u8], submission: &Completion<'_>) -> Result<Fixups, Reason> {
     let Some(fields) = Fields::read(content)? else {
         let mut prefix = missing(&Fields::default(), submission);
         // What begins with the empty line has it already.
@@ -189,8 +189,8 @@ fn once(is_there: &mut bool) -> Result<(), Reason> {
     if std::mem::replace(is_there, true) { Err(Reason::SeveralAuthors) } else { Ok(()) }
 }
 
-fn missing(fields: &Fields, submission: &Submission<'_>) -> Vec<u8> {
-    let Submission { login, sender, at, hostname, trace_id } = submission;
+fn missing(fields: &Fields, submission: &Completion<'_>) -> Vec<u8> {
+    let Completion { login, sender, at, hostname, trace_id } = submission;
     let mut prefix = String::new();
     if !fields.has_from {
         prefix.push_str(&format!("From: <{login}>\r\n"));

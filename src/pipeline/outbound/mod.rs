@@ -6,5 +6,4 @@ pub(super) mod dispatch;
 pub(super) mod fixups;
 pub mod login;
 pub(super) mod long_lines;
-pub(super) mod sign;
 pub(super) mod submission;

@@ -8,12 +8,14 @@ use crate::directory::{Organization, ResolveError, Resolved, SendRight};
 use crate::heavy::Turn;
 use crate::id::TraceId;
 use crate::mail::{
-    Address, AuthorFields, Authors, EnvelopeRecipient, FieldLines, Login, MailParameters, Peer,
-    ReversePath, names_nobody,
+    Address, AuthorFields, Authors, EnvelopeRecipient, FieldLines, Login, Peer, ReversePath,
+    names_nobody,
 };
+use crate::pipeline::facts::begun::Begun;
+use crate::pipeline::facts::completed::Completed;
 use crate::pipeline::facts::headers::{self, Headers};
 use crate::pipeline::facts::rejection::Rejection;
-use crate::pipeline::facts::snapshot::{Policy, Snapshot};
+use crate::pipeline::facts::snapshot::Policy;
 use crate::pipeline::facts::transaction::{ExpansionLimit, reason_of};
 use crate::pipeline::outbound::attachments::{self, Objection};
 use crate::pipeline::outbound::fixups;
@@ -23,24 +25,20 @@ use crate::smtp::reason::Reason;
 /// From MAIL to the message or its end; keeps the snapshot that it began with.
 #[derive(Debug)]
 pub struct Submission {
-    pub(in crate::pipeline) trace_id: TraceId,
-    pub(in crate::pipeline) snapshot: Arc<Snapshot>,
-    pub(in crate::pipeline) organization: Arc<Organization>,
-    pub(in crate::pipeline) peer: Peer,
-    pub(in crate::pipeline) login: Login,
+    begun: Begun,
+    organization: Arc<Organization>,
+    login: Login,
     /// The user's own address.
-    pub(in crate::pipeline) email: Address,
-    pub(in crate::pipeline) reverse_path: ReversePath,
-    pub(in crate::pipeline) parameters: MailParameters,
-    pub(in crate::pipeline) recipients: Vec<SubmittedRecipient>,
-    pub(in crate::pipeline) expansion: ExpansionLimit,
+    email: Address,
+    recipients: Vec<SubmittedRecipient>,
+    expansion: ExpansionLimit,
 }
 
 /// A recipient and where it leads.
 #[derive(Debug)]
 pub(in crate::pipeline) struct SubmittedRecipient {
-    pub(in crate::pipeline) recipient: EnvelopeRecipient,
-    pub(in crate::pipeline) way: Way,
+    recipient: EnvelopeRecipient,
+    way: Way,
 }
 
 /// Where a recipient leads, before any rule.
@@ -57,40 +55,52 @@ impl Submission {
     ///
     /// # Errors
     /// [`Reason::SenderNotAllowed`], or [`Reason::ReservedAddress`], which is nobody's
-    pub(in crate::pipeline) fn begin(
-        trace_id: TraceId,
-        snapshot: Arc<Snapshot>,
-        peer: &Peer,
-        login: &Login,
-        reverse_path: ReversePath,
-        parameters: MailParameters,
-    ) -> Result<Self, Reason> {
-        let directory = &snapshot.directory;
-        if reverse_path.address().is_some_and(|path| directory.is_reserved(path)) {
+    pub(in crate::pipeline) fn begin(begun: Begun, login: &Login) -> Result<Self, Reason> {
+        let directory = &begun.snapshot.directory;
+        let path = &begun.reverse_path;
+        if path.address().is_some_and(|path| directory.is_reserved(path)) {
             return Err(Reason::ReservedAddress);
         }
-        if let Err(denied) =
-            directory.may_use_reverse_path(&login.organization, &login.id, &reverse_path)
-        {
-            tracing::info!(%trace_id, user = %login.user, %denied, "MAIL is refused");
+        if let Err(denied) = directory.may_use_reverse_path(&login.organization, &login.id, path) {
+            tracing::info!(trace_id = %begun.trace_id, user = %login.user, %denied,
+                "MAIL is refused");
             return Err(Reason::SenderNotAllowed);
         }
         let (organization, user) = directory
             .sender(&login.organization, &login.id)
             .map_err(|_| Reason::SenderNotAllowed)?;
         let (organization, email) = (Arc::clone(organization), user.email.clone());
-        Ok(Self {
-            trace_id,
-            organization,
-            peer: peer.clone(),
-            login: login.clone(),
-            email,
-            reverse_path,
-            parameters,
-            recipients: Vec::new(),
-            expansion: ExpansionLimit::default(),
-            snapshot,
-        })
+        let (login, expansion) = (login.clone(), ExpansionLimit::default());
+        Ok(Self { begun, organization, login, email, recipients: Vec::new(), expansion })
+    }
+
+    pub(in crate::pipeline) fn trace_id(&self) -> TraceId {
+        self.begun.trace_id
+    }
+
+    pub(in crate::pipeline) fn peer(&self) -> &Peer {
+        &self.begun.peer
+    }
+
+    pub(in crate::pipeline) fn reverse_path(&self) -> &ReversePath {
+        &self.begun.reverse_path
+    }
+
+    pub(in crate::pipeline) fn organization(&self) -> &Arc<Organization> {
+        &self.organization
+    }
+
+    pub(in crate::pipeline) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    pub(in crate::pipeline) fn recipients(&self) -> &[SubmittedRecipient] {
+        &self.recipients
+    }
+
+    /// What MAIL began, the user's own address, and the recipients.
+    pub(in crate::pipeline) fn into_parts(self) -> (Begun, Address, Vec<SubmittedRecipient>) {
+        (self.begun, self.email, self.recipients)
     }
 
     /// Adds a recipient; the same address twice counts once.
@@ -99,9 +109,10 @@ impl Submission {
     /// Why an address here leads nowhere.
     pub(in crate::pipeline) fn add(&mut self, recipient: EnvelopeRecipient) -> Result<(), Reason> {
         self.expansion.check_open()?;
-        let way = match self.snapshot.resolve(&recipient.address) {
+        let way = match self.begun.snapshot.resolve(&recipient.address) {
             Ok(resolved) => {
-                self.expansion.check(self.expanded(), &resolved, &self.snapshot.settings)?;
+                let so_far = self.expanded();
+                self.expansion.check(so_far, &resolved, &self.begun.snapshot.settings)?;
                 Way::Here(resolved)
             }
             Err(ResolveError::NotOurDomain) => Way::Elsewhere,
@@ -126,7 +137,22 @@ impl Submission {
 
     /// What the user's organization wants.
     pub(in crate::pipeline) fn policy(&self) -> Option<&Policy> {
-        self.snapshot.policies.get(&self.organization.id)
+        self.begun.snapshot.policies.get(&self.organization.id)
+    }
+}
+
+impl SubmittedRecipient {
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::pipeline) fn recipient(&self) -> &EnvelopeRecipient {
+        &self.recipient
+    }
+
+    pub(in crate::pipeline) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    pub(in crate::pipeline) fn into_parts(self) -> (EnvelopeRecipient, Way) {
+        (self.recipient, self.way)
     }
 }
 
@@ -134,15 +160,23 @@ impl Submission {
 /// it. Nothing but this file makes one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Composed {
-    pub(in crate::pipeline) submission: Submission,
-    /// Without `Bcc`.
-    pub(in crate::pipeline) content: Vec<u8>,
-    /// Fields that were missing, to be put on top: `Date`, `Message-ID`, `Sender`.
-    pub(in crate::pipeline) added: Vec<u8>,
-    pub(in crate::pipeline) headers: Headers,
-    pub(in crate::pipeline) submitted_at: Timestamp,
-    /// Why nobody gets it, if nobody may.
-    pub(in crate::pipeline) veto: Option<Rejection>,
+    submission: Submission,
+    message: Completed,
+}
+
+impl Composed {
+    pub(in crate::pipeline) fn submission(&self) -> &Submission {
+        &self.submission
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::pipeline) fn message(&self) -> &Completed {
+        &self.message
+    }
+
+    pub(in crate::pipeline) fn into_parts(self) -> (Submission, Completed) {
+        (self.submission, self.message)
+    }
 }
 
 /// Completes a message and finds out whether its author may send it.
@@ -156,29 +190,31 @@ pub(in crate::pipeline) fn compose(
     mut content: Vec<u8>,
     now: Timestamp,
 ) -> Result<Composed, Rejection> {
-    let inspected = headers::inspect(turn, &content, &submission.snapshot.settings)?;
+    let inspected = headers::inspect(turn, &content, &submission.begun.snapshot.settings)?;
     // Unlike on the way in, a Sender field that cannot be read is not passed over: nobody could say
     // whom it names.
     let written_sender = AuthorFields::of(&content).sender().map_err(headers::reason_of)?;
-    let right = submission.may_send(&inspected.authors, written_sender.as_ref());
+    let right = submission.may_send(inspected.authors(), written_sender.as_ref());
     let right = right.and_then(|right| submission.may_resend(&content).map(|()| right));
     let sender = match &right {
         Ok(SendRight::OnBehalf { sender, .. }) if written_sender.is_none() => Some(sender),
         _ => None,
     };
-    let completion = fixups::Submission {
+    let completion = fixups::Completion {
         login: &submission.email,
         sender,
         at: now,
-        hostname: &submission.snapshot.settings.hostname,
-        trace_id: submission.trace_id,
+        hostname: &submission.begun.snapshot.settings.hostname,
+        trace_id: submission.begun.trace_id,
     };
     let mut fixups = fixups::fix(&content, &completion)?;
     let veto = right.err().map(Rejection::from).or_else(|| submission.blocked(&content));
     long_lines::take_out_and_mend(&mut content, &mut fixups)
         .map_err(|LongLine(line)| Rejection::at(Reason::LongLine, format!("line {line}")))?;
     let headers = completed(turn, inspected, &fixups.prefix, &submission);
-    Ok(Composed { submission, content, added: fixups.prefix, headers, submitted_at: now, veto })
+    let (added, submitted_at) = (fixups.prefix, now);
+    let message = Completed { content, added, headers, submitted_at, veto };
+    Ok(Composed { submission, message })
 }
 
 impl Submission {
@@ -187,9 +223,9 @@ impl Submission {
         let Login { organization, id, user, .. } = &self.login;
         let own = std::slice::from_ref(&self.email);
         let authors = if authors.is_empty() { own } else { authors };
-        let right = self.snapshot.directory.may_send(organization, id, authors, sender);
+        let right = self.begun.snapshot.directory.may_send(organization, id, authors, sender);
         right.map_err(|denied| {
-            tracing::info!(trace_id = %self.trace_id, user = %user, %denied, "a message is refused");
+            tracing::info!(trace_id = %self.begun.trace_id, user = %user, %denied, "a message is refused");
             Reason::SenderNotAllowed
         })
     }
@@ -223,14 +259,9 @@ impl Submission {
 
 /// The headers with what was added.
 fn completed(turn: &Turn, headers: Headers, added: &[u8], submission: &Submission) -> Headers {
-    let settings = &submission.snapshot.settings;
-    let Ok(fields) = headers::inspect(turn, added, settings) else { return headers };
-    Headers {
-        unread_sender: None,
-        authors: if headers.authors.is_empty() { fields.authors } else { headers.authors },
-        sender: fields.sender.or(headers.sender),
-        message_id: headers.message_id.or(fields.message_id),
-        subject: headers.subject,
-        more_subjects: headers.more_subjects,
+    let settings = &submission.begun.snapshot.settings;
+    match headers::inspect(turn, added, settings) {
+        Ok(fields) => headers.completed(fields),
+        Err(_) => headers,
     }
 }

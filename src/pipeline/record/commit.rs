@@ -10,17 +10,20 @@ use crate::events::{
 };
 use crate::heavy::Owner;
 use crate::id::TraceId;
-use crate::mail::{Address, Verdict, take_out};
-use crate::pipeline::delivery::admit::{Admitted, AdmittedDelivery, AdmittedShare};
+use crate::mail::{Address, take_out};
+use crate::pipeline::delivery::admit::{Admitted, AdmittedShare};
+use crate::pipeline::delivery::sign::{Signed, Top};
 use crate::pipeline::facts::applied::rules_applied;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::IsSubmitted;
 use crate::pipeline::facts::rejection::Rejection;
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::transaction::FullMailbox;
-use crate::pipeline::record::journal::{Initiated, Journaled};
+use crate::pipeline::record::claim::Claimed;
+use crate::pipeline::record::journal::Initiated;
 use crate::pipeline::record::story;
 use crate::smtp::reason::Reason;
-use crate::store::{Blob, Commit, Delivery, Mail, QueueHold, Store, StoreError};
+use crate::store::{Blob, Commit, Delivery, Mail, Store, StoreError};
 
 /// Proof that a message is durable; its text is that of the 250. Nothing but [`Change::commit`] makes
 /// one.
@@ -44,8 +47,23 @@ pub(in crate::pipeline) struct Change {
 
 impl Change {
     /// All that `message` changes.
-    pub(in crate::pipeline) fn of(message: Journaled, queue_room: Option<QueueHold>) -> Self {
-        let (trace_ids, commit) = change(message, queue_room);
+    pub(in crate::pipeline) fn of(message: Claimed) -> Self {
+        let trace_ids = trace_ids(message.signed().admitted());
+        let mut commit = Commit::default();
+        tell(&message, &mut commit);
+        let (signed, beside, queue_room) = message.into_parts();
+        let (mut around, mut own) = (Vec::new(), Vec::new());
+        for placed in beside {
+            commit.stories.push(placed.story());
+            commit.events.extend(placed.events);
+            match placed.own {
+                None => around.extend(placed.mails),
+                Some(content) => own.push(Blob { content, mails: placed.mails }),
+            }
+        }
+        commit.queue_room = queue_room;
+        put_contents(signed, around, &mut commit);
+        commit.blobs.append(&mut own);
         Self { trace_ids, commit }
     }
 
@@ -60,55 +78,64 @@ impl Change {
     }
 }
 
-fn change(message: Journaled, queue_room: Option<QueueHold>) -> (Vec<TraceId>, Commit) {
-    let Journaled { admitted, initiated, outgoing_initiated, beside, journal_room: _ } = message;
-    let Admitted { mut mail, shares, leaving, usage, forged } = admitted;
-    let outgoing = mail.outgoing.take();
-    let outbound = outgoing.iter().map(|outgoing| outgoing.trace_id);
-    let came_for = shares.iter().filter(|share| share.decided.forwarders.is_empty());
-    let trace_ids = outbound.chain(came_for.map(|share| share.decided.trace_id)).collect();
-    let mut commit = Commit { usage, queue_room, ..Commit::default() };
-    if let Some(outgoing) = &outgoing {
-        let record = outgoing_initiated.as_ref();
-        commit.stories.push(story::tell_outgoing(&mail, outgoing, record, None));
-        let (events, at) = (&mut commit.events, mail.received_at);
+/// The traces that an answer names: what a user submits, and each organization that it came for.
+fn trace_ids(admitted: &Admitted) -> Vec<TraceId> {
+    let mut ids = Vec::new();
+    if let Road::Submitted(outgoing) = admitted.mail().road() {
+        ids.push(outgoing.trace_id);
+    }
+    let came_for = admitted.shares().iter().filter(|share| share.decided().is_first());
+    ids.extend(came_for.map(|share| share.decided().trace_id()));
+    ids
+}
+
+/// Tells the stories of an accepted message, and its events.
+fn tell(message: &Claimed, commit: &mut Commit) {
+    let (admitted, top) = (message.signed().admitted(), message.signed().top());
+    let (mail, records) = (admitted.mail(), message.records());
+    let at = mail.received_at();
+    if let Road::Submitted(outgoing) = mail.road() {
+        let record = records.of_outgoing();
+        commit.stories.push(story::tell_outgoing(mail, outgoing, top, record, None));
         let to = record.and_then(Initiated::to);
+        let events = &mut commit.events;
         outgoing.push_events(events, IsSubmitted::Yes, at, to.map(initiation), None);
     }
-    for (share, initiated) in shares.iter().zip(&initiated) {
-        commit.stories.push(story::tell(&mail, share, initiated.as_ref(), None));
+    for (share, initiated) in admitted.shares().iter().zip(records.of_shares()) {
+        commit.stories.push(story::tell(mail, share, initiated.as_ref(), None));
         let to = initiated.as_ref().and_then(Initiated::to);
-        push_events(&mut commit.events, &mail, share, to, Outcome::Accepted);
+        push_events(&mut commit.events, mail, share, to, Outcome::Accepted);
     }
-    let full = mail.full.iter().filter(|full| !is_told(full, &shares));
-    push_full(&mut commit.events, full, mail.received_at);
-    let received_at = mail.received_at;
-    if leaving.iter().any(|onward| onward.token_domain.is_some()) {
-        commit.first_sender = mail.reverse_path.address().cloned();
+    let full = mail.road().full().iter().filter(|full| !is_told(full, admitted.shares()));
+    push_full(&mut commit.events, full, at);
+    if admitted.leaving().iter().any(|onward| onward.token_domain.is_some()) {
+        commit.first_sender = mail.reverse_path().address().cloned();
     }
-    for onward in &leaving {
-        commit.stories.push(story::tell_outgoing(&mail, onward, None, None));
-        onward.push_events(&mut commit.events, IsSubmitted::No, received_at, None, None);
+    for onward in admitted.leaving() {
+        commit.stories.push(story::tell_outgoing(mail, onward, top, None, None));
+        onward.push_events(&mut commit.events, IsSubmitted::No, at, None, None);
     }
+}
+
+/// Puts in the content, for the mailboxes and the queue, and what was counted.
+fn put_contents(signed: Signed, around: Vec<Mail>, commit: &mut Commit) {
+    let (admitted, top) = signed.into_parts();
+    let received_at = admitted.mail().received_at();
+    let onward = admitted.leaving().iter();
+    let leaving: Vec<_> =
+        onward.filter_map(|onward| onward.mail(top.fields(), received_at)).collect();
+    let forged = admitted.forged().to_vec();
+    let (mail, shares, usage) = admitted.into_parts();
+    commit.usage = usage;
     let mut mails: Vec<_> =
         shares.into_iter().flat_map(|share| mails_of(share, received_at)).collect();
-    mails.extend(leaving.iter().filter_map(|onward| onward.mail(received_at)));
-    if let Some(outgoing) = outgoing {
-        mails.extend(outgoing.mail(received_at));
+    mails.extend(leaving);
+    let (content, road) = mail.into_parts();
+    if let Road::Submitted(outgoing) = road {
+        mails.extend(outgoing.mail(top.fields(), received_at));
         commit.usage.extend(outgoing.usage);
     }
-    let (mut around, mut own) = (Vec::new(), Vec::new());
-    for placed in beside {
-        commit.stories.push(placed.story());
-        commit.events.extend(placed.events);
-        match placed.own {
-            None => around.extend(placed.mails),
-            Some(content) => own.push(Blob { content, mails: placed.mails }),
-        }
-    }
-    commit.blobs = blobs(mail.content, &forged, mails, around);
-    commit.blobs.append(&mut own);
-    (trace_ids, commit)
+    commit.blobs = blobs(content, &forged, mails, around);
 }
 
 /// Makes the events of a message durable that is refused in session, in a turn of this owner.
@@ -119,20 +146,25 @@ pub(in crate::pipeline) async fn commit_refusal(
     owner: Owner,
 ) -> Result<(), StoreError> {
     let reason = rejection.reason;
-    let Admitted { mail, shares, .. } = message;
+    let mail = message.mail();
+    let at = mail.received_at();
     let mut commit = Commit { owner, ..Commit::default() };
-    if let Some(outgoing) = &mail.outgoing {
-        // It was never received by the organizations of its recipients here.
-        commit.stories.push(story::tell_outgoing(&mail, outgoing, None, Some(rejection)));
-        let (events, at) = (&mut commit.events, mail.received_at);
-        outgoing.push_events(events, IsSubmitted::Yes, at, None, Some(reason));
-        return store.commit(commit).await.map(drop);
+    match mail.road() {
+        Road::Submitted(outgoing) => {
+            // It was never received by the organizations of its recipients here.
+            let told = story::tell_outgoing(mail, outgoing, &Top::default(), None, Some(rejection));
+            commit.stories.push(told);
+            let events = &mut commit.events;
+            outgoing.push_events(events, IsSubmitted::Yes, at, None, Some(reason));
+        }
+        Road::Received(arrival) => {
+            for share in message.shares() {
+                commit.stories.push(story::tell(mail, share, None, Some(reason.word())));
+                push_events(&mut commit.events, mail, share, None, Outcome::Refused);
+            }
+            push_full(&mut commit.events, arrival.full.iter(), at);
+        }
     }
-    for share in &shares {
-        commit.stories.push(story::tell(&mail, share, None, Some(reason.word())));
-        push_events(&mut commit.events, &mail, share, None, Outcome::Refused);
-    }
-    push_full(&mut commit.events, mail.full.iter(), mail.received_at);
     store.commit(commit).await.map(drop)
 }
 
@@ -178,14 +210,17 @@ fn initiation(address: &Address) -> Event {
 /// once.
 fn mails_of(share: AdmittedShare, received_at: Timestamp) -> Vec<Mail> {
     let mut mails: Vec<Mail> = Vec::new();
-    for AdmittedDelivery { room, folder, copy, .. } in share.deliveries {
-        let delivery = Delivery { room, folder };
+    let id = share.decided().trace_id();
+    let (prefix, deliveries) = share.into_parts();
+    for delivery in deliveries {
+        let (folder, copy) = (delivery.folder(), delivery.copy());
+        let delivery = Delivery { room: delivery.into_room(), folder };
         match mails.get_mut(copy) {
             Some(mail) => mail.deliveries.push(delivery),
             None => mails.push(Mail {
-                id: share.decided.trace_id,
+                id,
                 received_at,
-                prefix: share.prefix.clone(),
+                prefix: prefix.clone(),
                 suffix: Vec::new(),
                 deliveries: vec![delivery],
                 queued: Vec::new(),
@@ -210,11 +245,11 @@ fn push_events(
     journaled_to: Option<&Address>,
     outcome: Outcome,
 ) {
-    let line = |event| line(share.decided.trace_id, mail.received_at, share, event);
+    let line = |event| line(share.decided().trace_id(), mail.received_at(), share, event);
     events.push(line(received(mail, share)));
-    if let Some(policy) = share.decided.dmarc {
+    if let Some(policy) = share.decided().dmarc() {
         events.push(line(Event::DmarcPolicyApplied(DmarcPolicyApplied {
-            from: mail.headers.from().map(Address::to_string),
+            from: mail.headers().from().map(Address::to_string),
             recipients: recipients(share),
             policy,
         })));
@@ -230,10 +265,10 @@ fn push_events(
     }
     if outcome == Outcome::Accepted {
         // One for a mailbox, however many folders a rule copies it to.
-        for delivery in share.deliveries.iter().filter(|delivery| delivery.copy == 0) {
+        for delivery in share.deliveries().iter().filter(|delivery| delivery.copy() == 0) {
             events.push(line(Event::MailboxDelivered(MailboxDelivered {
-                recipient: delivery.member.address.to_string(),
-                folder: delivery.folder.to_string(),
+                recipient: delivery.member().address.to_string(),
+                folder: delivery.folder().to_string(),
             })));
         }
     }
@@ -247,53 +282,52 @@ fn line(trace_id: TraceId, at: Timestamp, share: &AdmittedShare, event: Event) -
         trace_id,
         event,
         event_timestamp: at,
-        organization_id: share.decided.organization.id.to_string(),
+        organization_id: share.decided().organization().id.to_string(),
     }
 }
 
 fn recipients(share: &AdmittedShare) -> Vec<String> {
-    let recipients = share.decided.recipients.iter();
-    recipients.map(|recipient| recipient.addressee.recipient.address.to_string()).collect()
+    let recipients = share.decided().recipients().iter();
+    recipients.map(|recipient| recipient.address().to_string()).collect()
 }
 
 fn received(mail: &Judged, share: &AdmittedShare) -> Event {
-    let verdicts = &mail.verdicts;
-    let dmarc_verdict = verdicts.dmarc();
-    let policy = verdicts.authentication.as_ref().and_then(|known| known.dmarc.applied);
-    let failed = dmarc_verdict == Verdict::Fail;
+    let (road, headers) = (mail.road(), mail.headers());
     Event::EmailReceived(EmailReceived {
         recipients: recipients(share),
-        sender: mail.headers.on_behalf_sender().map(Address::to_string),
-        from: mail.headers.from().map(Address::to_string),
-        subject: mail.headers.subject.clone(),
-        message_id: mail.headers.message_id.clone(),
-        spam_verdict: mail.verdicts.spam.verdict,
-        dkim_verdict: verdicts.dkim(),
-        dmarc_verdict,
-        dmarc_policy: policy.filter(|_| failed),
-        spf_verdict: verdicts.spf(),
-        message_timestamp: mail.received_at,
+        sender: headers.on_behalf_sender().map(Address::to_string),
+        from: headers.from().map(Address::to_string),
+        subject: headers.subject().map(str::to_owned),
+        message_id: headers.message_id().map(str::to_owned),
+        spam_verdict: road.spam(),
+        dkim_verdict: road.dkim(),
+        dmarc_verdict: road.dmarc(),
+        dmarc_policy: road.failed_policy(),
+        spf_verdict: road.spf(),
+        message_timestamp: mail.received_at(),
     })
 }
 
 /// The inbound rules that won.
 fn inbound_rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
-    let won = share.decided.recipients.iter().filter_map(|recipient| {
-        Some((recipient.basis.rule()?, &recipient.addressee.recipient.address))
-    });
+    let won = share
+        .decided()
+        .recipients()
+        .iter()
+        .filter_map(|recipient| Some((recipient.basis().rule()?, recipient.address())));
     rules_applied(RuleType::InboundRule, won)
 }
 
 /// The outbound rules by which it goes on to other organizations here. Those for what leaves are
 /// told where it does.
 fn outbound_rules_applied(share: &AdmittedShare) -> Vec<RuleApplied> {
-    let won = share.sent_on.iter().filter_map(|onward| Some((onward.rule.as_ref()?, &onward.to)));
+    let won = share.sent_on().iter().filter_map(|onward| Some((onward.rule.as_ref()?, &onward.to)));
     rules_applied(RuleType::OutboundRule, won)
 }
 
 /// One event for each rule of a mailbox that applied, in the order in which they did.
 fn mailbox_rules_applied(share: &AdmittedShare) -> impl Iterator<Item = RuleApplied> {
-    share.ruled.iter().flat_map(|ruled| {
+    share.ruled().iter().flat_map(|ruled| {
         ruled.applied.iter().map(|rule| RuleApplied {
             rule_name: rule.name.to_string(),
             rule_type: RuleType::MailboxRule,
@@ -320,10 +354,10 @@ fn bounce(address: &Address, reason: Reason) -> Event {
 /// Whether a mailbox that was full when its address was named has the message by another recipient
 /// after all, or is told to have bounced by one.
 fn is_told(full: &FullMailbox, shares: &[AdmittedShare]) -> bool {
-    let mut shares = shares.iter().filter(|share| share.decided.trace_id == full.trace_id);
+    let mut shares = shares.iter().filter(|share| share.decided().trace_id() == full.trace_id);
     shares.any(|share| {
-        share.deliveries.iter().any(|delivery| delivery.member.id == full.id)
-            || share.full.iter().any(|member| member.id == full.id)
+        share.deliveries().iter().any(|delivery| delivery.member().id == full.id)
+            || share.full().iter().any(|member| *member.id() == full.id)
     })
 }
 

@@ -175,7 +175,8 @@ pub(in crate::pipeline) struct About<'a> {
 
 impl<'a> About<'a> {
     pub(in crate::pipeline) fn message(original: &'a Judged) -> Self {
-        Self { snapshot: &original.snapshot, at: original.received_at, original: &original.content }
+        let (snapshot, at) = (original.snapshot(), original.received_at());
+        Self { snapshot, at, original: original.content() }
     }
 }
 

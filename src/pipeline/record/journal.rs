@@ -9,10 +9,12 @@ use crate::id::{EntityId, TraceId};
 use crate::journal::{JournaledRecipient, Named, Record, Settings, Wrapping};
 use crate::mail::{Address, Addressees, DsnReturn, EnvelopeRecipient, ReversePath, body_offset};
 use crate::pipeline::delivery::admit::{Admitted, AdmittedShare};
+use crate::pipeline::delivery::sign::Signed;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition, authorship};
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::transaction::Addressee;
-use crate::pipeline::inbound::decide::{DecidedRecipient, Disposition};
+use crate::pipeline::inbound::decide::Disposition;
 use crate::pipeline::record::internal::{
     self, About, Content, InternalMail, Outlets, Placed, Sending,
 };
@@ -29,15 +31,39 @@ use crate::store::{Authorship, Purpose, QueueHold};
 /// A message with everything that goes beside it. Nothing but this file makes one.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Journaled {
-    pub(in crate::pipeline) admitted: Admitted,
-    /// Each share's journal record, in the shares' order.
-    pub(in crate::pipeline) initiated: Vec<Option<Initiated>>,
-    /// The record of a submitted message.
-    pub(in crate::pipeline) outgoing_initiated: Option<Initiated>,
+    signed: Signed,
+    records: Records,
     /// Journal records, notices, DSNs.
-    pub(in crate::pipeline) beside: Vec<Placed>,
+    beside: Vec<Placed>,
     /// The queue's room for the records.
-    pub(in crate::pipeline) journal_room: Option<QueueHold>,
+    journal_room: Option<QueueHold>,
+}
+
+impl Journaled {
+    pub(in crate::pipeline) fn into_parts(
+        self,
+    ) -> (Signed, Records, Vec<Placed>, Option<QueueHold>) {
+        (self.signed, self.records, self.beside, self.journal_room)
+    }
+}
+
+/// What became of all journal records of a message.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Records {
+    of_shares: Vec<Option<Initiated>>,
+    of_outgoing: Option<Initiated>,
+}
+
+impl Records {
+    /// Each share's, in the shares' order.
+    pub(in crate::pipeline) fn of_shares(&self) -> &[Option<Initiated>] {
+        &self.of_shares
+    }
+
+    /// That of a submitted message.
+    pub(in crate::pipeline) fn of_outgoing(&self) -> Option<&Initiated> {
+        self.of_outgoing.as_ref()
+    }
 }
 
 /// What became of a message's journal record.
@@ -73,32 +99,35 @@ impl Initiated {
 /// # Errors
 /// A mailbox is full, nobody may be told, and the postmaster has no room for it either.
 pub(in crate::pipeline) fn journal(
-    admitted: Admitted,
+    signed: Signed,
     outlets: Outlets<'_>,
     postmasters: &Postmasters,
 ) -> Result<Journaled, Reason> {
-    let mut beside =
-        Beside { mail: &admitted.mail, outlets, placed: Vec::new(), journal_room: None };
-    let initiated = admitted.shares.iter().map(|share| beside.record_of(share, &admitted));
-    let initiated = initiated.collect();
-    let outgoing = admitted.mail.outgoing.as_deref();
-    let outgoing_initiated =
-        outgoing.and_then(|outgoing| beside.record_of_outgoing(outgoing, &admitted));
-    for share in &admitted.shares {
+    let admitted = signed.admitted();
+    let mail = admitted.mail();
+    let mut beside = Beside { mail, outlets, placed: Vec::new(), journal_room: None };
+    let of_shares = admitted.shares().iter().map(|share| beside.record_of(share, admitted));
+    let of_shares = of_shares.collect();
+    let of_outgoing = match mail.road() {
+        Road::Received(_) => None,
+        Road::Submitted(outgoing) => beside.record_of_outgoing(outgoing, admitted),
+    };
+    for share in admitted.shares() {
         beside.warn_users(share);
     }
-    beside.bounce(&admitted.shares, postmasters)?;
-    beside.confirm(&admitted.shares);
-    for share in admitted.shares.iter().filter(|share| !share.unheard.is_empty()) {
-        let decided = &share.decided;
-        let about = (&*decided.organization, decided.trace_id);
-        let unheard = share.unheard.iter();
-        let at = admitted.mail.received_at;
-        let unheard = unheard.map(|it| failed(&it.address, None, it.reason, at)).collect();
+    beside.bounce(admitted.shares(), postmasters)?;
+    beside.confirm(admitted.shares());
+    for share in admitted.shares().iter().filter(|share| !share.unheard().is_empty()) {
+        let decided = share.decided();
+        let about = (&**decided.organization(), decided.trace_id());
+        let unheard = share.unheard().iter();
+        let at = mail.received_at();
+        let unheard = unheard.map(|it| failed(it.address(), None, it.reason(), at)).collect();
         beside.tell_postmaster(about, unheard, postmasters)?;
     }
     let Beside { placed, journal_room, .. } = beside;
-    Ok(Journaled { admitted, initiated, outgoing_initiated, beside: placed, journal_room })
+    let records = Records { of_shares, of_outgoing };
+    Ok(Journaled { signed, records, beside: placed, journal_room })
 }
 
 struct Beside<'a> {
@@ -110,7 +139,8 @@ struct Beside<'a> {
 
 impl<'a> Beside<'a> {
     fn letterhead(&self) -> Letterhead<'a> {
-        Letterhead { hostname: &self.mail.snapshot.settings.hostname, at: self.mail.received_at }
+        let hostname = &self.mail.snapshot().settings.hostname;
+        Letterhead { hostname, at: self.mail.received_at() }
     }
 
     /// Places mail of our own about the message that this trace tells of.
@@ -123,14 +153,14 @@ impl<'a> Beside<'a> {
     ) -> Result<(), internal::Unplaced> {
         let is_record = matches!(purpose, Purpose::JournalRecord { .. });
         let about = match is_record {
-            true => authorship(&self.mail.headers),
+            true => authorship(self.mail.headers()),
             false => Authorship::default(),
         };
         let sending = Sending { organization, purpose, about, about_trace };
         let placed = internal::place(mail, sending, About::message(self.mail), self.outlets)?;
         // Reports have theirs when it is known whether the message is accepted.
         for record in placed.mails.iter().filter(|_| is_record) {
-            let (content, settings) = (self.mail.content.len(), &self.mail.snapshot.settings);
+            let (content, settings) = (self.mail.content().len(), &self.mail.snapshot().settings);
             let room = room::claim_for_record(record, content, settings, self.outlets.store)?;
             self.journal_room = room::both(self.journal_room.take(), room);
         }
@@ -142,14 +172,16 @@ impl<'a> Beside<'a> {
     /// on whatever ways, also if a rule discards it (guide 7280, 7306): with the organization's
     /// first share. A message from a user of the same organization has its record as an outgoing one.
     fn record_of(&mut self, share: &AdmittedShare, admitted: &Admitted) -> Option<Initiated> {
-        let id = &share.decided.organization.id;
+        let id = &share.decided().organization().id;
         let settings = self.settings_of(id)?;
-        let outgoing = self.mail.outgoing.as_deref();
+        let is_authors = match self.mail.road() {
+            Road::Received(_) => false,
+            Road::Submitted(outgoing) => outgoing.organization.id == *id,
+        };
         let mut shares =
-            admitted.shares.iter().filter(|share| share.decided.organization.id == *id);
-        if outgoing.is_some_and(|outgoing| outgoing.organization.id == *id)
-            || shares.next().is_none_or(|first| first.decided.trace_id != share.decided.trace_id)
-        {
+            admitted.shares().iter().filter(|share| share.decided().organization().id == *id);
+        let is_it = |it: &AdmittedShare| it.decided().trace_id() == share.decided().trace_id();
+        if is_authors || !shares.next().is_some_and(is_it) {
             return None;
         }
         let received = |address: &Address, group: Option<&Address>| {
@@ -160,7 +192,7 @@ impl<'a> Beside<'a> {
             recipients.add_users(share, received);
         }
         recipients.add_onward(id, admitted);
-        self.record(settings, id, share.decided.trace_id, recipients)
+        self.record(settings, id, share.decided().trace_id(), recipients)
     }
 
     /// One record for a message that a user sends, whoever gets it, also if a rule discards it; none
@@ -171,7 +203,7 @@ impl<'a> Beside<'a> {
         admitted: &Admitted,
     ) -> Option<Initiated> {
         let settings = self.settings_of(&outgoing.organization.id)?;
-        let content = &self.mail.content;
+        let content = self.mail.content();
         let section = content.get(..body_offset(content)).unwrap_or_default();
         let named = Named::by(&Addressees::of(section));
         let submitted = |address: &Address, group: Option<&Address>| {
@@ -179,11 +211,11 @@ impl<'a> Beside<'a> {
         };
         let own = |organization: &Organization| organization.id == outgoing.organization.id;
         let mut recipients = Recipients::default();
-        for share in admitted.shares.iter().filter(|share| own(&share.decided.organization)) {
+        for share in admitted.shares().iter().filter(|share| own(share.decided().organization())) {
             recipients.add_users(share, submitted);
         }
         // Of another organization's groups and forwards nobody here learns.
-        for share in admitted.shares.iter().filter(|share| !own(&share.decided.organization)) {
+        for share in admitted.shares().iter().filter(|share| !own(share.decided().organization())) {
             came_for(share).for_each(|to| recipients.add(submitted(&to.address, None)));
         }
         recipients.add_onward(&outgoing.organization.id, admitted);
@@ -199,7 +231,7 @@ impl<'a> Beside<'a> {
     }
 
     fn settings_of(&self, organization: &OrganizationId) -> Option<&'a Settings> {
-        self.mail.snapshot.policies.get(organization)?.journaling.as_ref()
+        self.mail.snapshot().policies.get(organization)?.journaling.as_ref()
     }
 
     fn record(
@@ -233,23 +265,21 @@ impl<'a> Beside<'a> {
         settings: &Settings,
         recipients: Vec<JournaledRecipient>,
     ) -> Wrapping {
-        let headers = &self.mail.headers;
+        let headers = self.mail.headers();
         let mut wrapping = Record {
             id,
-            at: self.mail.received_at,
-            hostname: &self.mail.snapshot.settings.hostname,
+            at: self.mail.received_at(),
+            hostname: &self.mail.snapshot().settings.hostname,
             settings,
-            reverse_path: &self.mail.reverse_path,
+            reverse_path: self.mail.reverse_path(),
             header_from: headers.from(),
             header_sender: headers.on_behalf_sender(),
-            subject: headers.subject.as_deref(),
-            message_id: headers.message_id.as_deref(),
+            subject: headers.subject(),
+            message_id: headers.message_id(),
             recipients,
         }
         .compose();
-        // Fields that a submitted message lacked are a part of it.
-        let added = self.mail.outgoing.as_deref().map(|outgoing| outgoing.added.as_slice());
-        wrapping.before.extend_from_slice(added.unwrap_or_default());
+        wrapping.before.extend_from_slice(self.mail.road().added());
         wrapping
     }
 
@@ -260,13 +290,13 @@ impl<'a> Beside<'a> {
         trace_id: TraceId,
         problem: &str,
     ) {
-        let headers = &self.mail.headers;
+        let headers = self.mail.headers();
         let mut facts = vec![
             ("Trace", trace_id.to_string()),
-            ("Envelope sender", self.mail.reverse_path.to_string()),
+            ("Envelope sender", self.mail.reverse_path().to_string()),
         ];
-        facts.extend(headers.message_id.clone().map(|id| ("Message-ID", id)));
-        facts.extend(headers.subject.clone().map(|subject| ("Subject", subject)));
+        facts.extend(headers.message_id().map(|id| ("Message-ID", id.to_owned())));
+        facts.extend(headers.subject().map(|subject| ("Subject", subject.to_owned())));
         let notice = self.letterhead().journal_failed(
             &settings.report_address,
             &settings.journaling_address,
@@ -280,12 +310,12 @@ impl<'a> Beside<'a> {
     }
 
     fn warn_users(&mut self, share: &AdmittedShare) {
-        for delivery in share.deliveries.iter().filter(|delivery| delivery.warns) {
-            let member = &delivery.member;
-            let used = delivery.room.mailbox().used_bytes();
+        for delivery in share.deliveries().iter().filter(|delivery| delivery.warns()) {
+            let member = delivery.member();
+            let used = delivery.room().mailbox().used_bytes();
             let notice = self.letterhead().nearly_full(&member.address, used, member.quota_bytes);
-            let organization = &share.decided.organization.id;
-            let about = share.decided.trace_id;
+            let organization = &share.decided().organization().id;
+            let about = share.decided().trace_id();
             if let Err(problem) = self.place(notice, organization, about, Purpose::Report) {
                 tracing::warn!(%problem, "the user cannot be warned of a nearly full mailbox");
             }
@@ -299,12 +329,15 @@ impl<'a> Beside<'a> {
         shares: &[AdmittedShare],
         postmasters: &Postmasters,
     ) -> Result<(), Reason> {
-        let (outgoing, at) = (self.mail.outgoing.as_deref(), self.mail.received_at);
+        let at = self.mail.received_at();
         let mut recipients: Vec<_> =
             shares.iter().flat_map(|share| failed_recipients(share, at)).collect();
-        let bounced = outgoing.into_iter().flat_map(Outgoing::bounced);
-        let bounced = bounced.filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
-        recipients.extend(bounced.map(|(it, reason)| failed(&it.address, Some(it), reason, at)));
+        if let Road::Submitted(outgoing) = self.mail.road() {
+            let wanting =
+                outgoing.bounced().filter(|(it, _)| wants(it.parameters.notify, Outcome::Failed));
+            let bounced = wanting.map(|(it, reason)| failed(&it.address, Some(it), reason, at));
+            recipients.extend(bounced);
+        }
         let Some(about) = self.reported_by(shares).filter(|_| !recipients.is_empty()) else {
             return Ok(());
         };
@@ -327,17 +360,17 @@ impl<'a> Beside<'a> {
         if !postmasters.count(organization.id.as_str()) {
             return Err(Reason::MailboxFullGrace);
         }
-        let at = self.mail.received_at;
+        let at = self.mail.received_at();
         let id = TraceId::generate();
         let report = StatusReport {
             id,
-            hostname: &self.mail.snapshot.settings.hostname,
+            hostname: &self.mail.snapshot().settings.hostname,
             at,
             to: &to,
-            envid: self.mail.parameters.envid.as_deref(),
+            envid: self.mail.parameters().envid.as_deref(),
             arrived_at: at,
             ret: Some(DsnReturn::Full),
-            original: Original(&[&self.mail.content]),
+            original: Original(&[self.mail.content()]),
             recipients,
         };
         let content = Content::Own(report.compose());
@@ -356,7 +389,7 @@ impl<'a> Beside<'a> {
     /// Tells the sender who asked for it whom the message has reached here (RFC 3461 §5.2.3, §5.2.7),
     /// if that is known to be the sender: anybody can ask.
     fn confirm(&mut self, shares: &[AdmittedShare]) {
-        let at = self.mail.received_at;
+        let at = self.mail.received_at();
         if self.mail.is_sender_proven() {
             let reached = shares.iter().flat_map(|share| reached_recipients(share, at));
             let reached: Vec<_> = reached.collect();
@@ -371,11 +404,11 @@ impl<'a> Beside<'a> {
     where
         'a: 'b,
     {
-        if let Some(outgoing) = self.mail.outgoing.as_deref() {
+        if let Road::Submitted(outgoing) = self.mail.road() {
             return Some((&*outgoing.organization, outgoing.trace_id));
         }
-        let first = &shares.first()?.decided;
-        Some((&*first.organization, first.trace_id))
+        let first = shares.first()?.decided();
+        Some((&**first.organization(), first.trace_id()))
     }
 
     /// Reports to the sender, once for all these recipients; never to a null reverse-path (RFC 5321
@@ -385,21 +418,21 @@ impl<'a> Beside<'a> {
         recipients: Vec<ReportedRecipient>,
         (organization, about): (&Organization, TraceId),
     ) -> bool {
-        let ReversePath::Address(to) = &self.mail.reverse_path else { return true };
+        let ReversePath::Address(to) = self.mail.reverse_path() else { return true };
         if !self.mail.may_tell_sender() {
             return true;
         }
-        let at = self.mail.received_at;
+        let at = self.mail.received_at();
         let id = TraceId::generate();
         let report = StatusReport {
             id,
-            hostname: &self.mail.snapshot.settings.hostname,
+            hostname: &self.mail.snapshot().settings.hostname,
             at,
             to,
-            envid: self.mail.parameters.envid.as_deref(),
+            envid: self.mail.parameters().envid.as_deref(),
             arrived_at: at,
-            ret: self.mail.parameters.ret.filter(|_| self.mail.is_sender_proven()),
-            original: Original(&[&self.mail.content]),
+            ret: self.mail.parameters().ret.filter(|_| self.mail.is_sender_proven()),
+            original: Original(&[self.mail.content()]),
             recipients,
         };
         let organization = &organization.id;
@@ -407,7 +440,7 @@ impl<'a> Beside<'a> {
         let bounce = InternalMail { id, kind: OwnMailKind::Report, to: to.clone(), content };
         let placed = self.place(bounce, organization, about, Purpose::Report);
         if let Err(problem) = &placed {
-            tracing::warn!(trace_id = %self.mail.trace_id, %problem, "the sender cannot be told");
+            tracing::warn!(trace_id = %self.mail.trace_id(), %problem, "the sender cannot be told");
         }
         placed.is_ok()
     }
@@ -430,17 +463,17 @@ impl Recipients {
     /// Those outside an organization to whom its mailboxes and remote users send the message on: on
     /// other servers, and in other organizations here.
     fn add_onward(&mut self, organization: &OrganizationId, admitted: &Admitted) {
-        let leaving = admitted.leaving.iter().filter(|it| it.organization.id == *organization);
+        let leaving = admitted.leaving().iter().filter(|it| it.organization.id == *organization);
         leaving.flat_map(sent_on).for_each(|to| self.add(to));
-        let own = |share: &&AdmittedShare| share.decided.organization.id == *organization;
-        let told = admitted.shares.iter().filter(own).flat_map(|share| &share.sent_on);
+        let own = |share: &&AdmittedShare| share.decided().organization().id == *organization;
+        let told = admitted.shares().iter().filter(own).flat_map(AdmittedShare::sent_on);
         let traces: HashSet<TraceId> = told.map(|onward| onward.trace_id).collect();
         if traces.is_empty() {
             return;
         }
-        for share in admitted.shares.iter().filter(|share| !own(share)) {
-            let forwarder = share.decided.forwarders.first();
-            let forwarder = forwarder.filter(|_| traces.contains(&share.decided.trace_id));
+        for share in admitted.shares().iter().filter(|share| !own(share)) {
+            let forwarder = share.decided().forwarders().first();
+            let forwarder = forwarder.filter(|_| traces.contains(&share.decided().trace_id()));
             let Some(forwarder) = forwarder else { continue };
             for to in taken(share) {
                 let to = to.address.clone();
@@ -457,7 +490,7 @@ impl Recipients {
         share: &AdmittedShare,
         otherwise: impl Fn(&Address, Option<&Address>) -> JournaledRecipient,
     ) {
-        let forwarder = share.decided.forwarders.first();
+        let forwarder = share.decided().forwarders().first();
         let mut line = |address: &Address, group: Option<&Address>| {
             self.add(match forwarder {
                 Some(forwarder) => {
@@ -467,15 +500,15 @@ impl Recipients {
             });
         };
         let delivered: HashSet<&EntityId> =
-            share.deliveries.iter().map(|delivery| &delivery.member.id).collect();
+            share.deliveries().iter().map(|delivery| &delivery.member().id).collect();
         let deleted: HashSet<&Address> = share.deleted().collect();
-        for recipient in &share.decided.recipients {
-            let is_dropped = match recipient.disposition {
+        for (recipient, becomes) in share.recipients() {
+            let is_dropped = match becomes {
                 Disposition::Deliver(_) | Disposition::ReachedAnyway => false,
                 Disposition::Drop => true,
                 Disposition::Bounce(_) => continue,
             };
-            let Addressee { members, remote, expanded_from, .. } = &recipient.addressee;
+            let Addressee { members, remote, expanded_from, .. } = recipient.addressee();
             for member in members.iter() {
                 let has_it = delivered.contains(&member.id);
                 if is_dropped || has_it || deleted.contains(&member.address) {
@@ -491,16 +524,15 @@ impl Recipients {
 
 /// The envelope's recipients whom a share is for, unless it was sent on to them.
 fn came_for(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
-    let is_original = share.decided.forwarders.is_empty();
+    let is_original = share.decided().is_first();
     taken(share).filter(move |_| is_original)
 }
 
 /// The addresses that a share is for, and that do not bounce.
 fn taken(share: &AdmittedShare) -> impl Iterator<Item = &EnvelopeRecipient> {
-    let bounces =
-        |recipient: &&DecidedRecipient| matches!(recipient.disposition, Disposition::Bounce(_));
-    let recipients = share.decided.recipients.iter().filter(move |recipient| !bounces(recipient));
-    recipients.map(|recipient| &recipient.addressee.recipient)
+    let bounces = |becomes: Disposition| matches!(becomes, Disposition::Bounce(_));
+    let recipients = share.recipients().filter(move |(_, becomes)| !bounces(*becomes));
+    recipients.map(|(recipient, _)| &recipient.addressee().recipient)
 }
 
 /// Those elsewhere to whom a mailbox or remote user sends the message on.
@@ -516,14 +548,14 @@ fn sent_on(onward: &Outgoing) -> impl Iterator<Item = JournaledRecipient> {
 /// message, and the author's own domain asked for the refusal.
 fn failed_recipients(share: &AdmittedShare, at: Timestamp) -> Vec<ReportedRecipient> {
     let mut reported = Vec::new();
-    if !share.decided.forwarders.is_empty() {
+    if !share.decided().is_first() {
         return reported; // Whoever has sent it on has it.
     }
     let bounced = share.bounced();
     if bounced.is_empty() {
         return reported;
     }
-    let recipients = share.decided.recipients.iter().map(|it| &it.addressee.recipient);
+    let recipients = share.decided().recipients().iter().map(|it| &it.addressee().recipient);
     let recipients: HashMap<&Address, &EnvelopeRecipient> =
         recipients.map(|recipient| (&recipient.address, recipient)).collect();
     for (address, reason) in bounced {
@@ -542,16 +574,16 @@ fn reached_recipients(
     share: &AdmittedShare,
     at: Timestamp,
 ) -> impl Iterator<Item = ReportedRecipient> {
-    let recipients = share.decided.recipients.iter().filter(|recipient| {
-        matches!(recipient.disposition, Disposition::Deliver(_))
-            && wants(recipient.addressee.recipient.parameters.notify, Outcome::Delivered)
+    let recipients = share.recipients().filter(|(recipient, becomes)| {
+        matches!(becomes, Disposition::Deliver(_))
+            && wants(recipient.addressee().recipient.parameters.notify, Outcome::Delivered)
     });
-    recipients.filter_map(move |recipient| {
-        let Addressee { recipient, members, expanded_from, .. } = &recipient.addressee;
-        let is_sent_on = |from: &Address| share.sent_on.iter().any(|onward| onward.from == *from);
+    recipients.filter_map(move |(recipient, _)| {
+        let Addressee { recipient, members, expanded_from, .. } = recipient.addressee();
+        let is_sent_on = |from: &Address| share.sent_on().iter().any(|onward| onward.from == *from);
         let has_it = |member: &Member| {
             !is_sent_on(&member.address)
-                || share.deliveries.iter().any(|it| it.member.id == member.id)
+                || share.deliveries().iter().any(|it| it.member().id == member.id)
         };
         let outcome = match &**members {
             _ if expanded_from.is_some() => Outcome::Expanded,

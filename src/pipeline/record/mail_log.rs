@@ -13,9 +13,10 @@ use crate::id::TraceId;
 use crate::mail::{Address, ReversePath};
 use crate::pipeline::delivery::admit::AdmittedShare;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition};
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::inbound::decide::{Basis, Disposition, SpamBasis};
+use crate::pipeline::record::claim::Claimed;
 use crate::pipeline::record::internal::Placed;
-use crate::pipeline::record::journal::Journaled;
 use crate::pipeline::record::own_mail::OwnMailKind;
 use crate::queue::Settlement;
 use crate::rules::mailbox::{AppliedMailboxRule, MailboxAction};
@@ -124,37 +125,42 @@ impl OwnDelivery {
 
 impl MailLog {
     /// The lines of a message that is about to be made durable; `None` where they are switched off.
-    pub(in crate::pipeline) fn of(message: &Journaled) -> Option<Self> {
-        let admitted = &message.admitted;
-        let mail = &admitted.mail;
-        if !mail.snapshot.settings.logs_mail || !is_on() {
+    pub(in crate::pipeline) fn of(message: &Claimed) -> Option<Self> {
+        let admitted = message.signed().admitted();
+        let mail = admitted.mail();
+        if !mail.snapshot().settings.logs_mail || !is_on() {
             return None;
         }
         let mut log = Self {
-            reverse_path: mail.reverse_path.clone(),
-            size: mail.content.len(),
+            reverse_path: mail.reverse_path().clone(),
+            size: mail.content().len(),
             lines: Vec::with_capacity(2),
-            beside: message.beside.iter().flat_map(OwnDelivery::of).collect(),
+            beside: message.beside().iter().flat_map(OwnDelivery::of).collect(),
         };
-        let ip = mail.peer.ip.to_canonical();
-        let message_id = &mail.headers.message_id;
-        if let Some(outgoing) = &mail.outgoing {
-            let recipients = outgoing.recipients.len();
-            let user = Some(outgoing.email.clone());
-            let message_id = message_id.clone();
-            log.add(outgoing.trace_id, What::Accepted { ip, recipients, user, message_id });
-            log.add_outgoing(outgoing);
-        }
-        for share in &admitted.shares {
-            if mail.outgoing.is_none() && share.decided.forwarders.is_empty() {
-                let recipients = share.decided.recipients.len();
-                let message_id = message_id.clone();
-                let accepted = What::Accepted { ip, recipients, user: None, message_id };
-                log.add(share.decided.trace_id, accepted);
+        let ip = mail.peer().ip.to_canonical();
+        let message_id = || mail.headers().message_id().map(str::to_owned);
+        match mail.road() {
+            Road::Submitted(outgoing) => {
+                let (recipients, message_id) = (outgoing.recipients.len(), message_id());
+                let user = Some(outgoing.email.clone());
+                log.add(outgoing.trace_id, What::Accepted { ip, recipients, user, message_id });
+                log.add_outgoing(outgoing);
+                admitted.shares().iter().for_each(|share| log.add_share(share));
             }
-            log.add_share(share);
+            Road::Received(_) => {
+                for share in admitted.shares() {
+                    let decided = share.decided();
+                    if decided.is_first() {
+                        let recipients = decided.recipients().len();
+                        let (user, message_id) = (None, message_id());
+                        let accepted = What::Accepted { ip, recipients, user, message_id };
+                        log.add(decided.trace_id(), accepted);
+                    }
+                    log.add_share(share);
+                }
+            }
         }
-        for onward in &admitted.leaving {
+        for onward in admitted.leaving() {
             log.add_outgoing(onward);
         }
         Some(log)
@@ -165,26 +171,26 @@ impl MailLog {
     }
 
     fn add_share(&mut self, share: &AdmittedShare) {
-        let trace_id = share.decided.trace_id;
+        let trace_id = share.decided().trace_id();
         let mut why_junk = WhyJunk(None);
-        for delivery in share.deliveries.iter().filter(|delivery| delivery.copy == 0) {
-            let to = delivery.member.address.clone();
-            let folder = delivery.folder;
+        for delivery in share.deliveries().iter().filter(|delivery| delivery.copy() == 0) {
+            let to = delivery.member().address.clone();
+            let folder = delivery.folder();
             let because = match folder {
                 Folder::JunkEmail => why_junk.of(&to, share),
                 _ => Because::default(),
             };
             self.add(trace_id, What::Delivered { to, folder, because });
         }
-        for on in &share.sent_on {
+        for on in share.sent_on() {
             let to = on.from.clone();
             let onward = on.to.clone();
             self.add(trace_id, What::SentOn { to, onward, onward_trace_id: on.trace_id });
         }
-        for recipient in &share.decided.recipients {
-            if recipient.disposition == Disposition::Drop {
-                let to = recipient.addressee.recipient.address.clone();
-                self.add(trace_id, What::Dropped { to, because: Because::of(&recipient.basis) });
+        for (recipient, becomes) in share.recipients() {
+            if becomes == Disposition::Drop {
+                let to = recipient.address().clone();
+                self.add(trace_id, What::Dropped { to, because: Because::of(recipient.basis()) });
             }
         }
         for (mailbox, rule) in deleted(share) {
@@ -275,7 +281,7 @@ impl MailLog {
 /// rule's name.
 fn deleted(share: &AdmittedShare) -> Vec<(&Address, &Arc<str>)> {
     let mut deleted = Vec::new();
-    for ruled in &share.ruled {
+    for ruled in share.ruled() {
         let mut rules = ruled.applied.iter();
         if let Some(rule) = rules.find(|rule| rule.action == MailboxAction::Delete) {
             deleted.push((&ruled.mailbox, &rule.name));
@@ -283,8 +289,8 @@ fn deleted(share: &AdmittedShare) -> Vec<(&Address, &Arc<str>)> {
     }
     if !deleted.is_empty() {
         // A rule before it may have copied it.
-        let deliveries = share.deliveries.iter();
-        let having: HashSet<&Address> = deliveries.map(|it| &it.member.address).collect();
+        let deliveries = share.deliveries().iter();
+        let having: HashSet<&Address> = deliveries.map(|it| &it.member().address).collect();
         deleted.retain(|(mailbox, _)| !having.contains(mailbox));
     }
     deleted
@@ -301,14 +307,14 @@ impl<'a> WhyJunk<'a> {
 
     fn known(share: &'a AdmittedShare) -> HashMap<&'a Address, Because> {
         let mut known = HashMap::new();
-        for recipient in &share.decided.recipients {
-            if recipient.disposition == Disposition::Deliver(Folder::JunkEmail) {
-                for member in recipient.addressee.members.iter() {
-                    known.entry(&member.address).or_insert_with(|| Because::of(&recipient.basis));
+        for (recipient, becomes) in share.recipients() {
+            if becomes == Disposition::Deliver(Folder::JunkEmail) {
+                for member in recipient.addressee().members.iter() {
+                    known.entry(&member.address).or_insert_with(|| Because::of(recipient.basis()));
                 }
             }
         }
-        for ruled in &share.ruled {
+        for ruled in share.ruled() {
             let moves =
                 |rule: &&AppliedMailboxRule| rule.action.target_folder() == Some(Folder::JunkEmail);
             if let Some(rule) = ruled.applied.iter().rfind(moves) {

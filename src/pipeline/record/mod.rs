@@ -1,6 +1,6 @@
 //! What is written down of it: journal records, reports, stories, and the commit that holds all of it.
 
-pub(super) mod accesses;
+pub(super) mod audit;
 pub(super) mod bounces;
 pub(super) mod claim;
 pub(super) mod commit;

@@ -14,7 +14,7 @@ fn address(text: &str) -> Address {
 
 /// The message as it leaves: what goes on top, then what is left.
 fn fixed(content: &[u8], sender: Option<&Address>) -> Result<Vec<u8>, Reason> {
-    let submission = Submission {
+    let submission = Completion {
         login: &address("alice@example.test"),
         sender,
         at: Timestamp::from_millis(1_795_235_486_123),

@@ -4,14 +4,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::mail::Address;
-use crate::pipeline::outbound::fixups::{self, Submission};
+use crate::pipeline::outbound::fixups::{self, Completion};
 
 const HEAD: &str = "From: alice@example.test\r\nDate: then\r\nMessage-ID: <1@x.test>\r\n\
                     MIME-Version: 1.0\r\n";
 
 /// The message as it leaves.
 fn mended(content: &str) -> Result<String, LongLine> {
-    let submission = Submission {
+    let submission = Completion {
         login: &Address::parse("alice@example.test").expect("an address"),
         sender: None,
         at: Timestamp::from_millis(1_795_235_486_123),

@@ -11,11 +11,13 @@ use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
 use crate::msgauth::Authentication;
 use crate::pipeline::delivery::admit::AdmittedShare;
 use crate::pipeline::delivery::onward::SentOn;
+use crate::pipeline::delivery::sign::Top;
 use crate::pipeline::delivery::sort::Ruled;
 use crate::pipeline::facts::headers::Headers;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
 use crate::pipeline::facts::rejection::Rejection;
+use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::signatures::Signatures;
 use crate::pipeline::facts::transaction::Addressee;
 use crate::pipeline::facts::verdicts::Proof;
@@ -174,20 +176,21 @@ impl<'a> ToldOutboundRecipient<'a> {
 pub(in crate::pipeline) fn tell_outgoing(
     mail: &Judged,
     outgoing: &Outgoing,
+    top: &Top,
     record: Option<&Initiated>,
     refused: Option<&Rejection>,
 ) -> Story {
     let told = ToldOutgoing {
         organization: &outgoing.organization.alias,
-        submitted_at: mail.received_at,
-        rule_version: mail.snapshot.version,
-        size_bytes: mail.content.len(),
-        peer: &mail.peer,
+        submitted_at: mail.received_at(),
+        rule_version: mail.snapshot().version,
+        size_bytes: mail.content().len(),
+        peer: mail.peer(),
         reverse_path: &outgoing.reverse_path,
-        headers: &mail.headers,
-        authors: several(&mail.headers),
+        headers: mail.headers(),
+        authors: several(mail.headers()),
         outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
-        signatures: &outgoing.signatures,
+        signatures: top.signatures(),
         journaled_to: record.and_then(Initiated::to),
         not_journaled: record.and_then(Initiated::problem),
         refused: refused.map(|rejection| rejection.reason.word()),
@@ -198,7 +201,7 @@ pub(in crate::pipeline) fn tell_outgoing(
 
 /// All authors, if there are several.
 fn several(headers: &Headers) -> &[Address] {
-    match headers.authors.as_slice() {
+    match headers.authors() {
         [] | [_] => &[],
         several => several,
     }
@@ -217,34 +220,42 @@ pub(in crate::pipeline) fn tell(
     record: Option<&Initiated>,
     refused: Option<&'static str>,
 ) -> Story {
+    let not_scanned;
+    let (authentication, spam) = match mail.road() {
+        Road::Received(arrival) => (Some(&arrival.verdicts.authentication), &arrival.verdicts.spam),
+        Road::Submitted(_) => {
+            not_scanned = ScanOutcome::not_scanned();
+            (None, &not_scanned)
+        }
+    };
     let told = Told {
-        organization: &share.decided.organization.alias,
-        received_at: mail.received_at,
-        rule_version: mail.snapshot.version,
-        size_bytes: mail.content.len(),
-        peer: &mail.peer,
-        reverse_path: &mail.reverse_path,
-        headers: &mail.headers,
-        authors: several(&mail.headers),
-        authentication: mail.verdicts.authentication.as_ref(),
-        spam: &mail.verdicts.spam,
-        sender_proof: mail.sender_proof,
-        dmarc_applied: share.decided.dmarc,
+        organization: &share.decided().organization().alias,
+        received_at: mail.received_at(),
+        rule_version: mail.snapshot().version,
+        size_bytes: mail.content().len(),
+        peer: mail.peer(),
+        reverse_path: mail.reverse_path(),
+        headers: mail.headers(),
+        authors: several(mail.headers()),
+        authentication,
+        spam,
+        sender_proof: mail.sender_proof(),
+        dmarc_applied: share.decided().dmarc(),
         recipients: recipients(share),
         deliveries: share
-            .deliveries
+            .deliveries()
             .iter()
             .filter(|_| refused.is_none())
             .map(|delivery| ToldDelivery {
-                mailbox: &delivery.member.name,
-                folder: delivery.folder,
-                expanded_from: delivery.expanded_from.as_ref(),
+                mailbox: &delivery.member().name,
+                folder: delivery.folder(),
+                expanded_from: delivery.expanded_from(),
             })
             .collect(),
-        mailbox_rules: share.ruled.iter().flat_map(mailbox_rules).collect(),
-        withheld: share.ruled.iter().filter_map(withheld).collect(),
+        mailbox_rules: share.ruled().iter().flat_map(mailbox_rules).collect(),
+        withheld: share.ruled().iter().filter_map(withheld).collect(),
         sent_on: share
-            .sent_on
+            .sent_on()
             .iter()
             .map(|SentOn { from, to, trace_id, rule }| ToldSentOn {
                 from,
@@ -257,23 +268,23 @@ pub(in crate::pipeline) fn tell(
         not_journaled: record.and_then(Initiated::problem),
         refused,
     };
-    story(share.decided.trace_id, &told)
+    story(share.decided().trace_id(), &told)
 }
 
 /// What was decided for each recipient, and whether that was the end of it.
 fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
     let mut ways: HashMap<&Address, Vec<&Address>> = HashMap::new();
-    for SentOn { from, to, .. } in &share.sent_on {
+    for SentOn { from, to, .. } in share.sent_on() {
         ways.entry(from).or_default().push(to);
     }
     let mut kept = HashSet::new();
     if !ways.is_empty() {
-        kept.extend(share.deliveries.iter().map(|delivery| &delivery.member.id));
+        kept.extend(share.deliveries().iter().map(|delivery| &delivery.member().id));
     }
-    let mut told = Vec::with_capacity(share.decided.recipients.len());
-    for recipient in &share.decided.recipients {
-        let Addressee { recipient: named, members, remote, .. } = &recipient.addressee;
-        let is_delivered = matches!(recipient.disposition, Disposition::Deliver(_));
+    let mut told = Vec::with_capacity(share.decided().recipients().len());
+    for (recipient, disposition) in share.recipients() {
+        let Addressee { recipient: named, members, remote, .. } = recipient.addressee();
+        let is_delivered = matches!(disposition, Disposition::Deliver(_));
         let mut sent_on_to = Vec::new();
         if is_delivered && !ways.is_empty() {
             let members = members.iter().map(|member| &member.address);
@@ -284,11 +295,11 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
         let is_kept = members.iter().any(|member| kept.contains(&member.id));
         told.push(ToldRecipient {
             address: &named.address,
-            disposition: recipient.disposition,
-            basis: &recipient.basis,
+            disposition,
+            basis: recipient.basis(),
             is_not_kept: !sent_on_to.is_empty() && !is_kept,
             sent_on_to,
-            passed_over: recipient.passed_over.as_ref(),
+            passed_over: recipient.passed_over(),
         });
     }
     told
