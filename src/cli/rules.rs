@@ -54,7 +54,7 @@ enum Direction {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound = "A: Action + Serialize")]
 struct TestResult<'a, A> {
     organization: &'a str,
     action: &'a str,

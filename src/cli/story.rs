@@ -2,22 +2,35 @@
 
 mod words;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use self::words::{
-    basis, disposition, matching, outbound, own_reason, passed_over, signed, transport, went_on,
+    basis, disposition, listed, matching, outbound, own_reason, passed_over, signed, transport,
+    went_on,
 };
 use super::trace::{Joined, Relation, Trace, Waiting, at, list};
 use crate::clock::Timestamp;
-use crate::pipeline::TransportOutcome;
+use crate::mail::{Address, Login, Peer, ReversePath, Verdict};
+use crate::msgauth::{Authentication, DkimOutcome};
+use crate::pipeline::story::{AnyStory, LeavingStory, ReceivedStory, ToldDelivery, ToldWithheld};
+use crate::pipeline::{
+    Disposition, Headers, OutgoingDisposition, OwnMail, OwnMailKind, Proof, TransportOutcome,
+};
+use crate::scan::ScanOutcome;
+use crate::smtp::reason::Reason;
 
 /// Tells a trace's story.
 pub(super) fn tell(trace: &Trace) -> String {
     let mut text = Text(format!("trace {}\n", trace.trace_id));
     match &trace.story {
-        Some(story) if trace.about().is_some() => text.own_mail(story),
-        Some(story) => text.message(trace, story),
-        None => {}
+        Some(AnyStory::Own(story)) => text.own_mail(story),
+        Some(AnyStory::Received(story)) => text.received(trace, story),
+        Some(AnyStory::Leaving(story)) => text.leaving(trace, story),
+        Some(AnyStory::Settled(_)) | None => {}
+    }
+    if let Some(problem) = &trace.unread_story {
+        text.line(&format!("its story is not told here: {problem}"));
     }
     for refusal in &trace.refusals {
         text.line(&format!(
@@ -42,8 +55,10 @@ pub(super) fn tell(trace: &Trace) -> String {
 /// What was decided for each recipient, and how it ended for those elsewhere.
 pub(super) fn outcomes(trace: &Trace) -> Vec<String> {
     let mut text = Text(String::new());
-    if let Some(story) = &trace.story {
-        text.decisions(story);
+    match &trace.story {
+        Some(AnyStory::Received(story)) => text.decisions(story),
+        Some(AnyStory::Leaving(story)) => text.outbound_decisions(story),
+        Some(AnyStory::Own(_) | AnyStory::Settled(_)) | None => {}
     }
     for line in &trace.events {
         let event = line.pointer("/event").unwrap_or(&Value::Null);
@@ -87,12 +102,11 @@ pub(super) fn became(trace: &Trace, address: &str) -> Option<String> {
             _ => {}
         }
     }
-    let recipients = trace.story.iter().flat_map(|story| list(story, "/recipients"));
-    let mut named = recipients.filter(|it| at(it, "/address").eq_ignore_ascii_case(address));
-    let decided = named.next().map(|recipient| {
-        let decided = recipient.pointer("/disposition").unwrap_or(&Value::Null);
-        went_on(recipient).unwrap_or_else(|| disposition(decided))
-    });
+    let recipients = trace.received().into_iter().flat_map(|story| &story.recipients);
+    let mut named = recipients.filter(|it| it.address.to_string().eq_ignore_ascii_case(address));
+    let decided = named
+        .next()
+        .map(|recipient| went_on(recipient).unwrap_or_else(|| disposition(recipient.disposition)));
     match kept.as_slice() {
         [] => {}
         [one] => return Some(one.clone()),
@@ -124,6 +138,33 @@ fn time(value: &Value, pointer: &str) -> String {
     Timestamp::from_millis(millis).to_rfc3339()
 }
 
+/// How a message came, of either kind of story.
+struct Arrival<'a> {
+    at: Timestamp,
+    came: &'static str,
+    organization: &'a str,
+    size_bytes: usize,
+    peer: &'a Peer,
+    reverse_path: &'a ReversePath,
+    headers: &'a Headers,
+}
+
+/// Why: a bounce that no rule says is its own reason.
+fn because(bounced: Option<Reason>, basis: impl FnOnce() -> String) -> String {
+    match bounced {
+        None | Some(Reason::RuleBounce | Reason::OutboundRuleBounce | Reason::DmarcReject) => {
+            format!(", because {}", basis())
+        }
+        Some(reason) => own_reason(reason).map_or_else(String::new, |it| format!(", because {it}")),
+    }
+}
+
+/// The word that a value is written as.
+fn word(value: &impl Serialize) -> String {
+    let word = serde_json::to_value(value).ok();
+    word.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 impl Text {
     fn line(&mut self, line: &str) {
         self.0.push_str("  ");
@@ -131,44 +172,73 @@ impl Text {
         self.0.push('\n');
     }
 
-    /// Of a message: how it came, what was found and decided, and what became of it here.
-    fn message(&mut self, trace: &Trace, story: &Value) {
-        self.arrival(trace, story);
-        if !trace.is_sent_on() {
-            self.verdicts(story);
+    /// Of a message that came: how, what was found and decided, and what became of it here.
+    fn received(&mut self, trace: &Trace, story: &ReceivedStory<'_>) {
+        self.arrival(Arrival {
+            at: story.received_at,
+            came: "received for",
+            organization: &story.organization,
+            size_bytes: story.size_bytes,
+            peer: &story.peer,
+            reverse_path: &story.reverse_path,
+            headers: &story.headers,
+        });
+        match &story.peer.login {
+            Some(login) => self.login(login),
+            None => self.verdicts(story),
         }
         self.decisions(story);
-        self.signatures(trace, story);
         self.mailboxes(story, &trace.joined);
-        self.outcome(trace, story);
+        self.journal(trace, story.journaled_to.as_deref(), story.not_journaled.as_deref());
+        self.refusal(story.refused, None, &story.peer);
+    }
+
+    /// Of a message that leaves, or that a user submits.
+    fn leaving(&mut self, trace: &Trace, story: &LeavingStory<'_>) {
+        self.arrival(Arrival {
+            at: story.submitted_at,
+            came: match story.sent_on_from {
+                Some(_) => "sent on by",
+                None => "submitted by a user of",
+            },
+            organization: &story.organization,
+            size_bytes: story.size_bytes,
+            peer: &story.peer,
+            reverse_path: &story.reverse_path,
+            headers: &story.headers,
+        });
+        if let (None, Some(login)) = (story.sent_on_from, &story.peer.login) {
+            self.login(login);
+        }
+        self.outbound_decisions(story);
+        self.signatures(story);
+        self.journal(trace, story.journaled_to.as_deref(), story.not_journaled.as_deref());
+        self.refusal(story.refused, story.refused_for.as_deref(), &story.peer);
     }
 
     /// Of mail that Mailweir made itself.
-    fn own_mail(&mut self, story: &Value) {
-        let to = at(story, "/to");
-        let what = match at(story, "/ownMail") {
-            "journalRecord" => "a journal record",
-            "notice" => "a notice",
-            _ => "a report",
+    fn own_mail(&mut self, story: &OwnMail) {
+        let what = match story.own_mail {
+            OwnMailKind::JournalRecord => "a journal record",
+            OwnMailKind::Notice => "a notice",
+            OwnMailKind::Report => "a report",
         };
-        self.line(&format!("{what} of ours to {to}"));
-        if let Some(signatures) = story.get("signatures") {
+        self.line(&format!("{what} of ours to {}", story.to));
+        if let Some(signatures) = &story.signatures {
             self.line(&signed(signatures));
         }
     }
 
     /// Who has signed what leaves, and who has not, and why.
-    fn signatures(&mut self, trace: &Trace, story: &Value) {
-        let mut recipients = list(story, "/outboundRecipients");
-        if !recipients.any(|recipient| recipient.pointer("/disposition/queue").is_some()) {
+    fn signatures(&mut self, story: &LeavingStory<'_>) {
+        let mut recipients = story.outbound_recipients.iter();
+        if !recipients.any(|it| matches!(&*it.disposition, OutgoingDisposition::Queue(_))) {
             return;
         }
-        let mut is_told = false;
-        for signatures in list(story, "/signatures") {
-            is_told = true;
+        for signatures in story.signatures.iter() {
             self.line(&signed(signatures));
         }
-        if !is_told && trace.is_sent_on() {
+        if story.signatures.is_empty() && story.sent_on_from.is_some() {
             self.line("not signed here: it is sent on with the signatures that it came with");
         }
     }
@@ -184,212 +254,172 @@ impl Text {
         self.line(&format!("{}: {}", named.join(", "), transport(outcome)));
     }
 
-    fn arrival(&mut self, trace: &Trace, story: &Value) {
-        let tls = at(story, "/peer/tls");
-        let tls = if tls.is_empty() { "no TLS" } else { tls };
-        let size = story.pointer("/sizeBytes").and_then(Value::as_u64).unwrap_or_default();
-        let (moment, came) = match (trace.leaves(), trace.is_sent_on()) {
-            (true, true) => ("/submittedAt", "sent on by"),
-            (true, false) => ("/submittedAt", "submitted by a user of"),
-            (false, _) => ("/receivedAt", "received for"),
-        };
+    fn arrival(&mut self, arrival: Arrival<'_>) {
+        let Arrival { at, came, organization, size_bytes, peer, reverse_path, headers } = arrival;
+        let (helo, ip) = (&peer.helo, peer.ip);
+        let tls = peer.tls.as_deref().unwrap_or("no TLS");
         self.line(&format!(
-            "{}  {came} organization {}: {size} bytes from {} [{}], {tls}",
-            time(story, moment),
-            at(story, "/organization"),
-            at(story, "/peer/helo"),
-            at(story, "/peer/ip"),
+            "{at}  {came} organization {organization}: {size_bytes} bytes from {helo} [{ip}], {tls}"
         ));
-        self.line(&format!("reverse-path <{}>", at(story, "/reversePath")));
-        let authors: Vec<_> = list(story, "/authors").filter_map(Value::as_str).collect();
-        let authors = authors.join(", ");
-        for (name, pointer) in [
-            ("From", "/headers/from"),
-            ("Sender", "/headers/sender"),
-            ("Subject", "/headers/subject"),
-            ("Message-ID", "/headers/messageId"),
-        ] {
-            let value = match name {
-                "From" if !authors.is_empty() => &authors,
-                _ => at(story, pointer),
-            };
-            if !value.is_empty() {
-                self.line(&format!("{name}: {value}"));
-            }
+        self.line(&format!("reverse-path {reverse_path}"));
+        if !headers.authors().is_empty() {
+            self.line(&format!("From: {}", listed(headers.authors())));
+        }
+        if let Some(sender) = headers.sender() {
+            self.line(&format!("Sender: {sender}"));
+        }
+        if let Some(subject) = headers.subject() {
+            self.line(&format!("Subject: {subject}"));
+        }
+        if let Some(message_id) = headers.message_id() {
+            self.line(&format!("Message-ID: {message_id}"));
         }
     }
 
-    fn verdicts(&mut self, story: &Value) {
-        let user = at(story, "/peer/login/user");
-        if !user.is_empty() {
-            self.line(&format!("logged in as {user}, so there is nothing to verify"));
+    fn login(&mut self, login: &Login) {
+        self.line(&format!("logged in as {}, so there is nothing to verify", login.user));
+    }
+
+    fn verdicts(&mut self, story: &ReceivedStory<'_>) {
+        let Some(Authentication { spf, dkim, dmarc, .. }) = story.authentication.as_deref() else {
             return;
-        }
+        };
         self.line("verdicts");
-        let spf = story.pointer("/authentication/spf").unwrap_or(&Value::Null);
-        let detail = ["mechanism", "problem"].map(|key| at(spf, &format!("/{key}")));
-        self.line(&format!(
-            "  SPF {} for {}{}",
-            at(spf, "/result"),
-            at(spf, "/domain"),
-            detail
-                .iter()
-                .filter(|text| !text.is_empty())
-                .map(|text| format!(", {text}"))
-                .collect::<String>()
-        ));
-        let mut is_signed = false;
-        for dkim in list(story, "/authentication/dkim") {
-            is_signed = true;
-            let reason = at(dkim, "/reason");
-            let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
-            self.line(&format!(
-                "  DKIM {} for {} (selector {}){reason}",
-                at(dkim, "/result"),
-                at(dkim, "/domain"),
-                at(dkim, "/selector")
-            ));
+        let detail = [&spf.mechanism, &spf.problem].into_iter().flatten();
+        let detail: String = detail.map(|text| format!(", {text}")).collect();
+        self.line(&format!("  SPF {} for {}{detail}", spf.result.as_str(), spf.domain));
+        for DkimOutcome { result, domain, selector, reason, .. } in dkim {
+            let reason = reason.iter().map(|it| format!(", {it}")).collect::<String>();
+            let result = result.as_str();
+            self.line(&format!("  DKIM {result} for {domain} (selector {selector}){reason}"));
         }
-        if !is_signed {
+        if dkim.is_empty() {
             self.line("  DKIM none: not signed");
         }
-        let dmarc = story.pointer("/authentication/dmarc").unwrap_or(&Value::Null);
-        let policy = at(dmarc, "/policy");
-        let policy = if policy.is_empty() { String::new() } else { format!(", policy {policy}") };
-        let organization = match at(dmarc, "/organization") {
-            "" => String::new(),
-            name => format!(", the authors' domains are all of {name}"),
-        };
+        let policy = dmarc.policy.map(|policy| format!(", policy {}", policy.as_str()));
+        let policy = policy.unwrap_or_default();
+        let organization = dmarc.organization.shared();
+        let organization = organization
+            .map(|name| format!(", the authors' domains are all of {name}"))
+            .unwrap_or_default();
         self.line(&format!(
             "  DMARC {} for {}{policy}{organization}",
-            at(dmarc, "/result"),
-            at(dmarc, "/domain")
+            dmarc.result.as_str(),
+            dmarc.domain.as_deref().unwrap_or_default()
         ));
         self.sender(story);
-        let (verdict, detail) = (at(story, "/spam/verdict"), at(story, "/spam/detail"));
+        let ScanOutcome { verdict, detail, .. } = &*story.spam;
         self.line(&match verdict {
-            "PROCESSING_FAILED" => format!("  spam {verdict}: {detail}"),
+            Verdict::ProcessingFailed => format!("  spam {verdict}: {detail}"),
             _ => format!("  spam {verdict}"),
         });
     }
 
     /// Whether the `Sender` field tells the truth, and so what rules for it may do.
-    fn sender(&mut self, story: &Value) {
-        if at(story, "/headers/sender").is_empty() {
+    fn sender(&mut self, story: &ReceivedStory<'_>) {
+        if story.headers.sender().is_none() {
             return;
         }
-        self.line(match at(story, "/senderProof") {
-            "dkim" => "  Sender authenticated by DKIM",
-            "spf" => "  Sender authenticated by SPF",
-            "dmarc" => "  Sender authenticated: its domain is that of the author, by DMARC",
-            _ => "  Sender not authenticated: a rule for it may restrict, and not relax",
+        self.line(match story.sender_proof {
+            Some(Proof::Dkim) => "  Sender authenticated by DKIM",
+            Some(Proof::Spf) => "  Sender authenticated by SPF",
+            Some(Proof::Dmarc) => {
+                "  Sender authenticated: its domain is that of the author, by DMARC"
+            }
+            Some(Proof::Login) | None => {
+                "  Sender not authenticated: a rule for it may restrict, and not relax"
+            }
         });
     }
 
-    fn decisions(&mut self, story: &Value) {
-        let applied = at(story, "/dmarcApplied");
-        if !applied.is_empty() {
-            self.line(&format!("DMARC policy {applied} applied"));
+    fn decisions(&mut self, story: &ReceivedStory<'_>) {
+        if let Some(policy) = story.dmarc_applied {
+            self.line(&format!("DMARC policy {} applied", policy.as_str()));
         }
-        for recipient in list(story, "/recipients") {
-            let basis = || {
-                let basis = basis(recipient.pointer("/basis").unwrap_or(&Value::Null));
-                basis + &passed_over(recipient)
+        for recipient in &story.recipients {
+            let basis = || basis(&recipient.basis) + &passed_over(recipient);
+            let what = went_on(recipient).unwrap_or_else(|| disposition(recipient.disposition));
+            let reason = match recipient.disposition {
+                Disposition::Bounce(reason) => Some(reason),
+                Disposition::Deliver(_) | Disposition::Drop | Disposition::ReachedAnyway => None,
             };
-            self.decision(recipient, disposition, basis);
-        }
-        for recipient in list(story, "/outboundRecipients") {
-            let rule = recipient.pointer("/rule");
-            let basis = || rule.map_or_else(|| "no rule matches".to_owned(), matching);
-            self.decision(recipient, outbound, basis);
+            let because = because(reason, basis);
+            self.line(&format!("{}: {what}{because}", recipient.address));
         }
     }
 
-    /// What was decided for a recipient, and from what: a bounce that no rule says is its own
-    /// reason.
-    fn decision(
-        &mut self,
-        recipient: &Value,
-        what: fn(&Value) -> String,
-        basis: impl FnOnce() -> String,
-    ) {
-        let disposition = recipient.pointer("/disposition").unwrap_or(&Value::Null);
-        let detail = at(recipient, "/detail");
-        let because = match at(disposition, "/bounce") {
-            "" | "rule-bounce" | "outbound-rule-bounce" | "dmarc-reject" => {
-                format!(", because {}", basis())
-            }
-            _ if !detail.is_empty() => format!(", because {detail}"),
-            reason => own_reason(reason).map_or_else(String::new, |it| format!(", because {it}")),
-        };
-        let what = went_on(recipient).unwrap_or_else(|| what(disposition));
-        self.line(&format!("{}: {what}{because}", at(recipient, "/address")));
+    fn outbound_decisions(&mut self, story: &LeavingStory<'_>) {
+        for recipient in &story.outbound_recipients {
+            let rule = recipient.rule.as_deref();
+            let basis = || rule.map_or_else(|| "no rule matches".to_owned(), matching);
+            let reason = match &*recipient.disposition {
+                OutgoingDisposition::Bounce(reason) => Some(*reason),
+                OutgoingDisposition::Here
+                | OutgoingDisposition::Queue(_)
+                | OutgoingDisposition::Drop => None,
+            };
+            let (what, because) = (outbound(&recipient.disposition), because(reason, basis));
+            self.line(&format!("{}: {what}{because}", recipient.address));
+        }
     }
 
     /// What became of it in each mailbox, by the rules of its owner.
-    fn mailboxes(&mut self, story: &Value, joined: &[Joined]) {
-        for delivery in list(story, "/deliveries") {
-            let group = at(delivery, "/expandedFrom");
-            let group = if group.is_empty() { String::new() } else { format!(" through {group}") };
-            let (mailbox, folder) = (at(delivery, "/mailbox"), at(delivery, "/folder"));
-            self.line(&format!("mailbox {mailbox}{group}: {folder}"));
+    fn mailboxes(&mut self, story: &ReceivedStory<'_>, joined: &[Joined]) {
+        for ToldDelivery { mailbox, folder, expanded_from, .. } in &story.deliveries {
+            let group = expanded_from.iter().map(|it| format!(" through {it}"));
+            self.line(&format!("mailbox {mailbox}{}: {folder}", group.collect::<String>()));
         }
-        for rule in list(story, "/mailboxRules") {
-            let target = match (at(rule, "/targetFolder"), at(rule, "/targetRecipient")) {
-                ("", "") => String::new(),
-                (folder, "") => format!(" to folder {folder}"),
-                (_, recipient) => format!(" to {recipient}"),
+        for rule in &story.mailbox_rules {
+            let target = match (rule.target_folder, &rule.target_recipient) {
+                (_, Some(recipient)) => format!(" to {recipient}"),
+                (Some(folder), None) => format!(" to folder {folder}"),
+                (None, None) => String::new(),
             };
             self.line(&format!(
                 "mailbox {}: its rule \"{}\" says {}{target}",
-                at(rule, "/mailbox"),
-                at(rule, "/rule"),
-                at(rule, "/action"),
+                rule.mailbox,
+                rule.rule,
+                word(&rule.action),
             ));
         }
-        for withheld in list(story, "/withheld") {
-            let (mailbox, reason) = (at(withheld, "/mailbox"), at(withheld, "/reason"));
-            self.line(&format!("mailbox {mailbox}: not sent on [{reason}]"));
+        for ToldWithheld { mailbox, reason } in &story.withheld {
+            self.line(&format!("mailbox {mailbox}: not sent on [{}]", word(reason)));
         }
-        for on in list(story, "/sentOn") {
-            let (from, to, trace) = (at(on, "/from"), at(on, "/to"), at(on, "/trace"));
+        for on in &story.sent_on {
             let is_it = |joined: &&Joined| {
                 joined.relation == Relation::SentOn
-                    && joined.trace_id == trace
-                    && joined.to.iter().any(|address| address == to)
+                    && joined.trace_id == on.trace.to_string()
+                    && joined.to.iter().any(|address| *address == on.to.to_string())
             };
             let became = joined.iter().find(is_it).and_then(|joined| joined.became.as_ref());
             let became = became.map(|it| format!(": {it}")).unwrap_or_default();
-            let rule = match at(on, "/rule/name") {
-                "" => String::new(),
-                name => format!(" by outbound rule \"{name}\""),
-            };
+            let rule = on.rule.iter().map(|rule| format!(" by outbound rule \"{}\"", rule.name));
+            let rule: String = rule.collect();
+            let (from, to, trace) = (&on.from, &on.to, on.trace);
             self.line(&format!("sent on from {from} to {to}{rule} in trace {trace}{became}"));
         }
     }
 
-    fn outcome(&mut self, trace: &Trace, story: &Value) {
-        let journaled = at(story, "/journaledTo");
+    fn journal(&mut self, trace: &Trace, to: Option<&Address>, problem: Option<&str>) {
         // The trace of the record says more.
         let mut joined = trace.joined.iter();
         let is_joined = joined.any(|joined| joined.relation == Relation::JournalRecord);
-        if !journaled.is_empty() && !is_joined {
-            self.line(&format!("journal record to {journaled}"));
+        if let Some(to) = to.filter(|_| !is_joined) {
+            self.line(&format!("journal record to {to}"));
         }
-        let problem = at(story, "/notJournaled");
-        if !problem.is_empty() {
+        if let Some(problem) = problem {
             self.line(&format!("no journal record: {problem}"));
         }
-        let refused = at(story, "/refused");
-        if !refused.is_empty() {
-            let place = at(story, "/refusedFor");
-            let place = if place.is_empty() { String::new() } else { format!(" for {place}") };
-            let told = match at(story, "/peer/login/user") {
-                "" => "the sender's server reports it",
-                _ => "the user's mail program was told",
-            };
-            self.line(&format!("refused in session [{refused}]{place}: {told}"));
-        }
+    }
+
+    fn refusal(&mut self, refused: Option<Reason>, place: Option<&str>, peer: &Peer) {
+        let Some(reason) = refused else { return };
+        let place = place.map(|place| format!(" for {place}")).unwrap_or_default();
+        let told = match peer.login {
+            None => "the sender's server reports it",
+            Some(_) => "the user's mail program was told",
+        };
+        self.line(&format!("refused in session [{reason}]{place}: {told}"));
     }
 
     fn waiting(&mut self, waiting: &Waiting) {
@@ -450,4 +480,4 @@ impl Text {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

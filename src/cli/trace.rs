@@ -1,11 +1,14 @@
 //! A trace: what is known of a message, by whom it was found and to be told.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
-use crate::pipeline::TransportOutcome;
+use crate::id::TraceId;
+use crate::mail::Address;
 use crate::pipeline::refusals::RefusalLine;
+use crate::pipeline::story::{AnyStory, LeavingStory, ReceivedStory};
+use crate::pipeline::{Headers, OwnMail, OwnMailKind, TransportOutcome};
 use crate::store::QueuedMail;
 
 /// A trace: its events in order, and what they were decided from.
@@ -14,8 +17,11 @@ use crate::store::QueuedMail;
 pub(super) struct Trace {
     pub(super) trace_id: String,
     pub(super) events: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    pub(super) story: Option<AnyStory>,
+    /// Why its story is not told, if it has one that cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) story: Option<Value>,
+    pub(super) unread_story: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) refusals: Vec<RefusalLine>,
     /// Traces that belong to it, oldest first.
@@ -27,8 +33,7 @@ pub(super) struct Trace {
     /// What servers said of it, those who took it and those who did not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) transport: Vec<TransportOutcome>,
-    /// The traces that its records have beside it: mail of our own that is about it, and what it was
-    /// sent on from.
+    /// The traces that its records have beside it and that say that they belong to it.
     #[serde(skip)]
     pub(super) beside: Vec<String>,
 }
@@ -88,6 +93,7 @@ impl Trace {
             trace_id: trace_id.into(),
             events: Vec::new(),
             story: None,
+            unread_story: None,
             refusals: Vec::new(),
             joined: Vec::new(),
             waiting: Vec::new(),
@@ -100,41 +106,65 @@ impl Trace {
     pub(super) fn message_id(&self) -> Option<&str> {
         let mut events = self.events.iter();
         let told = events.find_map(|event| event.pointer("/event/messageId"));
-        told.or_else(|| self.story.as_ref()?.pointer("/headers/messageId"))?.as_str()
-    }
-
-    /// Whether a user submitted it: the outbound half.
-    pub(super) fn is_submitted(&self) -> bool {
-        self.has("OUTGOING_EMAIL_SUBMITTED")
-    }
-
-    /// Whether an organization here received it: an inbound half, or mail from elsewhere.
-    pub(super) fn is_received(&self) -> bool {
-        self.has("ORGANIZATION_EMAIL_RECEIVED")
+        told.and_then(Value::as_str).or_else(|| match self.story.as_ref()? {
+            AnyStory::Received(story) => story.headers.message_id(),
+            AnyStory::Leaving(story) => story.headers.message_id(),
+            AnyStory::Settled(_) | AnyStory::Own(_) => None,
+        })
     }
 
     /// The trace that it is about, if it is mail that Mailweir made itself.
-    pub(super) fn about(&self) -> Option<&str> {
-        self.own()?.get("about")?.as_str()
+    pub(super) fn about(&self) -> Option<TraceId> {
+        self.own().map(|own| own.about)
     }
 
     /// What mail that Mailweir made itself is to the trace that it is about.
     pub(super) fn relation_to_that(&self) -> Relation {
-        match self.own().map(|own| at(own, "/ownMail")) {
-            Some("journalRecord") => Relation::JournalRecord,
-            Some("notice") => Relation::Notice,
-            _ => Relation::Report,
+        match self.own().map(|own| own.own_mail) {
+            Some(OwnMailKind::JournalRecord) => Relation::JournalRecord,
+            Some(OwnMailKind::Notice) => Relation::Notice,
+            Some(OwnMailKind::Report) | None => Relation::Report,
         }
     }
 
     /// For whom mail that Mailweir made itself is.
-    pub(super) fn own_recipient(&self) -> Option<&str> {
-        self.own()?.get("to")?.as_str()
+    pub(super) fn own_recipient(&self) -> Option<&Address> {
+        self.own().map(|own| &own.to)
     }
 
     /// Its story, if it is mail that Mailweir made itself.
-    fn own(&self) -> Option<&Value> {
-        self.story.as_ref().filter(|story| story.get("ownMail").is_some())
+    fn own(&self) -> Option<&OwnMail> {
+        match &self.story {
+            Some(AnyStory::Own(own)) => Some(own),
+            _ => None,
+        }
+    }
+
+    /// Its story, if it came to an organization here.
+    pub(super) fn received(&self) -> Option<&ReceivedStory<'static>> {
+        match &self.story {
+            Some(AnyStory::Received(story)) => Some(story),
+            _ => None,
+        }
+    }
+
+    /// Its story, if it leaves or a user submits it.
+    pub(super) fn leaving(&self) -> Option<&LeavingStory<'static>> {
+        match &self.story {
+            Some(AnyStory::Leaving(story)) => Some(story),
+            _ => None,
+        }
+    }
+
+    /// The trace of the submission that it is a part of.
+    pub(super) fn submitted_in(&self) -> Option<TraceId> {
+        self.received()?.submitted_in
+    }
+
+    /// The trace that it was sent on from.
+    pub(super) fn sent_on_from(&self) -> Option<TraceId> {
+        let received = self.received().and_then(|story| story.sent_on_from);
+        received.or_else(|| self.leaving()?.sent_on_from)
     }
 
     /// Whether nothing is told but where it was delivered.
@@ -142,24 +172,6 @@ impl Trace {
         let mut events = self.events.iter();
         !self.events.is_empty()
             && events.all(|event| at(event, "/event/eventName") == "MAILBOX_EMAIL_DELIVERED")
-    }
-
-    /// Whether its story is that of an outbound half, or of what is sent on elsewhere.
-    pub(super) fn leaves(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.get("submittedAt").is_some())
-    }
-
-    /// Whether it leaves for a mailbox that sends it on, not for a user who submitted it.
-    pub(super) fn is_sent_on(&self) -> bool {
-        let by_nobody = |story: &Value| at(story, "/peer/login/user").is_empty();
-        let mut joined = self.joined.iter();
-        self.leaves()
-            && (self.story.as_ref().is_some_and(by_nobody)
-                || joined.any(|joined| joined.relation == Relation::SentOnFrom))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.events.iter().any(|event| at(event, "/event/eventName") == name)
     }
 
     /// Whom the first event names, which is that of its arrival.
@@ -170,9 +182,41 @@ impl Trace {
     }
 
     /// The ids under which it goes on for a mailbox, and where to.
-    pub(super) fn sent_on(&self) -> impl Iterator<Item = (&str, &str)> {
-        let story = self.story.iter();
-        story.flat_map(|story| list(story, "/sentOn")).map(|on| (at(on, "/trace"), at(on, "/to")))
+    pub(super) fn sent_on(&self) -> impl Iterator<Item = (TraceId, &Address)> {
+        let story = self.received().into_iter();
+        story.flat_map(|story| &story.sent_on).map(|on| (on.trace, &*on.to))
+    }
+
+    /// Whether its id is this one.
+    pub(super) fn is(&self, id: TraceId) -> bool {
+        self.trace_id == id.to_string()
+    }
+}
+
+/// A story as JSON shows it: all authors, where there are several, stand beside it.
+#[derive(Serialize)]
+struct Shown<'a, T> {
+    #[serde(flatten)]
+    story: &'a T,
+    #[serde(skip_serializing_if = "<[Address]>::is_empty")]
+    authors: &'a [Address],
+}
+
+fn shown<S: Serializer>(story: &Option<AnyStory>, serializer: S) -> Result<S::Ok, S::Error> {
+    let several = |headers| match Headers::authors(headers) {
+        [] | [_] => &[],
+        several => several,
+    };
+    match story {
+        None => serializer.serialize_none(),
+        Some(AnyStory::Received(story)) => {
+            Shown { story: &**story, authors: several(&story.headers) }.serialize(serializer)
+        }
+        Some(AnyStory::Leaving(story)) => {
+            Shown { story: &**story, authors: several(&story.headers) }.serialize(serializer)
+        }
+        Some(AnyStory::Settled(story)) => story.serialize(serializer),
+        Some(AnyStory::Own(story)) => story.serialize(serializer),
     }
 }
 

@@ -135,6 +135,7 @@ pub struct Envelope {
 
 /// The other end of a connection, as far as the session knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Peer {
     /// The client's address: the PROXY header's where one is spoken, else the socket's.
     pub ip: IpAddr,
@@ -154,6 +155,7 @@ pub struct Peer {
 
 /// As whom a client has logged in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Login {
     /// The organization's id.
     pub organization: Arc<str>,

@@ -11,6 +11,7 @@ use crate::mail::{DmarcPolicy, Verdict};
 /// All that authentication found out about one message. It is kept in the durable record, so
 /// that the story of a message can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Authentication {
     /// SPF (RFC 7208).
     pub spf: SpfOutcome,
@@ -44,6 +45,7 @@ pub enum DkimResult {
 
 /// One signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DkimOutcome {
     /// `d=`, the signing domain; empty if it cannot be read.
     pub domain: String,
@@ -78,6 +80,7 @@ pub enum DmarcResult {
 
 /// The policy of the author's domain, and whether the message meets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DmarcOutcome {
     /// The result.
     pub result: DmarcResult,
@@ -186,6 +189,7 @@ pub enum ArcResult {
 
 /// The ARC chain. It is reported and overrides nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ArcOutcome {
     /// The result.
     pub result: ArcResult,
@@ -215,6 +219,7 @@ pub enum IprevResult {
 
 /// The client's reverse name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IprevOutcome {
     /// The result.
     pub result: IprevResult,

@@ -223,3 +223,53 @@ async fn audit_logs_that_were_moved_away_are_opened_again_when_asked_to() {
     drop(pipeline);
     assert!(current.exists());
 }
+
+/// What the path writes is what commands read.
+#[tokio::test]
+async fn every_story_that_is_written_can_be_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipeline = pipeline(dir.path());
+    assert_eq!(sent(&pipeline, "alice@example.test").await, Ok(()), "sends on to many");
+    let content = b"From: bob@example.test\r\nSubject: x\r\n\r\nx\r\n".to_vec();
+    let mut transaction = begun(&pipeline).await;
+    let parameters = RcptParameters { notify: None, orcpt: Some("rfc822;u1@example.test".into()) };
+    let recipient = EnvelopeRecipient { address: address("U1@example.test"), parameters };
+    pipeline.rcpt(&mut transaction, recipient).await.expect("may be named");
+    pipeline.message(transaction, content).await.expect("is taken");
+    let settings = crate::store::Settings::new(dir.path().join("data"));
+    drop(pipeline);
+    let mut records = std::collections::BTreeSet::new();
+    for path in crate::events::sink::files(&settings.data_dir.join("events")).expect("lists") {
+        for line in std::fs::read_to_string(path).expect("reads").lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("is JSON");
+            let id = line["eventId"].as_str().expect("an id");
+            records.insert(id.parse::<crate::events::EventId>().expect("an id").lsn);
+        }
+    }
+    let reader = crate::store::reader::Reader::open(&settings).expect("opens");
+    let mut halves = Vec::new();
+    let mut onward = Vec::new();
+    let mut spelling = Vec::new();
+    for record in records {
+        for told in reader.contents(record).expect("reads").stories {
+            match story::AnyStory::read(&told).expect("is known") {
+                story::AnyStory::Received(story) => {
+                    halves.extend(story.submitted_in);
+                    onward.extend(story.sent_on_from);
+                    let recipients = story.recipients.iter();
+                    spelling.extend(recipients.map(|it| it.address.to_string()));
+                    let again = serde_json::to_string(&story).expect("is written");
+                    assert_eq!(again, told.told.get());
+                }
+                story::AnyStory::Leaving(story) => {
+                    assert_eq!(*story.entity, id("bob"));
+                    let again = serde_json::to_string(&story).expect("is written");
+                    assert_eq!(again, told.told.get());
+                }
+                story::AnyStory::Settled(_) | story::AnyStory::Own(_) => {}
+            }
+        }
+    }
+    assert_eq!((halves.len(), onward.len()), (1, 1), "one submission, and one mailbox sends on");
+    assert!(spelling.contains(&"U1@example.test".to_owned()), "{spelling:?}");
+}

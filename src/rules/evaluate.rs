@@ -1,9 +1,10 @@
 //! The rule that wins for one recipient, found through an index; for both directions.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::loss::Loss;
 use super::order::{Breadth, Rank};
@@ -45,13 +46,11 @@ pub enum AuthorField {
 }
 
 /// The rule that wins for a recipient, and by which patterns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Winner<A> {
     /// The rule's name.
     pub name: Arc<str>,
     /// What it does.
-    #[serde(flatten)]
     pub action: A,
     /// Which field matched.
     pub author: AuthorField,
@@ -59,6 +58,48 @@ pub struct Winner<A> {
     pub sender_pattern: Pattern,
     /// The most specific of its destination patterns that matched.
     pub destination_pattern: Pattern,
+}
+
+/// A [`Winner`] as it is written: the action is a word, with its gateway beside it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written<'a> {
+    name: Cow<'a, str>,
+    action: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<Cow<'a, str>>,
+    author: AuthorField,
+    sender_pattern: Cow<'a, Pattern>,
+    destination_pattern: Cow<'a, Pattern>,
+}
+
+impl<A: Action> Serialize for Winner<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = Written {
+            name: Cow::Borrowed(&self.name),
+            action: Cow::Borrowed(self.action.as_str()),
+            gateway: self.action.gateway().map(Cow::Borrowed),
+            author: self.author,
+            sender_pattern: Cow::Borrowed(&self.sender_pattern),
+            destination_pattern: Cow::Borrowed(&self.destination_pattern),
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de, A: Action> Deserialize<'de> for Winner<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(deserializer)?;
+        let action = A::of(&written.action, written.gateway.as_deref());
+        let no_action = || de::Error::custom(format!("there is no action `{}`", written.action));
+        Ok(Self {
+            action: action.ok_or_else(no_action)?,
+            name: written.name.into(),
+            author: written.author,
+            sender_pattern: written.sender_pattern.into_owned(),
+            destination_pattern: written.destination_pattern.into_owned(),
+        })
+    }
 }
 
 /// An organization's rules of one direction, checked and indexed.

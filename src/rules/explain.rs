@@ -12,6 +12,7 @@ use super::rule::{Action, FieldOrder, Rule};
 
 /// The outcome for a sender and a recipient, with every rule accounted for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(bound = "A: Action + Serialize")]
 pub struct Explanation<A> {
     /// The rule that wins, if one matches.
     pub winner: Option<Winner<A>>,

@@ -5,7 +5,7 @@
 //! what has its own already. All else of the message stays as it is, signatures, `Auto-Submitted` (RFC 3834) and all, and a
 //! null path stays null.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::mail::{Address, DELIVERED_TO, FieldLines, MARKED_DELIVERED_TO, delivered_to_whom};
 
@@ -13,7 +13,7 @@ use crate::mail::{Address, DELIVERED_TO, FieldLines, MARKED_DELIVERED_TO, delive
 const MAX_FORWARDS: usize = 10;
 
 /// Why a message is not sent on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Withheld {
     /// This mailbox has sent it on before.

@@ -36,6 +36,10 @@ pub trait Action: Clone + fmt::Debug + fmt::Display + PartialEq {
     fn gateway(&self) -> Option<&str> {
         None
     }
+
+    /// The action with this name and gateway; `None` if there is none, or it has a gateway too many or
+    /// too few.
+    fn of(name: &str, gateway: Option<&str>) -> Option<Self>;
 }
 
 /// What an inbound rule does, in the order of the guide's list (3716–3726).
@@ -75,6 +79,11 @@ impl Action for InboundAction {
 
     fn precedence(&self) -> u8 {
         *self as u8 // They are declared in the guide's order.
+    }
+
+    fn of(name: &str, gateway: Option<&str>) -> Option<Self> {
+        let mut all = Self::ALL.into_iter().filter(|_| gateway.is_none());
+        all.find(|action| action.as_str() == name)
     }
 }
 
@@ -128,6 +137,14 @@ impl Action for OutboundAction {
             Self::RouteToSmtpGateway { gateway } => Some(gateway),
             Self::Default | Self::Drop | Self::Bounce => None,
         }
+    }
+
+    fn of(name: &str, gateway: Option<&str>) -> Option<Self> {
+        let action = match gateway {
+            Some(gateway) => vec![Self::RouteToSmtpGateway { gateway: gateway.into() }],
+            None => vec![Self::Default, Self::Drop, Self::Bounce],
+        };
+        action.into_iter().find(|action| action.as_str() == name)
     }
 }
 

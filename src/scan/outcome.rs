@@ -6,6 +6,7 @@ use crate::mail::Verdict;
 
 /// What the scanner says of a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScanOutcome {
     /// FAIL is spam, GRAY undecided, DISABLED not scanned.
     pub verdict: Verdict,

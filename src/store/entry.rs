@@ -130,18 +130,39 @@ pub struct Delivery {
     pub folder: Folder,
 }
 
-/// What a decision was made from, opaque to the store.
+/// What a decision was made from: octets to the store, whose fields are checked by whoever reads them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Story {
     /// The trace it belongs to.
     pub trace_id: TraceId,
-    /// The pipeline's own words, as JSON.
+    /// What it tells of.
+    #[serde(default)]
+    pub kind: StoryKind,
+    /// In which form; 0 is that of builds which did not say.
+    #[serde(default)]
+    pub version: u16,
+    /// The story itself, as JSON.
     pub told: Box<RawValue>,
     /// Whether the index lists it, because no event leads to it: it is of mail of our own that
     /// leaves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_listed: bool,
+}
+
+/// What a story tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StoryKind {
+    /// A message that came to an organization here.
+    #[default]
+    Received,
+    /// A message that leaves, or that a user submits.
+    Leaving,
+    /// What servers said of a message that leaves.
+    Settled,
+    /// Mail of our own.
+    Own,
 }
 
 /// The head of a durable record: everything but events and sealed bytes. Its fields say where in

@@ -56,7 +56,7 @@ pub use credentials::{
 pub use domain_keys::{DomainKeyFile, DomainKeyFolder, DomainKeyName, domain_key_files};
 pub use door::Store;
 pub use durable::{create_file, is_there, link_new};
-pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story};
+pub use entry::{Blob, Commit, Delivery, Folder, Mail, Story, StoryKind};
 pub use keeper::{FolderRetention, RetentionAction};
 pub use mailbox::{MailboxHandle, MailboxOwner, Reservation};
 pub use memo::Memo;

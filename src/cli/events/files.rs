@@ -2,7 +2,7 @@
 //! millions of lines only those that matter are parsed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -20,30 +20,14 @@ const SUBMITTED: &[u8] = b"\"eventName\":\"OUTGOING_EMAIL_SUBMITTED\"";
 /// The event files of a data folder.
 pub(super) struct EventFiles(Vec<PathBuf>);
 
-/// Events that are looked for.
-#[derive(Default)]
-pub(super) struct Wanted {
-    /// Those with one of these Message-IDs, angle brackets included.
-    pub(super) message_ids: HashSet<String>,
-}
-
-/// As much of a line as tells whether it is wanted.
+/// As much of a line as leads to its record.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Glance<'a> {
     #[serde(borrow)]
     trace_id: Cow<'a, str>,
     #[serde(borrow)]
-    event: GlanceAtEvent<'a>,
-    #[serde(borrow)]
     event_id: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct GlanceAtEvent<'a> {
-    #[serde(borrow, default)]
-    message_id: Option<Cow<'a, str>>,
 }
 
 impl EventFiles {
@@ -70,22 +54,6 @@ impl EventFiles {
                     .filter(|line| mentions(line, id))
                     .filter_map(|line| Some(line.get("traceId")?.as_str()?.to_owned())),
             );
-        }
-        Ok(traces)
-    }
-
-    /// The ids of the traces that have a wanted event.
-    pub(super) fn with(&self, wanted: &Wanted) -> anyhow::Result<BTreeSet<String>> {
-        let mut traces = BTreeSet::new();
-        if wanted.message_ids.is_empty() {
-            return Ok(traces);
-        }
-        for path in &self.0 {
-            let bytes = read(path)?;
-            let lines = bytes.split(|&byte| byte == b'\n');
-            let glances = lines.filter_map(|line| serde_json::from_slice::<Glance<'_>>(line).ok());
-            let wanted = glances.filter(|glance| wanted.has(glance));
-            traces.extend(wanted.map(|glance| glance.trace_id.into_owned()));
         }
         Ok(traces)
     }
@@ -120,12 +88,6 @@ impl EventFiles {
             }
         }
         Ok(())
-    }
-}
-
-impl Wanted {
-    fn has(&self, glance: &Glance<'_>) -> bool {
-        glance.event.message_id.as_deref().is_some_and(|id| self.message_ids.contains(id))
     }
 }
 

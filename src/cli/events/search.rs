@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use serde_json::Value;
-
-use super::files::{EventFiles, Wanted};
+use super::files::EventFiles;
 use super::joins::{belong_together, joined};
 use super::read_lines;
 use anyhow::Context;
@@ -12,13 +10,12 @@ use anyhow::Context;
 use crate::cli::trace::{Trace, Waiting};
 use crate::events::{EventId, Lsn};
 use crate::id::TraceId;
-use crate::pipeline::TransportStory;
 use crate::pipeline::refusals::{self, RefusalLine};
+use crate::pipeline::story::AnyStory;
 use crate::store::reader::{self, Reader, RecordContents};
-use crate::store::{Settings, Story};
+use crate::store::{Settings, Story, StoryKind};
 
-/// Traces that are joined to those that were asked for, at most: the oldest, for whoever uses a
-/// Message-ID again does so after it was used first.
+/// Traces that are joined to those that were asked for, at most: a message may be sent on to many.
 const MAX_JOINED: usize = 100;
 /// Stories of submissions that are read for a Message-ID that no event has: the newest.
 const MAX_STORIES: usize = 10_000;
@@ -84,7 +81,7 @@ fn submitted_with(
     for (trace_id, record) in files.submissions(MAX_STORIES)? {
         let Ok(contents) = reader.contents(record) else { continue };
         let mut trace = Trace::new(&trace_id);
-        trace.story = story_of(&trace_id, &contents);
+        read_story(&mut trace, &contents);
         if trace.message_id().map(bare).as_ref() == Some(&wanted) {
             found.insert(trace_id);
         }
@@ -92,11 +89,21 @@ fn submitted_with(
     Ok(found)
 }
 
-/// What a trace's decision was made from, or what mail of our own is; not what servers said of it.
-fn story_of(trace_id: &str, contents: &RecordContents) -> Option<Value> {
-    let own = contents.stories.iter().filter(|story| story.trace_id.to_string() == trace_id);
-    let mut told = own.filter_map(|story| serde_json::from_str::<Value>(story.told.get()).ok());
-    told.find(|told| told.get("transport").is_none())
+/// Reads what a trace's decision was made from, or what mail of our own is, if a record has it; not
+/// what servers said of it.
+fn read_story(trace: &mut Trace, contents: &RecordContents) {
+    if trace.story.is_some() {
+        return;
+    }
+    for story in &contents.stories {
+        if !trace.is(story.trace_id) || story.kind == StoryKind::Settled {
+            continue;
+        }
+        match AnyStory::read(story) {
+            Ok(story) => trace.story = Some(story),
+            Err(problem) => trace.unread_story = Some(problem.to_string()),
+        }
+    }
 }
 
 struct Search {
@@ -133,14 +140,13 @@ impl Search {
             let queued = queue.iter().filter(|mail| mail.trace_id.to_string() == id);
             let mut places: BTreeSet<Lsn> = queued.map(|mail| mail.id.record()).collect();
             for other in self.traces.values() {
-                if other.sent_on().any(|(onward, _)| onward == id) {
+                if other.sent_on().any(|(onward, _)| onward.to_string() == id) {
                     places.extend(records(other));
                 }
             }
-            let contents = places.into_iter().filter_map(|record| reader.contents(record).ok());
-            let story = contents.filter_map(|contents| story_of(&id, &contents)).next();
-            if let Some(trace) = self.traces.get_mut(&id) {
-                trace.story = story;
+            let Some(trace) = self.traces.get_mut(&id) else { continue };
+            for contents in places.into_iter().filter_map(|record| reader.contents(record).ok()) {
+                read_story(trace, &contents);
             }
         }
         Ok(())
@@ -152,7 +158,7 @@ impl Search {
         let mut fresh: Vec<String> = self.traces.keys().cloned().collect();
         let mut room = MAX_JOINED;
         while room > 0 && !fresh.is_empty() {
-            let mut named = self.named_by(&fresh)?;
+            let mut named = self.named_by(&fresh);
             named.retain(|id| !self.traces.contains_key(id));
             let known = self.traces.len();
             named.truncate(room);
@@ -184,21 +190,19 @@ impl Search {
         self.traces.values().filter(|other| other.trace_id != of.trace_id)
     }
 
-    /// Traces that may belong to these: first those that they name, then those that the event
-    /// files suggest, oldest first.
-    fn named_by(&self, ids: &[String]) -> anyhow::Result<Vec<String>> {
+    /// Traces that these name, or that say in a record of theirs that they belong to them.
+    fn named_by(&self, ids: &[String]) -> Vec<String> {
         let mut named = Vec::new();
-        let mut wanted = Wanted::default();
         for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
-            named.extend(trace.sent_on().map(|(id, _)| id.to_owned()));
-            named.extend(trace.about().map(str::to_owned));
+            named.extend(trace.sent_on().map(|(id, _)| id.to_string()));
+            named.extend(trace.about().map(|id| id.to_string()));
+            named.extend(trace.submitted_in().map(|id| id.to_string()));
+            named.extend(trace.sent_on_from().map(|id| id.to_string()));
             named.extend(trace.beside.iter().cloned());
-            wanted.message_ids.extend(trace.message_id().map(str::to_owned));
         }
-        named.extend(self.files.with(&wanted)?);
         let mut seen = HashSet::new();
         named.retain(|id| seen.insert(id.clone()));
-        Ok(named)
+        named
     }
 
     /// Drops a trace of which nothing is known, or that belongs to none; whether it stays.
@@ -233,13 +237,19 @@ fn look_up(reader: &Reader, trace: &mut Trace) {
         let Some(contents) = is_new.then(|| reader.contents(record).ok()).flatten() else {
             continue;
         };
-        trace.story = trace.story.take().or_else(|| story_of(&trace.trace_id, &contents));
+        read_story(trace, &contents);
         for told in &contents.stories {
-            if told.trace_id.to_string() != trace.trace_id {
+            if !trace.is(told.trace_id) {
                 note_beside(trace, told);
-            } else if let Ok(story) = serde_json::from_str::<TransportStory>(told.told.get()) {
-                trace.transport.extend(story.transport);
-                places.insert(story.entry.record());
+            } else if told.kind == StoryKind::Settled {
+                match AnyStory::read(told) {
+                    Ok(AnyStory::Settled(story)) => {
+                        trace.transport.extend(story.transport);
+                        places.insert(story.entry.record());
+                    }
+                    Ok(_) => {}
+                    Err(problem) => trace.unread_story = Some(problem.to_string()),
+                }
             }
         }
     }
@@ -247,10 +257,9 @@ fn look_up(reader: &Reader, trace: &mut Trace) {
 
 /// Notes another trace of a record that says that it belongs to this one.
 fn note_beside(trace: &mut Trace, told: &Story) {
-    let mut other = Trace::new(&told.trace_id.to_string());
-    other.story = serde_json::from_str(told.told.get()).ok();
-    let is_about_it = other.about() == Some(trace.trace_id.as_str());
-    if is_about_it || other.sent_on().any(|(onward, _)| onward == trace.trace_id) {
+    let other = AnyStory::read(told).ok();
+    let other = Trace { story: other, ..Trace::new(&told.trace_id.to_string()) };
+    if belong_together(trace, &other) {
         trace.beside.push(other.trace_id);
     }
 }

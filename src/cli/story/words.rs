@@ -1,30 +1,33 @@
 //! What was decided for a recipient, in words.
 
-use serde_json::Value;
-
-use crate::cli::trace::{at, list};
-use crate::pipeline::{TransportOutcome, TransportResult};
+use crate::mail::Address;
+use crate::pipeline::story::ToldRecipient;
+use crate::pipeline::{
+    Basis, Disposition, OutgoingDisposition, Signatures, SpamBasis, TransportOutcome,
+    TransportResult,
+};
+use crate::rules::{Action, AuthorField, Winner};
+use crate::smtp::reason::Reason;
+use crate::store::Destination;
 
 /// Of a recipient whose mailbox or remote user has sent it on.
-pub(super) fn went_on(recipient: &Value) -> Option<String> {
-    let to: Vec<_> = list(recipient, "/sentOnTo").filter_map(Value::as_str).collect();
-    let (first, others) = to.split_first()?;
+pub(super) fn went_on(recipient: &ToldRecipient<'_>) -> Option<String> {
+    let (first, others) = recipient.sent_on_to.split_first()?;
     let others = match others.len() {
         0 => String::new(),
         count => format!(" and {count} more"),
     };
-    let is_not_kept = recipient.pointer("/isNotKept").and_then(Value::as_bool) == Some(true);
-    let folder = at(recipient, "/disposition/deliver");
-    Some(match is_not_kept {
-        true => format!("sent on to {first}{others}, not kept here"),
-        false => format!("delivered to {folder}, and sent on to {first}{others}"),
+    Some(match recipient.disposition {
+        Disposition::Deliver(folder) if !recipient.is_not_kept => {
+            format!("delivered to {folder}, and sent on to {first}{others}")
+        }
+        _ => format!("sent on to {first}{others}, not kept here"),
     })
 }
 
-/// Who has signed, as `signatures` tells it of a domain.
-pub(super) fn signed(signatures: &Value) -> String {
-    let domain = at(signatures, "/domain");
-    let selectors: Vec<_> = list(signatures, "/selectors").filter_map(Value::as_str).collect();
+/// Who has signed for a domain.
+pub(super) fn signed(signatures: &Signatures) -> String {
+    let Signatures { domain, selectors } = signatures;
     if selectors.is_empty() {
         return format!(
             "not signed by {domain}, which has no keys that sign (mailweir domain check {domain})"
@@ -56,85 +59,93 @@ pub(super) fn transport(outcome: &TransportOutcome) -> String {
     }
 }
 
-pub(super) fn disposition(value: &Value) -> String {
-    if let Some(folder) = value.get("deliver").and_then(Value::as_str) {
-        return format!("delivered to {folder}");
-    }
-    if value.as_str() == Some("reached-anyway") {
-        return "not told to have bounced, since another recipient leads to the mailbox".to_owned();
-    }
-    match value.get("bounce").and_then(Value::as_str) {
-        Some(reason) => format!("bounced [{reason}]"),
-        None => "dropped".to_owned(),
+pub(super) fn disposition(disposition: Disposition) -> String {
+    match disposition {
+        Disposition::Deliver(folder) => format!("delivered to {folder}"),
+        Disposition::Drop => "dropped".to_owned(),
+        Disposition::Bounce(reason) => format!("bounced [{reason}]"),
+        Disposition::ReachedAnyway => {
+            "not told to have bounced, since another recipient leads to the mailbox".to_owned()
+        }
     }
 }
 
-/// What a reason word means that speaks for itself, as far as the story does not say more.
-pub(super) fn own_reason(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "mailbox-full" => "the mailbox is full",
-        "sender-not-allowed" => "the user may not send as the message's author",
-        "blocked-attachment" => "an attachment is of a kind that may not be sent",
-        "user-quota-exceeded" => "the user has written to too many recipients that day",
-        "inside-quota-exceeded" => {
+/// What a reason means that speaks for itself, as far as the story does not say more.
+pub(super) fn own_reason(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::MailboxFull => "the mailbox is full",
+        Reason::SenderNotAllowed => "the user may not send as the message's author",
+        Reason::BlockedAttachment => "an attachment is of a kind that may not be sent",
+        Reason::UserQuotaExceeded => "the user has written to too many recipients that day",
+        Reason::InsideQuotaExceeded => {
             "the user has written to too many mailboxes of the organization that day"
         }
-        "organization-quota-exceeded" => {
+        Reason::OrganizationQuotaExceeded => {
             "the organization has written to too many recipients that day"
         }
         _ => return None,
     })
 }
 
-/// What becomes of a submitted message.
-pub(super) fn outbound(value: &Value) -> String {
-    if let Some(domain) = value.pointer("/queue/domain").and_then(Value::as_str) {
-        return format!("queued for {domain}");
-    }
-    if let Some(gateway) = value.pointer("/queue/gateway").and_then(Value::as_str) {
-        return format!("queued for SMTP gateway {gateway}");
-    }
-    match value.as_str() {
-        Some("here") => "delivered here, in a trace of its own".to_owned(),
-        _ => disposition(value),
+/// What becomes of a message that leaves.
+pub(super) fn outbound(disposition: &OutgoingDisposition) -> String {
+    match disposition {
+        OutgoingDisposition::Here => "delivered here, in a trace of its own".to_owned(),
+        OutgoingDisposition::Queue(Destination::Domain(domain)) => format!("queued for {domain}"),
+        OutgoingDisposition::Queue(Destination::Gateway(gateway)) => {
+            format!("queued for SMTP gateway {gateway}")
+        }
+        OutgoingDisposition::Drop => "dropped".to_owned(),
+        OutgoingDisposition::Bounce(reason) => format!("bounced [{reason}]"),
     }
 }
 
-pub(super) fn matching(rule: &Value) -> String {
+pub(super) fn matching<A: Action>(rule: &Winner<A>) -> String {
     format!(
         "rule \"{}\" ({}) matches {} {} and {}",
-        at(rule, "/name"),
-        at(rule, "/action"),
-        at(rule, "/author"),
-        at(rule, "/senderPattern"),
-        at(rule, "/destinationPattern")
+        rule.name,
+        rule.action.as_str(),
+        field(rule.author),
+        rule.sender_pattern,
+        rule.destination_pattern
     )
 }
 
+fn field(author: AuthorField) -> &'static str {
+    match author {
+        AuthorField::Sender => "Sender",
+        AuthorField::From => "From",
+    }
+}
+
 /// Which rule did not count, where nothing proves the `Sender`.
-pub(super) fn passed_over(recipient: &Value) -> String {
-    let Some(rule) = recipient.get("passedOver") else { return String::new() };
-    let because = match at(rule, "/author") {
-        "Sender" => "but the Sender is not authenticated and may not relax this",
-        _ => "but the rule for the Sender is at least as strict",
+pub(super) fn passed_over(recipient: &ToldRecipient<'_>) -> String {
+    let Some(rule) = recipient.passed_over.as_deref() else { return String::new() };
+    let because = match rule.author {
+        AuthorField::Sender => "but the Sender is not authenticated and may not relax this",
+        AuthorField::From => "but the rule for the Sender is at least as strict",
     };
     format!("; {}, {because}", matching(rule))
 }
 
-pub(super) fn basis(value: &Value) -> String {
-    if let Some(found) = value.get("rule") {
-        return matching(found);
-    }
-    let Some(spam) = value.get("spam") else {
-        return "the DMARC policy of the author's domain says reject".to_owned();
+pub(super) fn basis(basis: &Basis) -> String {
+    let (rule, because) = match basis {
+        Basis::Rule(rule) => return matching(rule),
+        Basis::Dmarc => return "the DMARC policy of the author's domain says reject".to_owned(),
+        Basis::Spam { rule, because } => (rule, because),
     };
-    let because = match at(spam, "/because") {
-        "spam-verdict" => "the spam verdict is FAIL",
-        "dmarc-quarantine" => "the DMARC policy of the author's domain says quarantine",
-        _ => "it is not spam",
+    let because = match because {
+        SpamBasis::SpamVerdict => "the spam verdict is FAIL",
+        SpamBasis::DmarcQuarantine => "the DMARC policy of the author's domain says quarantine",
+        SpamBasis::NotSpam => "it is not spam",
     };
-    match spam.get("rule").filter(|found| !found.is_null()) {
-        Some(found) => format!("{}, and {because}", matching(found)),
+    match rule {
+        Some(rule) => format!("{}, and {because}", matching(rule)),
         None => format!("no rule matches, and {because}"),
     }
+}
+
+/// Addresses with commas between them.
+pub(super) fn listed(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -49,6 +49,7 @@ pub enum Identity {
 
 /// The outcome of an SPF check, with what led to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SpfOutcome {
     /// The result.
     pub result: SpfResult,

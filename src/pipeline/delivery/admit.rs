@@ -11,7 +11,7 @@ use crate::heavy::Turn;
 use crate::id::EntityId;
 use crate::mail::{Address, ReversePath, Srs};
 use crate::pipeline::delivery::genuine;
-use crate::pipeline::delivery::onward::{self, SentOn, Target};
+use crate::pipeline::delivery::onward::{self, Forwarder, SentOn, Target};
 use crate::pipeline::delivery::prefix;
 use crate::pipeline::delivery::sort::{Ruled, Sorted, Sorter};
 use crate::pipeline::facts::judged::Judged;
@@ -522,7 +522,7 @@ impl<'a> Admission<'a> {
     fn follow(&mut self, place: usize) -> Result<(), StoreError> {
         let sender = &mut self.onward[place];
         let (targets, share) = (std::mem::take(&mut sender.targets), sender.share);
-        let from = &sender.from;
+        let from = Forwarder { address: &sender.from, entity: &sender.who.entity };
         let decided = &self.shares[share].decided;
         let onward = onward::send_on(self.mail, decided, from, targets, self.store);
         sender.leaves = onward.leaving.is_some();

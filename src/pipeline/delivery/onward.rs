@@ -60,6 +60,8 @@ impl Target {
 pub(in crate::pipeline) struct SentOn {
     /// The mailbox or remote user.
     pub(in crate::pipeline) from: Address,
+    /// Whose it is.
+    pub(in crate::pipeline) entity: EntityId,
     /// To whom.
     pub(in crate::pipeline) to: Address,
     /// The trace under which it does.
@@ -189,11 +191,18 @@ pub(in crate::pipeline) fn parameters(
     parameters
 }
 
+/// A mailbox or remote user that sends a message on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::pipeline) struct Forwarder<'a> {
+    pub(in crate::pipeline) address: &'a Address,
+    pub(in crate::pipeline) entity: &'a EntityId,
+}
+
 /// Sends a message on from one mailbox or remote user.
 pub(in crate::pipeline) fn send_on(
     mail: &Judged,
     share: &DecidedShare,
-    from: &Address,
+    from: Forwarder<'_>,
     targets: Vec<Target>,
     store: &Store,
 ) -> Onward {
@@ -204,7 +213,7 @@ pub(in crate::pipeline) fn send_on(
         let trace_id = match way {
             Way::Here(resolved, rule) => {
                 within = rule;
-                onward.go_on_here(share, from, recipient, resolved)
+                onward.go_on_here(share, from.address, recipient, resolved)
             }
             Way::Elsewhere(destination, rule) => {
                 let leaving =
@@ -214,7 +223,8 @@ pub(in crate::pipeline) fn send_on(
                 leaving.trace_id
             }
         };
-        onward.told.push(SentOn { from: from.clone(), to, trace_id, rule: within });
+        let (from, entity) = (from.address.clone(), from.entity.clone());
+        onward.told.push(SentOn { from, entity, to, trace_id, rule: within });
     }
     onward
 }
@@ -236,12 +246,13 @@ impl Onward {
         }
         let trace_id = TraceId::generate();
         let forwarders = std::iter::once(from).chain(share.forwarders()).cloned().collect();
-        self.here.push(Share { organization, trace_id, addressees: vec![addressee], forwarders });
+        let (addressees, sent_on_from) = (vec![addressee], Some(share.trace_id()));
+        self.here.push(Share { organization, trace_id, addressees, forwarders, sent_on_from });
         trace_id
     }
 }
 
-fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -> Outgoing {
+fn leaving(mail: &Judged, share: &DecidedShare, from: Forwarder<'_>, store: &Store) -> Outgoing {
     let mut reverse_path = mail.reverse_path().clone();
     let mut token_domain = None;
     match sent_as(mail, share.organization(), store) {
@@ -251,7 +262,9 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
     Outgoing {
         trace_id: TraceId::generate(),
         organization: Arc::clone(share.organization()),
-        email: from.clone(),
+        email: from.address.clone(),
+        entity: from.entity.clone(),
+        sent_on_from: Some(share.trace_id()),
         authorship: authorship(mail.headers()),
         returns_to: owner_of(&reverse_path, &mail.snapshot().directory),
         reverse_path,
@@ -259,7 +272,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: &Address, store: &Store) -
         keeper: None,
         parameters: mail.parameters().clone(),
         recipients: Vec::new(),
-        prefix: prefix::onward_prefix(mail, share, from, store.delivery_marks()),
+        prefix: prefix::onward_prefix(mail, share, from.address, store.delivery_marks()),
         added: Vec::new(),
         objected_to: None,
         usage: None,

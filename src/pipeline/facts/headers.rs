@@ -1,8 +1,10 @@
 //! A message as it came: its bytes, and what its header says of its authors.
 
+use std::borrow::Cow;
+
 use mail_parser::{MessageParser, PartFlags};
 use memchr::memmem;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::settings::Settings;
 use crate::heavy::Turn;
@@ -22,57 +24,106 @@ const MAX_DELIMITER_WORK: usize = 5_000_000;
 const MAX_DEPTH: usize = 64;
 
 /// What the header section says, as far as rules, events and journal need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::pipeline) struct Headers {
-    /// All addresses of the `From` field. A message that has come from outside has at least one; of
-    /// them events and stories tell the first.
-    #[serde(rename = "from", serialize_with = "first", skip_serializing_if = "Vec::is_empty")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// All addresses of the `From` field. A message that has come from outside has at least one.
     authors: Vec<Address>,
     /// The `Sender` field's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     sender: Option<Address>,
     /// What the `Sender` fields say, if they name not one address.
-    #[serde(skip)]
     unread_sender: Option<String>,
     /// The first `Subject`, decoded (RFC 2047): the one that most readers show.
-    #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     /// Those after it, which some readers show instead (RFC 5322 §3.6 allows none).
-    #[serde(skip)]
     more_subjects: Vec<String>,
     /// `Message-ID`, with its angle brackets.
-    #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,
 }
 
-/// The first of several addresses.
-fn first<S: Serializer>(addresses: &[Address], serializer: S) -> Result<S::Ok, S::Error> {
-    addresses.first().serialize(serializer)
+/// [`Headers`] as they are written: the first author, who stands for all where one is told, and then
+/// the others.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Cow<'a, Address>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    more_authors: Cow<'a, [Address]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender: Option<Cow<'a, Address>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unread_sender: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    more_subjects: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_id: Option<Cow<'a, str>>,
+}
+
+fn is_empty<T: Clone>(list: &[T]) -> bool {
+    list.is_empty()
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = Written {
+            from: self.authors.first().map(Cow::Borrowed),
+            more_authors: Cow::Borrowed(self.authors.get(1..).unwrap_or_default()),
+            sender: self.sender.as_ref().map(Cow::Borrowed),
+            unread_sender: self.unread_sender.as_deref().map(Cow::Borrowed),
+            subject: self.subject.as_deref().map(Cow::Borrowed),
+            more_subjects: Cow::Borrowed(&self.more_subjects),
+            message_id: self.message_id.as_deref().map(Cow::Borrowed),
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(deserializer)?;
+        let mut authors: Vec<_> = written.from.into_iter().map(Cow::into_owned).collect();
+        authors.extend(written.more_authors.into_owned());
+        Ok(Self {
+            authors,
+            sender: written.sender.map(Cow::into_owned),
+            unread_sender: written.unread_sender.map(Cow::into_owned),
+            subject: written.subject.map(Cow::into_owned),
+            more_subjects: written.more_subjects.into_owned(),
+            message_id: written.message_id.map(Cow::into_owned),
+        })
+    }
 }
 
 impl Headers {
-    pub(in crate::pipeline) fn authors(&self) -> &[Address] {
+    /// All addresses of the `From` field.
+    pub fn authors(&self) -> &[Address] {
         &self.authors
     }
 
-    pub(in crate::pipeline) fn sender(&self) -> Option<&Address> {
+    /// The `Sender` field's address.
+    pub fn sender(&self) -> Option<&Address> {
         self.sender.as_ref()
     }
 
-    pub(in crate::pipeline) fn unread_sender(&self) -> Option<&str> {
+    /// What the `Sender` fields say, if they name not one address.
+    pub fn unread_sender(&self) -> Option<&str> {
         self.unread_sender.as_deref()
     }
 
-    pub(in crate::pipeline) fn subject(&self) -> Option<&str> {
+    /// The first `Subject`.
+    pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
 
-    pub(in crate::pipeline) fn more_subjects(&self) -> &[String] {
+    /// Those after it.
+    pub fn more_subjects(&self) -> &[String] {
         &self.more_subjects
     }
 
-    pub(in crate::pipeline) fn message_id(&self) -> Option<&str> {
+    /// `Message-ID`, with its angle brackets.
+    pub fn message_id(&self) -> Option<&str> {
         self.message_id.as_deref()
     }
 
@@ -89,7 +140,7 @@ impl Headers {
     }
 
     /// The first author, who stands for all of them where one is told.
-    pub(in crate::pipeline) fn from(&self) -> Option<&Address> {
+    pub fn from(&self) -> Option<&Address> {
         self.authors.first()
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::applied::rules_applied;
 use super::headers::Headers;
@@ -12,7 +12,7 @@ use crate::events::{
     BouncedRecipient, Event, EventLine, OutgoingBounced, OutgoingSent, OutgoingSubmitted,
     RuleApplied, RuleType,
 };
-use crate::id::TraceId;
+use crate::id::{EntityId, TraceId};
 use crate::mail::{Address, Domain, EnvelopeRecipient, MailParameters, ReversePath};
 use crate::rules::{OutboundAction, Winner};
 use crate::smtp::reason::Reason;
@@ -25,8 +25,12 @@ use crate::store::{
 pub(in crate::pipeline) struct Outgoing {
     pub(in crate::pipeline) trace_id: TraceId,
     pub(in crate::pipeline) organization: Arc<Organization>,
-    /// The user's own address.
+    /// The own address of whoever submits it, or sends it on.
     pub(in crate::pipeline) email: Address,
+    /// Who that is.
+    pub(in crate::pipeline) entity: EntityId,
+    /// The trace under which it came to whoever sends it on.
+    pub(in crate::pipeline) sent_on_from: Option<TraceId>,
     pub(in crate::pipeline) authorship: Authorship,
     pub(in crate::pipeline) reverse_path: ReversePath,
     /// Who has the reverse-path, if it is somebody here.
@@ -73,9 +77,9 @@ pub(in crate::pipeline) struct OutgoingRecipient {
 }
 
 /// What becomes of a submitted message for a recipient.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::pipeline) enum OutgoingDisposition {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OutgoingDisposition {
     /// It goes on as inbound mail.
     Here,
     /// It leaves.

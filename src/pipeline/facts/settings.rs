@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::smtp::Limits;
 use crate::store::QueueBounds;
 
 /// What becomes of a message whose author's domain says `p=reject`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnReject {
     /// Refused in session with 550 5.7.1.
     #[default]
@@ -75,7 +77,8 @@ impl Default for BounceLimits {
 }
 
 /// How many recipients users may write to in a day (UTC), counting each recipient of each message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RecipientQuotas {
     /// A user, outside the organization (guide 3449).
     pub per_user: u64,

@@ -6,7 +6,7 @@ use crate::msgauth::Signer;
 
 /// The signatures of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Signatures {
     /// The value of `d=`.
     pub domain: String,

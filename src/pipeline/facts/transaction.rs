@@ -63,6 +63,8 @@ pub(in crate::pipeline) struct Share {
     pub(in crate::pipeline) addressees: Vec<Addressee>,
     /// The mailboxes and remote users that have sent it on since it came, the last one first.
     pub(in crate::pipeline) forwarders: Vec<Address>,
+    /// The trace under which the last of them has it.
+    pub(in crate::pipeline) sent_on_from: Option<TraceId>,
 }
 
 /// A recipient, the mailboxes behind it, and the remote users.
@@ -214,7 +216,9 @@ impl Transaction {
         let position = self.shares.iter().position(|share| share.trace_id == trace_id);
         let position = position.unwrap_or_else(|| {
             let (addressees, forwarders) = (Vec::new(), Vec::new());
-            self.shares.push(Share { organization, trace_id, addressees, forwarders });
+            let sent_on_from = None;
+            let share = Share { organization, trace_id, addressees, forwarders, sent_on_from };
+            self.shares.push(share);
             self.shares.len() - 1
         });
         let addressees = &mut self.shares[position].addressees;

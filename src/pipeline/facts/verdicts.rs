@@ -1,6 +1,6 @@
 //! What the checks say of a message, and what that proves.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::mail::Domain;
 use crate::msgauth::spf::SpfResult;
@@ -15,9 +15,9 @@ pub(in crate::pipeline) struct Verdicts {
 }
 
 /// What proves that the `Sender` field tells the truth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::pipeline) enum Proof {
+pub enum Proof {
     /// A user here has logged in, and may send as whom the field names.
     Login,
     /// A valid signature of the domain.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Organization;
 use crate::id::TraceId;
@@ -37,6 +37,7 @@ pub(in crate::pipeline) struct DecidedShare {
     trace_id: TraceId,
     /// The mailboxes and remote users that have sent it on since it came, the last one first.
     forwarders: Vec<Address>,
+    sent_on_from: Option<TraceId>,
     /// The DMARC policy that was applied, if enforcement is on and the check failed.
     dmarc: Option<DmarcPolicy>,
     recipients: Vec<DecidedRecipient>,
@@ -53,6 +54,11 @@ impl DecidedShare {
 
     pub(in crate::pipeline) fn forwarders(&self) -> &[Address] {
         &self.forwarders
+    }
+
+    /// The trace that it was sent on from.
+    pub(in crate::pipeline) fn sent_on_from(&self) -> Option<TraceId> {
+        self.sent_on_from
     }
 
     /// Whether it came for the organization, and nobody here has sent it on.
@@ -103,9 +109,9 @@ impl DecidedRecipient {
 }
 
 /// What becomes of the message for a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::pipeline) enum Disposition {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Disposition {
     /// It goes into this folder.
     Deliver(Folder),
     /// It is accepted and discarded.
@@ -117,15 +123,15 @@ pub(in crate::pipeline) enum Disposition {
 }
 
 /// What decided.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::pipeline) enum Basis {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Basis {
     /// This rule.
     Rule(Winner<InboundAction>),
     /// A rule that leaves it to the spam verdict, or none: the verdict, or a DMARC quarantine.
     Spam {
         /// The *Default* rule, if one matched.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<Winner<InboundAction>>,
         /// Whether the spam verdict or the DMARC policy says junk.
         because: SpamBasis,
@@ -135,9 +141,9 @@ pub(in crate::pipeline) enum Basis {
 }
 
 /// Why a message without a decisive rule is junk, or is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::pipeline) enum SpamBasis {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SpamBasis {
     /// Nothing speaks against it.
     NotSpam,
     /// The scanner's verdict is FAIL.
@@ -148,7 +154,7 @@ pub(in crate::pipeline) enum SpamBasis {
 
 impl Basis {
     /// The rule that won, if one did.
-    pub(in crate::pipeline) fn rule(&self) -> Option<&Winner<InboundAction>> {
+    pub fn rule(&self) -> Option<&Winner<InboundAction>> {
         match self {
             Self::Rule(rule) => Some(rule),
             Self::Spam { rule, .. } => rule.as_ref(),
@@ -208,8 +214,8 @@ pub(in crate::pipeline) fn decide_share(share: Share, mail: &Judged) -> DecidedS
             }
         });
     }
-    let Share { organization, trace_id, forwarders, .. } = share;
-    DecidedShare { organization, trace_id, forwarders, dmarc, recipients }
+    let Share { organization, trace_id, forwarders, sent_on_from, .. } = share;
+    DecidedShare { organization, trace_id, forwarders, sent_on_from, dmarc, recipients }
 }
 
 fn leads_back(addressee: &Addressee, mail: &Judged) -> bool {

@@ -57,12 +57,15 @@ pub(in crate::pipeline) fn dispatch(_: &Turn, composed: Composed, store: &Store)
     let quota = count_submitted(&submission, veto, submitted_at, store);
     let veto = veto.or(quota.as_ref().err().copied());
     let organization = Arc::clone(submission.organization());
+    let entity = submission.login().id.clone();
     let (begun, email, submitted) = submission.into_parts();
     let Ways { recipients, here } = ways(&begun.snapshot, &organization, &headers, veto, submitted);
     let outgoing = Outgoing {
         trace_id: begun.trace_id,
         organization,
         email,
+        entity,
+        sent_on_from: None,
         authorship: authorship(&headers),
         returns_to: owner_of(&begun.reverse_path, &begun.snapshot.directory),
         reverse_path: begun.reverse_path.clone(),
@@ -215,6 +218,7 @@ fn shares(here: Vec<(EnvelopeRecipient, Resolved)>) -> Vec<Share> {
                 trace_id: TraceId::generate(),
                 addressees: vec![addressee],
                 forwarders: Vec::new(),
+                sent_on_from: None,
             }),
         }
     }

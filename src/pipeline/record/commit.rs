@@ -21,7 +21,7 @@ use crate::pipeline::facts::road::Road;
 use crate::pipeline::facts::transaction::FullMailbox;
 use crate::pipeline::record::claim::Claimed;
 use crate::pipeline::record::journal::Initiated;
-use crate::pipeline::record::story;
+use crate::pipeline::record::tell;
 use crate::smtp::reason::Reason;
 use crate::store::{Blob, Commit, Delivery, Mail, Store, StoreError};
 
@@ -96,13 +96,13 @@ fn tell(message: &Claimed, commit: &mut Commit) {
     let at = mail.received_at();
     if let Road::Submitted(outgoing) = mail.road() {
         let record = records.of_outgoing();
-        commit.stories.push(story::tell_outgoing(mail, outgoing, top, record, None));
+        commit.stories.push(tell::tell_outgoing(mail, outgoing, top, record, None));
         let to = record.and_then(Initiated::to);
         let events = &mut commit.events;
         outgoing.push_events(events, IsSubmitted::Yes, at, to.map(initiation), None);
     }
     for (share, initiated) in admitted.shares().iter().zip(records.of_shares()) {
-        commit.stories.push(story::tell(mail, share, initiated.as_ref(), None));
+        commit.stories.push(tell::tell(mail, share, initiated.as_ref(), None));
         let to = initiated.as_ref().and_then(Initiated::to);
         push_events(&mut commit.events, mail, share, to, Outcome::Accepted);
     }
@@ -112,7 +112,7 @@ fn tell(message: &Claimed, commit: &mut Commit) {
         commit.first_sender = mail.reverse_path().address().cloned();
     }
     for onward in admitted.leaving() {
-        commit.stories.push(story::tell_outgoing(mail, onward, top, None, None));
+        commit.stories.push(tell::tell_outgoing(mail, onward, top, None, None));
         onward.push_events(&mut commit.events, IsSubmitted::No, at, None, None);
     }
 }
@@ -152,14 +152,14 @@ pub(in crate::pipeline) async fn commit_refusal(
     match mail.road() {
         Road::Submitted(outgoing) => {
             // It was never received by the organizations of its recipients here.
-            let told = story::tell_outgoing(mail, outgoing, &Top::default(), None, Some(rejection));
+            let told = tell::tell_outgoing(mail, outgoing, &Top::default(), None, Some(rejection));
             commit.stories.push(told);
             let events = &mut commit.events;
             outgoing.push_events(events, IsSubmitted::Yes, at, None, Some(reason));
         }
         Road::Received(arrival) => {
             for share in message.shares() {
-                commit.stories.push(story::tell(mail, share, None, Some(reason.word())));
+                commit.stories.push(tell::tell(mail, share, None, Some(reason)));
                 push_events(&mut commit.events, mail, share, None, Outcome::Refused);
             }
             push_full(&mut commit.events, arrival.full.iter(), at);

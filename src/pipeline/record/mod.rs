@@ -15,5 +15,6 @@ pub(super) mod postmasters;
 pub mod refusals;
 pub(super) mod report;
 pub(super) mod room;
-pub(super) mod story;
+pub mod story;
+pub(super) mod tell;
 pub(super) mod transport;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::TraceId;
 use crate::mail::Address;
 use crate::pipeline::facts::signatures::Signatures;
+use crate::pipeline::record::story::written;
 use crate::store::Story;
 
 /// What mail of our own is.
@@ -22,7 +23,7 @@ pub enum OwnMailKind {
 
 /// The story of mail of our own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OwnMail {
     /// What it is.
     pub own_mail: OwnMailKind,
@@ -39,8 +40,6 @@ impl OwnMail {
     /// As it is recorded, under its own trace. An event leads to what stays here, and the index to
     /// what leaves.
     pub(in crate::pipeline) fn story(&self, id: TraceId, leaves: bool) -> Story {
-        let told = serde_json::value::to_raw_value(self)
-            .expect("it has only strings, lists and structs, which all serialize");
-        Story { trace_id: id, told, is_listed: leaves }
+        written(id, self, leaves)
     }
 }

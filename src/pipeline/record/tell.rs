@@ -1,178 +1,30 @@
-//! What a decision was made from, kept with the durable record: enough to tell a message's story
-//! and to replay changed rules over it without its body.
+//! Tells the stories of a message, for its record.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
-
-use crate::clock::Timestamp;
-use crate::id::TraceId;
-use crate::mail::{Address, DmarcPolicy, Peer, ReversePath};
-use crate::msgauth::Authentication;
+use crate::id::EntityId;
+use crate::mail::Address;
 use crate::pipeline::delivery::admit::AdmittedShare;
 use crate::pipeline::delivery::onward::SentOn;
 use crate::pipeline::delivery::sign::Top;
 use crate::pipeline::delivery::sort::Ruled;
-use crate::pipeline::facts::headers::Headers;
 use crate::pipeline::facts::judged::Judged;
-use crate::pipeline::facts::outgoing::{Outgoing, OutgoingDisposition, OutgoingRecipient};
+use crate::pipeline::facts::outgoing::{Outgoing, OutgoingRecipient};
 use crate::pipeline::facts::rejection::Rejection;
 use crate::pipeline::facts::road::Road;
-use crate::pipeline::facts::signatures::Signatures;
 use crate::pipeline::facts::transaction::Addressee;
-use crate::pipeline::facts::verdicts::Proof;
-use crate::pipeline::inbound::decide::{Basis, Disposition};
+use crate::pipeline::inbound::decide::{DecidedShare, Disposition};
 use crate::pipeline::record::journal::Initiated;
-use crate::rules::{InboundAction, OutboundAction, Winner, Withheld};
+use crate::pipeline::record::story::{
+    LeavingStory, LeavingUnder, ReceivedStory, ReceivedUnder, ToldDelivery, ToldMailboxRule,
+    ToldOutboundRecipient, ToldRecipient, ToldSentOn, ToldWithheld, written,
+};
 use crate::scan::ScanOutcome;
-use crate::store::{Folder, Story};
+use crate::smtp::reason::Reason;
+use crate::store::Story;
 
-/// The story of one organization's share of a message.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told<'a> {
-    organization: &'a str,
-    received_at: Timestamp,
-    rule_version: u64,
-    size_bytes: usize,
-    peer: &'a Peer,
-    reverse_path: &'a ReversePath,
-    headers: &'a Headers,
-    /// Absent where one address has written it alone.
-    #[serde(skip_serializing_if = "<[Address]>::is_empty")]
-    authors: &'a [Address],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    authentication: Option<&'a Authentication>,
-    spam: &'a ScanOutcome,
-    /// Absent if there is no `Sender` field, or nothing proves it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sender_proof: Option<Proof>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dmarc_applied: Option<DmarcPolicy>,
-    recipients: Vec<ToldRecipient<'a>>,
-    deliveries: Vec<ToldDelivery<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    mailbox_rules: Vec<ToldMailboxRule<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    withheld: Vec<ToldWithheld<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    sent_on: Vec<ToldSentOn<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    journaled_to: Option<&'a Address>,
-    /// Why there is no journal record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_journaled: Option<&'a str>,
-    /// The reason word, if the message was refused in session.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<&'static str>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldRecipient<'a> {
-    address: &'a Address,
-    disposition: Disposition,
-    basis: &'a Basis,
-    /// To whom mailboxes and remote users that it leads to send it on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    sent_on_to: Vec<&'a Address>,
-    /// None of them keeps it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    is_not_kept: bool,
-    /// The rule of the other field, where nothing proves the `Sender`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    passed_over: Option<&'a Winner<InboundAction>>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldDelivery<'a> {
-    mailbox: &'a str,
-    folder: Folder,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expanded_from: Option<&'a Address>,
-}
-
-/// A rule of a mailbox that applied.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldMailboxRule<'a> {
-    mailbox: &'a Address,
-    rule: &'a str,
-    action: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_folder: Option<Folder>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_recipient: Option<&'a Address>,
-}
-
-/// Why a mailbox does not send the message on, though one of its rules says so.
-#[derive(Debug, Serialize)]
-struct ToldWithheld<'a> {
-    mailbox: &'a Address,
-    reason: Withheld,
-}
-
-/// Under which trace the message goes on to somebody.
-#[derive(Debug, Serialize)]
-struct ToldSentOn<'a> {
-    from: &'a Address,
-    to: &'a Address,
-    trace: TraceId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a Winner<OutboundAction>>,
-}
-
-/// The story of a submitted message's outbound half.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldOutgoing<'a> {
-    organization: &'a str,
-    submitted_at: Timestamp,
-    rule_version: u64,
-    size_bytes: usize,
-    peer: &'a Peer,
-    reverse_path: &'a ReversePath,
-    headers: &'a Headers,
-    /// Absent where one address has written it alone.
-    #[serde(skip_serializing_if = "<[Address]>::is_empty")]
-    authors: &'a [Address],
-    outbound_recipients: Vec<ToldOutboundRecipient<'a>>,
-    /// Absent where nothing leaves, or it leaves as it came.
-    #[serde(skip_serializing_if = "<[Signatures]>::is_empty")]
-    signatures: &'a [Signatures],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    journaled_to: Option<&'a Address>,
-    /// Why there is no journal record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_journaled: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<&'static str>,
-    /// The line or part of the message that is the reason, if one is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused_for: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldOutboundRecipient<'a> {
-    address: &'a Address,
-    disposition: &'a OutgoingDisposition,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a Winner<OutboundAction>>,
-}
-
-impl<'a> ToldOutboundRecipient<'a> {
-    fn of(recipient: &'a OutgoingRecipient) -> Self {
-        Self {
-            address: &recipient.recipient.address,
-            disposition: &recipient.disposition,
-            rule: recipient.rule.as_ref(),
-        }
-    }
-}
-
-/// Tells the outbound half's story.
+/// Tells the story of what leaves, or of what a user submits.
 pub(in crate::pipeline) fn tell_outgoing(
     mail: &Judged,
     outgoing: &Outgoing,
@@ -180,37 +32,48 @@ pub(in crate::pipeline) fn tell_outgoing(
     record: Option<&Initiated>,
     refused: Option<&Rejection>,
 ) -> Story {
-    let told = ToldOutgoing {
-        organization: &outgoing.organization.alias,
+    let told = LeavingStory {
+        organization: Cow::Borrowed(&outgoing.organization.alias),
+        organization_id: Cow::Borrowed(outgoing.organization.id.as_str()),
         submitted_at: mail.received_at(),
         rule_version: mail.snapshot().version,
         size_bytes: mail.content().len(),
-        peer: mail.peer(),
-        reverse_path: &outgoing.reverse_path,
-        headers: mail.headers(),
-        authors: several(mail.headers()),
-        outbound_recipients: outgoing.recipients.iter().map(ToldOutboundRecipient::of).collect(),
-        signatures: top.signatures(),
-        journaled_to: record.and_then(Initiated::to),
-        not_journaled: record.and_then(Initiated::problem),
-        refused: refused.map(|rejection| rejection.reason.word()),
-        refused_for: refused.and_then(|rejection| rejection.place.as_deref()),
+        peer: Cow::Borrowed(mail.peer()),
+        by: Cow::Borrowed(&outgoing.email),
+        entity: Cow::Borrowed(&outgoing.entity),
+        reverse_path: Cow::Borrowed(&outgoing.reverse_path),
+        parameters: Cow::Borrowed(&outgoing.parameters),
+        headers: Cow::Borrowed(mail.headers()),
+        settings: leaving_under(mail, outgoing),
+        sent_on_from: outgoing.sent_on_from,
+        outbound_recipients: outgoing.recipients.iter().map(outbound_recipient).collect(),
+        signatures: Cow::Borrowed(top.signatures()),
+        journaled_to: record.and_then(Initiated::to).map(Cow::Borrowed),
+        not_journaled: record.and_then(Initiated::problem).map(Cow::Borrowed),
+        refused: refused.map(|rejection| rejection.reason),
+        refused_for: refused.and_then(|it| it.place.as_deref()).map(Cow::Borrowed),
     };
-    story(outgoing.trace_id, &told)
+    written(outgoing.trace_id, &told, false)
 }
 
-/// All authors, if there are several.
-fn several(headers: &Headers) -> &[Address] {
-    match headers.authors() {
-        [] | [_] => &[],
-        several => several,
+fn leaving_under<'a>(mail: &'a Judged, outgoing: &Outgoing) -> LeavingUnder<'a> {
+    let settings = &mail.snapshot().settings;
+    let policy = mail.snapshot().policies.get(&outgoing.organization.id);
+    LeavingUnder {
+        hostname: Cow::Borrowed(&settings.hostname),
+        group_members: settings.max_group_members,
+        expanded_recipients: settings.max_expanded_recipients,
+        quotas: policy.map_or(settings.recipient_quotas, |policy| policy.recipient_quotas),
     }
 }
 
-fn story(trace_id: TraceId, told: &impl Serialize) -> Story {
-    let told = serde_json::value::to_raw_value(told)
-        .expect("a story has only strings, numbers, lists and structs, which all serialize");
-    Story { trace_id, told, is_listed: false }
+fn outbound_recipient(recipient: &OutgoingRecipient) -> ToldOutboundRecipient<'_> {
+    ToldOutboundRecipient {
+        address: Cow::Borrowed(&recipient.recipient.address),
+        parameters: Cow::Borrowed(&recipient.recipient.parameters),
+        disposition: Cow::Borrowed(&recipient.disposition),
+        rule: recipient.rule.as_ref().map(Cow::Borrowed),
+    }
 }
 
 /// Tells a share's story.
@@ -218,57 +81,95 @@ pub(in crate::pipeline) fn tell(
     mail: &Judged,
     share: &AdmittedShare,
     record: Option<&Initiated>,
-    refused: Option<&'static str>,
+    refused: Option<Reason>,
 ) -> Story {
-    let not_scanned;
-    let (authentication, spam) = match mail.road() {
-        Road::Received(arrival) => (Some(&arrival.verdicts.authentication), &arrival.verdicts.spam),
-        Road::Submitted(_) => {
-            not_scanned = ScanOutcome::not_scanned();
-            (None, &not_scanned)
+    let decided = share.decided();
+    let (authentication, spam, submission) = match mail.road() {
+        Road::Received(arrival) => {
+            let verdicts = &arrival.verdicts;
+            (Some(&verdicts.authentication), Cow::Borrowed(&verdicts.spam), None)
+        }
+        Road::Submitted(outgoing) => {
+            (None, Cow::Owned(ScanOutcome::not_scanned()), Some(outgoing.trace_id))
         }
     };
-    let told = Told {
-        organization: &share.decided().organization().alias,
+    let dmarc = authentication.map(|found| &found.dmarc);
+    let organizational_domain = dmarc.and_then(|dmarc| {
+        let author = dmarc.domain.as_deref();
+        dmarc.organizational_domain().filter(|domain| Some(*domain) != author)
+    });
+    let told = ReceivedStory {
+        organization: Cow::Borrowed(&decided.organization().alias),
+        organization_id: Cow::Borrowed(decided.organization().id.as_str()),
         received_at: mail.received_at(),
         rule_version: mail.snapshot().version,
         size_bytes: mail.content().len(),
-        peer: mail.peer(),
-        reverse_path: mail.reverse_path(),
-        headers: mail.headers(),
-        authors: several(mail.headers()),
-        authentication,
+        peer: Cow::Borrowed(mail.peer()),
+        reverse_path: Cow::Borrowed(mail.reverse_path()),
+        parameters: Cow::Borrowed(mail.parameters()),
+        headers: Cow::Borrowed(mail.headers()),
+        authentication: authentication.map(Cow::Borrowed),
+        organizational_domain: organizational_domain.map(Cow::Borrowed),
         spam,
         sender_proof: mail.sender_proof(),
-        dmarc_applied: share.decided().dmarc(),
+        dmarc_applied: decided.dmarc(),
+        settings: received_under(mail, decided),
+        submitted_in: submission.filter(|_| decided.is_first()),
+        sent_on_from: decided.sent_on_from(),
         recipients: recipients(share),
-        deliveries: share
-            .deliveries()
-            .iter()
-            .filter(|_| refused.is_none())
-            .map(|delivery| ToldDelivery {
-                mailbox: &delivery.member().name,
-                folder: delivery.folder(),
-                expanded_from: delivery.expanded_from(),
-            })
-            .collect(),
+        deliveries: deliveries(share, refused),
         mailbox_rules: share.ruled().iter().flat_map(mailbox_rules).collect(),
         withheld: share.ruled().iter().filter_map(withheld).collect(),
-        sent_on: share
-            .sent_on()
-            .iter()
-            .map(|SentOn { from, to, trace_id, rule }| ToldSentOn {
-                from,
-                to,
-                trace: *trace_id,
-                rule: rule.as_ref(),
-            })
-            .collect(),
-        journaled_to: record.and_then(Initiated::to),
-        not_journaled: record.and_then(Initiated::problem),
+        sent_on: share.sent_on().iter().map(sent_on).collect(),
+        journaled_to: record.and_then(Initiated::to).map(Cow::Borrowed),
+        not_journaled: record.and_then(Initiated::problem).map(Cow::Borrowed),
         refused,
     };
-    story(share.decided().trace_id(), &told)
+    written(decided.trace_id(), &told, false)
+}
+
+fn received_under<'a>(mail: &'a Judged, decided: &DecidedShare) -> ReceivedUnder<'a> {
+    let settings = &mail.snapshot().settings;
+    let policy = mail.snapshot().policies.get(&decided.organization().id);
+    ReceivedUnder {
+        hostname: Cow::Borrowed(&settings.hostname),
+        dmarc_enforcement: policy.is_some_and(|policy| policy.dmarc_enforcement),
+        on_reject: policy.and_then(|policy| policy.on_reject).unwrap_or(settings.on_reject),
+        plus_addressing: decided.organization().plus_addressing,
+        group_members: settings.max_group_members,
+        expanded_recipients: settings.max_expanded_recipients,
+    }
+}
+
+/// The mailboxes that have it; none has what is refused.
+fn deliveries(share: &AdmittedShare, refused: Option<Reason>) -> Vec<ToldDelivery<'_>> {
+    let deliveries = share.deliveries().iter().filter(|_| refused.is_none());
+    let told = deliveries.map(|delivery| ToldDelivery {
+        mailbox: Cow::Borrowed(&delivery.member().name),
+        entity: Cow::Borrowed(&delivery.member().id),
+        folder: delivery.folder(),
+        expanded_from: delivery.expanded_from().map(Cow::Borrowed),
+    });
+    told.collect()
+}
+
+fn sent_on(onward: &SentOn) -> ToldSentOn<'_> {
+    ToldSentOn {
+        from: Cow::Borrowed(&onward.from),
+        entity: Cow::Borrowed(&onward.entity),
+        to: Cow::Borrowed(&onward.to),
+        trace: onward.trace_id,
+        rule: onward.rule.as_ref().map(Cow::Borrowed),
+    }
+}
+
+/// Whose address it is, if it is one person's.
+fn entity_of(addressee: &Addressee) -> Option<&EntityId> {
+    match (&*addressee.members, &*addressee.remote) {
+        ([member], []) => Some(&member.id),
+        ([], [remote]) => Some(&remote.id),
+        _ => None,
+    }
 }
 
 /// What was decided for each recipient, and whether that was the end of it.
@@ -289,17 +190,20 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
         if is_delivered && !ways.is_empty() {
             let members = members.iter().map(|member| &member.address);
             for from in members.chain(remote.iter().map(|remote| &remote.address)) {
-                sent_on_to.extend(ways.get(from).into_iter().flatten());
+                let to = ways.get(from).into_iter().flatten();
+                sent_on_to.extend(to.map(|to| Cow::Borrowed(*to)));
             }
         }
         let is_kept = members.iter().any(|member| kept.contains(&member.id));
         told.push(ToldRecipient {
-            address: &named.address,
+            address: Cow::Borrowed(&named.address),
+            entity: entity_of(recipient.addressee()).map(Cow::Borrowed),
+            parameters: Cow::Borrowed(&named.parameters),
             disposition,
-            basis: recipient.basis(),
+            basis: Cow::Borrowed(recipient.basis()),
             is_not_kept: !sent_on_to.is_empty() && !is_kept,
             sent_on_to,
-            passed_over: recipient.passed_over(),
+            passed_over: recipient.passed_over().map(Cow::Borrowed),
         });
     }
     told
@@ -307,14 +211,15 @@ fn recipients(share: &AdmittedShare) -> Vec<ToldRecipient<'_>> {
 
 fn mailbox_rules(ruled: &Ruled) -> impl Iterator<Item = ToldMailboxRule<'_>> {
     ruled.applied.iter().map(|rule| ToldMailboxRule {
-        mailbox: &ruled.mailbox,
-        rule: &rule.name,
-        action: rule.action.as_str(),
+        mailbox: Cow::Borrowed(&ruled.mailbox),
+        rule: Cow::Borrowed(&rule.name),
+        action: (&rule.action).into(),
         target_folder: rule.action.target_folder(),
-        target_recipient: rule.action.target_recipient(),
+        target_recipient: rule.action.target_recipient().map(Cow::Borrowed),
     })
 }
 
 fn withheld(ruled: &Ruled) -> Option<ToldWithheld<'_>> {
-    Some(ToldWithheld { mailbox: &ruled.mailbox, reason: ruled.withheld? })
+    let mailbox = Cow::Borrowed(&ruled.mailbox);
+    Some(ToldWithheld { mailbox, reason: ruled.withheld? })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::mail::Address;
+use crate::pipeline::record::story::written;
 use crate::queue::Settlement;
 use crate::smtp::client::{Failure, Receipt, Stage};
 use crate::store::{Purpose, QueueId, Story};
@@ -16,7 +17,7 @@ const MAX_WORDS: usize = 300;
 
 /// What one attempt came to, in the story of its message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TransportStory {
     /// Which entry of the queue was tried; its id says in which record the message stands.
     pub entry: QueueId,
@@ -26,7 +27,7 @@ pub struct TransportStory {
 
 /// What came of it for recipients who have the same outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TransportOutcome {
     /// When.
     pub at: Timestamp,
@@ -113,11 +114,9 @@ pub(in crate::pipeline) fn story(settlement: &Settlement) -> Option<Story> {
         return None;
     }
     let story = TransportStory { entry: mail.id, transport: outcomes.whole() };
-    let told = serde_json::value::to_raw_value(&story)
-        .expect("it has only strings, numbers, lists and structs, which all serialize");
     // Events tell only what becomes of users' messages.
     let is_listed = mail.entry.purpose != Purpose::Message;
-    Some(Story { trace_id: mail.trace_id, told, is_listed })
+    Some(written(mail.trace_id, &story, is_listed))
 }
 
 /// Outcomes whose recipients are beside them as yet.

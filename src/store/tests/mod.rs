@@ -125,7 +125,8 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
 }
 
 fn story(trace_id: TraceId, told: &serde_json::Value) -> Story {
-    Story { trace_id, told: raw(told), is_listed: false }
+    let (kind, version) = (StoryKind::Received, 1);
+    Story { trace_id, kind, version, told: raw(told), is_listed: false }
 }
 
 fn raw(value: &serde_json::Value) -> Box<serde_json::value::RawValue> {
