@@ -453,7 +453,7 @@ fn policy(config: &OrganizationConfig, daemon: &pipeline::Settings) -> Policy {
             .collect(),
         mailbox_rules: Arc::clone(&config.mailbox_rules),
         blocked_attachments: Arc::clone(&config.blocked_attachments),
-        recipient_quotas: config.quotas.or(daemon.recipient_quotas),
+        recipient_quotas: daemon.recipient_quotas.unless(config.quotas),
         journaling: config.journaling.clone(),
         dmarc_enforcement: config.dmarc_enforcement,
         on_reject: config.on_reject,

@@ -30,6 +30,8 @@ pub mod journal;
 pub mod queue;
 pub mod rules;
 
+pub mod organization;
+
 pub mod pipeline;
 
 pub mod config;

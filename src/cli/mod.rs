@@ -13,6 +13,7 @@ mod harmless;
 mod init;
 mod log;
 mod mailbox;
+mod org;
 mod output;
 mod owner;
 mod queue;
@@ -60,6 +61,9 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Check the configuration and organization files, and print every problem
     CheckConfig(check_config::CheckConfigArguments),
+    /// Organizations: what their files say
+    #[command(subcommand)]
+    Org(org::OrgCommand),
     /// Email flow rules
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -142,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
+        Command::Org(command) => org::run(&command),
         Command::Rules(command) => rules::run(&command),
         Command::Domain(command) => domain::run(&command),
         Command::Events(command) => events::run(&command),

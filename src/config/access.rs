@@ -1,6 +1,6 @@
 //! `[[access_rule]]` of an organization.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,10 +9,13 @@ use ipnet::IpNet;
 
 use super::endpoint::Network;
 use super::hints;
+use super::permissions::Names;
 use super::reader::Section;
 use crate::directory::{
     AccessEffect, AccessProtocol, AccessRule, AccessRules, UnknownProtocol, User,
 };
+use crate::id::EntityId;
+use crate::organization::AccessSaid;
 
 /// What the API has for rules (`contracts.md` §5.3): how many an organization has, of how many
 /// address ranges and users, and how long their names and descriptions are.
@@ -22,9 +25,43 @@ const MAX_USERS: usize = 10;
 const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION: usize = 255;
 
+/// An organization's access control rules.
+#[derive(Debug)]
+pub(super) struct AccessRead {
+    pub(super) rules: AccessRules,
+    /// The same as they are said, with ids in place of names.
+    pub(super) said: Vec<AccessSaid>,
+}
+
+impl AccessRead {
+    fn new(rules: AccessRules, descriptions: Vec<Option<Box<str>>>, known: &Names) -> Self {
+        let descriptions = descriptions.into_iter().chain(std::iter::repeat(None));
+        let said = rules.rules().iter().zip(descriptions);
+        let said = said.map(|(rule, description)| said_of(rule, description, known)).collect();
+        Self { rules, said }
+    }
+}
+
+fn said_of(rule: &AccessRule, description: Option<Box<str>>, known: &Names) -> AccessSaid {
+    let ids = |users: &[Arc<str>]| -> BTreeSet<EntityId> {
+        users.iter().filter_map(|name| Some(known.get(name)?.id.clone())).collect()
+    };
+    AccessSaid {
+        name: Arc::clone(&rule.name),
+        effect: rule.effect,
+        description,
+        protocols: rule.protocols.iter().copied().collect(),
+        not_protocols: rule.not_protocols.iter().copied().collect(),
+        ip_ranges: rule.ip_ranges.iter().copied().collect(),
+        not_ip_ranges: rule.not_ip_ranges.iter().copied().collect(),
+        users: ids(&rule.users),
+        not_users: ids(&rule.not_users),
+    }
+}
+
 /// The organization's rules. Without any there is the one that allows all, unless the file says
 /// `access_rules = []`: then there is none, and nobody gets in (guide 4517).
-pub(super) fn access_rules(root: &Section<'_>, users: &[User]) -> AccessRules {
+pub(super) fn access_rules(root: &Section<'_>, users: &[User], known: &Names) -> AccessRead {
     let sections = root.sections("access_rule");
     let none: Option<Vec<(Nothing, _)>> = root.list("access_rules");
     if none.is_some() && !sections.is_empty() {
@@ -36,12 +73,13 @@ pub(super) fn access_rules(root: &Section<'_>, users: &[User]) -> AccessRules {
     }
     let mut names = HashMap::new();
     let users = Users { root, read: users };
-    let rules: Vec<_> =
-        sections.iter().filter_map(|section| rule(section, &users, &mut names)).collect();
-    match (sections.is_empty(), none) {
+    let read = sections.iter().filter_map(|section| rule(section, &users, &mut names));
+    let read: (Vec<_>, Vec<_>) = read.unzip();
+    let rules = match (sections.is_empty(), none) {
         (true, None) => AccessRules::default(),
-        _ => AccessRules::new(rules),
-    }
+        _ => AccessRules::new(read.0),
+    };
+    AccessRead::new(rules, read.1, known)
 }
 
 /// What the list that must be empty holds.
@@ -74,11 +112,11 @@ fn rule(
     section: &Section<'_>,
     users: &Users<'_>,
     names: &mut HashMap<Arc<str>, String>,
-) -> Option<AccessRule> {
+) -> Option<(AccessRule, Option<Box<str>>)> {
     let name = section.text("name");
     let effects = [AccessEffect::Allow, AccessEffect::Deny].map(|effect| (effect.as_str(), effect));
     let effect = section.word("effect", &effects);
-    check_description(section);
+    let description = description(section);
     let rule = AccessRule {
         name: name.clone().unwrap_or_default().into(),
         effect: effect.unwrap_or(AccessEffect::Deny),
@@ -92,7 +130,7 @@ fn rule(
     section.finish();
     let (name, effect) = (section.required("name", name), section.required("effect", effect));
     check_name(section, &name?, names);
-    effect.map(|_| rule)
+    effect.map(|_| (rule, description))
 }
 
 fn check_name(section: &Section<'_>, name: &str, names: &mut HashMap<Arc<str>, String>) {
@@ -107,12 +145,13 @@ fn check_name(section: &Section<'_>, name: &str, names: &mut HashMap<Arc<str>, S
 }
 
 /// For people alone; a rule is known by its name.
-fn check_description(section: &Section<'_>) {
-    let description = section.text("description").unwrap_or_default();
+fn description(section: &Section<'_>) -> Option<Box<str>> {
+    let description = section.text("description")?;
     let length = description.chars().count();
     if length > MAX_DESCRIPTION || !description.chars().all(|c| matches!(c, ' '..='\u{ff}')) {
         section.problem("description", "is not at most 255 characters of Latin-1");
     }
+    Some(description.into())
 }
 
 /// A protocol, with an error that says which may be meant.

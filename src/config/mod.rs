@@ -32,6 +32,7 @@ pub use reader::Problem;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::directory::{AccessRules, Directory, IndexedOrganization, Organization};
 use crate::mail::{Domain, Gateway};
+use crate::organization::{OnReject, OwnQuotas, State};
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::store::{Register, StoreError};
@@ -168,6 +169,8 @@ pub struct OrganizationConfig {
     indexed: Arc<IndexedOrganization>,
     /// What it consists of.
     pub organization: Arc<Organization>,
+    /// What its file says, with ids in place of names and nothing left out.
+    pub state: Arc<State>,
     /// Its inbound rules.
     pub rules: Arc<RuleSet<InboundAction>>,
     /// Its outbound rules; the gateways that they name are there.
@@ -177,7 +180,7 @@ pub struct OrganizationConfig {
     /// The extensions of files that its users may not send.
     pub blocked_attachments: Arc<pipeline::Extensions>,
     /// Its own answers to how many recipients outside a day may have.
-    pub quotas: pipeline::OwnQuotas,
+    pub quotas: OwnQuotas,
     /// Mailbox rules, by user name; who has none is not there.
     pub mailbox_rules: Arc<HashMap<Arc<str>, Arc<MailboxRules>>>,
     /// Its journaling.
@@ -185,7 +188,7 @@ pub struct OrganizationConfig {
     /// Whether DMARC policies are enforced.
     pub dmarc_enforcement: bool,
     /// Its own answer to `p=reject`.
-    pub on_reject: Option<pipeline::OnReject>,
+    pub on_reject: Option<OnReject>,
     /// Who may log in, over what and from where.
     pub access: Arc<AccessRules>,
     /// What becomes of messages that have been in a folder for long.

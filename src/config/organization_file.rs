@@ -1,28 +1,35 @@
 //! An organization's file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem::take;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::OrganizationConfig;
-use super::access::access_rules;
+use super::access::{AccessRead, access_rules};
 use super::flow_rules::FlowRules;
 use super::mailbox_rules::{self, MailboxRulesByUser};
+use super::outbound::{self, Gateways};
 use super::permissions::{self, Named, Names};
 use super::reader::{Reader, Section, read_file};
 use super::stamp::Stamps;
 use super::tree::{Node, Place};
 use super::warnings::{self, Reach};
 use super::who::{self, Identities};
-use super::{flow_rules, hints, outbound};
+use super::{flow_rules, hints};
 use crate::directory::{
-    Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, QUOTA_MB,
-    ResolveError, Resource, ResourceKind, User,
+    Directory, EntityState, Group, IndexedOrganization, Organization, OrganizationId, Permission,
+    QUOTA_MB, ResolveError, Resource, ResourceKind, User,
 };
 use crate::id::{EntityId, EntityKind};
 use crate::journal;
 use crate::mail::{Address, Domain};
-use crate::pipeline::OnReject;
+use crate::organization::{
+    self, Entity, FolderAction, FolderRule, JournalingSaid, MailDomain, MailSettings, OnReject,
+    State,
+};
+use crate::pipeline::Extensions;
+use crate::rules::mailbox::MailboxRules;
 use crate::store::{Folder, FolderRetention, Register, RetentionAction};
 
 /// The longest name of a user, resource or group (the API's `UserName`), in characters.
@@ -33,11 +40,6 @@ const MAX_ALIASES: usize = 100;
 const MAX_DOMAINS: usize = 1000;
 /// Days that retention may keep a message (the API's `RetentionPeriod`).
 const RETENTION_DAYS: std::ops::RangeInclusive<u64> = 1..=730;
-const RETENTION_ACTIONS: [(&str, Option<RetentionAction>); 3] = [
-    ("NONE", None),
-    ("DELETE", Some(RetentionAction::Delete)),
-    ("PERMANENTLY_DELETE", Some(RetentionAction::PermanentlyDelete)),
-];
 /// The local-part of the address from which journal records come (guide 7298).
 const JOURNALING_SENDER: &str = "amazonjournaling";
 
@@ -119,53 +121,115 @@ pub(super) fn organization(
     let claimed = Claimed::read(&root, around.register);
     claims.add(&claimed.claims, reader);
     let identities = Identities::new(claimed.id.as_ref(), around.register);
-    let members = Members::read(&root, claimed.domains.as_deref(), identities);
-    let plus_addressing = root.bool("plus_addressing").unwrap_or(false);
-    let permissions = permissions::read(&root, &members.names);
-    let gateways = outbound::gateways(&root, path, &mut stamps);
-    let rules = flow_rules::read(&root, &gateways.names);
-    let blocked_attachments = outbound::blocked_attachments(&root);
-    let quotas = outbound::own_quotas(&root);
-    let dmarc_enforcement = root.bool("dmarc_enforcement").unwrap_or(true);
-    let on_reject = on_reject(&root, "dmarc_on_reject");
-    let access = Arc::new(access_rules(&root, &members.users));
-    let removes_users = root.number("removes_users", 1..=u64::MAX >> 1);
-    let retention = claimed.id.as_ref().map_or_else(Vec::new, |id| retention(&root, id));
+    let mut members = Members::read(&root, claimed.domains.as_deref(), identities);
+    let policies = Policies::read(&root, path, &mut stamps, &members);
     root.finish();
     let organization = Arc::new(Organization {
         id: claimed.id?,
         alias: claimed.alias?,
-        plus_addressing,
-        postmaster: members.postmaster?,
-        reserved: members.reserved?,
+        plus_addressing: policies.mail.plus_addressing,
+        postmaster: members.postmaster.clone()?,
+        reserved: members.reserved.clone()?,
         domains: claimed.domains?,
-        users: members.users,
-        groups: members.groups,
-        resources: members.resources,
-        permissions,
+        users: take(&mut members.users),
+        groups: take(&mut members.groups),
+        resources: take(&mut members.resources),
+        permissions: policies.permissions.clone(),
     });
     let indexed = index(&root, &organization, reader)?;
     let journaling = members.journaling.as_ref();
-    check_targets(&root, &indexed, journaling, &members.mailbox_rules, (&rules, around.hostname));
+    let flow_rules = (&policies.rules, around.hostname);
+    check_targets(&root, &indexed, journaling, &members.mailbox_rules, flow_rules);
     Some(OrganizationConfig {
         file: path.into(),
         stamps,
         claims: claimed.claims,
+        state: Arc::new(state(path, &organization, &mut members, &policies)),
         indexed,
+        retention: folder_retention(&policies.retention, &organization.id),
         organization,
-        rules: Arc::new(rules.inbound),
-        outbound: Arc::new(rules.outbound),
-        gateways: gateways.read,
-        blocked_attachments,
-        quotas,
+        rules: Arc::new(policies.rules.inbound),
+        outbound: Arc::new(policies.rules.outbound),
+        gateways: policies.gateways.read,
+        blocked_attachments: Arc::new(extensions(&policies.mail)),
+        quotas: policies.mail.quotas,
         mailbox_rules: Arc::new(members.mailbox_rules),
         journaling: members.journaling,
-        dmarc_enforcement,
-        on_reject,
-        access,
-        retention,
-        removes_users,
+        dmarc_enforcement: policies.mail.dmarc_enforcement,
+        on_reject: policies.mail.on_reject,
+        access: Arc::new(policies.access.rules),
+        removes_users: policies.removes_users,
     })
+}
+
+/// The extensions of files that are not sent: the guide's, where nothing is said.
+fn extensions(mail: &MailSettings) -> Extensions {
+    let said = mail.blocked_attachments.as_ref();
+    said.map_or_else(Extensions::default, |blocked| blocked.0.iter().cloned().collect())
+}
+
+/// All that the file says, whole and by id. It is made of the same reading as what is compiled, so the
+/// two cannot mean different people.
+fn state(
+    path: &Path,
+    organization: &Organization,
+    members: &mut Members,
+    policies: &Policies,
+) -> State {
+    let domain = |name: &Domain| MailDomain { name: name.clone() };
+    let mut domains: Vec<_> = organization.domains.iter().map(domain).collect();
+    if let [_, others @ ..] = &mut *domains {
+        others.sort_unstable();
+    }
+    State {
+        id: organization.id.clone(),
+        alias: organization.alias.as_str().into(),
+        domains,
+        entities: take(&mut members.said),
+        mailbox_rules: take(&mut members.said_rules),
+        postmaster: members.names.get(&organization.postmaster).map(|named| named.id.clone()),
+        permissions: permissions::by_id(&policies.permissions, &members.names),
+        inbound_rules: policies.rules.inbound.rules().to_vec(),
+        outbound_rules: policies.rules.outbound.rules().to_vec(),
+        gateways: policies.gateways.said.clone(),
+        access: policies.access.said.clone(),
+        retention: policies.retention.clone(),
+        journaling: members.said_journaling.clone(),
+        mail: policies.mail.clone(),
+        managed: Some(outbound::whole_path(path)),
+    }
+}
+
+/// What is done with an organization's mail, and who may do what.
+struct Policies {
+    permissions: Vec<Permission>,
+    gateways: Gateways,
+    rules: FlowRules,
+    access: AccessRead,
+    retention: BTreeMap<Folder, FolderRule>,
+    mail: MailSettings,
+    removes_users: Option<u64>,
+}
+
+impl Policies {
+    fn read(root: &Section<'_>, path: &Path, stamps: &mut Stamps, members: &Members) -> Self {
+        let gateways = outbound::gateways(root, path, stamps);
+        Self {
+            permissions: permissions::read(root, &members.names),
+            rules: flow_rules::read(root, &gateways.names),
+            gateways,
+            access: access_rules(root, &members.users, &members.names),
+            retention: retention(root),
+            mail: MailSettings {
+                plus_addressing: root.bool("plus_addressing").unwrap_or(false),
+                dmarc_enforcement: root.bool("dmarc_enforcement").unwrap_or(true),
+                on_reject: on_reject(root, "dmarc_on_reject"),
+                quotas: outbound::own_quotas(root),
+                blocked_attachments: outbound::blocked_attachments(root),
+            },
+            removes_users: root.number("removes_users", 1..=u64::MAX >> 1),
+        }
+    }
 }
 
 /// What is the organization's own among all; each is `None` if the file does not say it in a way
@@ -199,23 +263,39 @@ struct Members {
     journaling: Option<journal::Settings>,
     reserved: Option<Address>,
     mailbox_rules: MailboxRulesByUser,
+    /// The same people as they are said.
+    said: organization::Entities,
+    said_rules: BTreeMap<EntityId, Arc<MailboxRules>>,
+    said_journaling: Option<JournalingSaid>,
 }
 
 impl Members {
     fn read(root: &Section<'_>, domains: Option<&[Domain]>, identities: Identities<'_>) -> Self {
         let mut entities = Entities::new(root, domains, identities);
         let users = root.sections("user");
-        let user = |user| entities.user(user, EntityKind::User);
-        let users: Vec<_> = users.iter().filter_map(user).collect();
+        let users: Vec<_> = users.iter().filter_map(|section| entities.person(section)).collect();
         let resources = root.sections("resource");
         let resources = resources.iter().filter_map(|section| entities.resource(section)).collect();
         let groups = entities.groups();
         let postmaster = entities.postmaster(&users);
-        let journaling = journaling(root, domains);
+        let said_journaling = journaling(root);
+        let journaling = journaling_of(said_journaling.as_ref(), domains);
         let reserved = reserved(journaling.as_ref(), domains);
         reserved.iter().for_each(|reserved| entities.check_reserved(reserved));
-        let Entities { names, mailbox_rules, .. } = entities;
-        Self { users, resources, groups, names, postmaster, journaling, reserved, mailbox_rules }
+        let Entities { names, mailbox_rules, said, said_rules, .. } = entities;
+        Self {
+            users,
+            resources,
+            groups,
+            names,
+            postmaster,
+            journaling,
+            reserved,
+            mailbox_rules,
+            said,
+            said_rules,
+            said_journaling,
+        }
     }
 }
 
@@ -345,6 +425,9 @@ struct Entities<'a> {
     addresses: HashMap<String, String>,
     mailbox_rules: MailboxRulesByUser,
     identities: Identities<'a>,
+    /// Those who could be read, as they are said.
+    said: organization::Entities,
+    said_rules: BTreeMap<EntityId, Arc<MailboxRules>>,
 }
 
 struct Identity {
@@ -360,8 +443,16 @@ impl<'a> Entities<'a> {
         domains: Option<&'a [Domain]>,
         identities: Identities<'a>,
     ) -> Self {
-        let (names, addresses) = (HashMap::new(), HashMap::new());
-        Self { root, domains, names, addresses, mailbox_rules: HashMap::new(), identities }
+        Self {
+            root,
+            domains,
+            names: HashMap::new(),
+            addresses: HashMap::new(),
+            mailbox_rules: HashMap::new(),
+            identities,
+            said: organization::Entities::default(),
+            said_rules: BTreeMap::new(),
+        }
     }
 
     /// Id, name, email and aliases, which users, resources and groups have alike.
@@ -391,8 +482,8 @@ impl<'a> Entities<'a> {
             return None;
         }
         let is_group = kind == EntityKind::Group;
-        self.names.insert(Arc::clone(&name), Named { is_group, place });
         let id = self.identities.of(section, kind, &name);
+        self.names.insert(Arc::clone(&name), Named { id: id.clone(), is_group, place });
         email.iter().for_each(|email| self.claim(section, "email", email));
         aliases.iter().for_each(|alias| self.claim(section, "aliases", alias));
         Some(Identity { id, name, email: email?, aliases })
@@ -421,7 +512,18 @@ impl<'a> Entities<'a> {
         }
     }
 
-    fn user(&mut self, section: &Section<'_>, kind: EntityKind) -> Option<User> {
+    fn person(&mut self, section: &Section<'_>) -> Option<User> {
+        let (user, said) = self.user(section, EntityKind::User)?;
+        self.said.insert(user.id.clone(), Arc::new(Entity::User(said)));
+        Some(user)
+    }
+
+    /// A user or the mailbox of a resource, and the same as it is said.
+    fn user(
+        &mut self,
+        section: &Section<'_>,
+        kind: EntityKind,
+    ) -> Option<(User, organization::User)> {
         let identity = self.identity(section, kind);
         let enabled = section.bool("enabled").unwrap_or(true);
         let remote: Option<Address> = section.parsed("remote");
@@ -434,21 +536,36 @@ impl<'a> Entities<'a> {
         let Identity { id, name, email, aliases } = identity?;
         mailbox_rules::check(section, &rules, &email, &aliases, remote.as_ref());
         if !rules.rules().is_empty() {
-            self.mailbox_rules.insert(Arc::clone(&name), Arc::new(rules));
+            let rules = Arc::new(rules);
+            self.said_rules.insert(id.clone(), Arc::clone(&rules));
+            self.mailbox_rules.insert(Arc::clone(&name), rules);
         }
+        let said = organization::User {
+            name: Arc::clone(&name),
+            email: Some(email.clone()),
+            aliases: sorted(&aliases),
+            enabled,
+            remote: remote.clone(),
+            quota_mb,
+        };
         let state = match (enabled, remote) {
             (false, _) => EntityState::Disabled,
             (true, Some(elsewhere)) => EntityState::Remote(elsewhere),
             (true, None) => EntityState::Enabled,
         };
-        Some(User { id, name, email, aliases, state, quota_mb })
+        Some((User { id, name, email, aliases, state, quota_mb }, said))
     }
 
     fn resource(&mut self, section: &Section<'_>) -> Option<Resource> {
         let kinds = [("room", ResourceKind::Room), ("equipment", ResourceKind::Equipment)];
         let kind = section.word("kind", &kinds);
-        let mailbox = self.user(section, EntityKind::Resource);
-        Some(Resource { mailbox: mailbox?, kind: section.required("kind", kind)? })
+        let read = self.user(section, EntityKind::Resource);
+        let kind = section.required("kind", kind);
+        let (mailbox, said) = read?;
+        let kind = kind?;
+        let said = Entity::Resource(organization::Resource { mailbox: said, kind });
+        self.said.insert(mailbox.id.clone(), Arc::new(said));
+        Some(Resource { mailbox, kind })
     }
 
     fn group(&mut self, section: &Section<'_>) -> Option<Group> {
@@ -466,19 +583,30 @@ impl<'a> Entities<'a> {
     fn groups(&mut self) -> Vec<Group> {
         let sections = self.root.sections("group");
         let read: Vec<_> = sections.iter().map(|section| (section, self.group(section))).collect();
-        let known = read.into_iter().filter_map(|(section, group)| Some((section, group?)));
-        known
-            .map(|(section, group)| {
-                for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
-                    let meant = hints::member(member, self.names.keys().map(|name| &**name));
-                    section.problem(
-                        "members",
-                        format!("there is no user, resource or group \"{member}\"{meant}"),
-                    );
-                }
-                group
-            })
-            .collect()
+        let mut groups = Vec::new();
+        for (section, group) in read {
+            let Some(group) = group else { continue };
+            for member in group.members.iter().filter(|name| !self.names.contains_key(*name)) {
+                let meant = hints::member(member, self.names.keys().map(|name| &**name));
+                section.problem(
+                    "members",
+                    format!("there is no user, resource or group \"{member}\"{meant}"),
+                );
+            }
+            let members = group.members.iter();
+            let said = organization::Group {
+                name: Arc::clone(&group.name),
+                email: Some(group.email.clone()),
+                aliases: sorted(&group.aliases),
+                enabled: group.is_enabled,
+                members: members
+                    .filter_map(|name| Some(self.names.get(name)?.id.clone()))
+                    .collect(),
+            };
+            self.said.insert(group.id.clone(), Arc::new(Entity::Group(said)));
+            groups.push(group);
+        }
+        groups
     }
 
     /// RFC 5321 §4.5.1: mail for postmaster is always taken, so somebody gets it.
@@ -530,7 +658,7 @@ fn journaling_sender(default_domain: &Domain) -> Option<Address> {
     Address::from_parts(JOURNALING_SENDER, default_domain.as_str()).ok()
 }
 
-fn journaling(root: &Section<'_>, domains: Option<&[Domain]>) -> Option<journal::Settings> {
+fn journaling(root: &Section<'_>) -> Option<JournalingSaid> {
     let section = root.section("journaling");
     let journaling_address = section.parsed("journaling_address");
     let report_address = section.parsed("report_address");
@@ -543,38 +671,77 @@ fn journaling(root: &Section<'_>, domains: Option<&[Domain]>) -> Option<journal:
         section.required("journaling_address", journaling_address),
         section.required("report_address", report_address),
     );
-    Some(journal::Settings {
+    Some(JournalingSaid {
         journaling_address: journaling_address?,
         report_address: report_address?,
+        sender_address,
+    })
+}
+
+fn journaling_of(
+    said: Option<&JournalingSaid>,
+    domains: Option<&[Domain]>,
+) -> Option<journal::Settings> {
+    let JournalingSaid { journaling_address, report_address, sender_address } = said?.clone();
+    Some(journal::Settings {
+        journaling_address,
+        report_address,
         sender_address: sender_address.or_else(|| journaling_sender(domains?.first()?))?,
     })
 }
 
 /// Mailbox retention, at most one entry for each folder (guide 4614–4633). `NONE`, as the API
 /// has it, keeps a folder's messages.
-fn retention(root: &Section<'_>, id: &OrganizationId) -> Vec<FolderRetention> {
+fn retention(root: &Section<'_>) -> BTreeMap<Folder, FolderRule> {
     let mut taken = HashMap::new();
     let read = |section: &Section<'_>| {
         let folder = section.word("folder", &Folder::ALL.map(|folder| (folder.as_str(), folder)));
-        let action = section.word("action", &RETENTION_ACTIONS);
+        let actions = FolderAction::ALL.map(|action| (action.as_str(), action));
+        let action = section.word("action", &actions);
         let period = section.number("period_days", RETENTION_DAYS);
         section.finish();
         let (folder, action) =
             (section.required("folder", folder), section.required("action", action));
         let period = match action {
-            Some(None) => period,
+            Some(FolderAction::None) => period,
             _ => section.required("period_days", period),
         };
         let (folder, action) = (folder?, action?);
         if let Some(first) = taken.insert(folder, section.place_of("folder")) {
             section.problem("folder", format!("{folder} has its retention already, at {first}"));
         }
-        let action = action?;
-        if (folder, action) == (Folder::DeletedItems, RetentionAction::Delete) {
+        if (folder, action) == (Folder::DeletedItems, FolderAction::Delete) {
             section.problem("action", "what is in DELETED_ITEMS can only be PERMANENTLY_DELETE");
         }
-        let period_days = u16::try_from(period?).ok()?;
-        Some(FolderRetention { organization: id.as_str().into(), folder, action, period_days })
+        let period_days = period.and_then(|days| u16::try_from(days).ok());
+        Some((folder, FolderRule { action, period_days }))
     };
     root.sections("retention").iter().filter_map(read).collect()
+}
+
+/// What the store does of it; folders that keep their messages are not among it.
+fn folder_retention(
+    said: &BTreeMap<Folder, FolderRule>,
+    organization: &OrganizationId,
+) -> Vec<FolderRetention> {
+    let mut retention = Vec::new();
+    for (folder, FolderRule { action, period_days }) in said {
+        let action = match action {
+            FolderAction::None => continue,
+            FolderAction::Delete => RetentionAction::Delete,
+            FolderAction::PermanentlyDelete => RetentionAction::PermanentlyDelete,
+        };
+        // One without a period is a problem that has been told.
+        let Some(period_days) = *period_days else { continue };
+        let (organization, folder) = (organization.as_str().into(), *folder);
+        retention.push(FolderRetention { organization, folder, action, period_days });
+    }
+    retention
+}
+
+/// Addresses whose order means nothing.
+fn sorted(addresses: &[Address]) -> Vec<Address> {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    sorted
 }

@@ -1,7 +1,7 @@
 //! What an organization's file and the main file say of mail that users send: SMTP gateways,
 //! attachments that are not sent, and quotas.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,10 @@ use super::tree::Place;
 use super::warnings;
 use crate::files::open_regular;
 use crate::mail::{Gateway, GatewayHost, GatewayLogin, Secret};
-use crate::pipeline::Extension;
-use crate::pipeline::{Extensions, OwnQuotas, RecipientQuotas};
+use crate::organization::{
+    Authorities, Blocked, Extension, GatewaySaid, LoginSaid, OwnQuotas, SecretAt,
+};
+use crate::pipeline::RecipientQuotas;
 use crate::smtp;
 
 /// The longest password, in octets; RFC 4616 §2 asks for 255.
@@ -31,6 +33,8 @@ const QUOTA: RangeInclusive<u64> = 0..=1_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
     pub(super) read: Vec<Arc<Gateway>>,
+    /// The same as they are said: without what stands in other files, but with where it stands.
+    pub(super) said: BTreeMap<Arc<str>, GatewaySaid>,
     /// The names, also of those with a problem.
     pub(super) names: HashSet<String>,
 }
@@ -39,6 +43,7 @@ pub(super) struct Gateways {
 pub(super) fn gateways(root: &Section<'_>, path: &Path, stamps: &mut Stamps) -> Gateways {
     let mut taken: HashMap<String, String> = HashMap::new();
     let mut read = Vec::new();
+    let mut said = BTreeMap::new();
     for section in root.sections("smtp_gateway") {
         let name = section.text("name");
         if let Some(name) = section.required("name", name.as_ref()) {
@@ -47,9 +52,33 @@ pub(super) fn gateways(root: &Section<'_>, path: &Path, stamps: &mut Stamps) -> 
             }
             taken.entry(name.clone()).or_insert_with(|| section.place_of("name"));
         }
-        read.extend(gateway(&section, name, path, stamps).map(Arc::new));
+        if let Some(gateway) = gateway(&section, name, path, stamps) {
+            said.insert(Arc::clone(&gateway.name), said_of(&gateway, &section, path));
+            read.push(Arc::new(gateway));
+        }
     }
-    Gateways { read, names: taken.into_keys().collect() }
+    Gateways { read, said, names: taken.into_keys().collect() }
+}
+
+fn said_of(gateway: &Gateway, section: &Section<'_>, path: &Path) -> GatewaySaid {
+    let named = |key| section.text(key).map(|file| whole_path(&relative_to(path, file)));
+    let login = gateway.login.as_ref().zip(named("password_file"));
+    GatewaySaid {
+        host: gateway.host.clone(),
+        port: gateway.port,
+        implicit_tls: gateway.implicit_tls,
+        login: login.map(|(login, file)| LoginSaid {
+            user_name: login.user_name.clone(),
+            password: SecretAt::File(file),
+        }),
+        authorities: named("ca_file").map(Authorities::File),
+    }
+}
+
+/// A path that says the same from wherever it is read.
+pub(super) fn whole_path(path: &Path) -> PathBuf {
+    // It fails where there is no working folder any more, and then no file was read either.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn gateway(
@@ -164,11 +193,10 @@ fn small_file(file: &Path, max: u64) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// The extensions that are not sent: those that the organization lists, or else the guide's.
-pub(super) fn blocked_attachments(root: &Section<'_>) -> Arc<Extensions> {
-    let listed: Option<Vec<(Extension, Place)>> = root.list("blocked_attachments");
-    let listed = listed.map(|listed| listed.into_iter().map(|(extension, _)| extension).collect());
-    Arc::new(listed.unwrap_or_default())
+/// The extensions that the organization says are not sent; if it says nothing, they are the guide's.
+pub(super) fn blocked_attachments(root: &Section<'_>) -> Option<Blocked> {
+    let listed: Vec<(Extension, Place)> = root.list("blocked_attachments")?;
+    Some(Blocked(listed.into_iter().map(|(extension, _)| extension).collect()))
 }
 
 /// The daemon's quotas.
@@ -180,7 +208,7 @@ pub(super) fn quotas(root: &Section<'_>) -> RecipientQuotas {
         inside_per_user: section.number("inside_recipients_per_user_per_day", QUOTA),
     };
     section.finish();
-    own.or(RecipientQuotas::default())
+    RecipientQuotas::default().unless(own)
 }
 
 /// An organization's own quotas.

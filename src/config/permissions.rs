@@ -1,14 +1,17 @@
 //! Mailbox permissions, from an organization's file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::reader::Section;
 use crate::directory::Permission;
+use crate::id::EntityId;
+use crate::organization::Rights;
 
-/// What has a name: whether it is a group, and the place of its `name` key.
+/// What has a name: who it is, whether it is a group, and the place of its `name` key.
 #[derive(Debug)]
 pub(super) struct Named {
+    pub(super) id: EntityId,
     pub(super) is_group: bool,
     pub(super) place: String,
 }
@@ -33,6 +36,22 @@ pub(super) fn read(root: &Section<'_>, names: &Names) -> Vec<Permission> {
         permissions.push(permission);
     }
     permissions
+}
+
+/// The same by id.
+pub(super) fn by_id(
+    permissions: &[Permission],
+    names: &Names,
+) -> BTreeMap<EntityId, BTreeMap<EntityId, Rights>> {
+    let mut by_owner: BTreeMap<EntityId, BTreeMap<EntityId, Rights>> = BTreeMap::new();
+    for permission in permissions {
+        let Some(owner) = names.get(&permission.owner) else { continue };
+        let Some(grantee) = names.get(&permission.grantee) else { continue };
+        let Permission { full_access, send_as, send_on_behalf, .. } = *permission;
+        let granted = by_owner.entry(owner.id.clone()).or_default();
+        granted.insert(grantee.id.clone(), Rights { full_access, send_as, send_on_behalf });
+    }
+    by_owner
 }
 
 fn permission(section: &Section<'_>, names: &Names) -> Option<Permission> {

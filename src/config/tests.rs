@@ -1,6 +1,7 @@
 mod access;
 mod meant;
 mod outbound;
+mod state;
 mod who;
 
 use std::fs;
@@ -438,7 +439,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(configuration.limits.recipients, 7);
     assert_eq!(configuration.limits.failed_logins_per_network, 8);
     assert_eq!(configuration.pipeline.hostname, "other.example.test");
-    assert_eq!(configuration.pipeline.on_reject, pipeline::OnReject::Drop);
+    assert_eq!(configuration.pipeline.on_reject, OnReject::Drop);
     assert_eq!(
         scratch.problems(&[("MAILWEIR__LIMITS__RECIPIENTS", "x"), ("MAILWEIR__NO__SUCH", "1")]),
         [
@@ -728,8 +729,9 @@ fn retention_is_read_and_checked() {
     let scratch = Scratch::new(MAIN, &format!("{ORGANIZATION}{}", good.concat()));
     let read = &load(&scratch.main(), []).expect("loads").organizations[0].retention;
     assert_eq!(read.len(), 2, "NONE keeps everything");
-    assert_eq!((read[0].folder, read[0].period_days), (store::Folder::JunkEmail, 30));
-    assert_eq!(read[1].action, store::RetentionAction::Delete);
+    // By folder, in whichever order they stand in the file.
+    assert_eq!(read[0].action, store::RetentionAction::Delete);
+    assert_eq!((read[1].folder, read[1].period_days), (store::Folder::JunkEmail, 30));
 
     let bad = [
         retention("SPAM", "DELETE", 731),

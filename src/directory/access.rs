@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether access is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AccessEffect {
     /// It is.
@@ -36,7 +36,7 @@ impl fmt::Display for AccessEffect {
 
 /// The protocol by which a mailbox is used: the API's `AccessControlRuleAction` (`contracts.md`
 /// §5.3). Rules may name all of them, since an organization brings its rules along.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AccessProtocol {
     /// Exchange ActiveSync.
     ActiveSync,

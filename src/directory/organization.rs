@@ -5,16 +5,24 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
 use crate::id::EntityId;
 use crate::mail::{Address, Domain};
 
 /// `m-` and 32 hexadecimal digits, as in WorkMail.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct OrganizationId(Arc<str>);
+
+impl<'de> Deserialize<'de> for OrganizationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let not_an_id = || de::Error::custom(format!("\"{text}\" is no id of an organization"));
+        Self::parse(&text).ok_or_else(not_an_id)
+    }
+}
 
 impl OrganizationId {
     /// Reads an id; `None` if it has not the form.
@@ -111,7 +119,8 @@ pub struct Group {
 }
 
 /// What a resource is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ResourceKind {
     /// A room.
     Room,

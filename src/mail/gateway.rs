@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 
 use super::{AddressError, Domain, Secret};
 
@@ -29,7 +30,8 @@ pub struct Gateway {
 }
 
 /// A gateway's name in DNS, or its address. No MX records are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum GatewayHost {
     /// A host name.
     Name(Domain),
@@ -53,6 +55,20 @@ impl FromStr for GatewayHost {
             return Err(AddressError::Domain(text.to_owned()));
         }
         Ok(Self::Name(name))
+    }
+}
+
+impl TryFrom<String> for GatewayHost {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<GatewayHost> for String {
+    fn from(host: GatewayHost) -> Self {
+        host.to_string()
     }
 }
 

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use conversation::MailTransaction;
-pub use facts::extensions::{Extension, Extensions, NotAnExtension};
+pub use facts::extensions::Extensions;
 pub use facts::headers::Headers;
 pub use facts::outgoing::OutgoingDisposition;
-pub use facts::settings::{BounceLimits, OnReject, OwnQuotas, RecipientQuotas, Settings};
+pub use facts::settings::{BounceLimits, RecipientQuotas, Settings};
 pub use facts::signatures::Signatures;
 pub use facts::snapshot;
 pub use facts::transaction::Transaction;

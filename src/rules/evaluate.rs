@@ -90,7 +90,7 @@ impl<A: Action> Serialize for Winner<A> {
 impl<'de, A: Action> Deserialize<'de> for Winner<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Written::deserialize(deserializer)?;
-        let action = A::of(&written.action, written.gateway.as_deref());
+        let action = A::of(&written.action, written.gateway.as_deref().map(Into::into));
         let no_action = || de::Error::custom(format!("there is no action `{}`", written.action));
         Ok(Self {
             action: action.ok_or_else(no_action)?,

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mail_parser::HeaderForm;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::forwarding::Withheld;
 use crate::mail::{Address, Addressees, Domain, FieldLines};
@@ -24,20 +25,24 @@ pub const MAX_SECTION: usize = 256 * 1024;
 const MAX_VALUE: usize = 4096;
 
 /// A rule of a mailbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MailboxRule {
     /// Unique in the mailbox.
     pub name: Arc<str>,
     /// All of them must hold; a rule without any is for all mail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// What it does.
     pub action: MailboxAction,
     /// Whether later rules are passed over when this one applies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop: bool,
 }
 
 /// What a mailbox rule does (guide 1557–1558).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MailboxAction {
     /// The message goes into this folder. Of several moves the last one counts.
     Move(Folder),
@@ -82,7 +87,8 @@ impl MailboxAction {
 }
 
 /// Something that must hold for a message. Case never counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Condition {
     /// The address in `From` or `Sender`.
     Sender(AddressTest),
@@ -95,7 +101,8 @@ pub enum Condition {
 }
 
 /// What an address is held against.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum AddressTest {
     /// It has this text in it.
     Contains(Fold),
@@ -106,7 +113,8 @@ pub enum AddressTest {
 }
 
 /// What a text is held against.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum TextTest {
     /// It has this text in it.
     Contains(Fold),
@@ -115,8 +123,21 @@ pub enum TextTest {
 }
 
 /// A text in lower case, as it is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "Box<str>")]
 pub struct Fold(Box<str>);
+
+impl From<String> for Fold {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
+
+impl From<Fold> for Box<str> {
+    fn from(fold: Fold) -> Self {
+        fold.0
+    }
+}
 
 impl Fold {
     /// A text in any case.
@@ -206,8 +227,18 @@ pub struct AppliedMailboxRule {
 }
 
 /// The rules of a mailbox, in the order in which they are tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MailboxRules(Vec<MailboxRule>);
+
+/// They are checked as any others.
+impl<'de> Deserialize<'de> for MailboxRules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(Vec::deserialize(deserializer)?).map_err(|errors| {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            de::Error::custom(errors.join("; "))
+        })
+    }
+}
 
 impl MailboxRules {
     /// Checks rules.

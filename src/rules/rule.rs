@@ -1,9 +1,10 @@
 //! A rule: who from, who to, and what then.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::pattern::Pattern;
 
@@ -37,9 +38,8 @@ pub trait Action: Clone + fmt::Debug + fmt::Display + PartialEq {
         None
     }
 
-    /// The action with this name and gateway; `None` if there is none, or it has a gateway too many or
-    /// too few.
-    fn of(name: &str, gateway: Option<&str>) -> Option<Self>;
+    /// The action of that name, with a gateway where it is one that takes one.
+    fn of(word: &str, gateway: Option<Arc<str>>) -> Option<Self>;
 }
 
 /// What an inbound rule does, in the order of the guide's list (3716–3726).
@@ -81,9 +81,8 @@ impl Action for InboundAction {
         *self as u8 // They are declared in the guide's order.
     }
 
-    fn of(name: &str, gateway: Option<&str>) -> Option<Self> {
-        let mut all = Self::ALL.into_iter().filter(|_| gateway.is_none());
-        all.find(|action| action.as_str() == name)
+    fn of(word: &str, gateway: Option<Arc<str>>) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word && gateway.is_none())
     }
 }
 
@@ -139,12 +138,13 @@ impl Action for OutboundAction {
         }
     }
 
-    fn of(name: &str, gateway: Option<&str>) -> Option<Self> {
-        let action = match gateway {
-            Some(gateway) => vec![Self::RouteToSmtpGateway { gateway: gateway.into() }],
-            None => vec![Self::Default, Self::Drop, Self::Bounce],
-        };
-        action.into_iter().find(|action| action.as_str() == name)
+    fn of(word: &str, gateway: Option<Arc<str>>) -> Option<Self> {
+        if let Some(gateway) = gateway {
+            let action = Self::RouteToSmtpGateway { gateway };
+            return (action.as_str() == word).then_some(action);
+        }
+        let mut others = [Self::Default, Self::Drop, Self::Bounce].into_iter();
+        others.find(|action| action.as_str() == word)
     }
 }
 
@@ -165,6 +165,44 @@ pub struct Rule<A> {
     pub senders: Vec<Pattern>,
     /// Which recipients it is for.
     pub destinations: Vec<Pattern>,
+}
+
+/// A rule as it is written down: the action by its name. Derived, an action that has nothing else to
+/// say would let fields pass that nobody knows.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written<'a> {
+    name: Arc<str>,
+    action: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gateway: Option<Arc<str>>,
+    senders: Cow<'a, [Pattern]>,
+    destinations: Cow<'a, [Pattern]>,
+}
+
+impl<A: Action> Serialize for Rule<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { name, action, senders, destinations } = self;
+        let written = Written {
+            name: Arc::clone(name),
+            action: action.as_str().into(),
+            gateway: action.gateway().map(Into::into),
+            senders: senders.into(),
+            destinations: destinations.into(),
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de, A: Action> Deserialize<'de> for Rule<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Written { name, action, gateway, senders, destinations } =
+            Written::deserialize(deserializer)?;
+        let action = A::of(&action, gateway)
+            .ok_or_else(|| de::Error::custom(format!("rule {name} has no action {action}")))?;
+        let senders = senders.into_owned();
+        Ok(Self { name, action, senders, destinations: destinations.into_owned() })
+    }
 }
 
 /// A rule for mail that comes in.

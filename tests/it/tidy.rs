@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["directory", "msgauth", "scan", "store"],
     &["domains"],
     &["journal", "queue", "rules"],
+    &["organization"],
     &["pipeline"],
     &["config"],
     &["daemon"],

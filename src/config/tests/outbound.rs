@@ -1,7 +1,8 @@
 use super::*;
 use crate::directory::Permission;
 use crate::mail::{GatewayHost, Secret};
-use crate::pipeline::{Extensions, OwnQuotas, RecipientQuotas};
+use crate::organization::OwnQuotas;
+use crate::pipeline::{Extensions, RecipientQuotas};
 use crate::rules::{Action, OutboundAction};
 
 const GATEWAY: &str = "[[smtp_gateway]]\nname = \"filter\"\naddress = \"127.0.0.1\"\nport = 2526\n";
@@ -276,7 +277,7 @@ fn an_organization_has_its_own_quotas_and_attachments() {
     let default = RecipientQuotas::default();
     let (_, configuration) = loaded("", &[]);
     let config = &configuration.organizations[0];
-    assert_eq!(config.quotas.or(configuration.pipeline.recipient_quotas), default);
+    assert_eq!(configuration.pipeline.recipient_quotas.unless(config.quotas), default);
     assert_eq!(*config.blocked_attachments, Extensions::default());
 
     let own = "recipients_per_user_per_day = 0\ninside_recipients_per_user_per_day = 9\nblocked_attachments = [\"zip\", \".EXE\"]\n";
@@ -289,7 +290,7 @@ fn an_organization_has_its_own_quotas_and_attachments() {
     assert_eq!(config.blocked_attachments.iter().collect::<Vec<_>>(), ["exe", "zip"]);
     let variable = "MAILWEIR__OUTBOUND__RECIPIENTS_PER_ORGANIZATION_PER_DAY".to_owned();
     let configuration = load(&scratch.main(), [(variable, "7".to_owned())]).expect("loads");
-    let quotas = config.quotas.or(configuration.pipeline.recipient_quotas);
+    let quotas = configuration.pipeline.recipient_quotas.unless(config.quotas);
     assert_eq!(quotas, RecipientQuotas { per_user: 0, per_organization: 7, inside_per_user: 9 });
 
     check(

@@ -1,7 +1,8 @@
 //! Extensions of file names that users may not send.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
+
+use crate::organization::Extension;
 
 /// What is never sent where an organization does not say otherwise: the list of the guide of 2016,
 /// "Unsupported Attachment Types".
@@ -17,27 +18,6 @@ const UNSUPPORTED: [&str; 90] = [
     "xnk",
 ];
 
-/// An extension of file names: lower-case, without its dot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Extension(Box<str>);
-
-/// Why a text is not an extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an extension has letters, digits, - and _ only, as in exe")]
-pub struct NotAnExtension;
-
-/// In any case, with or without a dot before it.
-impl FromStr for Extension {
-    type Err = NotAnExtension;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bare = text.strip_prefix('.').unwrap_or(text);
-        let is_allowed = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-        let is_extension = !bare.is_empty() && bare.chars().all(is_allowed);
-        if is_extension { Ok(Self(bare.to_lowercase().into())) } else { Err(NotAnExtension) }
-    }
-}
-
 /// Extensions of files that are not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extensions(BTreeSet<Box<str>>);
@@ -51,7 +31,7 @@ impl Default for Extensions {
 
 impl FromIterator<Extension> for Extensions {
     fn from_iter<I: IntoIterator<Item = Extension>>(extensions: I) -> Self {
-        Self(extensions.into_iter().map(|Extension(text)| text).collect())
+        Self(extensions.into_iter().map(Extension::into_text).collect())
     }
 }
 
@@ -114,6 +94,7 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::organization::NotAnExtension;
 
     fn extensions(texts: &[&str]) -> Extensions {
         texts.iter().map(|text| text.parse::<Extension>().expect(text)).collect()

@@ -5,19 +5,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::organization::{OnReject, OwnQuotas};
 use crate::smtp::Limits;
 use crate::store::QueueBounds;
-
-/// What becomes of a message whose author's domain says `p=reject`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnReject {
-    /// Refused in session with 550 5.7.1.
-    #[default]
-    Reject,
-    /// Accepted and dropped, as WorkMail does (guide 4430).
-    Drop,
-}
 
 /// Settings of the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,24 +85,14 @@ impl Default for RecipientQuotas {
     }
 }
 
-/// What an organization says of its quotas itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnQuotas {
-    /// `recipients_per_user_per_day`
-    pub per_user: Option<u64>,
-    /// `recipients_per_day`
-    pub per_organization: Option<u64>,
-    /// `inside_recipients_per_user_per_day`
-    pub inside_per_user: Option<u64>,
-}
-
-impl OwnQuotas {
-    /// Its own numbers, or else the daemon's.
-    pub fn or(self, daemon: RecipientQuotas) -> RecipientQuotas {
-        RecipientQuotas {
-            per_user: self.per_user.unwrap_or(daemon.per_user),
-            per_organization: self.per_organization.unwrap_or(daemon.per_organization),
-            inside_per_user: self.inside_per_user.unwrap_or(daemon.inside_per_user),
+impl RecipientQuotas {
+    /// An organization's own numbers, or else these.
+    #[must_use]
+    pub fn unless(self, own: OwnQuotas) -> Self {
+        Self {
+            per_user: own.per_user.unwrap_or(self.per_user),
+            per_organization: own.per_organization.unwrap_or(self.per_organization),
+            inside_per_user: own.inside_per_user.unwrap_or(self.inside_per_user),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::extensions::Extensions;
-use super::settings::{OnReject, RecipientQuotas, Settings};
+use super::settings::{RecipientQuotas, Settings};
 use crate::directory::{AccessRules, Directory, OrganizationId, ResolveError, Resolved};
 use crate::mail::{Address, Gateway};
+use crate::organization::OnReject;
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{InboundAction, OutboundAction, RuleSet};
 use crate::{journal, scan};

@@ -3,7 +3,7 @@ mod encoded;
 mod names;
 
 use super::*;
-use crate::pipeline::facts::extensions::Extension;
+use crate::organization::Extension;
 
 fn extensions(texts: &[&str]) -> Extensions {
     texts.iter().map(|text| text.parse::<Extension>().expect(text)).collect()
