@@ -7,13 +7,13 @@ mod identities;
 mod outbound;
 mod private;
 mod readers;
+mod recorded;
 mod trial;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
@@ -34,12 +34,13 @@ use crate::pipeline::snapshot::{Policy, Snapshot};
 use crate::pipeline::{self, MailLogWriter, Pipeline};
 use crate::queue::pki;
 use crate::smtp::{Listener, ListenerSettings, Shared, Tls, TlsError, WATCH_INTERVAL};
-use crate::store::{CredentialStore, FolderRetention, Register, Store, StoreError};
+use crate::store::{By, CredentialStore, FolderRetention, Register, Store, StoreError};
 use changes::{BesideFiles, Contents};
 use control::ReloadRequest;
 use fixed::Fixed;
 use identities::Exodus;
 use outbound::{Change, Outbound};
+use recorded::{News, Occasion, UnknownFact};
 
 pub use changes::Changes;
 pub use outbound::MailQueue;
@@ -57,6 +58,9 @@ pub enum StartError {
     /// A key for signatures cannot be used.
     #[error("{0}")]
     DomainKeys(#[from] DomainKeyError),
+    /// The log says something that this version does not know.
+    #[error("{0}")]
+    UnknownFact(#[from] UnknownFact),
     /// The files say that most users are gone.
     #[error("{0}")]
     Exodus(#[from] Exodus),
@@ -143,15 +147,12 @@ pub struct Daemon {
     /// Of the files that the current configuration names.
     contents: ArcSwap<Contents>,
     reload_requests: Option<mpsc::Receiver<ReloadRequest>>,
-    version: AtomicU64,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 /// Where a relative zone file is sought; `config` has made it absolute.
 const RESOLVER_BASE: &str = ".";
-/// The version of the snapshot that a daemon starts with.
-const FIRST_VERSION: u64 = 1;
 
 /// What is open before anything listens.
 struct Opened {
@@ -195,10 +196,10 @@ impl Daemon {
         let Opened { hostname, credentials, resolver, tls, parts } = Opened::of(&configuration)?;
         let (store, domain_keys) = (Arc::clone(&parts.store), Arc::clone(&parts.domain_keys));
         let mail_log = Arc::clone(&parts.mail_log);
-        let facts = identities::facts(&configuration, &store.register(), SystemClock.now())?;
-        store.state(facts).await?;
-        remove_strangers(&credentials, &configuration, &store.register());
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, FIRST_VERSION)));
+        let at = SystemClock.now();
+        let occasion = Occasion { by: By::Daemon, command: "start", at };
+        let news = News::of(&configuration, &[], &store.register(), occasion)?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(&configuration, store.version())));
         let pipeline = Pipeline::new(
             Arc::clone(&snapshot),
             resolver.resolver(),
@@ -210,7 +211,8 @@ impl Daemon {
         let shared = Shared::new(pipeline, hostname.clone(), limits, tls.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let addresses = listen(&configuration.listeners, &shared, &stopped, &mut tasks).await?;
+        let listeners = bind(&configuration.listeners, &shared).await?;
+        let addresses = addresses_of(&listeners);
         let bound = addresses.values().copied().collect();
         let keys = Arc::clone(&domain_keys);
         let outcomes = Outcomes::new(Arc::clone(&store), keys, Arc::clone(&snapshot), mail_log);
@@ -218,6 +220,14 @@ impl Daemon {
         let lookups = watch::Sender::new(Arc::clone(&asked));
         let outbound =
             Outbound::new(&configuration, asked, &store, &snapshot, outcomes, bound, &hostname)?;
+        // Whatever can fail is behind. What follows in the log is in force in the next moment.
+        store.state(news.facts, news.stated).await?;
+        remove_strangers(&credentials, &configuration, &store.register());
+        snapshot.store(Arc::new(self::snapshot(&configuration, store.version())));
+        for (name, listener) in listeners {
+            tracing::info!(listener = name, address = %listener.local_addr(), "listening");
+            tasks.spawn(listener.run(stopped.clone()));
+        }
         let mut daemon = Self {
             shared,
             store,
@@ -232,7 +242,6 @@ impl Daemon {
             contents: ArcSwap::from_pointee(Contents::of(&configuration)),
             current: ArcSwap::from_pointee(configuration),
             reload_requests: None,
-            version: AtomicU64::new(FIRST_VERSION),
             stop,
             tasks,
         };
@@ -273,12 +282,16 @@ impl Daemon {
         &self.addresses
     }
 
-    /// Takes a new configuration for messages that begin from now on: all of it, or on an error
-    /// nothing, and the old one goes on. Says what has changed.
+    /// Takes a new configuration for messages that begin from now on, because somebody wants that: all
+    /// of it, or on an error nothing, and the old one goes on. Says what has changed.
     ///
     /// # Errors
     /// What is wrong with the new one.
-    pub async fn reload(&self, configuration: Configuration) -> Result<Changes, StartError> {
+    pub async fn reload(
+        &self,
+        configuration: Configuration,
+        by: By,
+    ) -> Result<Changes, StartError> {
         // Whatever can fail comes first.
         let resolver =
             self.resolver.load().renewed(&configuration.dns, Path::new(RESOLVER_BASE))?;
@@ -286,10 +299,14 @@ impl Daemon {
         let certificate = self.tls.read_again().await?;
         let has_new_certificate = self.tls.is_another(&certificate);
         let has_new_domain_keys = self.refresh_domain_keys().await?;
-        // What follows in the log is in force in the next moment.
-        let facts = identities::facts(&configuration, &self.store.register(), SystemClock.now())?;
         let met_before = self.store.register();
-        self.store.state(facts).await?;
+        let occasion = Occasion { by, command: "reload", at: SystemClock.now() };
+        let in_force = self.organizations();
+        let news = heavy::beside_the_runtime(|| {
+            News::of(&configuration, &in_force, &met_before, occasion)
+        })?;
+        // What follows in the log is in force in the next moment.
+        self.store.state(news.facts, news.stated).await?;
         let register = self.register();
         heavy::beside_the_runtime(|| {
             remove_strangers(&self.credentials, &configuration, &register);
@@ -303,7 +320,7 @@ impl Daemon {
         let before = self.current.load();
         let changes = Changes::between((&before, &self.contents.load()), &configuration, &beside)
             .waiting(&self.fixed, &asked_for);
-        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let version = self.store.version();
         self.shared.set_limits(configuration.limits.clone());
         self.store.set_retention(retention(&configuration));
         self.store.reopen_events();
@@ -377,24 +394,26 @@ impl Daemon {
     }
 }
 
-/// Binds the listeners and begins to serve; the address of each, by its name.
-async fn listen(
+/// Binds the listeners, each with its name. Whoever connects waits until they are served.
+async fn bind(
     listeners: &[ListenerSettings],
     shared: &Arc<Shared<Pipeline>>,
-    stopped: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) -> Result<BTreeMap<String, SocketAddr>, StartError> {
-    let mut addresses = BTreeMap::new();
+) -> Result<Vec<(String, Listener<Pipeline>)>, StartError> {
+    let mut bound = Vec::new();
     for settings in listeners {
         let (name, address) = (settings.name.clone(), settings.bind);
         let listener = Listener::bind(settings.clone(), Arc::clone(shared))
             .await
             .map_err(|error| StartError::Bind { name: name.clone(), address, error })?;
-        tracing::info!(listener = name, address = %listener.local_addr(), "listening");
-        addresses.insert(name, listener.local_addr());
-        tasks.spawn(listener.run(stopped.clone()));
+        bound.push((name, listener));
     }
-    Ok(addresses)
+    Ok(bound)
+}
+
+/// The address of each listener, by its name.
+fn addresses_of(listeners: &[(String, Listener<Pipeline>)]) -> BTreeMap<String, SocketAddr> {
+    let named = listeners.iter().map(|(name, listener)| (name.clone(), listener.local_addr()));
+    named.collect()
 }
 
 /// The resolver that a configuration asks for.

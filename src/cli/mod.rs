@@ -61,7 +61,7 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Check the configuration and organization files, and print every problem
     CheckConfig(check_config::CheckConfigArguments),
-    /// Organizations: what their files say
+    /// Organizations: what their files say, and what has become of them
     #[command(subcommand)]
     Org(org::OrgCommand),
     /// Email flow rules
@@ -109,9 +109,14 @@ struct ConfigArgument {
 impl ConfigArgument {
     /// The data folder, also where something else is wrong with the files.
     fn data_dir(&self) -> Result<PathBuf, Problems> {
+        Ok(self.store()?.data_dir)
+    }
+
+    /// Where the store is, also where something else is wrong with the files.
+    fn store(&self) -> Result<crate::store::Settings, Problems> {
         let examined = config::examine(&self.config, environment());
         let configuration = examined.configuration.ok_or(Problems(examined.problems))?;
-        Ok(configuration.store.data_dir)
+        Ok(configuration.store)
     }
 
     /// For what asks only the files: anybody may who can read them.

@@ -8,6 +8,7 @@ use super::{ConfigArgument, allocator, environment, log, output, runtime, start_
 use crate::config::{self, Configuration};
 use crate::daemon::control::ReloadAnswer;
 use crate::daemon::{self, Changes, Daemon};
+use crate::store::By;
 
 /// SIGXFSZ on Linux, except on MIPS and PA-RISC: a file would grow past the process's limit.
 const FILE_SIZE_EXCEEDED: i32 = 25;
@@ -34,10 +35,11 @@ pub(super) fn run(arguments: &ConfigArgument) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => drop(reload(&daemon, arguments).await),
+                _ = hang_up.recv() => drop(reload(&daemon, arguments, By::Daemon).await),
                 Some(request) = requests.recv() => {
+                    let answer = reload(&daemon, arguments, request.by).await;
                     // The operator may have gone meanwhile.
-                    drop(request.send(reload(&daemon, arguments).await));
+                    drop(request.answer.send(answer));
                 }
             }
         }
@@ -68,9 +70,9 @@ fn tell_findings(configuration: &Configuration) -> Vec<String> {
 }
 
 /// All or nothing: whatever is wrong is logged and told, and the old configuration goes on.
-async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
+async fn reload(daemon: &Daemon, arguments: &ConfigArgument, by: By) -> ReloadAnswer {
     notify(&[NotifyState::Reloading]);
-    let reloaded = try_reload(daemon, arguments.clone()).await;
+    let reloaded = try_reload(daemon, arguments.clone(), by).await;
     notify(&[NotifyState::Ready]);
     match reloaded {
         Ok((changes, warnings)) => ReloadAnswer { changes, warnings, problem: None },
@@ -86,6 +88,7 @@ async fn reload(daemon: &Daemon, arguments: &ConfigArgument) -> ReloadAnswer {
 async fn try_reload(
     daemon: &Daemon,
     arguments: ConfigArgument,
+    by: By,
 ) -> anyhow::Result<(Changes, Vec<String>)> {
     let (known, register) = (daemon.organizations(), daemon.register());
     let read = move || {
@@ -97,7 +100,7 @@ async fn try_reload(
     };
     // Files are read where nobody waits for it.
     let (configuration, told) = tokio::task::spawn_blocking(read).await??;
-    Ok((daemon.reload(configuration).await?, told))
+    Ok((daemon.reload(configuration, by).await?, told))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -75,10 +75,11 @@ fn said_of(gateway: &Gateway, section: &Section<'_>, path: &Path) -> GatewaySaid
     }
 }
 
-/// A path that says the same from wherever it is read.
+/// A path that says the same from wherever it is read, as a text: a state is written down.
 pub(super) fn whole_path(path: &Path) -> PathBuf {
     // It fails where there is no working folder any more, and then no file was read either.
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    whole.to_string_lossy().into_owned().into()
 }
 
 fn gateway(

@@ -21,7 +21,7 @@ use super::outbound::MailQueue;
 use crate::pipeline::Pipeline;
 use crate::queue::{GivenUp, Hurried, WaitingEntry, Wanted};
 use crate::smtp::Shared;
-use crate::store::{MailboxOwner, QueueId};
+use crate::store::{By, MailboxOwner, QueueId};
 
 /// The longest request, in octets: thousands of ids.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -107,7 +107,13 @@ pub struct ReloadAnswer {
 }
 
 /// Asks whoever reads the configuration files to do so again.
-pub type ReloadRequest = oneshot::Sender<ReloadAnswer>;
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Who asks.
+    pub by: By,
+    /// Who waits for what came of it.
+    pub answer: oneshot::Sender<ReloadAnswer>,
+}
 
 /// What an operator can reach.
 pub(super) struct Door {
@@ -189,7 +195,7 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
         return;
     }
     let answer = match serde_json::from_str(&line) {
-        Ok(Request::Reload) => json!(reload(&door.reloads).await),
+        Ok(Request::Reload) => json!(reload(&door.reloads, by).await),
         Ok(Request::LockedUsers) => json!(locked_users(&door)),
         Ok(Request::Unlock { user, occasion }) => json!(unlock(&user, occasion, &door, &by)),
         Ok(Request::QueueRetry { wanted }) => json!(retry(&wanted, &door.queue).await),
@@ -206,35 +212,38 @@ async fn serve(mut stream: UnixStream, door: Arc<Door>) {
 }
 
 /// Who asks, as the system knows them.
-fn operator(stream: &UnixStream) -> String {
-    let Ok(peer) = stream.peer_cred() else { return "somebody".to_owned() };
+fn operator(stream: &UnixStream) -> By {
+    let Ok(peer) = stream.peer_cred() else {
+        return By::Operator { uid: None, name: "somebody".into() };
+    };
     let user = uzers::get_user_by_uid(peer.uid());
     let name = user.map(|user| user.name().to_string_lossy().into_owned());
-    name.unwrap_or_else(|| format!("user {}", peer.uid()))
+    let name = name.unwrap_or_else(|| format!("user {}", peer.uid()));
+    By::Operator { uid: Some(peer.uid()), name: name.into() }
 }
 
 fn locked_users(door: &Door) -> LockedUsers {
     LockedUsers { locked: door.shared.handler().throttled() }
 }
 
-fn unlock(user: &MailboxOwner, occasion: UnlockOccasion, door: &Door, by: &str) -> UnlockAnswer {
+fn unlock(user: &MailboxOwner, occasion: UnlockOccasion, door: &Door, by: &By) -> UnlockAnswer {
     let was_locked = door.shared.handler().lift_throttle(user);
     let user = door.shared.handler().called(user);
     match occasion {
         UnlockOccasion::Command => {
-            tracing::info!(%user, by, was_locked, "failed logins are forgotten");
+            tracing::info!(%user, %by, was_locked, "failed logins are forgotten");
         }
         UnlockOccasion::NewPassword => {
-            tracing::info!(%user, by, was_locked, "the password has been changed");
+            tracing::info!(%user, %by, was_locked, "the password has been changed");
         }
     }
     UnlockAnswer { was_locked }
 }
 
-async fn reload(reloads: &mpsc::Sender<ReloadRequest>) -> ReloadAnswer {
-    let (request, answer) = oneshot::channel();
+async fn reload(reloads: &mpsc::Sender<ReloadRequest>, by: By) -> ReloadAnswer {
+    let (to_asker, answer) = oneshot::channel();
     // The daemon drops the request, or the door, only when it stops.
-    let sent = reloads.send(request).await.is_ok();
+    let sent = reloads.send(ReloadRequest { by, answer: to_asker }).await.is_ok();
     let answered = if sent { answer.await.ok() } else { None };
     answered.unwrap_or_else(|| ReloadAnswer {
         problem: Some("the daemon is stopping".to_owned()),
@@ -270,18 +279,18 @@ async fn retry(wanted: &Wanted, queue: &MailQueue) -> Answer {
     Answer { done: tried, waiting, in_flight, missed, paused, problem: None }
 }
 
-async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue, by: &str) -> Answer {
+async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue, by: &By) -> Answer {
     match queue.give_up(wanted, is_told).await {
         Ok(GivenUp { done, in_flight, missed }) => {
             let count = done.len();
             if count > 0 {
                 let entries = listed(&done);
-                tracing::info!(by, count, entries, is_told, "the administrator has dropped mail");
+                tracing::info!(%by, count, entries, is_told, "the administrator has dropped mail");
             }
             Answer { done, in_flight, missed, ..Answer::default() }
         }
         Err(error) => {
-            tracing::error!(by, %error, "not all of the mail could be dropped");
+            tracing::error!(%by, %error, "not all of the mail could be dropped");
             Answer { problem: Some(error.to_string()), ..Answer::default() }
         }
     }

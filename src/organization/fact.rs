@@ -90,16 +90,6 @@ impl Fact {
         };
         fixed.into()
     }
-
-    /// Whether it says that something is not there, which is the same as saying nothing of it.
-    pub fn is_absence(&self) -> bool {
-        match self {
-            Self::Left { .. } => true,
-            Self::MailboxRules { rules, .. } => rules.rules().is_empty(),
-            Self::Permissions { granted, .. } => granted.is_empty(),
-            _ => false,
-        }
-    }
 }
 
 /// Makes a state what a fact says. It never fails: who checks does so before something is a fact.

@@ -17,7 +17,7 @@ mod tests;
 
 pub use difference::difference;
 pub use fact::{Fact, assign};
-pub use said::{Names, words};
+pub use said::{Names, summary, words};
 pub use state::{
     AccessSaid, Authorities, Blocked, Entities, Entity, FolderRule, GatewaySaid, Group,
     JournalingSaid, LoginSaid, MailDomain, MailSettings, Resource, Rights, SecretAt, State, User,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fact::Fact;
 use super::state::{AccessSaid, Entity, MailDomain, MailSettings, Resource, Rights, State, User};
-use crate::id::EntityId;
+use crate::id::{EntityId, EntityKind};
 use crate::rules::mailbox::MailboxRules;
 use crate::rules::{Action, Rule};
 
@@ -102,6 +102,32 @@ pub fn words(fact: &Fact, names: &Names<'_>) -> String {
         Fact::Managed(Some(file)) => format!("said by {}", file.display()),
         Fact::Managed(None) => "said by no file".to_owned(),
     }
+}
+
+/// How much a state says, in words.
+pub fn summary(state: &State) -> String {
+    let of_kind = |kind| state.entities.iter().filter(|(_, entity)| entity.kind() == kind).count();
+    let counts = [
+        (of_kind(EntityKind::User), "user"),
+        (of_kind(EntityKind::Group), "group"),
+        (of_kind(EntityKind::Resource), "resource"),
+        (state.domains.len(), "domain"),
+        (state.inbound_rules.len(), "inbound rule"),
+        (state.outbound_rules.len(), "outbound rule"),
+        (state.gateways.len(), "SMTP gateway"),
+        (state.access.len(), "access rule"),
+        (state.permissions.values().map(BTreeMap::len).sum(), "permission"),
+        (state.mailbox_rules.values().map(|rules| rules.rules().len()).sum(), "mailbox rule"),
+    ];
+    let mut told = Vec::new();
+    for (count, what) in counts {
+        match count {
+            0 => {}
+            1 => told.push(format!("1 {what}")),
+            _ => told.push(format!("{count} {what}s")),
+        }
+    }
+    told.join(", ")
 }
 
 fn entity_words(old: Option<&Arc<Entity>>, new: &Entity, names: &Names<'_>) -> String {

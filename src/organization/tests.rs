@@ -318,11 +318,11 @@ proptest! {
         let state = before.expect("one at least");
         let present: BTreeMap<_, _> =
             difference(None, state).into_iter().map(|fact| (fact.about(), fact)).collect();
-        // Who is gone, and rules and permissions of who is, are what may stand beside it.
-        let gone = last.iter().filter(|(about, _)| !present.contains_key(*about));
-        let is_plain = |about: &str, fact: &Fact| fact.is_absence() || !about.contains('/');
-        let are_plain = gone.clone().all(|(about, fact)| is_plain(about, fact));
-        prop_assert!(are_plain);
+        // Who is gone, and what is off again, are what may stand beside it.
+        let others = last.iter().filter(|(about, _)| !present.contains_key(*about));
+        let others: Vec<_> = others.map(|(_, fact)| fact.clone()).collect();
+        let empty = State::empty(state.id.clone());
+        prop_assert_eq!(&assigned(&empty, others), &empty);
         prop_assert_eq!(&assigned(&State::empty(state.id.clone()), last.into_values()), state);
     }
 

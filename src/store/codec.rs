@@ -23,6 +23,7 @@ use super::mac;
 use super::mailbox::{MailboxHandle, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::register::Fact;
+use super::stated::Stated;
 use super::usage::UsageHold;
 use super::{StoreError, damaged};
 use crate::clock::Timestamp;
@@ -71,8 +72,11 @@ pub(super) fn encode_changes(
 }
 
 /// Frames what is so from now on.
-pub(super) fn encode_facts(facts: Vec<Fact>) -> Result<Encoded, StoreError> {
-    encode_alone(RecordHead { facts, ..RecordHead::default() }, Vec::new())
+pub(super) fn encode_facts(
+    facts: Vec<Fact>,
+    stated: Option<Stated>,
+) -> Result<Encoded, StoreError> {
+    encode_alone(RecordHead { facts, stated, ..RecordHead::default() }, Vec::new())
 }
 
 /// Frames a head that has neither contents nor events.

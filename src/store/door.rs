@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -24,6 +24,7 @@ use super::queued::{Destination, QueueFeed, QueueId, QueuedContent};
 use super::recovery::{Recovered, Ties};
 use super::register::{Fact, Register};
 use super::segment::Catalog;
+use super::stated::Stated;
 use super::threads::spawn;
 use super::usage::{Usage, UsageExceeded, UsageHold, UsageLimits, Written};
 use super::{Settings, StoreError, compact, durable};
@@ -42,6 +43,8 @@ pub struct Store {
     delivery_marks: DeliveryMarks,
     mailboxes: Mailboxes,
     register: ArcSwap<Register>,
+    /// The position of the record that said something of organizations last.
+    last_stated: AtomicU64,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     retention: ArcSwap<Vec<FolderRetention>>,
@@ -98,6 +101,7 @@ impl Store {
         let queue = QueueFeed { waiting: recovered.index().queue()?, new };
         let usage = Usage::new(recovered.index().usage()?);
         let register = recovered.index().register()?;
+        let last_stated = recovered.index().last_stated()?;
         let backlog = Backlog::new(&queue.waiting);
         let company = Company::default();
         let is_closing = Arc::new(AtomicBool::new(false));
@@ -116,6 +120,7 @@ impl Store {
             keyring,
             mailboxes,
             register: ArcSwap::from_pointee(register),
+            last_stated: AtomicU64::new(last_stated.0),
             requests: Mutex::new(Some(requests)),
             threads: Mutex::new(threads),
             retention: ArcSwap::default(),
@@ -169,19 +174,31 @@ impl Store {
         self.register.load_full()
     }
 
-    /// Makes facts durable and takes them as they are, all of them or, on an error, none. Only one
-    /// caller at a time: each has looked at what is known to find out what has to be said.
+    /// The version of what is said of organizations: the position of the record that has said
+    /// something last; zero, where nothing was said yet.
+    pub fn version(&self) -> u64 {
+        self.last_stated.load(Ordering::Acquire)
+    }
+
+    /// Makes facts durable and takes them as they are, all of them or, on an error, none: who is who,
+    /// and what is said beside it, in one record. Of nothing there is none. Only one caller at a time:
+    /// each has looked at what is known to find out what has to be said.
     ///
     /// # Errors
     /// What kept them from being written.
-    pub async fn state(&self, facts: Vec<Fact>) -> Result<(), StoreError> {
-        if facts.is_empty() {
+    pub async fn state(&self, facts: Vec<Fact>, stated: Option<Stated>) -> Result<(), StoreError> {
+        let stated = stated.filter(|stated| !stated.said.is_empty());
+        if facts.is_empty() && stated.is_none() {
             return Ok(());
         }
+        let is_version = stated.is_some();
         let mut register = Register::clone(&self.register.load());
         facts.iter().for_each(|fact| register.apply(fact));
-        self.write(codec::encode_facts(facts)?).await?;
+        let lsn = self.write(codec::encode_facts(facts, stated)?).await?;
         self.register.store(Arc::new(register));
+        if is_version {
+            self.last_stated.store(lsn.0, Ordering::Release);
+        }
         Ok(())
     }
 

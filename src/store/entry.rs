@@ -10,6 +10,7 @@ use super::backlog::QueueHold;
 use super::mailbox::{NewMailbox, Reservation};
 use super::queued::{QueueChange, QueueEntry, SealedQueued};
 use super::register::Fact;
+use super::stated::Stated;
 use super::usage::{UsageHold, Used};
 use crate::clock::Timestamp;
 use crate::events::{EventLine, Lsn};
@@ -176,6 +177,9 @@ pub(super) struct RecordHead {
     /// What is so from this record on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) facts: Vec<Fact>,
+    /// What is said of organizations from this record on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stated: Option<Stated>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) blobs: Vec<SealedBlob>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -204,6 +208,7 @@ impl RecordHead {
     /// other, and as much work as 20,000 of them.
     pub(super) fn rows(&self) -> usize {
         let mut rows = self.new_mailboxes.len() + self.facts.len() + self.listed().count();
+        rows += self.stated.as_ref().map_or(0, |stated| 1 + stated.said.len());
         rows += self.changes.len() + self.queue_changes.len();
         for mail in self.blobs.iter().flat_map(|blob| &blob.mails) {
             rows += mail.deliveries.len();
@@ -231,6 +236,7 @@ impl RecordHead {
     pub(super) fn is_empty(&self) -> bool {
         self.new_mailboxes.is_empty()
             && self.facts.is_empty()
+            && self.stated.is_none()
             && self.blobs.is_empty()
             && self.stories.is_empty()
             && self.changes.is_empty()

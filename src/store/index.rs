@@ -4,6 +4,7 @@
 
 mod queue;
 mod register;
+mod stated;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -41,6 +42,14 @@ const SCHEMA: &str = "
         organization TEXT NOT NULL, id TEXT NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL,
         at INTEGER NOT NULL, gone_at INTEGER,
         PRIMARY KEY (organization, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS stated (
+        lsn INTEGER PRIMARY KEY, at INTEGER NOT NULL, by TEXT NOT NULL, command TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS said (
+        organization TEXT NOT NULL, about TEXT NOT NULL, lsn INTEGER NOT NULL,
+        number INTEGER NOT NULL, format INTEGER NOT NULL, fact TEXT NOT NULL,
+        PRIMARY KEY (organization, about, lsn)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS message (
         mailbox INTEGER NOT NULL, folder INTEGER NOT NULL, lsn INTEGER NOT NULL,
@@ -164,7 +173,8 @@ impl Index {
                  DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS queue;
                  DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS gone;
                  DROP TABLE IF EXISTS usage; DROP TABLE IF EXISTS organization;
-                 DROP TABLE IF EXISTS entity; DROP TABLE IF EXISTS listed;",
+                 DROP TABLE IF EXISTS entity; DROP TABLE IF EXISTS listed;
+                 DROP TABLE IF EXISTS stated; DROP TABLE IF EXISTS said;",
             )?;
             connection.execute_batch(SCHEMA)?;
             // Last, so that half a schema is made again. A full disk keeps no store from opening.
@@ -205,9 +215,12 @@ impl Index {
     ) -> Result<(), StoreError> {
         let records: Vec<_> = records.collect();
         let transaction = self.0.transaction()?;
-        for (_, head) in &records {
+        for (lsn, head) in &records {
             insert_births(&transaction, head)?;
             register::insert_facts(&transaction, &head.facts)?;
+            if let Some(stated) = &head.stated {
+                stated::insert_stated(&transaction, *lsn, stated)?;
+            }
         }
         // A message is before its changes, in whichever order mailboxes get theirs.
         insert_messages(&transaction, &records)?;

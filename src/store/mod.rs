@@ -40,6 +40,7 @@ mod register;
 mod segment;
 mod settings;
 mod slots;
+mod stated;
 mod threads;
 mod usage;
 
@@ -66,6 +67,7 @@ pub use queued::{
 };
 pub use register::{Declared, DeclaredEntity, Fact, Register, Registered};
 pub use settings::Settings;
+pub use stated::{By, FACT_FORMAT, Said, Stated};
 pub use usage::{UsageExceeded, UsageHold, UsageLimits, Written};
 
 use std::io;

@@ -3,6 +3,7 @@
 //! The index may be a moment behind the log, so what the log has beyond it is read too: a reader
 //! sees every message that was acknowledged before it was opened.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use super::mailbox::{MailboxOwner, NewMailbox};
 use super::queued::{QueueChange, QueuedMail};
 use super::register::Register;
 use super::segment::{Catalog, LoggedRecord, Scanner, StoredFrame};
+use super::stated::{Said, Stated};
 use super::{Settings, StoreError};
 use super::{codec, compact, durable};
 use crate::clock::Timestamp;
@@ -285,35 +287,97 @@ fn stored(indexed: IndexedMessage) -> StoredMessage {
     }
 }
 
+/// What is known of a data folder without any key: its index, where this version has made it, and
+/// the records that the index does not have.
+struct Known {
+    index: Option<Index>,
+    beyond: Scanner,
+    _log_stays: Option<File>,
+}
+
+impl Known {
+    /// `None` where there is no store yet.
+    fn of(settings: &Settings) -> Result<Option<Self>, StoreError> {
+        let layout = Layout(settings);
+        if !durable::is_there(&layout.log())? {
+            return Ok(None);
+        }
+        let log_stays = compact::keep_files(&layout.log());
+        let catalog = Catalog::read(&layout.log())?;
+        let mut index = None;
+        if durable::is_there(&layout.index())? {
+            let opened = Index::open_to_read(&layout.index())?;
+            // Of another version, it is made again from the log.
+            index = opened.is_of_this_version()?.then_some(opened);
+        }
+        let indexed = index.as_ref().map(|index| index.cursor(Cursor::Indexed)).transpose()?;
+        let beyond = Scanner::over(catalog.segments, indexed.unwrap_or(Lsn(0)))?;
+        Ok(Some(Self { index, beyond, _log_stays: log_stays }))
+    }
+
+    /// The next record that the index does not have. Who asks may not have the key; a start has, before
+    /// it believes any of it.
+    fn next(&mut self) -> Result<Option<(Lsn, RecordHead)>, StoreError> {
+        let Some(frame) = self.beyond.next_frame()? else { return Ok(None) };
+        let record = frame.unproven_record()?;
+        Ok(Some((frame.place.lsn, record.head)))
+    }
+}
+
 /// Who is who in the store of a data folder, beside a daemon or without one; nobody where there is
 /// no store yet.
 ///
 /// # Errors
 /// Damage, those of the file system.
 pub fn register(settings: &Settings) -> Result<Register, StoreError> {
-    let layout = Layout(settings);
-    if !durable::is_there(&layout.log())? {
-        return Ok(Register::default());
-    }
-    let _log_stays = compact::keep_files(&layout.log());
-    let catalog = Catalog::read(&layout.log())?;
-    let mut register = Register::default();
-    let mut from = Lsn(0);
-    if durable::is_there(&layout.index())? {
-        let index = Index::open_to_read(&layout.index())?;
-        // Of another version, it is made again from the log.
-        if index.is_of_this_version()? {
-            register = index.register()?;
-            from = index.cursor(Cursor::Indexed)?;
-        }
-    }
-    let mut scanner = Scanner::over(catalog.segments, from)?;
-    // Who is asked for names may not have the key. A start has, before it believes any of it.
-    while let Some(frame) = scanner.next_frame()? {
-        let record = frame.unproven_record()?;
-        record.head.facts.iter().for_each(|fact| register.apply(fact));
+    let Some(mut known) = Known::of(settings)? else { return Ok(Register::default()) };
+    let register = known.index.as_ref().map(Index::register).transpose()?;
+    let mut register = register.unwrap_or_default();
+    while let Some((_, head)) = known.next()? {
+        head.facts.iter().for_each(|fact| register.apply(fact));
     }
     Ok(register)
+}
+
+/// What was said last about each thing of an organization, by what it is about.
+///
+/// # Errors
+/// Damage, those of the file system.
+pub fn said(
+    settings: &Settings,
+    organization: &str,
+) -> Result<BTreeMap<Box<str>, Said>, StoreError> {
+    let Some(mut known) = Known::of(settings)? else { return Ok(BTreeMap::new()) };
+    let said = known.index.as_ref().map(|index| index.said(organization)).transpose()?;
+    let mut said = said.unwrap_or_default();
+    while let Some((_, head)) = known.next()? {
+        let all = head.stated.into_iter().flat_map(|stated| stated.said);
+        for one in all.filter(|one| *one.organization == *organization) {
+            said.insert(one.about.clone(), one);
+        }
+    }
+    Ok(said)
+}
+
+/// All that was said of organizations, or of one of them alone, by where in the log it stands.
+///
+/// # Errors
+/// Damage, those of the file system.
+pub fn statements(
+    settings: &Settings,
+    organization: Option<&str>,
+) -> Result<BTreeMap<Lsn, Stated>, StoreError> {
+    let Some(mut known) = Known::of(settings)? else { return Ok(BTreeMap::new()) };
+    let statements = known.index.as_ref().map(|index| index.statements(organization));
+    let mut statements = statements.transpose()?.unwrap_or_default();
+    while let Some((lsn, head)) = known.next()? {
+        statements.extend(head.stated.map(|stated| (lsn, stated)));
+    }
+    for stated in statements.values_mut() {
+        stated.said.retain(|said| organization.is_none_or(|it| *said.organization == *it));
+    }
+    statements.retain(|_, stated| !stated.said.is_empty());
+    Ok(statements)
 }
 
 /// Whether a data folder is there at all, for a clearer message than "no such file".

@@ -63,6 +63,8 @@ const COMMANDS: &[(Form, &str)] = &[
 const ELSEWHERE: &[(&str, &str)] = &[
     ("demo", "commands.rs"),
     ("init", "init.rs"),
+    ("org history", "history.rs"),
+    ("org show", "history.rs"),
     ("restore", "needs a data folder that is empty; prints what backup prints"),
 ];
 

@@ -23,6 +23,7 @@ mod domains;
 mod event_log;
 mod faults;
 mod gateways;
+mod history;
 mod identities;
 mod init;
 mod journaling;

@@ -1,5 +1,6 @@
 //! `mailweir org`
 
+mod history;
 mod show;
 
 use clap::Subcommand;
@@ -10,10 +11,13 @@ use super::ConfigArgument;
 pub(super) enum OrgCommand {
     /// What the organizations' files say, as the daemon understands it
     Show(show::ShowArguments),
+    /// What the daemon has recorded of organizations: what changed, when, and who did it
+    History(history::HistoryArguments),
 }
 
 pub(super) fn run(command: &OrgCommand) -> anyhow::Result<()> {
     match command {
         OrgCommand::Show(arguments) => show::run(arguments),
+        OrgCommand::History(arguments) => history::run(arguments),
     }
 }

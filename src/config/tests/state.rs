@@ -1,6 +1,7 @@
 //! What an organization's file says, as a state.
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -305,6 +306,9 @@ fn what_is_said_is_kept_as_it_is_said() {
     {
         assert_eq!(difference(Some(&state(&plain)), &state(&same)), []);
     }
+    let odd = std::ffi::OsStr::from_bytes(b"/etc/\xff/org.toml");
+    let odd = read(Path::new(odd), &plain).0;
+    assert!(serde_json::to_string(&*odd).is_ok(), "a path is a text");
     let relative = read(Path::new("org.toml"), &plain).0;
     assert!(relative.managed.as_ref().is_some_and(|file| file.is_absolute()));
     let facts = difference(Some(&state(&plain)), &relative);

@@ -76,6 +76,10 @@ impl Shadow {
         if index.register()? != self.index.register()? {
             report.problem("the index says otherwise than the log who is who".to_owned());
         }
+        if index.statements(None)? != self.index.statements(None)? {
+            let problem = "the index says otherwise than the log what was said of organizations";
+            report.problem(problem.to_owned());
+        }
         let used = |index: &Index| -> Result<BTreeMap<_, _>, StoreError> {
             let mailboxes = index.mailboxes()?.into_iter();
             Ok(mailboxes.map(|(birth, used)| (birth.id, (birth.owner, used))).collect())

@@ -8,6 +8,7 @@ mod queue;
 mod races;
 mod reading;
 mod register;
+mod stated;
 mod tamper;
 mod unknown;
 

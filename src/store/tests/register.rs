@@ -31,13 +31,13 @@ async fn town(scratch: &Scratch) -> Register {
     let store = scratch.open();
     let [leaver, renamed, newcomer] = [0; 3].map(|_| EntityId::generate(USER));
     let facts = vec![called("one"), is(&leaver, "bob"), is(&renamed, "carl")];
-    store.state(facts).await.expect("is durable");
-    store.state(vec![gone(&leaver)]).await.expect("is durable");
+    store.state(facts, None).await.expect("is durable");
+    store.state(vec![gone(&leaver)], None).await.expect("is durable");
     store
-        .state(vec![is(&newcomer, "bob"), is(&renamed, "carla"), called("two")])
+        .state(vec![is(&newcomer, "bob"), is(&renamed, "carla"), called("two")], None)
         .await
         .expect("is durable");
-    store.state(Vec::new()).await.expect("is nothing");
+    store.state(Vec::new(), None).await.expect("is nothing");
     let known = Register::clone(&store.register());
     store.close();
     let who = |name: &str| known.entity_called("m-1", name).map(|(id, _)| id.clone());
@@ -68,7 +68,7 @@ async fn a_reader_knows_what_the_index_does_not() {
     let id = EntityId::generate(USER);
     scratch
         .without_the_index(async |store: &Store| {
-            store.state(vec![is(&id, "bob")]).await.expect("is durable");
+            store.state(vec![is(&id, "bob")], None).await.expect("is durable");
         })
         .await;
     for register in [

@@ -10,6 +10,7 @@ use super::*;
 use crate::mail::Address;
 use crate::store::codec::{self, encode_changes};
 use crate::store::entry::Change;
+use crate::store::{By, FACT_FORMAT, Said, Stated};
 use crate::store::fsck::{Depth, check};
 use crate::store::segment::{Catalog, FRAME_HEADER, Scanned, Scanner};
 
@@ -64,8 +65,16 @@ impl Scratch {
         let fact = Fact::Organization { id: Arc::clone(&organization), alias, at };
         let id = name("alice").entity;
         let kind = EntityKind::User;
+        let said = Said {
+            organization: Arc::clone(&organization),
+            about: "alias".into(),
+            format: FACT_FORMAT,
+            fact: raw(&serde_json::json!({"alias": "first"})),
+        };
+        let by = By::Operator { uid: Some(7), name: "ann".into() };
+        let stated = Stated { at, by, command: "reload".into(), said: vec![said] };
         let entity = Fact::Entity { organization, id, kind, name: "alice".into(), at };
-        store.state(vec![fact, entity]).await.expect("states");
+        store.state(vec![fact, entity], Some(stated)).await.expect("states");
         let limits = UsageLimits { user: 10, organization: 10, inside: 10 };
         let written = crate::store::Written { outside: 1, inside: 1 };
         let hold = store.count_recipients(&name("alice"), 1, written, limits).expect("in limits");
@@ -217,9 +226,12 @@ async fn an_altered_field_of_any_head_is_told_though_its_checksum_is_right() {
         }
     }
     for kind in [
-        "/new_mailboxes/0/wrapped_key",
+        "/new_mailboxes/0/slot",
         "/new_mailboxes/0/owner/organization",
         "/facts/1/entity/name",
+        "/stated/by/operator/name",
+        "/stated/said/0/organization",
+        "/stated/said/0/fact/alias",
         "/blobs/0/mails/0/deliveries/0/mailbox",
         "/blobs/0/mails/0/deliveries/0/wrapped_key",
         "/blobs/0/mails/0/queued/entries/0/entry/recipients/0/address",

@@ -87,7 +87,18 @@ fn full_head() -> RecordHead {
             owner: owner.clone(),
             slot: Slot::numbered(3),
         }],
-        facts: vec![Fact::Gone { organization, id, at: NOW }],
+        facts: vec![Fact::Gone { organization: Arc::clone(&organization), id, at: NOW }],
+        stated: Some(Stated {
+            at: NOW,
+            by: By::Operator { uid: Some(0), name: "root".into() },
+            command: "reload".into(),
+            said: vec![Said {
+                organization,
+                about: "alias".into(),
+                format: FACT_FORMAT,
+                fact: raw(&json!("told")),
+            }],
+        }),
         blobs: vec![SealedBlob { length: 1, mails: vec![mail] }],
         stories: vec![Story { is_listed: true, ..story(TraceId::generate(), &json!("told")) }],
         changes: vec![Change {
