@@ -91,7 +91,11 @@ fn print_report(report: &Report, depth: Depth) -> std::io::Result<()> {
         Depth::Contents => format!("{} opened", output::counted(report.contents, "content")),
         Depth::Records => "not opened".into(),
     };
-    output::line(&format!("mailboxes: the keys of {} opened", report.mailboxes))?;
+    let erased = match report.erased {
+        0 => String::new(),
+        erased => format!(", {erased} erased"),
+    };
+    output::line(&format!("mailboxes: the keys of {} opened{erased}", report.mailboxes))?;
     output::line(&format!("domains: {} opened", output::counted(report.domain_keys, "key")))?;
     output::line(&format!("messages: {contents}"))?;
     output::line(&format!(

@@ -20,9 +20,10 @@ use super::keyring::Keyring;
 use super::keys::Key;
 use super::log::Frame;
 use super::mac;
-use super::mailbox::{MailboxHandle, Reservation};
+use super::mailbox::{MailboxHandle, NewMailbox, Reservation};
 use super::queued::{QueueEntry, QueuedContent, SealedEntry, SealedQueued};
 use super::register::Fact;
+use super::slots::Opened;
 use super::stated::Stated;
 use super::usage::UsageHold;
 use super::{StoreError, damaged};
@@ -77,6 +78,14 @@ pub(super) fn encode_facts(
     stated: Option<Stated>,
 ) -> Result<Encoded, StoreError> {
     encode_alone(RecordHead { facts, stated, ..RecordHead::default() }, Vec::new())
+}
+
+/// Frames mailboxes that are no more, and those whose keys are gone.
+pub(super) fn encode_erasures(
+    erasing: Vec<NewMailbox>,
+    erased: Vec<MailboxId>,
+) -> Result<Encoded, StoreError> {
+    encode_alone(RecordHead { erasing, erased, ..RecordHead::default() }, Vec::new())
 }
 
 /// Frames a head that has neither contents nor events.
@@ -207,17 +216,17 @@ impl<'a> Encoder<'a> {
         prefix.extend_from_slice(&mail.suffix);
         let size = prefix.len() as u64 + content_length;
         key.seal(part, &mut prefix)?;
+        let mut deliveries = Vec::with_capacity(mail.deliveries.len());
+        for delivery in mail.deliveries {
+            deliveries.extend(self.delivery(delivery, key)?);
+        }
         let sealed = SealedMail {
             id: mail.id,
             received_at: mail.received_at,
             prefix_length: prefix.len() as u64,
             suffix_length,
             size,
-            deliveries: mail
-                .deliveries
-                .into_iter()
-                .map(|delivery| self.delivery(delivery, key))
-                .collect::<Result<_, _>>()?,
+            deliveries,
             queued: self.queued(mail.queued, key)?,
         };
         self.tail.push(prefix);
@@ -238,18 +247,24 @@ impl<'a> Encoder<'a> {
         Ok(Some(SealedQueued { entries: entries.into_iter().map(sealed).collect(), wrapped_key }))
     }
 
-    fn delivery(&mut self, delivery: Delivery, key: &Key) -> Result<SealedDelivery, StoreError> {
+    /// Nothing for a mailbox that was erased while the message was on its way: nobody could read it
+    /// there, and everybody else gets it.
+    fn delivery(
+        &mut self,
+        delivery: Delivery,
+        key: &Key,
+    ) -> Result<Option<SealedDelivery>, StoreError> {
         let mailbox = Arc::clone(delivery.room.mailbox());
+        let birth = &mailbox.birth;
+        let Opened::Key(mailbox_key) = self.keyring.mailbox(birth)? else { return Ok(None) };
         self.rooms.push(delivery.room);
         self.birth_if_new(&mailbox);
-        let birth = &mailbox.birth;
-        let mailbox_key = self.keyring.mailbox(birth)?.or_gone(birth)?;
-        Ok(SealedDelivery {
+        Ok(Some(SealedDelivery {
             mailbox: birth.id,
             folder: delivery.folder,
             since: None,
             wrapped_key: mailbox_key.wrap(key, birth.id.as_bytes())?,
-        })
+        }))
     }
 
     /// Until a mailbox's birth is known to be durable, every commit that uses it carries it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -19,9 +20,9 @@ use super::entry::Commit;
 use super::keeper::{FolderRetention, Keeper};
 use super::keyring::Keyring;
 use super::layout::{Layout, lock_folder};
-use super::mailbox::{MailboxHandle, MailboxOwner, Mailboxes};
+use super::mailbox::{MailboxHandle, MailboxOwner, Mailboxes, NewMailbox};
 use super::queued::{Destination, QueueFeed, QueueId, QueuedContent};
-use super::recovery::{Recovered, Ties};
+use super::recovery::{Known, Recovered, Ties};
 use super::register::{Fact, Register};
 use super::segment::Catalog;
 use super::stated::Stated;
@@ -31,10 +32,14 @@ use super::{Settings, StoreError, compact, durable};
 use crate::clock::Timestamp;
 use crate::events::Lsn;
 use crate::heavy::{self, Weight};
+use crate::id::MailboxId;
 use crate::mail::{Address, DeliveryMarks, Domain, Srs};
 
 /// Commits that may wait for the committer; more wait in their sessions.
 const WAITING_COMMITS: usize = 1024;
+/// How long an erasure waits for messages that have room in the mailbox: longer than a message is on
+/// its way once it has.
+const RESERVED_FOR: Duration = Duration::from_secs(60);
 
 /// The store of a running daemon.
 #[derive(Debug)]
@@ -81,9 +86,9 @@ impl Store {
         let log_key = layout.log_key(keyring.master(), &chain)?;
         keyring.open_all()?;
         let recovered = Recovered::open(&layout, settings, events, &log_key)?;
-        let mailboxes = recovered.mailboxes(&keyring)?;
+        let known = recovered.mailboxes(&keyring, &layout)?;
         layout.bind_to(keyring.master())?;
-        Self::start(settings, events, keyring, mailboxes, recovered, folder_lock)
+        Self::start(settings, events, keyring, known, recovered, folder_lock)
     }
 
     /// Starts the threads of a recovered store.
@@ -91,7 +96,7 @@ impl Store {
         settings: &Settings,
         events: &crate::events::Settings,
         keyring: Arc<Keyring>,
-        mailboxes: Mailboxes,
+        known: Known,
         recovered: Recovered,
         folder_lock: File,
     ) -> Result<Arc<Self>, StoreError> {
@@ -118,7 +123,7 @@ impl Store {
         let store = Arc::new(Self {
             delivery_marks: DeliveryMarks::new(&keyring.master().delivery_marks()),
             keyring,
-            mailboxes,
+            mailboxes: known.mailboxes,
             register: ArcSwap::from_pointee(register),
             last_stated: AtomicU64::new(last_stated.0),
             requests: Mutex::new(Some(requests)),
@@ -145,6 +150,7 @@ impl Store {
             stop: Arc::clone(&store.is_closing),
         };
         lock(&store.threads).push(spawn("keeper", move || keeper.run(&stopped))?);
+        store.write_down(known.erasing, known.erased)?;
         Ok(store)
     }
 
@@ -208,6 +214,46 @@ impl Store {
     /// Those of the file system, where keys have to be made.
     pub fn mailbox(&self, owner: &MailboxOwner) -> Result<Arc<MailboxHandle>, StoreError> {
         self.mailboxes.get(owner, &self.keyring)
+    }
+
+    /// Erases a mailbox for good: its key first, so that all its messages are noise at once, also in
+    /// old files of the log. A recipient whose mail comes meanwhile has no room; mail that comes
+    /// afterwards makes another mailbox. A caller that goes away does not stop what has begun: the next
+    /// start ends it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such mailbox; those of the file system.
+    pub async fn erase(&self, owner: &MailboxOwner) -> Result<(), StoreError> {
+        let mailbox = self
+            .mailboxes
+            .known(owner)
+            .ok_or_else(|| StoreError::NotFound(format!("{owner} has no mailbox")))?;
+        mailbox.set_closed(true);
+        // Who has room for a message commits it soon, or never. What comes later all the same is for
+        // its other recipients alone.
+        if tokio::time::timeout(RESERVED_FOR, mailbox.until_unreserved()).await.is_err() {
+            tracing::warn!(mailbox = %owner, "erased while messages to it are on their way");
+        }
+        let birth = mailbox.birth.clone();
+        let erasing = codec::encode_erasures(vec![birth.clone()], Vec::new())?;
+        self.write(erasing).await.inspect_err(|_| mailbox.set_closed(false))?;
+        heavy::beside_the_runtime(|| self.keyring.erase(&birth))?;
+        self.write(codec::encode_erasures(Vec::new(), vec![birth.id])?).await?;
+        self.mailboxes.forget(&birth);
+        Ok(())
+    }
+
+    /// Has the committer write erasures down that the start has found. If it cannot, the next start
+    /// finds them again.
+    fn write_down(
+        &self,
+        erasing: Vec<NewMailbox>,
+        erased: Vec<MailboxId>,
+    ) -> Result<(), StoreError> {
+        if !erased.is_empty() {
+            self.ask(Request::commit(codec::encode_erasures(erasing, erased)?).0);
+        }
+        Ok(())
     }
 
     /// How senders are rewritten to addresses of `domain`; always in the same way for the same

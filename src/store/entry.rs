@@ -174,6 +174,12 @@ pub(super) struct RecordHead {
     /// Mailboxes whose key stands here first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) new_mailboxes: Vec<NewMailbox>,
+    /// Mailboxes that are no more from here on, and whose keys are erased when this is durable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) erasing: Vec<NewMailbox>,
+    /// Those whose keys are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) erased: Vec<MailboxId>,
     /// What is so from this record on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) facts: Vec<Fact>,
@@ -210,6 +216,7 @@ impl RecordHead {
         let mut rows = self.new_mailboxes.len() + self.facts.len() + self.listed().count();
         rows += self.stated.as_ref().map_or(0, |stated| 1 + stated.said.len());
         rows += self.changes.len() + self.queue_changes.len();
+        rows += self.erasing.len() + self.erased.len();
         for mail in self.blobs.iter().flat_map(|blob| &blob.mails) {
             rows += mail.deliveries.len();
             rows += mail.queued.as_ref().map_or(0, |queued| queued.entries.len());
@@ -235,6 +242,8 @@ impl RecordHead {
     /// Whether it says nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.new_mailboxes.is_empty()
+            && self.erasing.is_empty()
+            && self.erased.is_empty()
             && self.facts.is_empty()
             && self.stated.is_none()
             && self.blobs.is_empty()

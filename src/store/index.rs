@@ -33,8 +33,10 @@ const SCHEMA: &str = "
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
         organization TEXT NOT NULL, entity TEXT NOT NULL, slot INTEGER NOT NULL,
         used_bytes INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (organization, entity)
+        erasing_at INTEGER, is_erased INTEGER NOT NULL DEFAULT 0
     );
+    CREATE UNIQUE INDEX IF NOT EXISTS mailbox_of ON mailbox (organization, entity)
+        WHERE erasing_at IS NULL;
     CREATE TABLE IF NOT EXISTS organization (
         id TEXT PRIMARY KEY, alias TEXT NOT NULL, at INTEGER NOT NULL
     ) WITHOUT ROWID;
@@ -216,7 +218,8 @@ impl Index {
         let records: Vec<_> = records.collect();
         let transaction = self.0.transaction()?;
         for (lsn, head) in &records {
-            insert_births(&transaction, head)?;
+            insert_births(&transaction, &head.new_mailboxes)?;
+            apply_erasures(&transaction, *lsn, head)?;
             register::insert_facts(&transaction, &head.facts)?;
             if let Some(stated) = &head.stated {
                 stated::insert_stated(&transaction, *lsn, stated)?;
@@ -239,25 +242,32 @@ impl Index {
         Ok(())
     }
 
-    /// All mailboxes with their used octets.
+    /// All mailboxes with their used octets, but for those that are erased.
     pub(super) fn mailboxes(&self) -> Result<Vec<(NewMailbox, u64)>, StoreError> {
-        let mut statement =
-            self.0.prepare("SELECT id, organization, entity, slot, used_bytes FROM mailbox")?;
-        let rows = statement.query_map([], |row| {
-            let id: String = row.get(0)?;
-            let (organization, entity): (String, String) = (row.get(1)?, row.get(2)?);
-            Ok((id, organization, entity, row.get::<_, u32>(3)?, row.get::<_, i64>(4)?))
-        })?;
+        let mut statement = self.0.prepare(&format!(
+            "SELECT {BIRTH_COLUMNS}, used_bytes FROM mailbox WHERE erasing_at IS NULL"
+        ))?;
+        let mut rows = statement.query([])?;
         let mut mailboxes = Vec::new();
-        for row in rows {
-            let (id, organization, entity, slot, used) = row?;
-            let id = id.parse().map_err(|_| unreadable("mailbox id"))?;
-            let entity = entity.parse().map_err(|_| unreadable("user id"))?;
-            let owner = MailboxOwner { organization: organization.into(), entity };
-            let slot = Slot::numbered(slot);
-            mailboxes.push((NewMailbox { id, owner, slot }, used.cast_unsigned()));
+        while let Some(row) = rows.next()? {
+            mailboxes.push((birth_of(row)?, row.get::<_, i64>(4)?.cast_unsigned()));
         }
         Ok(mailboxes)
+    }
+
+    /// All mailboxes that are erased, in the order of their ids.
+    pub(super) fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
+        let mut statement = self.0.prepare(&format!(
+            "SELECT {BIRTH_COLUMNS}, erasing_at, is_erased FROM mailbox
+             WHERE erasing_at IS NOT NULL ORDER BY id"
+        ))?;
+        let mut rows = statement.query([])?;
+        let mut erasures = Vec::new();
+        while let Some(row) = rows.next()? {
+            let at = Lsn(row.get::<_, i64>(4)?.cast_unsigned());
+            erasures.push(Erasure { birth: birth_of(row)?, at, is_done: row.get(5)? });
+        }
+        Ok(erasures)
     }
 
     /// The messages of a mailbox, oldest first within each folder.
@@ -370,6 +380,28 @@ impl Index {
     }
 }
 
+/// A mailbox that is erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Erasure {
+    pub(super) birth: NewMailbox,
+    /// The record that says so.
+    pub(super) at: Lsn,
+    /// Whether a record says that its key is gone.
+    pub(super) is_done: bool,
+}
+
+const BIRTH_COLUMNS: &str = "id, organization, entity, slot";
+
+fn birth_of(row: &rusqlite::Row<'_>) -> Result<NewMailbox, StoreError> {
+    let id: String = row.get(0)?;
+    let organization: String = row.get(1)?;
+    let entity: String = row.get(2)?;
+    let id = id.parse().map_err(|_| unreadable("mailbox id"))?;
+    let entity = entity.parse().map_err(|_| unreadable("user id"))?;
+    let owner = MailboxOwner { organization: organization.into(), entity };
+    Ok(NewMailbox { id, owner, slot: Slot::numbered(row.get(3)?) })
+}
+
 /// What the index knows of what became of messages and queue entries, and where the log says it.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -473,8 +505,9 @@ fn set_cursor(transaction: &Transaction<'_>, cursor: Cursor, lsn: Lsn) -> Result
     Ok(())
 }
 
-fn insert_births(transaction: &Transaction<'_>, head: &RecordHead) -> Result<(), StoreError> {
-    for birth in &head.new_mailboxes {
+/// A mailbox that is known, also as one that is erased, stays as it is.
+fn insert_births(transaction: &Transaction<'_>, births: &[NewMailbox]) -> Result<(), StoreError> {
+    for birth in births {
         transaction
             .prepare_cached(
                 "INSERT OR IGNORE INTO mailbox (id, organization, entity, slot)
@@ -490,7 +523,45 @@ fn insert_births(transaction: &Transaction<'_>, head: &RecordHead) -> Result<(),
     Ok(())
 }
 
-/// All but births and messages.
+/// Takes the messages of mailboxes out that are erased. They are removed for good, so compaction
+/// gives their room back.
+fn apply_erasures(
+    transaction: &Transaction<'_>,
+    at: Lsn,
+    head: &RecordHead,
+) -> Result<(), StoreError> {
+    insert_births(transaction, &head.erasing)?;
+    for birth in &head.erasing {
+        let id = birth.id.to_string();
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO change
+                 SELECT lsn, blob, mail, mailbox, ?2, NULL, size, since FROM message
+                 WHERE mailbox = (SELECT number FROM mailbox WHERE id = ?1)",
+            )?
+            .execute(params![id, at.0.cast_signed()])?;
+        transaction
+            .prepare_cached(
+                "DELETE FROM message
+                 WHERE mailbox = (SELECT number FROM mailbox WHERE id = ?1)",
+            )?
+            .execute([&id])?;
+        transaction
+            .prepare_cached(
+                "UPDATE mailbox SET erasing_at = ?2, used_bytes = 0
+                 WHERE id = ?1 AND erasing_at IS NULL",
+            )?
+            .execute(params![id, at.0.cast_signed()])?;
+    }
+    for id in &head.erased {
+        transaction
+            .prepare_cached("UPDATE mailbox SET is_erased = 1 WHERE id = ?1")?
+            .execute([id.to_string()])?;
+    }
+    Ok(())
+}
+
+/// All but births, erasures and messages.
 fn apply_record(
     transaction: &Transaction<'_>,
     lsn: Lsn,
@@ -528,10 +599,18 @@ fn insert_messages(
     let mut by_mailbox = Vec::new();
     for messages in messages.chunk_by(|one, other| one.at.mailbox == other.at.mailbox) {
         let Some(first) = messages.first() else { continue };
-        let number: i64 = transaction
-            .prepare_cached("SELECT number FROM mailbox WHERE id = ?1")?
-            .query_row([first.at.mailbox.to_string()], |row| row.get(0))?;
-        by_mailbox.push((number, messages));
+        let found: Option<(i64, Option<i64>)> = transaction
+            .prepare_cached("SELECT number, erasing_at FROM mailbox WHERE id = ?1")?
+            .query_row([first.at.mailbox.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            Some((number, None)) => by_mailbox.push((number, messages)),
+            Some((number, Some(erasing_at))) => {
+                remove_late(transaction, number, erasing_at, messages)?;
+            }
+            // An error here would keep everybody's mail out of the index; `fsck` tells it.
+            None => tracing::error!(mailbox = %first.at.mailbox, "mail for a mailbox never made"),
+        }
     }
     by_mailbox.sort_by_key(|(number, _)| *number);
     for (number, messages) in by_mailbox {
@@ -548,6 +627,29 @@ fn insert_messages(
                 )?
                 .execute(params![number, added])?;
         }
+    }
+    Ok(())
+}
+
+/// What came for a mailbox that was erased is removed at once.
+fn remove_late(
+    transaction: &Transaction<'_>,
+    mailbox: i64,
+    erasing_at: i64,
+    messages: &[IndexedMessage],
+) -> Result<(), StoreError> {
+    for message in messages {
+        let lsn = message.at.lsn.0.cast_signed();
+        let size = message.size.cast_signed();
+        let since = message.since.as_millis().cast_signed();
+        let place = (message.at.blob, message.at.mail);
+        // It counts as removed when it came, so that a pack has it worked in only once it is there.
+        let at = erasing_at.max(lsn);
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO change VALUES (?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7)",
+            )?
+            .execute(params![lsn, place.0, place.1, mailbox, at, size, since])?;
     }
     Ok(())
 }

@@ -202,6 +202,30 @@ impl Keyring {
         Ok(self.organization(organization)?.leaving.clone())
     }
 
+    /// A mailbox's key as it stands in its slot at this moment, whatever is remembered of it.
+    ///
+    /// # Errors
+    /// A slot that is not the mailbox's; those of the file system.
+    pub(super) fn look(&self, birth: &NewMailbox) -> Result<Opened, StoreError> {
+        self.organization(&birth.owner.organization)?.mailbox(birth)
+    }
+
+    /// Erases a mailbox's key, durably and for good. What is erased already stays so.
+    ///
+    /// # Errors
+    /// A slot that is another's; those of the file system.
+    pub(super) fn erase(&self, birth: &NewMailbox) -> Result<(), StoreError> {
+        let keys = self.organization(&birth.owner.organization)?;
+        // Whoever has read the key before has it in the cache by now, and nobody reads it meanwhile.
+        let _nobody_reads = self.erasing.write().unwrap_or_else(PoisonError::into_inner);
+        let _nobody_writes = lock(&keys.writing);
+        if keys.mailbox(birth)? != Opened::Erased {
+            keys.file.erase(birth.slot)?;
+        }
+        self.mailboxes.invalidate(&birth.id);
+        Ok(())
+    }
+
     /// Starts the thread that makes keys beforehand; it ends with [`Keyring::stop_filling`].
     pub(super) fn start_filling(self: &Arc<Self>) -> Result<JoinHandle<()>, StoreError> {
         let (filler, wanted) = std::sync::mpsc::channel();

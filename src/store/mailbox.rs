@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::StoreError;
 use super::keyring::Keyring;
@@ -46,6 +48,12 @@ pub struct MailboxHandle {
     pub(super) is_durable: AtomicBool,
     used_bytes: AtomicU64,
     full_since: Mutex<Option<Timestamp>>,
+    /// Nothing more goes into it: it is being erased.
+    is_closed: AtomicBool,
+    /// Reservations that are out.
+    reservations: AtomicUsize,
+    /// Told when the last one of a closed mailbox is back.
+    unreserved: Notify,
 }
 
 impl MailboxHandle {
@@ -55,6 +63,9 @@ impl MailboxHandle {
             is_durable: AtomicBool::new(is_durable),
             used_bytes: AtomicU64::new(used_bytes),
             full_since: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+            reservations: AtomicUsize::new(0),
+            unreserved: Notify::new(),
         }
     }
 
@@ -69,14 +80,25 @@ impl MailboxHandle {
     }
 
     /// Takes room for a message of `size` octets, or says that the mailbox is full. The room is
-    /// given back when the reservation is dropped before [`Reservation::keep`].
+    /// given back when the reservation is dropped before [`Reservation::keep`]. One that is being
+    /// erased has no room.
     pub fn reserve(self: &Arc<Self>, size: u64, quota: u64) -> Option<Reservation> {
-        let before = self
-            .used_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(size).filter(|after| *after <= quota)
-            })
-            .ok()?;
+        // Counted first: who closes the mailbox sees it, or it sees that the mailbox is closed.
+        self.reservations.fetch_add(1, Ordering::SeqCst);
+        let taken = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            used.checked_add(size).filter(|after| *after <= quota)
+        });
+        let before = match taken {
+            Ok(_) if self.is_closed.load(Ordering::SeqCst) => {
+                self.free(size);
+                None
+            }
+            taken => taken.ok(),
+        };
+        let Some(before) = before else {
+            self.let_go();
+            return None;
+        };
         *lock(&self.full_since) = None;
         Some(Reservation { mailbox: Arc::clone(self), size, before, is_kept: false })
     }
@@ -84,6 +106,31 @@ impl MailboxHandle {
     /// Since when the mailbox is full; the first call that finds it full sets the moment.
     pub fn full_since(&self, now: Timestamp) -> Timestamp {
         *lock(&self.full_since).get_or_insert(now)
+    }
+
+    /// Lets nothing more in, or again.
+    pub(super) fn set_closed(&self, is_closed: bool) {
+        self.is_closed.store(is_closed, Ordering::SeqCst);
+    }
+
+    /// Waits until no reservation of a closed mailbox is out.
+    pub(super) async fn until_unreserved(&self) {
+        loop {
+            let mut told = pin!(self.unreserved.notified());
+            // Before the look, so that none is missed between the two.
+            told.as_mut().enable();
+            if self.reservations.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn let_go(&self) {
+        self.reservations.fetch_sub(1, Ordering::SeqCst);
+        if self.is_closed.load(Ordering::SeqCst) {
+            self.unreserved.notify_waiters();
+        }
     }
 
     /// Gives back the room of a message that was removed.
@@ -131,6 +178,7 @@ impl Drop for Reservation {
         if !self.is_kept {
             self.mailbox.used_bytes.fetch_sub(self.size, Ordering::AcqRel);
         }
+        self.mailbox.let_go();
     }
 }
 
@@ -144,6 +192,19 @@ impl Mailboxes {
         let owner = birth.owner.clone();
         let handle = Arc::new(MailboxHandle::new(birth, used_bytes, true));
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(owner, handle);
+    }
+
+    /// The mailbox of that owner, if there is one.
+    pub(super) fn known(&self, owner: &MailboxOwner) -> Option<Arc<MailboxHandle>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(owner).cloned()
+    }
+
+    /// Forgets a mailbox that was erased; its owner's next mail makes another.
+    pub(super) fn forget(&self, birth: &NewMailbox) {
+        let mut mailboxes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if mailboxes.get(&birth.owner).is_some_and(|handle| handle.birth.id == birth.id) {
+            mailboxes.remove(&birth.owner);
+        }
     }
 
     /// The mailboxes of an organization.

@@ -3,7 +3,7 @@
 //! The index may be a moment behind the log, so what the log has beyond it is read too: a reader
 //! sees every message that was acknowledged before it was opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -101,6 +101,7 @@ impl Reader {
         let log_stays = compact::keep_files(&layout.log());
         let index = Index::open_to_read(&layout.index())?;
         let mut mailboxes = index.mailboxes()?;
+        let mut gone: HashSet<_> = index.erasures()?.iter().map(|it| it.birth.id).collect();
         let mut register = index.register()?;
         let (mut beyond, mut changes_beyond) = (Vec::new(), Vec::new());
         let (mut queued_beyond, mut queue_changes_beyond) = (Vec::new(), Vec::new());
@@ -111,6 +112,7 @@ impl Reader {
         let mut scanner = Scanner::over(catalog.segments.clone(), from)?;
         while let Some(LoggedRecord { lsn, record, .. }) = scanner.next_record(&log_key)? {
             add_births(&mut mailboxes, &record.head);
+            gone.extend(record.head.erasing.iter().map(|birth| birth.id));
             record.head.facts.iter().for_each(|fact| register.apply(fact));
             beyond.extend(messages_of(lsn, &record.head));
             queued_beyond.extend(queued_of(lsn, &record.head));
@@ -118,6 +120,7 @@ impl Reader {
             changes_beyond.extend(record.head.changes);
             queue_changes_beyond.extend(record.head.queue_changes);
         }
+        mailboxes.retain(|(birth, _)| !gone.contains(&birth.id));
         for message in &beyond {
             let mailbox = mailboxes.iter_mut().find(|(birth, _)| birth.id == message.at.mailbox);
             mailbox.into_iter().for_each(|(_, used)| *used = used.saturating_add(message.size));
@@ -249,11 +252,10 @@ impl Reader {
     }
 
     fn mailbox_key(&self, id: MailboxId) -> Result<super::keys::Key, StoreError> {
-        let (birth, _) = self
-            .mailboxes
-            .iter()
-            .find(|(birth, _)| birth.id == id)
-            .ok_or_else(|| StoreError::NotFound(format!("there is no mailbox {id}")))?;
+        let (birth, _) =
+            self.mailboxes.iter().find(|(birth, _)| birth.id == id).ok_or_else(|| {
+                StoreError::NotFound(format!("mailbox {id} is not there, or was erased"))
+            })?;
         self.keyring.mailbox(birth)?.or_gone(birth)
     }
 

@@ -11,19 +11,21 @@ use super::backlog::Backlog;
 use super::committer::{Committer, Followers, Request};
 use super::company::Company;
 use super::entry::RecordHead;
-use super::index::{Cursor, Index};
+use super::index::{Cursor, Erasure, Index};
 use super::indexer::{Indexer, Lag};
 use super::keyring::Keyring;
 use super::layout::Layout;
 use super::log::Log;
 use super::mac::LogKey;
-use super::mailbox::Mailboxes;
+use super::mailbox::{Mailboxes, NewMailbox};
 use super::queued::QueuedMail;
-use super::segment::{LoggedRecord, Scanner};
+use super::segment::{Catalog, LoggedRecord, Scanner};
+use super::slots::Opened;
 use super::threads::spawn;
 use super::{Settings, StoreError, compact};
 use crate::events::Lsn;
 use crate::events::sink::EventSink;
+use crate::id::MailboxId;
 
 /// Rows of one transaction, but for those of one record, while the index is brought up to the log.
 const REPLAY_ROWS: usize = 10_000;
@@ -73,19 +75,59 @@ impl Recovered {
         &self.index
     }
 
-    /// The mailboxes that the log knows, whose keys are theirs from now on.
+    /// The mailboxes that the log knows, whose keys are theirs from now on. What the log calls erased
+    /// is erased again, since a crash may have come between the two, or an older copy of the keys.
     ///
     /// # Errors
     /// A mailbox's key that is not there; those of index and file system.
-    pub(super) fn mailboxes(&self, keyring: &Keyring) -> Result<Mailboxes, StoreError> {
-        let known = self.index.mailboxes()?;
-        let births: Vec<_> = known.iter().map(|(birth, _)| birth.clone()).collect();
-        keyring.adopt(&births)?;
-        let mailboxes = Mailboxes::default();
-        for (birth, used_bytes) in known {
-            mailboxes.insert(birth, used_bytes);
+    pub(super) fn mailboxes(
+        &self,
+        keyring: &Keyring,
+        layout: &Layout<'_>,
+    ) -> Result<Known, StoreError> {
+        // First, so that no key of somebody who is gone is taken for one that is nobody's yet.
+        let mut known = Known { erased: self.erase_again(keyring, layout)?, ..Known::default() };
+        let indexed = self.index.mailboxes()?;
+        let births: Vec<_> = indexed.iter().map(|(birth, _)| birth.clone()).collect();
+        let without_key = keyring.adopt(&births)?;
+        for (birth, used_bytes) in indexed {
+            if !without_key.contains(&birth.id) {
+                known.mailboxes.insert(birth, used_bytes);
+                continue;
+            }
+            // The log is older than the keys: it was restored.
+            tracing::warn!(mailbox = %birth.owner, "its key is erased, and so it is");
+            known.erased.push(birth.id);
+            known.erasing.push(birth);
         }
-        Ok(mailboxes)
+        Ok(known)
+    }
+
+    /// Those of which no record says yet that their keys are gone.
+    fn erase_again(
+        &self,
+        keyring: &Keyring,
+        layout: &Layout<'_>,
+    ) -> Result<Vec<MailboxId>, StoreError> {
+        let mut unfinished = Vec::new();
+        for Erasure { birth, at, is_done } in self.index.erasures()? {
+            if keyring.look(&birth)? != Opened::Erased {
+                // The index only finds it: what it says is never enough to erase anything.
+                let record = Catalog::read(&layout.log())?.frame(at)?.record()?;
+                if !record.head.erasing.contains(&birth) {
+                    let owner = &birth.owner;
+                    return Err(StoreError::NotFound(format!(
+                        "the index calls the mailbox of {owner} erased, and the log does not; \
+                         delete the index to build it again"
+                    )));
+                }
+                keyring.erase(&birth)?;
+            }
+            if !is_done {
+                unfinished.push(birth.id);
+            }
+        }
+        Ok(unfinished)
     }
 
     /// Starts the threads that write: one for log and event file, one for the index.
@@ -101,6 +143,14 @@ impl Recovered {
             spawn("indexer", move || indexer.run(&records))?,
         ])
     }
+}
+
+/// The mailboxes of the log, and what it does not say yet of those that are erased.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) mailboxes: Mailboxes,
+    pub(super) erasing: Vec<NewMailbox>,
+    pub(super) erased: Vec<MailboxId>,
 }
 
 /// What ties the threads that write to the rest of the store.

@@ -275,6 +275,20 @@ impl SlotFile {
         opened.map(Opened::Key).ok_or_else(another)
     }
 
+    /// Erases a slot, durably and for good.
+    ///
+    /// In place: a slot shares its sector with its neighbours, and it is the disk's promise that a
+    /// sector is written as a whole or not at all, as SQLite relies on too; what stands around the
+    /// slot is written again as it was. A whole new file in place of the old one would not need that
+    /// promise, but a crash between the two would leave the old octets where nobody can reach them to
+    /// erase them, and this must be a thing that can be done again until it is done.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn erase(&self, slot: Slot) -> Result<(), StoreError> {
+        durable::write_at(&self.path, slot.offset(), &[0; SLOT])
+    }
+
     /// What all slots behind the organization's own are, in order.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 mod events;
 mod shadow;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::mac::LogKey;
 use super::mailbox::NewMailbox;
 use super::queued::SealedQueued;
 use super::segment::{Catalog, Scanned, ScannedFrame, Scanner};
-use super::slots::{Content, Purpose};
+use super::slots::{Content, Opened, Purpose};
 use super::{Settings, StoreError, damaged, durable};
 use crate::clock::{Clock, SystemClock};
 use crate::events::Lsn;
@@ -59,6 +59,8 @@ pub struct Report {
     pub contents: u64,
     /// Mailboxes whose key opens.
     pub mailboxes: u64,
+    /// Mailboxes that were erased, with their keys.
+    pub erased: u64,
     /// Private keys of mail domains that open.
     pub domain_keys: u64,
     /// Messages that the index has where the log has them.
@@ -164,11 +166,16 @@ pub fn check(
         log_key,
         depth,
         births: HashMap::new(),
+        erasing: HashSet::new(),
+        erased: HashSet::new(),
         shadow: Shadow::new(indexed)?,
         events: EventCheck::open(&layout.events(), &catalog, bounds)?,
         report,
     };
     let read_to = checker.log(&catalog)?;
+    if read_to.is_some() {
+        checker.erasures();
+    }
     let Checker { shadow, events, mut report, .. } = checker;
     let Some(read_to) = read_to else {
         // Index and events speak of what could not be read.
@@ -249,7 +256,11 @@ struct Checker {
     keyring: Keyring,
     log_key: LogKey,
     depth: Depth,
-    births: HashMap<MailboxId, (NewMailbox, Key)>,
+    /// Mailboxes with their keys, but for those whose keys are erased.
+    births: HashMap<MailboxId, (NewMailbox, Option<Key>)>,
+    /// Mailboxes that the log calls erased, or about to be.
+    erasing: HashSet<MailboxId>,
+    erased: HashSet<MailboxId>,
     shadow: Shadow,
     events: EventCheck,
     report: Report,
@@ -305,9 +316,11 @@ impl Checker {
         if let Err(error) = frame.check(&record, &self.log_key) {
             self.report.problem(error.to_string());
         }
-        for birth in &record.head.new_mailboxes {
+        for birth in record.head.new_mailboxes.iter().chain(&record.head.erasing) {
             self.birth(lsn, birth);
         }
+        self.erasing.extend(record.head.erasing.iter().map(|birth| birth.id));
+        self.erased.extend(&record.head.erased);
         for (number, blob) in record.head.blobs.iter().enumerate() {
             self.blob(lsn, payload, &record, number, blob);
         }
@@ -320,14 +333,37 @@ impl Checker {
         if self.births.contains_key(&birth.id) {
             return; // Several commits may carry it.
         }
-        match self.keyring.mailbox(birth).and_then(|opened| opened.or_gone(birth)) {
-            Ok(key) => {
+        match self.keyring.look(birth) {
+            Ok(Opened::Key(key)) => {
                 self.report.mailboxes += 1;
-                self.births.insert(birth.id, (birth.clone(), key));
+                self.births.insert(birth.id, (birth.clone(), Some(key)));
             }
+            Ok(Opened::Erased) => drop(self.births.insert(birth.id, (birth.clone(), None))),
             Err(error) => self
                 .report
                 .problem(format!("record {lsn}: the key of mailbox {}: {error}", birth.owner)),
+        }
+    }
+
+    /// Holds what the log calls erased against the keys that are there.
+    fn erasures(&mut self) {
+        for (birth, key) in self.births.values() {
+            let is_told = self.erasing.contains(&birth.id);
+            if key.is_none() && !is_told {
+                let owner = &birth.owner;
+                self.report.problem(format!(
+                    "mailbox {owner}: its key is erased, and no record says so; a start writes it down"
+                ));
+            }
+            // The daemon may have erased it since the key was looked at.
+            let is_there = || matches!(self.keyring.look(birth), Ok(Opened::Key(_)));
+            if key.is_some() && self.erased.contains(&birth.id) && is_there() {
+                let owner = &birth.owner;
+                self.report.problem(format!(
+                    "mailbox {owner} was erased, and its key is there again; a start erases it"
+                ));
+            }
+            self.report.erased += u64::from(is_told);
         }
     }
 
@@ -341,7 +377,10 @@ impl Checker {
     ) {
         let mut is_whole = blob.length > 0;
         for (mail_number, mail) in blob.mails.iter().enumerate() {
-            for key in self.keys(lsn, mail) {
+            let keys = self.keys(lsn, mail);
+            // Nobody can open what only erased mailboxes had.
+            is_whole &= !keys.is_empty() || mail.deliveries.is_empty();
+            for key in keys {
                 let opened = self.open(payload, record, (number, mail_number), mail, &key);
                 if let Err(problem) = opened {
                     is_whole = false;
@@ -361,6 +400,7 @@ impl Checker {
                 self.report.problem(format!("record {lsn}: mailbox {mailbox} was never made"));
                 continue;
             };
+            let Some(key) = key else { continue };
             match key.unwrap_key(&delivery.wrapped_key, birth.id.as_bytes()) {
                 Ok(key) => keys.push(key),
                 Err(error) => self.report.problem(format!("record {lsn}: {error}")),

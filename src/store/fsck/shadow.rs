@@ -80,6 +80,10 @@ impl Shadow {
             let problem = "the index says otherwise than the log what was said of organizations";
             report.problem(problem.to_owned());
         }
+        if index.erasures()? != self.index.erasures()? {
+            let problem = "the index says otherwise than the log which mailboxes are erased";
+            report.problem(problem.to_owned());
+        }
         let used = |index: &Index| -> Result<BTreeMap<_, _>, StoreError> {
             let mailboxes = index.mailboxes()?.into_iter();
             Ok(mailboxes.map(|(birth, used)| (birth.id, (birth.owner, used))).collect())

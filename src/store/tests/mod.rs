@@ -3,6 +3,7 @@
 mod check;
 mod committing;
 mod compaction;
+mod erasing;
 mod keys;
 mod queue;
 mod races;

@@ -87,6 +87,8 @@ fn full_head() -> RecordHead {
             owner: owner.clone(),
             slot: Slot::numbered(3),
         }],
+        erasing: vec![NewMailbox { id: mailbox, owner: owner.clone(), slot: Slot::numbered(3) }],
+        erased: vec![mailbox],
         facts: vec![Fact::Gone { organization: Arc::clone(&organization), id, at: NOW }],
         stated: Some(Stated {
             at: NOW,
