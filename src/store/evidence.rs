@@ -61,12 +61,19 @@ impl<'a> Evidence<'a> {
         let mut messages = BTreeMap::new();
         for (message, changed, at) in known.messages {
             let head = self.head(at)?;
-            let said = head.iter().flat_map(|head| &head.changes).find(|change| {
-                change.message == message
-                    && change.to == changed.folder
-                    && change.at == changed.since
+            let is_said = head.is_some_and(|head| {
+                let mut changes = head.changes.iter();
+                // With its mailbox a message goes, too.
+                let is_erased = changed.folder.is_none()
+                    && head.erasing.iter().any(|birth| birth.id == message.mailbox);
+                is_erased
+                    || changes.any(|change| {
+                        change.message == message
+                            && change.to == changed.folder
+                            && change.at == changed.since
+                    })
             });
-            if said.is_some() {
+            if is_said {
                 messages.insert(message, changed);
             } else if !self.shows(message, changed)? {
                 return Err(nowhere("became of a message"));

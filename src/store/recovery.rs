@@ -112,9 +112,10 @@ impl Recovered {
         let mut unfinished = Vec::new();
         for Erasure { birth, at, is_done } in self.index.erasures()? {
             if keyring.look(&birth)? != Opened::Erased {
-                // The index only finds it: what it says is never enough to erase anything.
-                let record = Catalog::read(&layout.log())?.frame(at)?.record()?;
-                if !record.head.erasing.contains(&birth) {
+                // The index only finds it: what it says is never enough to erase anything, nor is a
+                // record without its MAC.
+                let head = Catalog::read(&layout.log())?.proven_head(at, self.log.key())?;
+                if !head.is_some_and(|head| head.erasing.contains(&birth)) {
                     let owner = &birth.owner;
                     return Err(StoreError::NotFound(format!(
                         "the index calls the mailbox of {owner} erased, and the log does not; \
