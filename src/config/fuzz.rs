@@ -9,6 +9,7 @@ use super::stamp::Stamps;
 use crate::directory::{Directory, EntityState, IndexedOrganization, Organization, SendRight};
 use crate::fuzz::pieces;
 use crate::mail::Address;
+use crate::organization::State;
 use crate::rules::{self, Action, Party};
 use crate::store::Register;
 
@@ -54,6 +55,8 @@ pub fn organization_file(input: &[u8]) {
             assert_evaluates(&read.outbound, OUTBOUND, &authors, &recipient);
         }
     }
+    let written = serde_json::to_string(&*read.state).expect("JSON");
+    assert_eq!(serde_json::from_str::<State>(&written).expect("reads"), *read.state);
     let names: Vec<_> = read.gateways.iter().map(|gateway| &*gateway.name).collect();
     let mut routed = read.outbound.rules().iter().filter_map(|rule| rule.action.gateway());
     assert!(routed.all(|gateway| names.contains(&gateway)), "a rule routes to nowhere");

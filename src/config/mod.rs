@@ -298,6 +298,45 @@ pub fn examine(path: &Path, environment: impl IntoIterator<Item = (String, Strin
     read(path, environment, &[], &known_to_store)
 }
 
+/// An organization as a file has it that is not in force.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What the file says.
+    pub organization: OrganizationConfig,
+    /// Where the store is.
+    pub store: store::Settings,
+    /// Who was who when it was read.
+    pub register: Arc<Register>,
+    /// What is valid, but hardly meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads an organization's file as if it stood in the place of the one that the main file names for
+/// that organization, or beside those that it names.
+///
+/// # Errors
+/// Every problem of the main file that keeps it from being read, or of this file.
+pub fn read_instead(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    file: &Path,
+) -> Result<Candidate, LoadError> {
+    let examined = examine(path, environment);
+    let configuration = examined.configuration.ok_or(Problems(examined.problems))?;
+    let register = Arc::new(store::reader::register(&configuration.store)?);
+    let hostname = Domain::parse(&configuration.pipeline.hostname).ok();
+    let around = organization_file::Around { hostname: hostname.as_ref(), register: &register };
+    let reader = reader::Reader::default();
+    let read = organization_file::read_instead(file, around, &reader, &configuration.organizations);
+    let (problems, warnings) = reader.into_findings();
+    match read.filter(|_| problems.is_empty()) {
+        Some(organization) => {
+            Ok(Candidate { organization, store: configuration.store, register, warnings })
+        }
+        None => Err(Problems(problems).into()),
+    }
+}
+
 impl Examined {
     /// The configuration, if nothing is wrong with it.
     fn whole(self) -> Result<Configuration, Problems> {

@@ -100,6 +100,34 @@ pub(super) fn read(
     organization(path, stamps, &read_file(path, reader)?, around, reader, claims)
 }
 
+/// Reads an organization from a file that may come into the place of the one that is configured for
+/// it, or beside those that are.
+pub(super) fn read_instead(
+    file: &Path,
+    around: Around<'_>,
+    reader: &Reader,
+    configured: &[Arc<OrganizationConfig>],
+) -> Option<OrganizationConfig> {
+    let node = read_file(file, reader)?;
+    let read = |path: &Path, reader: &Reader, claims: &mut Claims| {
+        organization(path, Stamps::of(path), &node, around, reader, claims)
+    };
+    // Once to find out whose it is.
+    let found = read(file, &Reader::default(), &mut Claims::default());
+    let id = found.map(|found| found.state.id.clone());
+    let mut claims = Claims::default();
+    let mut place = file;
+    for config in configured {
+        if Some(&config.state.id) == id.as_ref() {
+            // What it names by relative paths is beside the file that it comes in the place of.
+            place = &config.file;
+        } else if id.is_some() {
+            claims.add(&config.claims, &Reader::default());
+        }
+    }
+    read(place, reader, &mut claims)
+}
+
 /// What an organization's file is read in the light of.
 #[derive(Clone, Copy)]
 pub(super) struct Around<'a> {

@@ -45,7 +45,11 @@ pub(super) fn facts(
     Ok(register.difference(&declared, at))
 }
 
-fn check_exodus(config: &OrganizationConfig, register: &Register) -> Result<(), Exodus> {
+/// Whether a file may be in force, or lacks too many of its users.
+///
+/// # Errors
+/// [`Exodus`]
+pub(super) fn check_exodus(config: &OrganizationConfig, register: &Register) -> Result<(), Exodus> {
     let organization = &config.organization;
     let present: HashSet<&EntityId> = organization.users.iter().map(|user| &user.id).collect();
     let mut known = 0;

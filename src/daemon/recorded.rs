@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::StartError;
 use super::identities;
 use crate::clock::Timestamp;
-use crate::config::{Configuration, OrganizationConfig};
+use crate::config::{Candidate, Configuration, OrganizationConfig};
 use crate::organization::{Fact, State, assign, difference};
 use crate::store::{self, By, FACT_FORMAT, Register, Said, Stated, reader};
 
@@ -65,6 +65,32 @@ impl News {
         let stated = Stated { at, by, command: command.into(), said };
         Ok(Self { facts, stated: Some(stated).filter(|stated| !stated.said.is_empty()) })
     }
+}
+
+/// What a reload would record of an organization, if its file were the candidate.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the log says of it; `None` if that is nothing.
+    pub before: Option<State>,
+    /// What would be said.
+    pub facts: Vec<Fact>,
+}
+
+/// Compares a file with what the log says, not with the file that is configured: that may be the
+/// edited one itself.
+///
+/// # Errors
+/// What would keep a reload from taking it; the log cannot be read.
+pub fn plan(candidate: &Candidate) -> Result<Plan, StartError> {
+    let Candidate { organization, store, register, .. } = candidate;
+    identities::check_exodus(organization, register)?;
+    let state = &*organization.state;
+    let said = reader::said(store, state.id.as_str())?;
+    let is_known = !said.is_empty();
+    let before = read(State::empty(state.id.clone()), said.values())?;
+    let before = Some(before).filter(|_| is_known);
+    let facts = difference(before.as_ref(), state);
+    Ok(Plan { before, facts })
 }
 
 /// What is new in a state beside what the log says of its organization.

@@ -148,6 +148,15 @@ impl Entity {
         }
     }
 
+    /// All of its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let aliases = match self {
+            Self::User(user) | Self::Resource(Resource { mailbox: user, .. }) => &user.aliases,
+            Self::Group(group) => &group.aliases,
+        };
+        self.email().into_iter().chain(aliases)
+    }
+
     /// What it is.
     pub fn kind(&self) -> EntityKind {
         match self {

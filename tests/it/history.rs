@@ -227,3 +227,69 @@ fn a_file_that_moves_is_told_and_what_it_says_is_shown() {
     let moved = format!("said by {}", daemon.path("moved.toml").display());
     assert_eq!(last(&daemon).0, [moved]);
 }
+
+/// What a plan says of an edited file is what a reload then records, and nothing happens before.
+#[test]
+fn a_plan_tells_what_a_reload_then_does() {
+    let daemon = Setup::with("[[user]]\nname = \"carl\"\naliases = [\"c@example.org\"]\n").start();
+    let before = history(&daemon);
+    let draft = daemon.path("drafts/draft.toml").display().to_string();
+    fs::create_dir(daemon.path("drafts")).expect("makes a folder");
+    let text = fs::read_to_string(daemon.path("org.toml")).expect("reads");
+    let same = text.clone() + "# a comment\n";
+    fs::write(&draft, &same).expect("writes");
+    assert_eq!(daemon.succeeds(&["org", "plan", &draft]), "nothing would change\n");
+
+    let carl = "[[user]]\nname = \"carl\"\naliases = [\"c@example.org\"]\n";
+    let dora = "[[user]]\nname = \"dora\"\naliases = [\"carl@example.test\"]\n";
+    let gateway = "[[smtp_gateway]]\nname = \"filter\"\naddress = \"192.0.2.1\"\nport = 25\n\
+                   user_name = \"me\"\npassword_file = \"password\"\n";
+    let edited = text.replace(carl, dora).replace("quota_mb = 1\n", "quota_mb = 2\n") + gateway;
+    fs::write(&draft, &edited).expect("writes");
+    let problem = daemon.command(&["org", "plan", &draft]);
+    assert!(text_of(&problem).contains("password cannot be read"), "{problem:?}");
+    // A relative path is beside the file whose place the draft takes.
+    fs::write(daemon.path("password"), "open sesame\n").expect("writes");
+    let told = daemon.succeeds(&["org", "plan", &draft]);
+    for line in [
+        "user carl left",
+        "user dora added: dora@example.test",
+        "user small changed: quota 2 MB, was 1 MB",
+        "SMTP gateways: filter added",
+        "mail is refused for c@example.org",
+        "a mailbox is closed: carl",
+    ] {
+        assert!(told.lines().any(|shown| shown.trim() == line), "no {line} in {told}");
+    }
+    let planned = daemon.lists(&["org", "plan", &draft]).remove(0);
+    assert_eq!(history(&daemon), before, "a plan changes nothing");
+    fs::write(daemon.path("org.toml"), &edited).expect("writes");
+    daemon.succeeds(&["reload"]);
+    let done = history(&daemon).pop().expect("a step");
+    assert_eq!((&planned["facts"], &planned["changes"]), (&done["facts"], &done["changes"]));
+
+    // What is another's is refused, with the line, and so is a file that lacks most users.
+    let few = "alias = \"example\"\ndomains = [\"example.test\"]\n[[user]]\nname = \"alice\"\n";
+    fs::write(&draft, few).expect("writes");
+    let told = daemon.command(&["org", "plan", &draft]);
+    assert!(text_of(&told).contains("removes_users = "), "{told:?}");
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    text(&output.stderr)
+}
+
+#[test]
+fn a_plan_refuses_what_another_organization_has() {
+    let setup = Setup { more_organizations: vec![OTHER.to_owned()], ..Setup::default() };
+    let daemon = setup.start();
+    let draft = daemon.path("draft.toml").display().to_string();
+    let taken = "alias = \"new\"\ndomains = [\"new.test\", \"other.test\"]\n\
+                 [[user]]\nname = \"nora\"\n";
+    fs::write(&draft, taken).expect("writes");
+    let told = daemon.command(&["org", "plan", &draft]);
+    assert!(text_of(&told).contains("draft.toml:2: domains: other.test is taken"), "{told:?}");
+    fs::write(&draft, taken.replace(", \"other.test\"", "")).expect("writes");
+    let told = daemon.succeeds(&["org", "plan", &draft]);
+    assert!(told.contains("first recorded: 1 user, 1 domain, 1 access rule\n"), "{told}");
+}

@@ -64,6 +64,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("demo", "commands.rs"),
     ("init", "init.rs"),
     ("org history", "history.rs"),
+    ("org plan", "history.rs"),
     ("org show", "history.rs"),
     ("restore", "needs a data folder that is empty; prints what backup prints"),
 ];
