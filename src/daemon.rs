@@ -44,7 +44,7 @@ use recorded::{News, Occasion, UnknownFact};
 
 pub use changes::Changes;
 pub use outbound::MailQueue;
-pub use recorded::{Plan, plan};
+pub use recorded::{Plan, plan, recorded};
 pub use trial::{
     MEANS_NOTHING_AS_HOST, Outlook, UNIT_USER, ask_resolver, look_around, means_something_outside,
     open_domain_keys, try_out,

@@ -57,10 +57,24 @@ pub fn organization_file(input: &[u8]) {
     }
     let written = serde_json::to_string(&*read.state).expect("JSON");
     assert_eq!(serde_json::from_str::<State>(&written).expect("reads"), *read.state);
+    assert_exports(path, &read.state);
     let names: Vec<_> = read.gateways.iter().map(|gateway| &*gateway.name).collect();
     let mut routed = read.outbound.rules().iter().filter_map(|rule| rule.action.gateway());
     assert!(routed.all(|gateway| names.contains(&gateway)), "a rule routes to nowhere");
     assert_resolves(read.organization, recipient.as_ref());
+}
+
+/// What is exported says the same, by whoever it is read.
+fn assert_exports(path: &Path, state: &State) {
+    let exported = super::export(state);
+    let reader = Reader::default();
+    let node = read_text(path, &exported, &reader);
+    let register = Register::default();
+    let around = Around { hostname: None, register: &register };
+    let mut claims = Claims::default();
+    let again = organization(path, Stamps::of(path), &node, around, &reader, &mut claims);
+    assert_eq!(reader.into_problems(), [], "{exported}");
+    assert_eq!(*again.expect("is read").state, *state, "{exported}");
 }
 
 /// Whether a problem names a line that the file has.

@@ -7,6 +7,7 @@
 mod access;
 mod daemon_file;
 mod endpoint;
+mod export;
 mod flow_rules;
 mod hints;
 mod mailbox_rules;
@@ -26,6 +27,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use export::export;
 pub use organization_file::check_name;
 pub use reader::Problem;
 

@@ -8,6 +8,7 @@ use super::StartError;
 use super::identities;
 use crate::clock::Timestamp;
 use crate::config::{Candidate, Configuration, OrganizationConfig};
+use crate::directory::OrganizationId;
 use crate::organization::{Fact, State, assign, difference};
 use crate::store::{self, By, FACT_FORMAT, Register, Said, Stated, reader};
 
@@ -85,12 +86,24 @@ pub fn plan(candidate: &Candidate) -> Result<Plan, StartError> {
     let Candidate { organization, store, register, .. } = candidate;
     identities::check_exodus(organization, register)?;
     let state = &*organization.state;
-    let said = reader::said(store, state.id.as_str())?;
-    let is_known = !said.is_empty();
-    let before = read(State::empty(state.id.clone()), said.values())?;
-    let before = Some(before).filter(|_| is_known);
+    let before = recorded(store, &state.id)?;
     let facts = difference(before.as_ref(), state);
     Ok(Plan { before, facts })
+}
+
+/// What the log says of an organization; `None` if that is nothing.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn recorded(
+    settings: &store::Settings,
+    organization: &OrganizationId,
+) -> Result<Option<State>, StartError> {
+    let said = reader::said(settings, organization.as_str())?;
+    if said.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(read(State::empty(organization.clone()), said.values())?))
 }
 
 /// What is new in a state beside what the log says of its organization.

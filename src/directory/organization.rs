@@ -128,6 +128,16 @@ pub enum ResourceKind {
     Equipment,
 }
 
+impl ResourceKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Equipment => "equipment",
+        }
+    }
+}
+
 /// A resource: a mailbox that belongs to a thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {

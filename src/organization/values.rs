@@ -16,6 +16,16 @@ pub enum OnReject {
     Drop,
 }
 
+impl OnReject {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// What an organization says of its quotas itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

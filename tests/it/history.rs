@@ -268,6 +268,13 @@ fn a_plan_tells_what_a_reload_then_does() {
     let done = history(&daemon).pop().expect("a step");
     assert_eq!((&planned["facts"], &planned["changes"]), (&done["facts"], &done["changes"]));
 
+    // What is recorded can be had as a file, which changes nothing.
+    fs::write(&draft, daemon.succeeds(&["org", "export", "example"])).expect("writes");
+    assert_eq!(daemon.succeeds(&["org", "plan", &draft]), "nothing would change\n");
+    fs::copy(&draft, daemon.path("org.toml")).expect("copies");
+    daemon.succeeds(&["reload"]);
+    assert_eq!(history(&daemon).pop(), Some(done), "nor does a reload of it");
+
     // What is another's is refused, with the line, and so is a file that lacks most users.
     let few = "alias = \"example\"\ndomains = [\"example.test\"]\n[[user]]\nname = \"alice\"\n";
     fs::write(&draft, few).expect("writes");

@@ -7,13 +7,13 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::ConfigArgument;
+use super::{ConfigArgument, find};
 use crate::cli::output::Lines;
 use crate::clock::Timestamp;
 use crate::directory::OrganizationId;
 use crate::events::Lsn;
 use crate::organization::{Fact, Names, State, assign, summary, words};
-use crate::store::{By, Register, Said, Stated, reader};
+use crate::store::{By, Said, Stated, reader};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct HistoryArguments {
@@ -70,13 +70,6 @@ pub(super) fn run(arguments: &HistoryArguments) -> anyhow::Result<()> {
         }
     }
     lines.finish()
-}
-
-/// The id of an organization that the store knows.
-fn find(register: &Register, meant: &str) -> anyhow::Result<Arc<str>> {
-    let called = register.organization_called(meant).map(Arc::clone);
-    let known = || register.alias_of(meant).map(|_| meant.into());
-    called.or_else(known).with_context(|| format!("the store knows no organization \"{meant}\""))
 }
 
 /// What a record says of one organization, of which `states` has what was said before; it has this

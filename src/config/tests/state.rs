@@ -146,6 +146,26 @@ fn without_numbers(key: &str) -> String {
     plain
 }
 
+#[test]
+fn an_exported_state_is_read_as_the_same() {
+    let scratch = scratch();
+    let path = scratch.0.path().join("org.toml");
+    let (state, _) = read(&path, &whole_example());
+    let exported = export(&state);
+    let (again, _) = read(&path, &exported);
+    assert_eq!(difference(Some(&state), &again), [], "{exported}");
+    assert_eq!(export(&again), exported);
+    for odd in ["\u{7f}", "\u{1f}", "\\", "\"", "\u{2028}", "ü\t\n"] {
+        let quoted = serde_json::json!(odd).to_string().replace('\u{7f}', "\\u007f");
+        let text = format!(
+            "{HEAD}[[user]]\nname = \"alice\"\n[[user.mailbox_rule]]\nname = {quoted}\n\
+             action = \"DELETE\"\n"
+        );
+        let (state, _) = read(&path, &text);
+        assert_eq!(difference(Some(&state), &read(&path, &export(&state)).0), [], "{odd:?}");
+    }
+}
+
 /// All that the file can say is in the state: a key that the reader learns to ask for is asked for
 /// here, until it has its place.
 #[test]
