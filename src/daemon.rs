@@ -340,14 +340,7 @@ impl Daemon {
         );
         self.resolver.store(Arc::new(resolver));
         self.current.store(Arc::new(configuration));
-        for change in &changes.after_restart {
-            tracing::warn!("only a restart changes {change}");
-        }
-        let changed = match changes.in_force.as_slice() {
-            [] => "nothing".to_owned(),
-            changes => changes.join("; "),
-        };
-        tracing::info!(version, changed, "configuration reloaded");
+        log_changes(&changes, version);
         Ok(changes)
     }
 
@@ -393,6 +386,17 @@ impl Daemon {
             tracing::error!("the store did not close well");
         }
     }
+}
+
+fn log_changes(changes: &Changes, version: u64) {
+    for change in &changes.after_restart {
+        tracing::warn!("only a restart changes {change}");
+    }
+    let changed = match changes.in_force.as_slice() {
+        [] => "nothing".to_owned(),
+        changes => changes.join("; "),
+    };
+    tracing::info!(version, changed, "configuration reloaded");
 }
 
 /// Binds the listeners, each with its name. Whoever connects waits until they are served.

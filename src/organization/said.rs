@@ -43,16 +43,7 @@ pub fn words(fact: &Fact, names: &Names<'_>) -> String {
     match fact {
         Fact::Alias(alias) if before.alias.is_empty() => format!("called {alias}"),
         Fact::Alias(alias) => format!("called {alias}, not {} any more", before.alias),
-        Fact::Domains(domains) => {
-            let named = |domains: &[MailDomain]| -> Vec<_> {
-                domains.iter().map(|domain| (domain.name.to_string(), ())).collect()
-            };
-            let mut told = changes(&named(&before.domains), &named(domains));
-            if let Some(default) = domains.first().filter(|it| before.domains.first() != Some(it)) {
-                told.push(format!("the default is {}", default.name));
-            }
-            format!("domains: {}", or_else(&told, "in another order"))
-        }
+        Fact::Domains(domains) => domain_words(&before.domains, domains),
         Fact::Entity { id, entity } => entity_words(before.entities.get(id), entity, names),
         Fact::Left { id } => match before.entities.get(id) {
             Some(entity) => format!("{} {} left", entity.kind(), entity.name()),
@@ -102,6 +93,17 @@ pub fn words(fact: &Fact, names: &Names<'_>) -> String {
         Fact::Managed(Some(file)) => format!("said by {}", file.display()),
         Fact::Managed(None) => "said by no file".to_owned(),
     }
+}
+
+fn domain_words(old: &[MailDomain], new: &[MailDomain]) -> String {
+    let named = |domains: &[MailDomain]| -> Vec<_> {
+        domains.iter().map(|domain| (domain.name.to_string(), ())).collect()
+    };
+    let mut told = changes(&named(old), &named(new));
+    if let Some(default) = new.first().filter(|it| old.first() != Some(it)) {
+        told.push(format!("the default is {}", default.name));
+    }
+    format!("domains: {}", or_else(&told, "in another order"))
 }
 
 /// How much a state says, in words.

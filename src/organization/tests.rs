@@ -458,18 +458,23 @@ fn a_change_is_told_in_words() {
     );
     check(&|new| new.entities.remove(&alice), &["user alice left"]);
     check(&|new| new.alias = "two".into(), &["called two, not one any more"]);
+}
+
+#[test]
+fn a_change_of_rules_is_told_by_their_names() {
+    let mut old = State::empty(OrganizationId::of_alias("one"));
     let rule = |name: &str| Rule {
         name: name.into(),
         action: InboundAction::Drop,
         senders: vec![Pattern::Star],
         destinations: vec![Pattern::Star],
     };
-    check(&|new| new.inbound_rules = vec![rule("a"), rule("b")], &["inbound rules: a, b added"]);
     old.inbound_rules = vec![rule("a"), rule("b")];
     let check = |rules: Vec<Rule<InboundAction>>, expected: &str| {
         let fact = Fact::InboundRules(rules);
         assert_eq!(words(&fact, &Names::new(&old, &[])), expected);
     };
+    check(vec![rule("a"), rule("b"), rule("c")], "inbound rules: c added");
     check(vec![rule("b"), rule("a")], "inbound rules: in another order");
     let another = Rule { action: InboundAction::Bounce, ..rule("a") };
     check(vec![another, rule("c")], "inbound rules: c added; a changed; b removed");
