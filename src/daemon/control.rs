@@ -231,10 +231,10 @@ fn unlock(user: &MailboxOwner, occasion: UnlockOccasion, door: &Door, by: &By) -
     let user = door.shared.handler().called(user);
     match occasion {
         UnlockOccasion::Command => {
-            tracing::info!(%user, %by, was_locked, "failed logins are forgotten");
+            tracing::info!(%user, by = by.to_string(), was_locked, "failed logins are forgotten");
         }
         UnlockOccasion::NewPassword => {
-            tracing::info!(%user, %by, was_locked, "the password has been changed");
+            tracing::info!(%user, by = by.to_string(), was_locked, "the password has been changed");
         }
     }
     UnlockAnswer { was_locked }
@@ -285,12 +285,18 @@ async fn give_up(wanted: &Wanted, is_told: bool, queue: &MailQueue, by: &By) -> 
             let count = done.len();
             if count > 0 {
                 let entries = listed(&done);
-                tracing::info!(%by, count, entries, is_told, "the administrator has dropped mail");
+                tracing::info!(
+                    by = by.to_string(),
+                    count,
+                    entries,
+                    is_told,
+                    "the administrator has dropped mail"
+                );
             }
             Answer { done, in_flight, missed, ..Answer::default() }
         }
         Err(error) => {
-            tracing::error!(%by, %error, "not all of the mail could be dropped");
+            tracing::error!(by = by.to_string(), %error, "not all of the mail could be dropped");
             Answer { problem: Some(error.to_string()), ..Answer::default() }
         }
     }
