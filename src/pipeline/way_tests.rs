@@ -4,6 +4,11 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use super::delivery::onward::Keys;
+use super::delivery::spread::{self, Refused};
+use super::facts::judged::Judged;
+use super::facts::verdicts::Verdicts;
+use super::inbound::decide::DecidedShare;
 use super::login::Logins;
 use super::snapshot::Policy;
 use super::*;
@@ -16,9 +21,11 @@ use crate::events::audit::ArnSettings;
 use crate::heavy::Way;
 use crate::id::{EntityId, EntityKind};
 use crate::mail::RcptParameters;
+use crate::mail::{DeliveryMarks, Domain};
+use crate::msgauth::DmarcResult;
 use crate::rules::RuleSet;
 use crate::rules::mailbox::{MailboxAction, MailboxRule, MailboxRules};
-use crate::store::CredentialStore;
+use crate::store::{CountAsk, CredentialStore, RoomAsk, UsageExceeded, UsageLimits, Written};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_235_486_123);
 /// One more than a message may have without a way of its own.
@@ -272,4 +279,110 @@ async fn every_story_that_is_written_can_be_read() {
     }
     assert_eq!((halves.len(), onward.len()), (1, 1), "one submission, and one mailbox sends on");
     assert!(spelling.contains(&"U1@example.test".to_owned()), "{spelling:?}");
+}
+
+/// What is refused of all that a message needs takes nothing of the rest.
+#[tokio::test]
+async fn a_refused_quota_gives_all_rooms_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipeline = pipeline(dir.path());
+    let store = &pipeline.store;
+    let owner = |user: &str| MailboxOwner {
+        organization: OrganizationId::of_alias("example").as_str().into(),
+        entity: id(user),
+    };
+    let ask = |user: &str, quota, may_exceed| RoomAsk {
+        owner: owner(user),
+        size: 100,
+        quota,
+        may_exceed,
+    };
+    let limits = UsageLimits { user: 1, organization: 10, inside: 10 };
+    let written = Written { outside: 1, inside: 0 };
+    let count = CountAsk { by: owner("alice"), day: 1, written, limits };
+    let rooms = [
+        ask("alice", 100, false),
+        ask("alice", 100, false),
+        ask("bob", 99, false),
+        ask("bob", 99, true),
+    ];
+    let reserved = store.reserve(&rooms, &[count.clone(), count]).expect("answers");
+    let given: Vec<_> = reserved.rooms.iter().map(Option::is_some).collect();
+    assert_eq!(given, [true, false, false, true]);
+    assert!(matches!(reserved.counts[..], [Ok(_), Err(UsageExceeded::User)]));
+    drop(reserved);
+    for user in ["alice", "bob"] {
+        assert_eq!(store.mailbox(&owner(user)).expect("is there").used_bytes(), 0, "{user}");
+    }
+}
+
+/// A message as it is once its verdicts are made, for these recipients.
+fn judged(to: &[&str]) -> (Judged, Vec<Arc<DecidedShare>>) {
+    let peer = Peer {
+        ip: "192.0.2.1".parse().expect("an address"),
+        port: 40_000,
+        helo: "client.test".into(),
+        esmtp: true,
+        tls: None,
+        login: None,
+    };
+    let snapshot = Arc::new(snapshot());
+    let mut transaction = Transaction::begin(Begun {
+        trace_id: TraceId::generate(),
+        snapshot: Arc::clone(&snapshot),
+        peer,
+        reverse_path: ReversePath::Address(address("carol@good.test")),
+        parameters: MailParameters::default(),
+    });
+    for to in to {
+        let address = address(to);
+        let resolved = snapshot.resolve(&address).expect("is somebody");
+        let parameters = RcptParameters::default();
+        transaction.add(EnvelopeRecipient { address, parameters }, resolved);
+    }
+    let content = b"From: carol@good.test\r\nSubject: x\r\n\r\nx\r\n".to_vec();
+    let turn = Turn::of_a_test();
+    let headers = headers::inspect(&turn, &content, &snapshot.settings).expect("is taken");
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stories/received.json");
+    let story = std::fs::read_to_string(story).expect("reads");
+    let story: story::ReceivedStory<'_> = serde_json::from_str(&story).expect("is one");
+    let mut authentication = story.authentication.expect("is there").into_owned();
+    authentication.dmarc.result = DmarcResult::Pass;
+    let verdicts = Verdicts { authentication, spam: story.spam.into_owned() };
+    let (mail, shares) = Judged::received(transaction, content, headers, verdicts, NOW);
+    let decide = |share| Arc::new(decide::decide_share(share, &mail));
+    let shares = shares.into_iter().map(decide).collect();
+    (mail, shares)
+}
+
+/// Without a store: where something is refused, the message goes another way, and no more is asked for
+/// than it takes then.
+#[test]
+fn where_a_message_goes_depends_on_nothing_but_what_is_refused() {
+    let (mail, shares) = judged(&["alice@example.test", "bob@example.test"]);
+    let marks = DeliveryMarks::new(&[7; 32]);
+    let rewriting = |domain: &Domain| Srs::new(domain.clone(), &[7; 32]);
+    let keys = Keys { marks: &marks, rewriting: &rewriting };
+    let mut refused = Refused::default();
+    let spread = spread::spread(&mail, &shares, &[], keys, &refused);
+    // Alice's copy, Bob's, and those of all whom Alice forwards to.
+    assert_eq!(spread.rooms().len(), 2 + MANY);
+    let again = spread::spread(&mail, &shares, &[], keys, &refused);
+    assert_eq!(again.rooms(), spread.rooms());
+    let all = |is_given: &dyn Fn(usize) -> bool| {
+        (0..spread.rooms().len()).map(is_given).collect::<Vec<_>>().into_iter()
+    };
+    let counts = || std::iter::empty();
+    assert!(!refused.note(&spread, all(&|_| true), counts()), "nothing is refused");
+    assert!(refused.note(&spread, all(&|place| place != 0), counts()));
+    assert!(!refused.note(&spread, all(&|place| place != 0), counts()), "it is known");
+    let without = spread::spread(&mail, &shares, &[], keys, &refused);
+    // Who has no room sends nothing on.
+    let owners: Vec<_> = without.rooms().iter().map(|ask| ask.owner.entity.clone()).collect();
+    assert_eq!(owners, [id("bob")]);
+    assert_eq!(without.shares().len(), 1);
+    assert_eq!(
+        without.shares()[0].full().iter().map(|it| it.id().clone()).collect::<Vec<_>>(),
+        [id("alice")]
+    );
 }

@@ -37,6 +37,7 @@ mod queued;
 pub mod reader;
 mod recovery;
 mod register;
+mod reserve;
 mod segment;
 mod settings;
 mod slots;
@@ -66,6 +67,7 @@ pub use queued::{
     QueueState, QueuedContent, QueuedMail, Settled, SettledOutcome,
 };
 pub use register::{Declared, DeclaredEntity, Fact, Register, Registered};
+pub use reserve::{CountAsk, Reserved, RoomAsk};
 pub use settings::Settings;
 pub use stated::{By, FACT_FORMAT, Said, Stated};
 pub use usage::{UsageExceeded, UsageHold, UsageLimits, Written};

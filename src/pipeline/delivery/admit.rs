@@ -1,33 +1,28 @@
-//! Stage: room in the mailboxes. A mailbox gets a message once, however many ways lead to it, does
-//! with it what its user's rules say, and if it is full, its delivery turns into a bounce. What
-//! mailboxes and remote users send on to users here goes through the same stage.
+//! Stage: what becomes of a message, now that it is known what of all that it takes is given. Where
+//! something is refused, it is asked again where the message goes without that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::directory::{Member, RemoteMember};
+use crate::directory::Member;
 use crate::heavy::Turn;
 use crate::id::EntityId;
-use crate::mail::{Address, ReversePath, Srs};
+use crate::mail::{Address, Domain};
 use crate::pipeline::delivery::genuine;
-use crate::pipeline::delivery::onward::{self, Forwarder, SentOn, Target};
-use crate::pipeline::delivery::prefix;
-use crate::pipeline::delivery::sort::{Ruled, Sorted, Sorter};
+use crate::pipeline::delivery::onward::{Keys, SentOn};
+use crate::pipeline::delivery::sort::Ruled;
+use crate::pipeline::delivery::spread::{
+    self, FullMember, Reach, Refused, Spread, SpreadShare, Ways,
+};
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::Outgoing;
 use crate::pipeline::facts::rejection::Rejection;
 use crate::pipeline::facts::road::Road;
-use crate::pipeline::facts::transaction::Addressee;
-use crate::pipeline::inbound::decide::{
-    Decided, DecidedRecipient, DecidedShare, Disposition, decide_share,
-};
-use crate::rules::Withheld;
+use crate::pipeline::inbound::decide::{Decided, DecidedRecipient, DecidedShare, Disposition};
 use crate::rules::mailbox::MailboxAction;
 use crate::smtp::reason::Reason;
-use crate::store::{
-    Folder, Keeper, MailboxHandle, MailboxOwner, Reservation, Store, StoreError, UsageHold,
-};
+use crate::store::{Folder, Reservation, Reserved, Store, StoreError, UsageHold};
 
 /// How full a mailbox is when its user is warned, in percent of its quota.
 const WARN_PERCENT: u64 = 90;
@@ -82,33 +77,22 @@ impl Unheard {
     }
 }
 
-/// A mailbox without room, and the recipient that led to it.
-#[derive(Debug)]
-pub(in crate::pipeline) struct FullMember {
-    id: EntityId,
-    address: Address,
-    recipient: Address,
-}
-
-impl FullMember {
-    /// Whose mailbox it is.
-    pub(in crate::pipeline) fn id(&self) -> &EntityId {
-        &self.id
-    }
-}
-
 impl AdmittedShare {
-    fn new(decided: DecidedShare, prefix: Vec<u8>) -> Self {
-        Self {
-            becomes: decided.recipients().iter().map(DecidedRecipient::disposition).collect(),
-            decided: Arc::new(decided),
-            prefix,
-            deliveries: vec![],
-            full: vec![],
-            ruled: vec![],
-            sent_on: vec![],
-            unheard: vec![],
+    /// Gives the deliveries of a share their rooms; what becomes of its recipients is as it was decided
+    /// as yet.
+    fn new(mut share: SpreadShare, rooms: &mut [Option<Reservation>]) -> Self {
+        let decided = Arc::clone(share.decided());
+        let mut deliveries = Vec::new();
+        for delivery in share.take_deliveries() {
+            let (member, expanded_from, folder, copy, room) = delivery.into_parts();
+            let Some(room) = rooms.get_mut(room).and_then(Option::take) else { continue };
+            let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
+            deliveries.push(AdmittedDelivery { member, expanded_from, folder, room, copy, warns });
         }
+        let (prefix, full, ruled, sent_on) = share.into_parts();
+        let becomes = decided.recipients().iter().map(DecidedRecipient::disposition).collect();
+        let unheard = Vec::new();
+        Self { decided, becomes, prefix, deliveries, full, ruled, sent_on, unheard }
     }
 
     /// What was decided before room was looked for.
@@ -162,8 +146,9 @@ impl AdmittedShare {
         }
         let told: HashSet<String> = bounced.iter().map(|(address, _)| address.key()).collect();
         for full in &self.full {
-            if !told.contains(&full.recipient.key()) && !told.contains(&full.address.key()) {
-                bounced.push((&full.address, Reason::MailboxFull));
+            let keys = [full.recipient().key(), full.address().key()];
+            if !keys.iter().any(|key| told.contains(key)) {
+                bounced.push((full.address(), Reason::MailboxFull));
             }
         }
         bounced
@@ -291,7 +276,9 @@ impl Admitted {
     }
 }
 
-/// Takes room for every delivery, and follows the message to wherever it goes on to here.
+/// Takes all that a message needs at once, and finds out what becomes of it then. What was given while
+/// something else was refused is given back before it is asked again: in that moment others may take
+/// it, as they may a moment before or after.
 pub(in crate::pipeline) fn admit(
     _: &Turn,
     decided: Decided,
@@ -299,364 +286,48 @@ pub(in crate::pipeline) fn admit(
 ) -> Result<Admitted, StoreError> {
     let (mail, shares) = decided.into_parts();
     let forged = genuine::forged(&mail, store.delivery_marks());
-    let mut admission = Admission::new(&mail, &forged, store);
-    for share in shares {
-        admission.arrive(share)?;
+    let shares: Vec<_> = shares.into_iter().map(Arc::new).collect();
+    let rewriting = |domain: &Domain| store.sender_rewriting(domain);
+    let keys = Keys { marks: store.delivery_marks(), rewriting: &rewriting };
+    let mut refused = Refused::default();
+    loop {
+        let spread = spread::spread(&mail, &shares, &forged, keys, &refused);
+        let Reserved { rooms, counts } = store.reserve(spread.rooms(), &spread.counts())?;
+        let given_rooms = rooms.iter().map(Option::is_some);
+        // Each turn more is known to be refused, so there is a last one.
+        if !refused.note(&spread, given_rooms, counts.iter().map(Result::is_ok)) {
+            let usage = counts.into_iter().flatten().collect();
+            return Ok(becomes(mail, spread, rooms, usage, forged));
+        }
     }
-    let mut next = 0;
-    while next < admission.onward.len() {
-        admission.follow(next)?;
-        next += 1;
-    }
-    admission.settle()?;
-    let Admission { shares, leaving, usage, .. } = admission;
-    Ok(Admitted { mail, shares, leaving, usage, forged })
 }
 
-struct Admission<'a> {
-    mail: &'a Judged,
-    store: &'a Store,
-    sorter: Sorter<'a>,
-    shares: Vec<AdmittedShare>,
-    /// The mailboxes and remote users that some way has led to.
-    seen: HashMap<MailboxOwner, Reach>,
-    /// Those of them that send the message on, in the order in which they were reached.
-    onward: Vec<Sender>,
-    leaving: Vec<Outgoing>,
+/// What becomes of a message for which all this is given. Pure.
+fn becomes(
+    mail: Judged,
+    spread: Spread,
+    mut rooms: Vec<Option<Reservation>>,
     usage: Vec<UsageHold>,
-}
-
-/// Whether a mailbox or remote user has the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Has,
-    /// It is sent on and not kept, and it is not known yet whether somebody takes it.
-    Open,
-    Not(Reason),
-}
-
-/// A mailbox or remote user that sends the message on.
-struct Sender {
-    who: MailboxOwner,
-    from: Address,
-    /// The share that it has the message by.
-    share: usize,
-    targets: Vec<Target>,
-    /// How the message is kept if nobody takes it, unless it is kept anyhow.
-    fallback: Option<Fallback>,
-    /// Who keeps it if it comes back from elsewhere.
-    keeper: Option<Keeper>,
-    /// Whether the message is in its mailbox.
-    keeps_it: bool,
-    /// The shares that it went on as.
-    further: Range<usize>,
-    /// Whether it has left for somebody elsewhere.
-    leaves: bool,
-}
-
-/// How a mailbox keeps a message that it has sent on in vain.
-struct Fallback {
-    delivery: Undelivered,
-    /// What its rules did: the place in the share's list.
-    ruled: Option<usize>,
-}
-
-/// What a mailbox may keep, and where.
-struct Undelivered {
-    member: Member,
-    /// The recipient that led to it.
-    recipient: Address,
-    expanded_from: Option<Address>,
-    folders: Vec<Folder>,
-}
-
-impl Sender {
-    fn new(who: MailboxOwner, from: &Address, share: usize, targets: Vec<Target>) -> Self {
-        let from = from.clone();
-        Self {
-            who,
-            from,
-            share,
-            targets,
-            fallback: None,
-            keeper: None,
-            keeps_it: false,
-            further: 0..0,
-            leaves: false,
+    forged: Vec<Range<usize>>,
+) -> Admitted {
+    let (shares, leaving, ways) = spread.into_parts();
+    let mut are_heard = vec![!mail.is_never_reported(); shares.len()];
+    for (further, is_heard) in ways.heard() {
+        are_heard[further].fill(is_heard);
+    }
+    let mut admitted = Vec::with_capacity(shares.len());
+    for (share, is_heard) in shares.into_iter().zip(are_heard) {
+        let mut share = AdmittedShare::new(share, &mut rooms);
+        share.bounce_unreached(&ways);
+        share.keep_quiet_of_reached();
+        // Of whom nobody is told: where no report may be sent, and where it was sent on by somebody
+        // who does not keep it, because the sender knows nothing of those to whom it goes on.
+        if !is_heard {
+            share.unheard = share.missing(&mail);
         }
+        admitted.push(share);
     }
-}
-
-impl<'a> Admission<'a> {
-    fn new(mail: &'a Judged, forged: &'a [Range<usize>], store: &'a Store) -> Self {
-        Self {
-            mail,
-            store,
-            sorter: Sorter::new(mail, forged, store),
-            shares: Vec::new(),
-            seen: HashMap::new(),
-            onward: Vec::new(),
-            leaving: Vec::new(),
-            usage: Vec::new(),
-        }
-    }
-
-    /// Leads a share's recipients to their mailboxes.
-    fn arrive(&mut self, decided: DecidedShare) -> Result<(), StoreError> {
-        let prefix = prefix::prefix(self.mail, &decided);
-        let admitted = AdmittedShare::new(decided, prefix);
-        let decided = Arc::clone(&admitted.decided);
-        self.shares.push(admitted);
-        let share = self.shares.len() - 1;
-        for recipient in decided.recipients() {
-            let Disposition::Deliver(folder) = recipient.disposition() else { continue };
-            let addressee = recipient.addressee();
-            for member in addressee.members.iter() {
-                self.reach_mailbox(share, member, addressee, folder)?;
-            }
-            for remote in addressee.remote.iter() {
-                self.reach_remote(share, remote, addressee, folder);
-            }
-        }
-        Ok(())
-    }
-
-    /// Somebody of a share's organization.
-    fn one_of(&self, share: usize, id: &EntityId) -> MailboxOwner {
-        let organization = (&self.shares[share].decided.organization().id).into();
-        MailboxOwner { organization, entity: id.clone() }
-    }
-
-    /// Delivers to a mailbox as its rules say, unless the message has been there. The first
-    /// recipient in RCPT order that leads to a mailbox decides its folder.
-    fn reach_mailbox(
-        &mut self,
-        share: usize,
-        member: &Member,
-        came_for: &Addressee,
-        folder: Folder,
-    ) -> Result<(), StoreError> {
-        let owner = self.one_of(share, &member.id);
-        if self.seen.contains_key(&owner) {
-            return Ok(());
-        }
-        let sorted = self.sorter.sort(&self.shares[share].decided, member, came_for, folder);
-        let Sorted { folder: kept, copies, targets, ruled, usage } = sorted;
-        let mut delivery = Undelivered {
-            member: member.clone(),
-            recipient: came_for.recipient.address.clone(),
-            expanded_from: came_for.expanded_from.clone(),
-            folders: kept.into_iter().chain(copies).collect(),
-        };
-        let mailbox = self.store.mailbox(&owner)?;
-        let size = self.size(share);
-        let reach = if delivery.folders.is_empty() && !targets.is_empty() {
-            Reach::Open
-        } else if self.shares[share].keep(self.mail, &mailbox, &delivery, size) {
-            Reach::Has
-        } else {
-            self.shares[share].is_full(&delivery);
-            Reach::Not(Reason::MailboxFull)
-        };
-        if !matches!(reach, Reach::Not(_)) {
-            let ruled_at = ruled.is_some().then_some(self.shares[share].ruled.len());
-            self.shares[share].ruled.extend(ruled);
-            self.usage.extend(usage);
-            let mut sender = Sender::new(owner.clone(), &member.address, share, targets);
-            sender.keeps_it = reach == Reach::Has;
-            if reach == Reach::Open {
-                delivery.folders = vec![folder];
-                sender.fallback = Some(Fallback { delivery, ruled: ruled_at });
-                sender.keeper = Some(Keeper::Mailbox {
-                    entity: member.id.clone(),
-                    address: member.address.clone(),
-                    folder,
-                });
-            }
-            self.goes_on(sender);
-        }
-        self.seen.insert(owner, reach);
-        Ok(())
-    }
-
-    /// Routes the message on to a remote user.
-    fn reach_remote(
-        &mut self,
-        share: usize,
-        remote: &RemoteMember,
-        came_for: &Addressee,
-        folder: Folder,
-    ) {
-        let user = self.one_of(share, &remote.id);
-        if self.seen.contains_key(&user) {
-            return;
-        }
-        let reach = match self.sorter.route_on(&self.shares[share].decided, remote, came_for) {
-            Ok(target) => {
-                let mut sender = Sender::new(user.clone(), &remote.address, share, vec![target]);
-                sender.keeper = self.keeper_for_remote(remote, folder);
-                self.goes_on(sender);
-                Reach::Open
-            }
-            Err(withheld) => Reach::Not(reason_of(withheld)),
-        };
-        self.seen.insert(user, reach);
-    }
-
-    /// Who keeps what a remote user's server refuses: usually its sender is told, and nobody here
-    /// has to. Spam, and a bounce on its way back, are worth nobody's trouble.
-    fn keeper_for_remote(&self, remote: &RemoteMember, folder: Folder) -> Option<Keeper> {
-        let is_bounce = *self.mail.reverse_path() == ReversePath::Null;
-        let is_told = !is_bounce && self.mail.may_tell_sender();
-        let is_wanted = folder == Folder::Inbox && !Srs::is_rewritten(&remote.address);
-        (!is_told && is_wanted).then_some(Keeper::Postmaster)
-    }
-
-    fn goes_on(&mut self, sender: Sender) {
-        if !sender.targets.is_empty() {
-            self.onward.push(sender);
-        }
-    }
-
-    /// Sends the message on to where one of those who send it on want it.
-    fn follow(&mut self, place: usize) -> Result<(), StoreError> {
-        let sender = &mut self.onward[place];
-        let (targets, share) = (std::mem::take(&mut sender.targets), sender.share);
-        let from = Forwarder { address: &sender.from, entity: &sender.who.entity };
-        let decided = &self.shares[share].decided;
-        let onward = onward::send_on(self.mail, decided, from, targets, self.store);
-        sender.leaves = onward.leaving.is_some();
-        let keeper = sender.keeper.take();
-        self.shares[share].sent_on.extend(onward.told);
-        self.leaving.extend(onward.leaving.map(|leaving| Outgoing { keeper, ..leaving }));
-        let first = self.shares.len();
-        for share in onward.here {
-            self.arrive(decide_share(share, self.mail))?;
-        }
-        self.onward[place].further = first..self.shares.len();
-        Ok(())
-    }
-
-    /// Whoever sent the message on and finds that nobody takes it, keeps it; nobody is found to take
-    /// it who waits for that himself, so nothing is lost in a circle. What was sent on last is
-    /// settled first. Then every recipient is known to be reached or not.
-    fn settle(&mut self) -> Result<(), StoreError> {
-        for place in (0..self.onward.len()).rev() {
-            let Sender { who, fallback, further, leaves, share, .. } = &mut self.onward[place];
-            let (who, fallback, share) = (who.clone(), fallback.take(), *share);
-            if self.seen.get(&who) != Some(&Reach::Open) {
-                continue;
-            }
-            let is_taken = *leaves || further.clone().any(|further| self.is_taken(further));
-            let reach = match fallback {
-                _ if is_taken => Reach::Has,
-                Some(fallback) => self.take_back(share, &who, &fallback)?,
-                None => Reach::Not(self.why_not_taken(self.onward[place].further.clone())),
-            };
-            self.onward[place].keeps_it = reach == Reach::Has && !is_taken;
-            self.seen.insert(who, reach);
-        }
-        for share in 0..self.shares.len() {
-            self.bounce_unreached(share);
-            self.shares[share].keep_quiet_of_reached();
-        }
-        self.note_unheard();
-        Ok(())
-    }
-
-    /// Why nobody has taken what went on as these shares.
-    fn why_not_taken(&self, further: Range<usize>) -> Reason {
-        for share in further {
-            for recipient in self.shares[share].decided.recipients() {
-                let mut reaches = self.reaches(share, recipient.addressee());
-                if reaches.any(|reach| reach == Some(Reach::Not(Reason::MailboxFull))) {
-                    return Reason::MailboxFull;
-                }
-            }
-        }
-        Reason::TooManyHops
-    }
-
-    /// Notes who does not get the message and of whom nobody is told: where no report may be sent,
-    /// and where it was sent on by somebody who does not keep it, because the sender knows nothing
-    /// of those to whom it goes on.
-    fn note_unheard(&mut self) {
-        let mut are_heard = vec![!self.mail.is_never_reported(); self.shares.len()];
-        for sender in &self.onward {
-            let has_bounced = matches!(self.seen.get(&sender.who), Some(Reach::Not(_)));
-            for share in sender.further.clone() {
-                are_heard[share] = sender.keeps_it || has_bounced;
-            }
-        }
-        for (share, _) in self.shares.iter_mut().zip(are_heard).filter(|(_, is_heard)| !is_heard) {
-            share.unheard = share.missing(self.mail);
-        }
-    }
-
-    /// Whether a share that the message went on as has reached somebody.
-    fn is_taken(&self, share: usize) -> bool {
-        self.shares[share].recipients().any(|(recipient, becomes)| match becomes {
-            Disposition::Deliver(_) => {
-                self.reaches(share, recipient.addressee()).any(|reach| reach == Some(Reach::Has))
-            }
-            Disposition::Drop | Disposition::ReachedAnyway => true,
-            Disposition::Bounce(_) => false,
-        })
-    }
-
-    fn reaches<'b>(
-        &'b self,
-        share: usize,
-        addressee: &'b Addressee,
-    ) -> impl Iterator<Item = Option<Reach>> + 'b {
-        let members = addressee.members.iter().map(|member| &member.id);
-        let remote = addressee.remote.iter().map(|remote| &remote.id);
-        members.chain(remote).map(move |id| self.seen.get(&self.one_of(share, id)).copied())
-    }
-
-    /// Keeps in its mailbox what nobody takes to whom it was sent on.
-    fn take_back(
-        &mut self,
-        share: usize,
-        owner: &MailboxOwner,
-        fallback: &Fallback,
-    ) -> Result<Reach, StoreError> {
-        let (mailbox, size) = (self.store.mailbox(owner)?, self.size(share));
-        let share = &mut self.shares[share];
-        if !share.keep(self.mail, &mailbox, &fallback.delivery, size) {
-            share.is_full(&fallback.delivery);
-            return Ok(Reach::Not(Reason::MailboxFull));
-        }
-        if let Some(ruled) = fallback.ruled.and_then(|place| share.ruled.get_mut(place)) {
-            ruled.withheld = Some(Withheld::NotTaken);
-        }
-        Ok(Reach::Has)
-    }
-
-    fn bounce_unreached(&mut self, share: usize) {
-        let decided = Arc::clone(&self.shares[share].decided);
-        for (place, recipient) in decided.recipients().iter().enumerate() {
-            let Disposition::Deliver(_) = recipient.disposition() else { continue };
-            let mut reason = None;
-            let is_reached = self.reaches(share, recipient.addressee()).any(|reach| match reach {
-                Some(Reach::Not(why)) => {
-                    reason = reason.or(Some(why));
-                    false
-                }
-                Some(Reach::Open) | None => false,
-                Some(Reach::Has) => true,
-            });
-            if !is_reached {
-                let reason = reason.unwrap_or(Reason::TooManyHops);
-                self.shares[share].becomes[place] = Disposition::Bounce(reason);
-            }
-        }
-    }
-
-    /// Octets that the message takes in a mailbox.
-    fn size(&self, share: usize) -> u64 {
-        (self.shares[share].prefix.len() + self.mail.content().len()) as u64
-    }
+    Admitted { mail, shares: admitted, leaving, usage, forged }
 }
 
 impl AdmittedShare {
@@ -665,6 +336,26 @@ impl AdmittedShare {
         let deletes =
             |ruled: &&Ruled| ruled.applied.iter().any(|rule| rule.action == MailboxAction::Delete);
         self.ruled.iter().filter(deletes).map(|ruled| &ruled.mailbox)
+    }
+
+    /// Every recipient that reaches nobody bounces.
+    fn bounce_unreached(&mut self, ways: &Ways) {
+        for (recipient, becomes) in self.decided.recipients().iter().zip(&mut self.becomes) {
+            let Disposition::Deliver(_) = recipient.disposition() else { continue };
+            let mut reason = None;
+            let mut reaches = ways.reaches(&self.decided, recipient.addressee());
+            let is_reached = reaches.any(|reach| match reach {
+                Some(Reach::Not(why)) => {
+                    reason = reason.or(Some(why));
+                    false
+                }
+                Some(Reach::Open) | None => false,
+                Some(Reach::Has) => true,
+            });
+            if !is_reached {
+                *becomes = Disposition::Bounce(reason.unwrap_or(Reason::TooManyHops));
+            }
+        }
     }
 
     /// An address that bounces, while its mailbox has the message by another recipient: nobody is
@@ -687,53 +378,6 @@ impl AdmittedShare {
         }
     }
 
-    /// Takes room for what a mailbox keeps; false if it has none. A copy that finds no room is left
-    /// out where the message itself has found some.
-    fn keep(
-        &mut self,
-        mail: &Judged,
-        mailbox: &Arc<MailboxHandle>,
-        delivery: &Undelivered,
-        size: u64,
-    ) -> bool {
-        let Undelivered { member, expanded_from, folders, .. } = delivery;
-        let came_for = self.decided.is_first();
-        let mut copy = 0;
-        for folder in folders {
-            let quota = match copy {
-                // Where somebody has sent it on, they keep what finds no room.
-                0 if came_for => mail.room_in(mailbox.used_bytes(), member.quota_bytes),
-                _ => member.quota_bytes,
-            };
-            if let Some(room) = mailbox.reserve(size, quota) {
-                let warns = room.crosses(WARN_PERCENT, member.quota_bytes);
-                self.deliveries.push(AdmittedDelivery {
-                    member: member.clone(),
-                    expanded_from: expanded_from.clone(),
-                    folder: *folder,
-                    room,
-                    copy,
-                    warns,
-                });
-                copy += 1;
-            } else if copy == 0 {
-                return false;
-            } else {
-                tracing::warn!(mailbox = %member.address, %folder, "no room for a rule's copy");
-            }
-        }
-        true
-    }
-
-    fn is_full(&mut self, delivery: &Undelivered) {
-        let Undelivered { member, recipient, .. } = delivery;
-        self.full.push(FullMember {
-            id: member.id.clone(),
-            address: member.address.clone(),
-            recipient: recipient.clone(),
-        });
-    }
-
     /// Who does not get a message that they would have in INBOX, though no rule and no policy says
     /// so. Spam is worth nobody's trouble, nor is a bounce on its way back.
     fn missing(&self, mail: &Judged) -> Vec<Unheard> {
@@ -746,8 +390,8 @@ impl AdmittedShare {
             wanting.insert(recipient.address());
         }
         for full in &self.full {
-            if wanting.contains(&full.recipient) {
-                wanting.insert(&full.address);
+            if wanting.contains(full.recipient()) {
+                wanting.insert(full.address());
             }
         }
         let mut missing = Vec::new();
@@ -758,19 +402,5 @@ impl AdmittedShare {
             }
         }
         missing
-    }
-}
-
-/// Why a remote user does not get a message.
-fn reason_of(withheld: Withheld) -> Reason {
-    match withheld {
-        Withheld::Loop
-        | Withheld::TooManyForwards
-        | Withheld::TooManyTargets
-        | Withheld::Quota
-        | Withheld::NotTaken => Reason::TooManyHops,
-        Withheld::NobodyThere => Reason::RemoteUser,
-        Withheld::OutboundRule => Reason::OutboundRuleBounce,
-        Withheld::DoubtfulAuthor => Reason::DmarcReject,
     }
 }

@@ -6,3 +6,4 @@ pub(super) mod onward;
 pub(super) mod prefix;
 pub(super) mod sign;
 pub(super) mod sort;
+pub(super) mod spread;

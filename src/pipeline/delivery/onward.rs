@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 use crate::directory::{Directory, Organization, RemoteMember, ResolveError, Resolved};
 use crate::id::{EntityId, EntityKind, TraceId};
 use crate::mail::{
-    Address, Domain, DsnNotify, EnvelopeRecipient, FirstSender, RcptParameters, ReversePath, Srs,
+    Address, DeliveryMarks, Domain, DsnNotify, EnvelopeRecipient, FirstSender, RcptParameters,
+    ReversePath, Srs,
 };
 use crate::pipeline::delivery::prefix;
 use crate::pipeline::facts::judged::Judged;
@@ -191,6 +192,15 @@ pub(in crate::pipeline) fn parameters(
     parameters
 }
 
+/// What is always the same for the same master key.
+#[derive(Clone, Copy)]
+pub(in crate::pipeline) struct Keys<'a> {
+    /// How mail is marked that mailboxes here send on.
+    pub(in crate::pipeline) marks: &'a DeliveryMarks,
+    /// How senders are rewritten to addresses of a domain.
+    pub(in crate::pipeline) rewriting: &'a dyn Fn(&Domain) -> Srs,
+}
+
 /// A mailbox or remote user that sends a message on.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::pipeline) struct Forwarder<'a> {
@@ -204,7 +214,7 @@ pub(in crate::pipeline) fn send_on(
     share: &DecidedShare,
     from: Forwarder<'_>,
     targets: Vec<Target>,
-    store: &Store,
+    keys: Keys<'_>,
 ) -> Onward {
     let mut onward = Onward::default();
     for Target { recipient, way } in targets {
@@ -217,7 +227,7 @@ pub(in crate::pipeline) fn send_on(
             }
             Way::Elsewhere(destination, rule) => {
                 let leaving =
-                    onward.leaving.get_or_insert_with(|| leaving(mail, share, from, store));
+                    onward.leaving.get_or_insert_with(|| leaving(mail, share, from, keys));
                 let disposition = OutgoingDisposition::Queue(destination);
                 leaving.recipients.push(OutgoingRecipient { recipient, disposition, rule });
                 leaving.trace_id
@@ -252,10 +262,10 @@ impl Onward {
     }
 }
 
-fn leaving(mail: &Judged, share: &DecidedShare, from: Forwarder<'_>, store: &Store) -> Outgoing {
+fn leaving(mail: &Judged, share: &DecidedShare, from: Forwarder<'_>, keys: Keys<'_>) -> Outgoing {
     let mut reverse_path = mail.reverse_path().clone();
     let mut token_domain = None;
-    match sent_as(mail, share.organization(), store) {
+    match sent_as(mail, share.organization(), keys) {
         SentAs::Path(path) => reverse_path = path,
         SentAs::Token(domain) => token_domain = Some(domain),
     }
@@ -272,7 +282,7 @@ fn leaving(mail: &Judged, share: &DecidedShare, from: Forwarder<'_>, store: &Sto
         keeper: None,
         parameters: mail.parameters().clone(),
         recipients: Vec::new(),
-        prefix: prefix::onward_prefix(mail, share, from.address, store.delivery_marks()),
+        prefix: prefix::onward_prefix(mail, share, from.address, keys.marks),
         added: Vec::new(),
         objected_to: None,
         usage: None,
@@ -287,14 +297,14 @@ enum SentAs {
     Token(Domain),
 }
 
-fn sent_as(mail: &Judged, organization: &Organization, store: &Store) -> SentAs {
+fn sent_as(mail: &Judged, organization: &Organization, keys: Keys<'_>) -> SentAs {
     let as_it_is = || SentAs::Path(mail.reverse_path().clone());
     // RFC 5321 §6.1: what reports a failure is never answered, so it stays null.
     let Some(sender) = mail.reverse_path().address() else { return as_it_is() };
     let Some(domain) = organization.domains.first() else { return as_it_is() };
     let is_here = |address: &Address| mail.snapshot().directory.is_local(address.domain());
     let has_our_mark = |address: &Address| {
-        store.sender_rewriting(address.domain()).reverse(address, mail.received_at()).is_ok()
+        (keys.rewriting)(address.domain()).reverse(address, mail.received_at()).is_ok()
     };
     if is_here(sender) {
         // It passes SPF as it is, which a sender does not get by saying so.
@@ -308,7 +318,7 @@ fn sent_as(mail: &Judged, organization: &Organization, store: &Store) -> SentAs 
         let path = SentAs::Path(ReversePath::Address(first));
         return if is_true { path } else { SentAs::Token(domain.clone()) };
     }
-    match store.sender_rewriting(domain).forward(sender, mail.received_at()) {
+    match (keys.rewriting)(domain).forward(sender, mail.received_at()) {
         Some(address) => SentAs::Path(ReversePath::Address(address)),
         None => SentAs::Token(domain.clone()),
     }

@@ -11,6 +11,7 @@ use crate::directory::{Member, RemoteMember, Resolved};
 use crate::mail::{Address, EnvelopeRecipient, body_offset, take_out};
 use crate::pipeline::delivery::onward::{self, Target, Told};
 use crate::pipeline::delivery::prefix::prefix;
+use crate::pipeline::delivery::spread::Refused;
 use crate::pipeline::facts::judged::Judged;
 use crate::pipeline::facts::outgoing::OutgoingDisposition;
 use crate::pipeline::facts::road::Road;
@@ -22,7 +23,7 @@ use crate::rules::mailbox::{
     AppliedMailboxRule, Incoming, MAX_SECTION, MailboxOutcome, MailboxRules,
 };
 use crate::rules::{Withheld, may_go_on};
-use crate::store::{Folder, MailboxOwner, Store, UsageHold, Written};
+use crate::store::{CountAsk, Folder, MailboxOwner, Written};
 
 /// Addresses that users' rules may send one message on to.
 const MAX_TARGETS: usize = 1000;
@@ -30,7 +31,8 @@ const MAX_TARGETS: usize = 1000;
 /// Applies the rules of mailboxes to one message.
 pub(in crate::pipeline) struct Sorter<'a> {
     mail: &'a Judged,
-    store: &'a Store,
+    /// Whom users are known to have written to too many of.
+    refused: &'a Refused,
     /// Addresses that it goes on to so far.
     targets: Cell<usize>,
     /// Mailboxes here and addresses elsewhere that they come to.
@@ -56,14 +58,28 @@ pub(in crate::pipeline) struct Sorted {
     /// What the rules did, if any did something.
     pub(in crate::pipeline) ruled: Option<Ruled>,
     /// Targets outside, counted as recipients that the user writes to (guide 3416).
-    pub(in crate::pipeline) usage: Vec<UsageHold>,
+    pub(in crate::pipeline) counts: Vec<AskedCount>,
+}
+
+/// A count of recipients that is asked for.
+#[derive(Clone, Debug)]
+pub(in crate::pipeline) struct AskedCount {
+    pub(in crate::pipeline) counted: Counted,
+    pub(in crate::pipeline) ask: CountAsk,
+}
+
+/// For whose rule, and for which of its targets, recipients are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::pipeline) struct Counted {
+    mailbox: MailboxOwner,
+    target: String,
 }
 
 impl Sorted {
     /// What becomes of it where no rules are.
     fn unruled(folder: Folder) -> Self {
-        let (copies, targets, usage) = (Vec::new(), Vec::new(), Vec::new());
-        Self { folder: Some(folder), copies, targets, ruled: None, usage }
+        let (copies, targets, counts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { folder: Some(folder), copies, targets, ruled: None, counts }
     }
 }
 
@@ -82,11 +98,11 @@ impl<'a> Sorter<'a> {
     pub(in crate::pipeline) fn new(
         mail: &'a Judged,
         forged: &'a [Range<usize>],
-        store: &'a Store,
+        refused: &'a Refused,
     ) -> Self {
         Self {
             mail,
-            store,
+            refused,
             targets: Cell::new(0),
             expanded: Cell::new(0),
             inside: RefCell::new(None),
@@ -107,17 +123,24 @@ impl<'a> Sorter<'a> {
         let rules =
             policy.and_then(|policy| Some((policy, policy.mailbox_rules.get(&member.name)?)));
         let Some((policy, rules)) = rules else { return Sorted::unruled(folder) };
-        let usage = RefCell::new(Vec::new());
+        let organization = (&share.organization().id).into();
+        let mailbox = MailboxOwner { organization, entity: member.id.clone() };
+        let counts = RefCell::new(Vec::new());
         let count = |target: &Target| {
-            let hold = match target.inside(share.organization()) {
-                Some(resolved) => self.count_inside(policy, share, resolved)?,
-                None => Some(self.count_outside(policy, share, member)?),
+            let target_key = target.recipient.address.key();
+            let counted = Counted { mailbox: mailbox.clone(), target: target_key };
+            if self.refused.has_count(&counted) {
+                return Err(Withheld::Quota);
+            }
+            let ask = match target.inside(share.organization()) {
+                Some(resolved) => self.count_inside(policy, share, resolved),
+                None => Some(self.count_outside(policy, &mailbox)),
             };
-            usage.borrow_mut().extend(hold);
+            counts.borrow_mut().extend(ask.map(|ask| AskedCount { counted, ask }));
             Ok(())
         };
         let outcome = self.apply(rules, share, member, came_for, folder, count);
-        Sorted { usage: usage.into_inner(), ..self.sorted(outcome, share, member, came_for) }
+        Sorted { counts: counts.into_inner(), ..self.sorted(outcome, share, member, came_for) }
     }
 
     /// Tries the rules; `count` counts whom one sends the message on to.
@@ -164,21 +187,13 @@ impl<'a> Sorter<'a> {
         })
     }
 
-    /// Counts a recipient outside for the user whose rule it is (guide 3416).
-    fn count_outside(
-        &self,
-        policy: &Policy,
-        share: &DecidedShare,
-        member: &Member,
-    ) -> Result<UsageHold, Withheld> {
-        let organization = (&share.organization().id).into();
-        let by = MailboxOwner { organization, entity: member.id.clone() };
+    /// A recipient outside, for the user whose rule it is (guide 3416).
+    fn count_outside(&self, policy: &Policy, by: &MailboxOwner) -> CountAsk {
         let one = Written { outside: 1, inside: 0 };
-        let hold = dispatch::count(policy, &by, one, self.mail.received_at(), self.store);
-        hold.map_err(|_| Withheld::Quota)
+        dispatch::count(policy, by, one, self.mail.received_at())
     }
 
-    /// Counts users of the organization for its own user who has written the message: each once,
+    /// Users of the organization, for its own user who has written the message: each once,
     /// whether the message was for them or a rule sends it on to them. What others have written is
     /// nobody's: whoever writes to a user could else use up what the user may write.
     fn count_inside(
@@ -186,10 +201,10 @@ impl<'a> Sorter<'a> {
         policy: &Policy,
         share: &DecidedShare,
         resolved: &Resolved,
-    ) -> Result<Option<UsageHold>, Withheld> {
-        let Some(login) = &self.mail.peer().login else { return Ok(None) };
+    ) -> Option<CountAsk> {
+        let login = self.mail.peer().login.as_ref()?;
         if *login.organization != *share.organization().id.as_str() {
-            return Ok(None);
+            return None;
         }
         let mut inside = self.inside.borrow_mut();
         let counted = inside.get_or_insert_with(|| self.submitted_to());
@@ -197,10 +212,8 @@ impl<'a> Sorter<'a> {
         let organization = Arc::clone(&login.organization);
         let by = MailboxOwner { organization, entity: login.id.clone() };
         let written = Written { outside: 0, inside: more.len() as u64 };
-        let hold = dispatch::count(policy, &by, written, self.mail.received_at(), self.store);
-        let hold = hold.map_err(|_| Withheld::Quota)?;
         counted.extend(more.into_iter().cloned());
-        Ok(Some(hold))
+        Some(dispatch::count(policy, &by, written, self.mail.received_at()))
     }
 
     /// The users of its author's organization whom a submitted message is for.
@@ -241,7 +254,7 @@ impl<'a> Sorter<'a> {
             applied,
             withheld,
         });
-        Sorted { folder, copies, targets, ruled, usage: Vec::new() }
+        Sorted { folder, copies, targets, ruled, counts: Vec::new() }
     }
 
     /// Where mail for a remote user goes.

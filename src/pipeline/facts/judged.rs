@@ -125,16 +125,11 @@ impl Judged {
         self.road.dmarc() != Verdict::Fail && self.road.spf() != Verdict::Fail
     }
 
-    /// Whether no report of it is ever sent (RFC 5321 §6.1 for the null path).
+    /// Whether no report of it is ever sent (RFC 5321 §6.1 for the null path). What would be lost
+    /// without a word, because nobody may be told that there is no room, goes over the quota of a
+    /// mailbox that is not full yet: once, since then it is.
     pub(in crate::pipeline) fn is_never_reported(&self) -> bool {
         *self.reverse_path() == ReversePath::Null || !self.may_tell_sender()
-    }
-
-    /// What a mailbox that keeps it may hold afterwards. What would be lost without a word, because
-    /// nobody may be told that there is no room, goes over the quota of a mailbox that is not full
-    /// yet: once, since then it is.
-    pub(in crate::pipeline) fn room_in(&self, used_bytes: u64, quota_bytes: u64) -> u64 {
-        if self.is_never_reported() && used_bytes < quota_bytes { u64::MAX } else { quota_bytes }
     }
 
     /// Whether the reverse-path is known to be the sender's: of a user who has logged in, or by SPF.

@@ -21,7 +21,7 @@ use crate::pipeline::outbound::submission::{Composed, Submission, SubmittedRecip
 use crate::rules::{Authors, OutboundAction, Party, Sender, Winner};
 use crate::smtp::reason::Reason;
 use crate::store::{
-    Destination, MailboxOwner, Store, UsageExceeded, UsageHold, UsageLimits, Written,
+    CountAsk, Destination, MailboxOwner, Store, UsageExceeded, UsageHold, UsageLimits, Written,
 };
 
 /// A submitted message of which each recipient has one way, and the shares of those who are here.
@@ -120,20 +120,20 @@ fn ways(
     ways
 }
 
-/// Counts recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox (3416).
+/// The count of recipients that a user writes to (guide 3425–3450), also by a rule of the mailbox
+/// (3416).
 pub(in crate::pipeline) fn count(
     policy: &Policy,
     by: &MailboxOwner,
     written: Written,
     at: Timestamp,
-    store: &Store,
-) -> Result<UsageHold, UsageExceeded> {
+) -> CountAsk {
     let limits = UsageLimits {
         user: policy.recipient_quotas.per_user,
         organization: policy.recipient_quotas.per_organization,
         inside: policy.recipient_quotas.inside_per_user,
     };
-    store.count_recipients(by, at.as_secs() / 86_400, written, limits)
+    CountAsk { by: by.clone(), day: at.as_secs() / 86_400, written, limits }
 }
 
 /// How many mailboxes of its own organization, and remote users, a message is for: each is counted
@@ -166,7 +166,8 @@ fn count_submitted(
     written.inside = count_inside(&inside);
     let Some(policy) = submission.policy().filter(|_| veto.is_none()) else { return Ok(None) };
     let by = MailboxOwner { organization: own.into(), entity: submission.login().id.clone() };
-    match count(policy, &by, written, now, store) {
+    let CountAsk { by, day, written, limits } = count(policy, &by, written, now);
+    match store.count_recipients(&by, day, written, limits) {
         Ok(hold) => Ok(Some(hold)),
         Err(UsageExceeded::User) => Err(Reason::UserQuotaExceeded),
         Err(UsageExceeded::Organization) => Err(Reason::OrganizationQuotaExceeded),
