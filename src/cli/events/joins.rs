@@ -2,6 +2,8 @@
 //! 1736–1773), what is sent on, mail of our own and what it is about. Nothing is guessed from what
 //! messages say of themselves, which anybody may write. Pure.
 
+use std::collections::HashSet;
+
 use crate::cli::story;
 use crate::cli::trace::{Joined, Relation, Trace};
 
@@ -43,6 +45,26 @@ fn joined_by(relation: Relation, other: &Trace) -> Joined {
         Relation::Outbound | Relation::SentOn | Relation::SentOnFrom | Relation::About => {}
     }
     joined
+}
+
+/// The traces that these name, or that say in a record of theirs that they belong to them. Those that
+/// one was sent on as come last: they may be as many as a group has members, and would else leave no
+/// room for the other half of a submission, or for reports.
+pub(super) fn named_by<'a>(traces: impl Iterator<Item = &'a Trace>) -> Vec<String> {
+    let mut named = Vec::new();
+    let mut onward = Vec::new();
+    for trace in traces {
+        let own = [trace.about(), trace.submitted_in(), trace.sent_on_from()];
+        named.extend(own.into_iter().flatten().map(|id| id.to_string()));
+        let goes_on: Vec<_> = trace.sent_on().map(|(id, _)| id.to_string()).collect();
+        let known: HashSet<_> = goes_on.iter().collect();
+        named.extend(trace.beside.iter().filter(|id| !known.contains(id)).cloned());
+        onward.extend(goes_on);
+    }
+    named.append(&mut onward);
+    let mut seen = HashSet::new();
+    named.retain(|id| seen.insert(id.clone()));
+    named
 }
 
 /// Whether either names the other.
@@ -127,6 +149,18 @@ mod tests {
         check(&one, &all, &[(Relation::Outbound, 1, &[])]);
         check(&stranger, &all, &[]);
         assert!(belong_together(&out, &one) && !belong_together(&out, &stranger));
+    }
+
+    #[test]
+    fn what_is_sent_on_to_many_leaves_room_for_what_is_one_alone() {
+        let on = |number| {
+            json!({ "from": "bob@x.test", "entity": "019b0000-0000-7000-8000-00000000000b",
+                    "to": "eve@y.test", "trace": id(number) })
+        };
+        let sent_on = json!({ "sentOn": [on(5), on(6), on(6)], "submittedIn": id(1) });
+        let mut of = trace(2, received(sent_on));
+        of.beside = [5, 1, 7].map(id).to_vec();
+        assert_eq!(named_by([&of].into_iter()), [1, 7, 5, 6].map(id));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Finds the traces that an id means, and those that belong to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::EventFiles;
-use super::joins::{belong_together, joined};
+use super::joins::{belong_together, joined, named_by};
 use super::read_lines;
 use anyhow::Context;
 
@@ -158,7 +158,7 @@ impl Search {
         let mut fresh: Vec<String> = self.traces.keys().cloned().collect();
         let mut room = MAX_JOINED;
         while room > 0 && !fresh.is_empty() {
-            let mut named = self.named_by(&fresh);
+            let mut named = named_by(fresh.iter().filter_map(|id| self.traces.get(id)));
             named.retain(|id| !self.traces.contains_key(id));
             let known = self.traces.len();
             named.truncate(room);
@@ -188,21 +188,6 @@ impl Search {
 
     fn others<'a>(&'a self, of: &'a Trace) -> impl Iterator<Item = &'a Trace> {
         self.traces.values().filter(|other| other.trace_id != of.trace_id)
-    }
-
-    /// Traces that these name, or that say in a record of theirs that they belong to them.
-    fn named_by(&self, ids: &[String]) -> Vec<String> {
-        let mut named = Vec::new();
-        for trace in ids.iter().filter_map(|id| self.traces.get(id)) {
-            named.extend(trace.sent_on().map(|(id, _)| id.to_string()));
-            named.extend(trace.about().map(|id| id.to_string()));
-            named.extend(trace.submitted_in().map(|id| id.to_string()));
-            named.extend(trace.sent_on_from().map(|id| id.to_string()));
-            named.extend(trace.beside.iter().cloned());
-        }
-        let mut seen = HashSet::new();
-        named.retain(|id| seen.insert(id.clone()));
-        named
     }
 
     /// Drops a trace of which nothing is known, or that belongs to none; whether it stays.
