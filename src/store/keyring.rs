@@ -68,6 +68,8 @@ pub(super) struct OrganizationKeys {
     own: Key,
     leaving: Key,
     pool: Mutex<Pool>,
+    /// Held by whoever makes keys beforehand.
+    filling: Mutex<()>,
 }
 
 /// Keys of mailboxes that are nobody's yet.
@@ -78,6 +80,13 @@ struct Pool {
     next: usize,
     /// Whether they are being made.
     is_filling: bool,
+}
+
+impl Pool {
+    /// Whether it is time to make more.
+    fn is_low(&self) -> bool {
+        self.free.len() < (self.next / 4).max(1)
+    }
 }
 
 impl Keyring {
@@ -154,8 +163,7 @@ impl Keyring {
         loop {
             let mut pool = lock(&keys.pool);
             if let Some(taken) = pool.free.pop_front() {
-                let is_low = pool.free.len() < pool.next / 4;
-                if is_low && !pool.is_filling {
+                if pool.is_low() && !pool.is_filling {
                     pool.is_filling = self.ask_to_fill(organization);
                 }
                 return Ok(taken);
@@ -308,7 +316,8 @@ impl Keyring {
         };
         let leaving = there(&file, file.key(Slot::LEAVING, Purpose::Leaving, &own)?)?;
         let writing = Mutex::default();
-        Ok(OrganizationKeys { file, writing, own, leaving, pool: Mutex::default() })
+        let filling = Mutex::default();
+        Ok(OrganizationKeys { file, writing, own, leaving, pool: Mutex::default(), filling })
     }
 }
 
@@ -369,9 +378,17 @@ impl OrganizationKeys {
         self.key(birth.slot, Purpose::Mailbox(birth.id))
     }
 
-    /// Makes keys beforehand.
+    /// Makes keys beforehand, unless somebody else has just done so.
     fn fill(&self) -> Result<(), StoreError> {
-        let count = lock(&self.pool).next;
+        let _one_by_one = lock(&self.filling);
+        let count = {
+            let mut pool = lock(&self.pool);
+            if !pool.is_low() {
+                pool.is_filling = false;
+                return Ok(());
+            }
+            pool.next
+        };
         let made = self.make(count);
         let mut pool = lock(&self.pool);
         pool.is_filling = false;

@@ -141,7 +141,8 @@ impl DataFolder {
 
     fn committer(&self, events: &str, lag: &Arc<Lag>) -> Committer {
         let log_dir = Layout(&self.scratch.settings).log();
-        let log = Log::open(&log_dir, 1 << 20, Lsn(0), Lsn(0), &self.keyring.master().log()).expect("opens");
+        let log = Log::open(&log_dir, 1 << 20, Lsn(0), Lsn(0), &self.keyring.master().log())
+            .expect("opens");
         let sink = EventSink::open(self.events(events), EventSettings::default(), Lsn(0));
         let followers = Followers {
             // Nobody indexes here.

@@ -323,7 +323,7 @@ async fn compaction_takes_an_erased_mailboxs_messages_out() {
     let store = scratch.open();
     deliver(&store, &["alice", "bob"], "one").await;
     for _ in 0..10 {
-        deliver(&store, &["alice"], &"noise ".repeat(1000)).await;
+        deliver(&store, &["alice"], &"noise ".repeat(10_000)).await;
     }
     let alice = store.mailbox(&name("alice")).expect("a mailbox").birth.clone();
     store.erase(&name("alice")).await.expect("erases");

@@ -406,7 +406,10 @@ async fn an_old_folder_is_refused_and_left_as_it_is() {
     for (who, refused) in refusals {
         let error = refused.expect_err(who).to_string();
         assert!(error.contains("is of log format 3, which builds"), "{who}: {error}");
-        assert!(error.ends_with("put that program back, or move the data folder away"), "{who}: {error}");
+        assert!(
+            error.ends_with("put that program back, or move the data folder away"),
+            "{who}: {error}"
+        );
     }
     assert!(octets_of(&scratch.settings.data_dir) == before, "it is as it was");
     // And so is a backup that such a version has made.

@@ -10,9 +10,9 @@ use super::*;
 use crate::mail::Address;
 use crate::store::codec::{self, encode_changes};
 use crate::store::entry::Change;
-use crate::store::{By, FACT_FORMAT, Said, Stated};
 use crate::store::fsck::{Depth, check};
 use crate::store::segment::{Catalog, FRAME_HEADER, Scanned, Scanner};
+use crate::store::{By, FACT_FORMAT, Said, Stated};
 
 /// A whole frame of a segment.
 #[derive(Clone)]
