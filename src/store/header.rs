@@ -35,7 +35,7 @@ const MAC_AT: usize = LEN - 4 - MAC;
 
 /// What may stand in a record, with the version of each that this program writes. It reads that and
 /// all before it. Whoever adds a kind, or a field to one, adds here.
-const KNOWN: [(u8, u8, &str); 10] = [
+pub(super) const KNOWN: [(u8, u8, &str); 12] = [
     (1, 1, "births of mailboxes"),
     (2, 1, "facts of who is who"),
     (3, 1, "deliveries"),
@@ -46,6 +46,8 @@ const KNOWN: [(u8, u8, &str); 10] = [
     (8, 1, "recipients that were counted"),
     (9, 1, "senders of what was forwarded"),
     (10, 1, "events"),
+    (11, 1, "what is said of organizations"),
+    (12, 1, "erasures of mailboxes"),
 ];
 
 /// Octets that were drawn once and tell one thing from all others.

@@ -99,6 +99,8 @@ impl Scratch {
         let gone = Change { from: Folder::JunkEmail, to: None, ..moved.clone() };
         let changes = encode_changes(vec![moved, gone], Vec::new()).expect("frames");
         store.write(changes).await.expect("commits");
+        deliver(&store, &["dave"], "three").await;
+        store.erase(&name("dave")).await.expect("erases");
         store.close();
     }
 
@@ -229,6 +231,8 @@ async fn an_altered_field_of_any_head_is_told_though_its_checksum_is_right() {
         "/new_mailboxes/0/slot",
         "/new_mailboxes/0/owner/organization",
         "/facts/1/entity/name",
+        "/erasing/0/owner/organization",
+        "/erased/0",
         "/stated/by/operator/name",
         "/stated/said/0/organization",
         "/stated/said/0/fact/alias",

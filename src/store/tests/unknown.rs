@@ -12,7 +12,7 @@ use crate::store::entry::{
     Change, KeptSender, MessageRef, RecordHead, SealedBlob, SealedDelivery, SealedMail,
 };
 use crate::store::fsck::{Depth, check};
-use crate::store::header::HEADER;
+use crate::store::header::{HEADER, KNOWN};
 use crate::store::mailbox::NewMailbox;
 use crate::store::queued::{SealedEntry, SealedQueued};
 use crate::store::segment::FRAME_HEADER;
@@ -242,7 +242,7 @@ async fn a_kind_of_a_later_version_behind_the_cursor_stops_whoever_opens_the_log
     let second = scratch.log_files()[1].path.clone();
     let mut bytes = fs::read(&second).expect("reads");
     // Behind the kinds that this version writes.
-    let kinds = memchr::memmem::find(&bytes, &[9, 1, 10, 1]).expect("kinds") + 4;
+    let kinds = memchr::memmem::find(&bytes, &[11, 1, 12, 1]).expect("kinds") + 4;
     bytes[kinds..kinds + 2].copy_from_slice(&[32, 1]);
     let crc = crc32fast::hash(&bytes[..HEADER as usize - 4]).to_le_bytes();
     bytes[HEADER as usize - 4..HEADER as usize].copy_from_slice(&crc);
@@ -262,4 +262,29 @@ async fn a_kind_of_a_later_version_behind_the_cursor_stops_whoever_opens_the_log
     let copy = scratch.settings.data_dir.with_file_name("copy");
     let error = crate::store::backup::backup(&scratch.settings, &copy).expect_err("later");
     assert!(error.to_string().contains(told), "{error}");
+}
+
+/// Whoever adds a field to a head says in the header of files that it may stand there.
+#[test]
+fn the_header_names_every_kind_that_a_head_may_have() {
+    let kinds = [
+        ("new_mailboxes", "births of mailboxes"),
+        ("facts", "facts of who is who"),
+        ("stated", "what is said of organizations"),
+        ("blobs", "deliveries"),
+        ("stories", "stories"),
+        ("changes", "changes of messages"),
+        ("queue_changes", "changes of queue entries"),
+        ("usage", "recipients that were counted"),
+        ("first_sender", "senders of what was forwarded"),
+        ("events_at", "events"),
+        ("erasing", "erasures of mailboxes"),
+        ("erased", "erasures of mailboxes"),
+    ];
+    let head = serde_json::to_value(full_head()).expect("JSON");
+    for field in head.as_object().expect("an object").keys() {
+        let kind = kinds.iter().find(|(known, _)| known == field);
+        let (_, kind) = kind.unwrap_or_else(|| panic!("of which kind is {field}?"));
+        assert!(KNOWN.iter().any(|(.., known)| known == kind), "{kind}");
+    }
 }
