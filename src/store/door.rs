@@ -218,8 +218,10 @@ impl Store {
 
     /// Erases a mailbox for good: its key first, so that all its messages are noise at once, also in
     /// old files of the log. A recipient whose mail comes meanwhile has no room; mail that comes
-    /// afterwards makes another mailbox. A caller that goes away does not stop what has begun: the next
-    /// start ends it.
+    /// afterwards makes another mailbox. What has its record is ended by the next start, if nobody else
+    /// does; a caller that goes away before that leaves the mailbox closed until then. What of it waits
+    /// in the queue leaves all the same, under the organization's key, and what is told of it stays as
+    /// long as it does for others.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such mailbox; those of the file system.
