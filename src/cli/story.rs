@@ -256,7 +256,8 @@ impl Text {
 
     fn arrival(&mut self, arrival: Arrival<'_>) {
         let Arrival { at, came, organization, size_bytes, peer, reverse_path, headers } = arrival;
-        let (helo, ip) = (&peer.helo, peer.ip);
+        let helo = &peer.helo;
+        let ip = peer.ip;
         let tls = peer.tls.as_deref().unwrap_or("no TLS");
         self.line(&format!(
             "{at}  {came} organization {organization}: {size_bytes} bytes from {helo} [{ip}], {tls}"
@@ -358,7 +359,8 @@ impl Text {
                 | OutgoingDisposition::Queue(_)
                 | OutgoingDisposition::Drop => None,
             };
-            let (what, because) = (outbound(&recipient.disposition), because(reason, basis));
+            let what = outbound(&recipient.disposition);
+            let because = because(reason, basis);
             self.line(&format!("{}: {what}{because}", recipient.address));
         }
     }
@@ -395,7 +397,9 @@ impl Text {
             let became = became.map(|it| format!(": {it}")).unwrap_or_default();
             let rule = on.rule.iter().map(|rule| format!(" by outbound rule \"{}\"", rule.name));
             let rule: String = rule.collect();
-            let (from, to, trace) = (&on.from, &on.to, on.trace);
+            let from = &on.from;
+            let to = &on.to;
+            let trace = on.trace;
             self.line(&format!("sent on from {from} to {to}{rule} in trace {trace}{became}"));
         }
     }

@@ -761,7 +761,8 @@ fn folder_retention(
         };
         // One without a period is a problem that has been told.
         let Some(period_days) = *period_days else { continue };
-        let (organization, folder) = (organization.as_str().into(), *folder);
+        let organization = organization.as_str().into();
+        let folder = *folder;
         retention.push(FolderRetention { organization, folder, action, period_days });
     }
     retention

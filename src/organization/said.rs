@@ -133,7 +133,8 @@ pub fn summary(state: &State) -> String {
 }
 
 fn entity_words(old: Option<&Arc<Entity>>, new: &Entity, names: &Names<'_>) -> String {
-    let (kind, name) = (new.kind(), new.name());
+    let kind = new.kind();
+    let name = new.name();
     let Some(old) = old else {
         let email = new.email().map(ToString::to_string).unwrap_or_default();
         return format!("{kind} {name} added: {email}");

@@ -418,7 +418,8 @@ fn a_change_is_told_in_words() {
     let mut old = State::empty(OrganizationId::of_alias("one"));
     old.alias = "one".into();
     let alice = id(0);
-    let (team, bob) = (id(1), id(3));
+    let team = id(1);
+    let bob = id(3);
     old.entities.insert(alice.clone(), Arc::new(Entity::User(person("alice"))));
     let members = vec![alice.clone()];
     let User { name, email, aliases, enabled, .. } = person("team");

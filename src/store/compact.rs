@@ -225,7 +225,8 @@ fn header_of(catalog: &Catalog, first: &Segment, last: &Segment) -> Result<Heade
         header.ok_or_else(|| damaged(&file.path, 0, "its header is not whole"))
     };
     let epoch = catalog.chain()?.epoch;
-    let (first, last) = (whole(first)?, whole(last)?);
+    let first = whole(first)?;
+    let last = whole(last)?;
     let generation = first.generation.max(last.generation) + 1;
     Ok(first.of_pack(&last, epoch, generation))
 }
@@ -257,7 +258,8 @@ impl Job<'_> {
         record: &Decoded,
         pack: &mut PackWriter,
     ) -> Result<Timestamp, StoreError> {
-        let (lsn, next) = (frame.place.lsn, frame.place.next);
+        let lsn = frame.place.lsn;
+        let next = frame.place.next;
         let at = moment(&record.head);
         let is_expired = at < self.expired_before;
         let head = self.prune(lsn, &record.head, is_expired)?;

@@ -184,7 +184,9 @@ fn scan(dir: &Path, file_length: u64) -> Result<Scan, super::StoreError> {
     while let Some(scanned) = scanner.next()? {
         match scanned {
             Scanned::Frame(frame) => {
-                let (lsn, next, payload) = (frame.place.lsn, frame.place.next, frame.payload);
+                let lsn = frame.place.lsn;
+                let next = frame.place.next;
+                let payload = frame.payload;
                 assert_eq!(found.torn_at, None, "a frame after the torn end");
                 assert!(lsn >= found.end && next > lsn, "positions rise");
                 assert!(next.0 - FIRST + HEADER <= file_length, "a frame ends after its file");

@@ -186,7 +186,8 @@ impl Header {
                     ) + " has written"
                 }
             };
-            let (path, format) = (path.to_owned(), char::from(*format));
+            let path = path.to_owned();
+            let format = char::from(*format);
             return Err(StoreError::OtherFormat { path, format, writer });
         }
         if bytes < HEADER {

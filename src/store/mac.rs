@@ -75,13 +75,15 @@ pub(super) struct Place {
 impl Place {
     /// The MAC of a record that stands here.
     pub(super) fn mac(&self, key: &LogKey, digest: &Digest) -> Mac {
-        let (lsn, next) = (self.lsn.0.to_le_bytes(), self.next.0.to_le_bytes());
+        let lsn = self.lsn.0.to_le_bytes();
+        let next = self.next.0.to_le_bytes();
         key.mac(Signed::Frame, &[&self.file, &lsn, &next, &self.first_mac, digest])
     }
 
     /// Whether a MAC is the one of a record that stands here.
     pub(super) fn is_mac(&self, key: &LogKey, mac: &Mac, digest: &Digest) -> bool {
-        let (lsn, next) = (self.lsn.0.to_le_bytes(), self.next.0.to_le_bytes());
+        let lsn = self.lsn.0.to_le_bytes();
+        let next = self.next.0.to_le_bytes();
         key.is_mac(mac, Signed::Frame, &[&self.file, &lsn, &next, &self.first_mac, digest])
     }
 }

@@ -272,7 +272,8 @@ pub(super) fn read_frame(
     if checksum(&said, &[&payload]) != u32::from_le_bytes(*crc) {
         return Ok(None);
     }
-    let (lsn, next) = (Lsn(u64::from_le_bytes(*lsn)), Lsn(u64::from_le_bytes(*next)));
+    let lsn = Lsn(u64::from_le_bytes(*lsn));
+    let next = Lsn(u64::from_le_bytes(*next));
     Ok(Some(ReadFrame { lsn, next, first_mac: *first_mac, mac: *mac, payload }))
 }
 

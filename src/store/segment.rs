@@ -572,7 +572,8 @@ fn read_frame(
     let mut header = [0; FRAME_HEADER as usize];
     file.read_exact(&mut header)?;
     let [length, checksum, ..] = header.as_chunks::<4>().0 else { return Ok(None) };
-    let (length, checksum) = (u32::from_le_bytes(*length), u32::from_le_bytes(*checksum));
+    let length = u32::from_le_bytes(*length);
+    let checksum = u32::from_le_bytes(*checksum);
     let mac: Mac = header.last_chunk().copied().unwrap_or_default();
     if length == 0 || u64::from(length) > remaining - FRAME_HEADER {
         return Ok(None);

@@ -72,14 +72,16 @@ fn show(state: &State, print: Print<'_>) -> anyhow::Result<()> {
     }
     for (owner, granted) in &state.permissions {
         for (grantee, rights) in granted {
-            let (owner, grantee) = (called(state, owner), called(state, grantee));
+            let owner = called(state, owner);
+            let grantee = called(state, grantee);
             print(format!("  permission of {grantee} for {owner}: {}", rights_of(*rights)))?;
         }
     }
     rules("inbound", &state.inbound_rules, print)?;
     rules("outbound", &state.outbound_rules, print)?;
     for (name, gateway) in &state.gateways {
-        let (host, port) = (&gateway.host, gateway.port);
+        let host = &gateway.host;
+        let port = gateway.port;
         let tls = if gateway.implicit_tls { "implicit" } else { "starttls" };
         print(format!("  SMTP gateway {name}: {host}, port {port}, {tls}"))?;
     }
@@ -97,7 +99,8 @@ fn settings(state: &State, print: Print<'_>) -> anyhow::Result<()> {
         print(format!("  blocked_attachments: {}", listed(&blocked.0)))?;
     }
     if let Some(journaling) = &state.journaling {
-        let (to, report) = (&journaling.journaling_address, &journaling.report_address);
+        let to = &journaling.journaling_address;
+        let report = &journaling.report_address;
         print(format!("  journaling: to {to}, reports to {report}"))?;
     }
     for (folder, rule) in &state.retention {
@@ -113,7 +116,8 @@ fn entities(state: &State, kind: EntityKind, print: Print<'_>) -> anyhow::Result
     let mut of_kind: Vec<_> = of_kind.collect();
     of_kind.sort_unstable_by_key(|(_, entity)| entity.name());
     for (id, entity) in of_kind {
-        let (name, about) = (entity.name(), about(state, entity));
+        let name = entity.name();
+        let about = about(state, entity);
         print(format!("  {kind} {name} ({id}): {about}"))?;
         for rule in state.mailbox_rules.get(id).iter().flat_map(|rules| rules.rules()) {
             print(format!("    mailbox rule {}: {}", rule.name, rule.action.as_str()))?;
@@ -147,7 +151,8 @@ fn about(state: &State, entity: &Entity) -> String {
 fn rules<A: Action>(direction: &str, rules: &[Rule<A>], print: Print<'_>) -> anyhow::Result<()> {
     for rule in rules {
         let gateway = rule.action.gateway().map(|name| format!(" {name}")).unwrap_or_default();
-        let (name, action) = (&rule.name, rule.action.as_str());
+        let name = &rule.name;
+        let action = rule.action.as_str();
         print(format!("  {direction} rule {name}: {action}{gateway}"))?;
     }
     Ok(())

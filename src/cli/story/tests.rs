@@ -78,7 +78,8 @@ fn what_mailbox_rules_did_is_told() {
         "sentOn": [{ "from": alice, "entity": ENTITY, "to": "erin@elsewhere.test",
                      "trace": TRACE }],
     });
-    let (relation, trace_id) = (Relation::SentOn, TRACE.into());
+    let relation = Relation::SentOn;
+    let trace_id = TRACE.into();
     let on = Joined { relation, trace_id, to: Vec::new(), became: None };
     let told = told(received(story), vec![on]);
     for expected in [

@@ -275,7 +275,8 @@ fn the_order_of_a_file_that_means_nothing_is_no_difference() {
         bob.to_owned(),
         alice("\"y@b.test\", \"x@example.test\""),
     ];
-    let (one, other) = (state(&one.concat()), state(&other.concat()));
+    let one = state(&one.concat());
+    let other = state(&other.concat());
     assert_eq!(difference(Some(&one), &other), []);
     assert!(!one.permissions.is_empty() && !one.access.is_empty() && one.domains.len() == 3);
 }

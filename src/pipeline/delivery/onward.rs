@@ -94,7 +94,8 @@ pub(in crate::pipeline) fn target(
     from: &Address,
     recipient: EnvelopeRecipient,
 ) -> Result<Target, Withheld> {
-    let (snapshot, to) = (mail.snapshot(), &recipient.address);
+    let snapshot = mail.snapshot();
+    let to = &recipient.address;
     let here = match snapshot.directory.resolve(to, snapshot.settings.max_group_members) {
         Ok(resolved) if resolved.organization.id == organization.id => {
             return Ok(Target { recipient, way: Way::Here(resolved, None) });
@@ -256,7 +257,8 @@ impl Onward {
         }
         let trace_id = TraceId::generate();
         let forwarders = std::iter::once(from).chain(share.forwarders()).cloned().collect();
-        let (addressees, sent_on_from) = (vec![addressee], Some(share.trace_id()));
+        let addressees = vec![addressee];
+        let sent_on_from = Some(share.trace_id());
         self.here.push(Share { organization, trace_id, addressees, forwarders, sent_on_from });
         trace_id
     }

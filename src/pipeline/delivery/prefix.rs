@@ -75,7 +75,8 @@ fn push_received(prefix: &mut String, mail: &Judged, share: &DecidedShare, name:
         [only] => Some(only.address()),
         _ => None,
     };
-    let (peer, id) = (mail.peer(), share.trace_id());
+    let peer = mail.peer();
+    let id = share.trace_id();
     let hostname = &mail.snapshot().settings.hostname;
     let received = Received { peer, name, hostname, id, recipient };
     prefix.push_str(&received.at(mail.received_at()));

@@ -60,7 +60,9 @@ impl Top {
         keys: &DomainKeys,
     ) -> Result<Self, SignError> {
         let Road::Submitted(outgoing) = mail.road() else { return Ok(Self::default()) };
-        let (peer, at, id) = (mail.peer(), mail.received_at(), outgoing.trace_id);
+        let peer = mail.peer();
+        let at = mail.received_at();
+        let id = outgoing.trace_id;
         let hostname = &mail.snapshot().settings.hostname;
         let mut fields = Received { peer, name: None, hostname, id, recipient: None }.at(at);
         let mut signatures = Vec::new();

@@ -78,7 +78,9 @@ pub(in crate::pipeline) struct Counted {
 impl Sorted {
     /// What becomes of it where no rules are.
     fn unruled(folder: Folder) -> Self {
-        let (copies, targets, counts) = (Vec::new(), Vec::new(), Vec::new());
+        let copies = Vec::new();
+        let targets = Vec::new();
+        let counts = Vec::new();
         Self { folder: Some(folder), copies, targets, ruled: None, counts }
     }
 }

@@ -182,7 +182,8 @@ impl Spread {
 
 impl SpreadShare {
     fn new(decided: Arc<DecidedShare>, prefix: Vec<u8>) -> Self {
-        let (deliveries, full) = (Vec::new(), Vec::new());
+        let deliveries = Vec::new();
+        let full = Vec::new();
         Self { decided, prefix, deliveries, full, ruled: Vec::new(), sent_on: Vec::new() }
     }
 
@@ -231,7 +232,8 @@ pub(in crate::pipeline) fn spread(
 
 impl Default for Spread {
     fn default() -> Self {
-        let (shares, leaving) = (Vec::new(), Vec::new());
+        let shares = Vec::new();
+        let leaving = Vec::new();
         Self { shares, leaving, rooms: Vec::new(), counts: Vec::new(), ways: Ways::default() }
     }
 }
@@ -420,7 +422,8 @@ impl Spreading<'_> {
     /// Sends the message on to where one of those who send it on want it.
     fn follow(&mut self, place: usize) {
         let sender = &mut self.found.ways.onward[place];
-        let (targets, share) = (std::mem::take(&mut sender.targets), sender.share);
+        let targets = std::mem::take(&mut sender.targets);
+        let share = sender.share;
         let from = Forwarder { address: &sender.from, entity: &sender.who.entity };
         let decided = &self.found.shares[share].decided;
         let onward = onward::send_on(self.mail, decided, from, targets, self.keys);
@@ -442,8 +445,11 @@ impl Spreading<'_> {
         for place in (0..self.found.ways.onward.len()).rev() {
             let sender = &mut self.found.ways.onward[place];
             let Sender { who, fallback, further, leaves, share, .. } = sender;
-            let (who, fallback, share) = (who.clone(), fallback.take(), *share);
-            let (leaves, further) = (*leaves, further.clone());
+            let who = who.clone();
+            let fallback = fallback.take();
+            let share = *share;
+            let leaves = *leaves;
+            let further = further.clone();
             if self.found.ways.seen.get(&who) != Some(&Reach::Open) {
                 continue;
             }

@@ -70,7 +70,8 @@ impl Submission {
             .sender(&login.organization, &login.id)
             .map_err(|_| Reason::SenderNotAllowed)?;
         let (organization, email) = (Arc::clone(organization), user.email.clone());
-        let (login, expansion) = (login.clone(), ExpansionLimit::default());
+        let login = login.clone();
+        let expansion = ExpansionLimit::default();
         Ok(Self { begun, organization, login, email, recipients: Vec::new(), expansion })
     }
 
@@ -212,7 +213,8 @@ pub(in crate::pipeline) fn compose(
     long_lines::take_out_and_mend(&mut content, &mut fixups)
         .map_err(|LongLine(line)| Rejection::at(Reason::LongLine, format!("line {line}")))?;
     let headers = completed(turn, inspected, &fixups.prefix, &submission);
-    let (added, submitted_at) = (fixups.prefix, now);
+    let added = fixups.prefix;
+    let submitted_at = now;
     let message = Completed { content, added, headers, submitted_at, veto };
     Ok(Composed { submission, message })
 }

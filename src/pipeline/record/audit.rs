@@ -29,7 +29,8 @@ impl Accesses {
 pub(in crate::pipeline) fn audit(message: &Claimed) -> Accesses {
     let admitted = message.signed().admitted();
     let mail = admitted.mail();
-    let (ip, at) = (mail.peer().ip.to_canonical(), mail.received_at());
+    let ip = mail.peer().ip.to_canonical();
+    let at = mail.received_at();
     let mut accesses = Vec::with_capacity(admitted.deliveries() + 1);
     if let (Road::Submitted(outgoing), Some(login)) = (mail.road(), &mail.peer().login) {
         let organization = (&outgoing.organization.id).into();
@@ -57,7 +58,8 @@ pub(in crate::pipeline) fn without_room(admitted: &Admitted) -> Vec<MailboxAcces
     for share in admitted.shares() {
         let decided = share.decided();
         for full in share.full() {
-            let (id, organization) = (decided.trace_id(), (&decided.organization().id).into());
+            let id = decided.trace_id();
+            let organization = (&decided.organization().id).into();
             let refused = NoRoom::new(id, organization, full.id().clone());
             accesses.push(refused.access(mail.peer(), mail.received_at()));
         }

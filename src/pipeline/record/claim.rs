@@ -64,7 +64,8 @@ pub(in crate::pipeline) fn claim(
     }
     beside.retain(|placed| !placed.mails.is_empty());
     let mut claims = Vec::new();
-    let (top, content) = (signed.top().fields().len(), mail.content().len());
+    let top = signed.top().fields().len();
+    let content = mail.content().len();
     if let Road::Submitted(outgoing) = mail.road() {
         claims.extend(claim_of(outgoing, top + content));
     }

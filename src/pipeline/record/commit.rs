@@ -52,7 +52,8 @@ impl Change {
         let mut commit = Commit::default();
         tell(&message, &mut commit);
         let (signed, beside, queue_room) = message.into_parts();
-        let (mut around, mut own) = (Vec::new(), Vec::new());
+        let mut around = Vec::new();
+        let mut own = Vec::new();
         for placed in beside {
             commit.stories.push(placed.story());
             commit.events.extend(placed.events);
@@ -91,8 +92,10 @@ fn trace_ids(admitted: &Admitted) -> Vec<TraceId> {
 
 /// Tells the stories of an accepted message, and its events.
 fn tell(message: &Claimed, commit: &mut Commit) {
-    let (admitted, top) = (message.signed().admitted(), message.signed().top());
-    let (mail, records) = (admitted.mail(), message.records());
+    let admitted = message.signed().admitted();
+    let top = message.signed().top();
+    let mail = admitted.mail();
+    let records = message.records();
     let at = mail.received_at();
     if let Road::Submitted(outgoing) = mail.road() {
         let record = records.of_outgoing();
@@ -213,7 +216,8 @@ fn mails_of(share: AdmittedShare, received_at: Timestamp) -> Vec<Mail> {
     let id = share.decided().trace_id();
     let (prefix, deliveries) = share.into_parts();
     for delivery in deliveries {
-        let (folder, copy) = (delivery.folder(), delivery.copy());
+        let folder = delivery.folder();
+        let copy = delivery.copy();
         let delivery = Delivery { room: delivery.into_room(), folder };
         match mails.get_mut(copy) {
             Some(mail) => mail.deliveries.push(delivery),
@@ -292,7 +296,8 @@ fn recipients(share: &AdmittedShare) -> Vec<String> {
 }
 
 fn received(mail: &Judged, share: &AdmittedShare) -> Event {
-    let (road, headers) = (mail.road(), mail.headers());
+    let road = mail.road();
+    let headers = mail.headers();
     Event::EmailReceived(EmailReceived {
         recipients: recipients(share),
         sender: headers.on_behalf_sender().map(Address::to_string),

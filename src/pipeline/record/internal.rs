@@ -175,7 +175,8 @@ pub(in crate::pipeline) struct About<'a> {
 
 impl<'a> About<'a> {
     pub(in crate::pipeline) fn message(original: &'a Judged) -> Self {
-        let (snapshot, at) = (original.snapshot(), original.received_at());
+        let snapshot = original.snapshot();
+        let at = original.received_at();
         Self { snapshot, at, original: original.content() }
     }
 }

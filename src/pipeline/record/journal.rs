@@ -160,7 +160,8 @@ impl<'a> Beside<'a> {
         let placed = internal::place(mail, sending, About::message(self.mail), self.outlets)?;
         // Reports have theirs when it is known whether the message is accepted.
         for record in placed.mails.iter().filter(|_| is_record) {
-            let (content, settings) = (self.mail.content().len(), &self.mail.snapshot().settings);
+            let content = self.mail.content().len();
+            let settings = &self.mail.snapshot().settings;
             let room = room::claim_for_record(record, content, settings, self.outlets.store)?;
             self.journal_room = room::both(self.journal_room.take(), room);
         }

@@ -141,7 +141,8 @@ impl MailLog {
         let message_id = || mail.headers().message_id().map(str::to_owned);
         match mail.road() {
             Road::Submitted(outgoing) => {
-                let (recipients, message_id) = (outgoing.recipients.len(), message_id());
+                let recipients = outgoing.recipients.len();
+                let message_id = message_id();
                 let user = Some(outgoing.email.clone());
                 log.add(outgoing.trace_id, What::Accepted { ip, recipients, user, message_id });
                 log.add_outgoing(outgoing);
@@ -152,7 +153,8 @@ impl MailLog {
                     let decided = share.decided();
                     if decided.is_first() {
                         let recipients = decided.recipients().len();
-                        let (user, message_id) = (None, message_id());
+                        let user = None;
+                        let message_id = message_id();
                         let accepted = What::Accepted { ip, recipients, user, message_id };
                         log.add(decided.trace_id(), accepted);
                     }

@@ -42,7 +42,7 @@ pub struct ReceivedStory<'a> {
     pub organization_id: Cow<'a, str>,
     /// When the message was there.
     pub received_at: Timestamp,
-    /// Counts the reloads before it, in one run of the daemon.
+    /// The position in the log of what was said last of organizations, by which it was judged.
     pub rule_version: u64,
     /// Octets of its content.
     pub size_bytes: usize,
@@ -245,7 +245,7 @@ pub struct LeavingStory<'a> {
     pub organization_id: Cow<'a, str>,
     /// When the message was there.
     pub submitted_at: Timestamp,
-    /// Counts the reloads before it, in one run of the daemon.
+    /// The position in the log of what was said last of organizations, by which it was judged.
     pub rule_version: u64,
     /// Octets of its content.
     pub size_bytes: usize,

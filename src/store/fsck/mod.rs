@@ -293,7 +293,8 @@ impl Checker {
                 }
                 Err(error) => return Err(error),
             };
-            let (lsn, next) = (frame.place.lsn, frame.place.next);
+            let lsn = frame.place.lsn;
+            let next = frame.place.next;
             if lsn < position || next <= lsn {
                 self.report.problem(format!("record {lsn} stands behind {position}"));
             }
@@ -304,7 +305,9 @@ impl Checker {
 
     fn record(&mut self, frame: &ScannedFrame) -> Result<(), StoreError> {
         self.report.records += 1;
-        let (lsn, next, payload) = (frame.place.lsn, frame.place.next, &frame.payload);
+        let lsn = frame.place.lsn;
+        let next = frame.place.next;
+        let payload = &frame.payload;
         let record = match frame.unproven_record() {
             Ok(record) => record,
             Err(error) => {

@@ -346,7 +346,8 @@ async fn what_became_of_something_is_kept_until_it_shows_where_that_stands() {
     let reader = Reader::open(&scratch.settings).expect("opens");
     let message = reader.messages(&name("alice")).expect("lists").remove(0);
     drop(reader);
-    let (size, at) = (message.size, NOW);
+    let size = message.size;
+    let at = NOW;
     let change =
         entry::Change { message: message.place(), from: Folder::Inbox, to: None, size, at };
     let removal = codec::encode_changes(vec![change], Vec::new()).expect("frames");

@@ -127,7 +127,8 @@ fn commit_of(store: &Store, users: &[&str], text: &str) -> Commit {
 }
 
 fn story(trace_id: TraceId, told: &serde_json::Value) -> Story {
-    let (kind, version) = (StoryKind::Received, 1);
+    let kind = StoryKind::Received;
+    let version = 1;
     Story { trace_id, kind, version, told: raw(told), is_listed: false }
 }
 

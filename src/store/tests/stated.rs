@@ -9,7 +9,8 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 
 fn said(organization: &str, about: &str, fact: &serde_json::Value) -> Said {
-    let (organization, about) = (organization.into(), about.into());
+    let organization = organization.into();
+    let about = about.into();
     Said { organization, about, format: FACT_FORMAT, fact: raw(fact) }
 }
 

@@ -94,7 +94,9 @@ impl Scratch {
         deliver(&store, &["alice"], "two").await;
         let reader = Reader::open(&self.settings).expect("opens");
         let first = reader.messages(&name("bob")).expect("lists").remove(0);
-        let (message, from, size) = (first.place(), Folder::Inbox, first.size);
+        let message = first.place();
+        let from = Folder::Inbox;
+        let size = first.size;
         let moved = Change { message, from, to: Some(Folder::JunkEmail), size, at: NOW };
         let gone = Change { from: Folder::JunkEmail, to: None, ..moved.clone() };
         let changes = encode_changes(vec![moved, gone], Vec::new()).expect("frames");
